@@ -1,0 +1,120 @@
+"""One safetensors file an agent: kind, configuration, weights and provenance; load() rebuilds any agent.
+
+Nothing is ever unpickled. What the file claims is checked against what it holds before it is believed.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from core.errors import Refusal
+from core.games import Game, get_game
+from core.networks import DQN, DSQN, Agent
+from core.rate_coded.network import RateCodedNetwork
+from core.records import write_bytes
+
+FORMAT = 1
+_METADATA_KEY = "spikeq"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An agent read from a file, and what the file says of it."""
+
+    agent: Agent
+    provenance: dict[str, Any]
+    """How it came to be: recipe, seed, counters, or conversion and source."""
+    id: str
+    """First 12 hex digits of the SHA-256 of the file: names exactly these weights in rows."""
+
+
+def save_agent(path: Path, agent: Agent, provenance: Mapping[str, Any]) -> None:
+    """Write an agent atomically; the same agent and provenance give the same bytes."""
+    header = {
+        "format": FORMAT,
+        "kind": agent.kind,
+        "game": agent.game.name,
+        "config": agent.config(),
+        "provenance": dict(provenance),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in agent.state_dict().items()}
+    write_bytes(path, save(tensors, {_METADATA_KEY: json.dumps(header, sort_keys=True)}))
+
+
+def load_agent(path: Path, game: Game | None = None, device: torch.device | None = None) -> Checkpoint:
+    """Rebuild the agent of a checkpoint file, in evaluation mode.
+
+    Args:
+        path: a file that `save_agent` wrote.
+        game: the game it is about to play, if that is not its own.
+        device: where it will run; the CPU if None.
+
+    Raises:
+        Refusal: the file is missing, damaged, of another format, holds NaN or infinite weights, or does
+            not fit the game.
+    """
+    header, tensors = _read(path)
+    own_game = get_game(header["game"])
+    if game is not None and (game.num_actions, game.observation_shape) != (
+        own_game.num_actions,
+        own_game.observation_shape,
+    ):
+        raise Refusal(
+            f"{path}: trained on {own_game.name} ({own_game.num_actions} actions, observation "
+            f"{own_game.observation_shape}); {game.name} needs {game.num_actions} actions, observation "
+            f"{game.observation_shape}"
+        )
+    try:
+        agent = _build(header["kind"], own_game, header["config"])
+    except (KeyError, TypeError) as error:
+        raise Refusal(f"{path}: its configuration does not describe a {header['kind']!r} agent ({error})")
+    expected = {name: tuple(tensor.shape) for name, tensor in agent.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise Refusal(
+                f"{path}: weight {name!r} has shape {found.get(name)}, a {header['kind']} agent of "
+                f"{own_game.name} needs {expected.get(name)}"
+            )
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise Refusal(f"{path}: weight {name!r} holds NaN or infinity; only finite weights are accepted")
+    agent.load_state_dict(tensors)
+    agent.requires_grad_(False).eval()
+    identity = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return Checkpoint(agent.to(device or torch.device("cpu")), header["provenance"], identity)
+
+
+def _build(kind: str, game: Game, config: Mapping[str, Any]) -> Agent:
+    match kind:
+        case "dqn":
+            return DQN(game, **config)
+        case "dsqn":
+            return DSQN.from_config(game, config)
+        case "rate-coded":
+            return RateCodedNetwork(game, **config)
+    raise Refusal(f"unknown kind of agent {kind!r}: kinds are dqn, dsqn, rate-coded")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    if not path.is_file():
+        raise Refusal(f"no checkpoint at {path}: a .safetensors file written by SpikeQ is needed")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+        header = json.loads(metadata[_METADATA_KEY])
+    except SafetensorError as error:
+        raise Refusal(f"{path} is not a whole safetensors file ({str(error).splitlines()[0]})")
+    except (KeyError, json.JSONDecodeError):
+        raise Refusal(f"{path}: a safetensors file, but not written by SpikeQ (no readable {_METADATA_KEY!r} entry)")
+    if header.get("format") != FORMAT:
+        raise Refusal(f"{path}: checkpoint format {header.get('format')}, this version reads format {FORMAT}")
+    return header, tensors

@@ -1,0 +1,304 @@
+"""The only environment factory, and the one transition contract.
+
+N environments advance together, one decision a call. Nothing here clips a reward, ends an episode on
+a lost life or starts the next episode by itself: an `Outcome` says what happened, and who learns from
+it decides what to make of that (`train_direct/replay.py`), who scores it counts raw rewards.
+"""
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from core.errors import Refusal
+from core.games import FRAME_STACK, Game
+
+PIXEL_MAX = 255.0
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The settings that change what an episode is."""
+
+    sticky_action_probability: float
+    """Chance that the emulator repeats the previous action instead of the chosen one."""
+    max_episode_frames: int
+    """Emulator frames after which an episode is truncated."""
+    noop_max_frames: int = 0
+    """Upper bound of the random number of no-op frames at an episode's start (Atari)."""
+    fire_on_reset: bool = False
+    """Press FIRE once at an episode's start where the game has that action (Atari)."""
+
+
+class Outcome(NamedTuple):
+    """What one decision in each of N environments led to."""
+
+    observations: np.ndarray
+    """[N, *observation], uint8 (CartPole: float32). Where an episode ended: its last observation."""
+    rewards: np.ndarray
+    """[N] float64, raw: as the game gave them."""
+    terminated: np.ndarray
+    """[N] bool: the game is over."""
+    truncated: np.ndarray
+    """[N] bool: the frame limit cut the game short; the state it reached still has a value."""
+    life_lost: np.ndarray
+    """[N] bool: a life was lost by this decision, the last one included."""
+    episode_frames: np.ndarray
+    """[N] int64: emulator frames since the episode began, no-ops included."""
+
+
+class Environments(abc.ABC):
+    """N copies of one game.
+
+    An environment plays one episode between two `reset`s. After an episode ended, what further
+    `step`s give for it is meaningless until it is reset.
+    """
+
+    def __init__(self, game: Game, num_envs: int):
+        self.game = game
+        self.num_envs = num_envs
+
+    @abc.abstractmethod
+    def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """Begin an episode in each environment that `mask` selects.
+
+        Args:
+            mask: [N] bool.
+            seeds: [N] int64, read where the mask is true; an episode is a function of its seed and
+                the actions, whatever was played before and whatever the other environments play.
+
+        Returns:
+            [N, *observation]; rows outside the mask keep the environment's current observation.
+        """
+
+    @abc.abstractmethod
+    def step(self, actions: np.ndarray) -> Outcome:
+        """Take one decision in every environment; `actions` is [N] int64."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Free what the environments hold."""
+
+
+class AtariEnvironments(Environments):
+    """The Arcade Learning Environment: grey 84x84 frames, skip 4, maximum of the last two, stack of 4.
+
+    The vector environment's defaults serve training, not scores, so each is set here; and because its
+    own autoreset is not seeded per episode, it is never relied on.
+    """
+
+    def __init__(self, game: Game, num_envs: int, dynamics: Dynamics, num_threads: int = 0):
+        from ale_py.vector_env import AtariVectorEnv
+
+        super().__init__(game, num_envs)
+        self._ale: Any = AtariVectorEnv(
+            game.name,
+            num_envs,
+            num_threads=min(num_threads, num_envs),
+            max_num_frames_per_episode=dynamics.max_episode_frames,
+            repeat_action_probability=dynamics.sticky_action_probability,
+            full_action_space=False,
+            frameskip=game.frames_per_decision,
+            maxpool=True,
+            stack_num=FRAME_STACK,
+            grayscale=True,
+            img_height=game.observation_shape[1],
+            img_width=game.observation_shape[2],
+            noop_max=dynamics.noop_max_frames,
+            use_fire_reset=dynamics.fire_on_reset,
+            reward_clipping=False,
+            episodic_life=False,
+            life_loss_info=False,
+        )
+        if self._ale.single_action_space.n != game.num_actions:
+            raise Refusal(
+                f"{game.name}: ALE offers {self._ale.single_action_space.n} actions, "
+                f"this table says {game.num_actions}"
+            )
+        # A masked reset needs one full reset before it.
+        _, info = self._ale.reset(seed=np.zeros(num_envs, dtype=np.int64))
+        self._lives = info["lives"].copy()
+
+    def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        observations, info = self._ale.reset(seed=seeds[mask], options={"reset_mask": mask})
+        self._lives = info["lives"].copy()
+        return observations
+
+    def step(self, actions: np.ndarray) -> Outcome:
+        observations, rewards, terminated, truncated, info = self._ale.step(actions)
+        lives = info["lives"].copy()
+        life_lost = lives < self._lives
+        self._lives = lives
+        return Outcome(
+            observations,
+            rewards.astype(np.float64),
+            terminated,
+            truncated & ~terminated,
+            life_lost,
+            info["episode_frame_number"].astype(np.int64),
+        )
+
+    def close(self) -> None:
+        self._ale.close()
+
+
+class _LoopedEnvironments(Environments):
+    """N single environments stepped one after the other: right where a step costs microseconds."""
+
+    def __init__(self, game: Game, num_envs: int, dynamics: Dynamics, dtype: type):
+        super().__init__(game, num_envs)
+        self._max_episode_frames = dynamics.max_episode_frames
+        self._frames = np.zeros(num_envs, dtype=np.int64)
+        self._observations = np.zeros((num_envs, *game.observation_shape), dtype=dtype)
+
+    @abc.abstractmethod
+    def _reset_one(self, index: int, seed: int) -> np.ndarray: ...
+
+    @abc.abstractmethod
+    def _step_one(self, index: int, action: int) -> tuple[np.ndarray, float, bool]:
+        """Observation, reward, game over."""
+
+    def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        for index in np.flatnonzero(mask):
+            self._observations[index] = self._reset_one(index, int(seeds[index]))
+            self._frames[index] = 0
+        return self._observations.copy()
+
+    def step(self, actions: np.ndarray) -> Outcome:
+        rewards = np.zeros(self.num_envs)
+        terminated = np.zeros(self.num_envs, dtype=bool)
+        for index, action in enumerate(actions.tolist()):
+            self._observations[index], rewards[index], terminated[index] = self._step_one(index, action)
+        self._frames += 1
+        truncated = (self._frames >= self._max_episode_frames) & ~terminated
+        return Outcome(
+            self._observations.copy(), rewards, terminated, truncated, terminated, self._frames.copy()
+        )
+
+    def close(self) -> None:
+        pass
+
+
+class MinAtarEnvironments(_LoopedEnvironments):
+    """MinAtar (Young & Tian 2019): binary planes, 6 actions, difficulty ramping on."""
+
+    def __init__(self, game: Game, num_envs: int, dynamics: Dynamics):
+        from minatar import Environment
+
+        super().__init__(game, num_envs, dynamics, np.uint8)
+        self._games: Any = [
+            Environment(
+                game.name.removeprefix("minatar/"),
+                sticky_action_prob=dynamics.sticky_action_probability,
+                difficulty_ramping=True,
+            )
+            for _ in range(num_envs)
+        ]
+
+    def _reset_one(self, index: int, seed: int) -> np.ndarray:
+        game = self._games[index]
+        game.seed(seed)
+        game.last_action = 0  # MinAtar lets a sticky action leak into the next episode
+        game.reset()
+        return game.state().transpose(2, 0, 1)
+
+    def _step_one(self, index: int, action: int) -> tuple[np.ndarray, float, bool]:
+        game = self._games[index]
+        reward, terminated = game.act(action)
+        return game.state().transpose(2, 0, 1), float(reward), bool(terminated)
+
+
+class CartPoleEnvironments(_LoopedEnvironments):
+    """Gymnasium's CartPole-v1 without its own time limit (ours is the protocol's)."""
+
+    def __init__(self, game: Game, num_envs: int, dynamics: Dynamics):
+        from gymnasium.envs.classic_control import CartPoleEnv
+
+        if dynamics.sticky_action_probability:
+            raise Refusal("cartpole has no sticky actions: sticky_action_probability must be 0")
+        super().__init__(game, num_envs, dynamics, np.float32)
+        self._poles: Any = [CartPoleEnv() for _ in range(num_envs)]
+
+    def _reset_one(self, index: int, seed: int) -> np.ndarray:
+        return self._poles[index].reset(seed=seed)[0]
+
+    def _step_one(self, index: int, action: int) -> tuple[np.ndarray, float, bool]:
+        observation, reward, terminated, _, _ = self._poles[index].step(action)
+        return observation, float(reward), bool(terminated)
+
+
+def make_environments(game: Game, num_envs: int, dynamics: Dynamics, num_threads: int = 0) -> Environments:
+    """N environments of a game.
+
+    Args:
+        game: which game.
+        num_envs: how many are stepped together.
+        dynamics: stickiness, caps and starts, from a protocol or a recipe.
+        num_threads: emulator threads (Atari); 0 lets ALE choose. It changes speed, never play.
+    """
+    if num_envs < 1:
+        raise Refusal(f"num_envs is {num_envs}: at least 1 is needed")
+    if not 0.0 <= dynamics.sticky_action_probability < 1.0:
+        raise Refusal(
+            f"sticky action probability is {dynamics.sticky_action_probability}: accepted is 0 up to, not with, 1"
+        )
+    if dynamics.max_episode_frames < 1:
+        raise Refusal(f"max_episode_frames is {dynamics.max_episode_frames}: at least 1 is needed")
+    match game.tier:
+        case "atari":
+            return AtariEnvironments(game, num_envs, dynamics, num_threads)
+        case "minatar":
+            return MinAtarEnvironments(game, num_envs, dynamics)
+        case "classic":
+            return CartPoleEnvironments(game, num_envs, dynamics)
+
+
+def network_input(observations: np.ndarray | torch.Tensor, game: Game, device: torch.device) -> torch.Tensor:
+    """What a network sees: the one place where pixels are divided by 255.
+
+    Args:
+        observations: [B, *observation] as the environments gave them: uint8 grey levels 0..255 (Atari),
+            uint8 planes of 0 and 1 (MinAtar), float32 state (CartPole).
+        game: whose observations they are.
+        device: where the network lives; bytes travel, floats are made there.
+
+    Returns:
+        [B, *observation] float32 within the game's bounds.
+    """
+    tensor = torch.as_tensor(observations).to(device)
+    if tuple(tensor.shape[1:]) != game.observation_shape:
+        raise Refusal(
+            f"observations of shape {tuple(tensor.shape[1:])} given to {game.name}, "
+            f"whose observations are {game.observation_shape}"
+        )
+    if game.tier == "atari":
+        if tensor.dtype != torch.uint8:
+            raise Refusal(f"{game.name} frames are uint8 before they are scaled, got {tensor.dtype}")
+        return tensor.float() / PIXEL_MAX
+    return tensor.float()
+
+
+def bounds(game: Game, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lowest and highest value of each element of `network_input`, broadcastable to [B, *observation]."""
+    low = torch.tensor(game.low, dtype=torch.float32, device=device)
+    high = torch.tensor(game.high, dtype=torch.float32, device=device)
+    return low, high
+
+
+def require_in_bounds(inputs: torch.Tensor, game: Game) -> None:
+    """Refuse network inputs outside the game's bounds (pixels not divided, a broken attack, NaN)."""
+    low, high = bounds(game, inputs.device)
+    inside = (inputs >= low) & (inputs <= high)
+    if not bool(inside.all()):
+        worst = inputs[~inside].flatten()[0].item()
+        raise Refusal(f"{game.name}: a network input of {worst} lies outside {_interval(game)}")
+
+
+def _interval(game: Game) -> str:
+    def shown(values: tuple[float, ...]) -> str:
+        return ", ".join("inf" if math.isinf(value) else f"{value:g}" for value in values)
+
+    return f"[{shown(game.low)}] to [{shown(game.high)}]"

@@ -1,0 +1,126 @@
+"""Every game: its tier, its observation and bounds, its actions, its reference scores.
+
+Users type the names in GAMES, never an environment id.
+"""
+
+import csv
+import difflib
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from core.errors import Refusal
+
+Tier = Literal["classic", "minatar", "atari"]
+
+PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "published"
+FRAME_STACK = 4
+FRAMES_PER_DECISION: Mapping[Tier, int] = {"classic": 1, "minatar": 1, "atari": 4}
+"""Emulator frames that one agent decision lasts (Mnih et al. 2015: an action is repeated 4 times)."""
+
+
+@dataclass(frozen=True)
+class Game:
+    """What an agent can know of a game before it plays."""
+
+    name: str
+    tier: Tier
+    observation_shape: tuple[int, ...]
+    """Channels first: (4, 84, 84) stacked grey frames, (C, 10, 10) MinAtar planes, or a state vector."""
+    num_actions: int
+    low: tuple[float, ...] = (0.0,)
+    """Lower bound of what a network sees, one value for all elements or one for each."""
+    high: tuple[float, ...] = (1.0,)
+
+    @property
+    def frames_per_decision(self) -> int:
+        return FRAMES_PER_DECISION[self.tier]
+
+
+def _atari(name: str, num_actions: int) -> Game:
+    return Game(name, "atari", (FRAME_STACK, 84, 84), num_actions)
+
+
+def _minatar(name: str, channels: int) -> Game:
+    # MinAtar's own benchmark gives every game the full set of 6 actions (Young & Tian 2019).
+    return Game(f"minatar/{name}", "minatar", (channels, 10, 10), 6)
+
+
+_ALL = (
+    # Bounds as CartPole-v1 declares them: position, velocity, angle (rad), angular velocity.
+    Game(
+        "cartpole",
+        "classic",
+        (4,),
+        2,
+        low=(-4.8, -math.inf, -0.41887903, -math.inf),
+        high=(4.8, math.inf, 0.41887903, math.inf),
+    ),
+    _minatar("asterix", 4),
+    _minatar("breakout", 4),
+    _minatar("freeway", 7),
+    _minatar("seaquest", 10),
+    _minatar("space_invaders", 6),
+    # The 17 games of Liu et al. 2022 and Tan et al. 2021, with ALE's minimal action sets.
+    _atari("atlantis", 4),
+    _atari("beam_rider", 9),
+    _atari("boxing", 18),
+    _atari("breakout", 4),
+    _atari("crazy_climber", 9),
+    _atari("gopher", 8),
+    _atari("jamesbond", 18),
+    _atari("kangaroo", 18),
+    _atari("krull", 18),
+    _atari("name_this_game", 6),
+    _atari("pong", 6),
+    _atari("road_runner", 18),
+    _atari("space_invaders", 6),
+    _atari("star_gunner", 18),
+    _atari("tennis", 18),
+    _atari("tutankham", 8),
+    _atari("video_pinball", 9),
+)
+GAMES: Mapping[str, Game] = {game.name: game for game in _ALL}
+
+
+def get_game(name: str) -> Game:
+    """The game of that name, or a Refusal that suggests the nearest one."""
+    if name in GAMES:
+        return GAMES[name]
+    # The bare name of a MinAtar game, or an id such as "PongNoFrameskip-v4", should find its game.
+    folded = name.lower().replace("-", "_").removeprefix("ale/")
+    near = difflib.get_close_matches(folded, GAMES, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else "games are:"
+    raise Refusal(f"unknown game {name!r}: {hint} ({', '.join(GAMES)})")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Scores that a game's own are held against; None where nobody measured one."""
+
+    random: float | None
+    human: float | None
+    source: str
+
+
+def reference(game: Game) -> Reference:
+    """Random and human scores, with where they come from.
+
+    Atari: the 57-game table (random play and the 30-minute human starts; the Nature-2015 human
+    column differs on most games). MinAtar and CartPole: random play as measured by this project;
+    nobody published human scores.
+    """
+    if game.tier == "atari":
+        row = _table("atari_random_human.csv")[game.name]
+        return Reference(float(row["random"]), float(row["human"]), "57-game table")
+    row = _table("random_play.csv")[game.name]
+    return Reference(float(row["mean"]), None, f"measured here over {row['episodes']} episodes")
+
+
+@functools.cache
+def _table(file_name: str) -> dict[str, dict[str, str]]:
+    with open(PUBLISHED / file_name, newline="") as file:
+        return {row["game"]: row for row in csv.DictReader(file)}

@@ -1,0 +1,324 @@
+"""Each architecture once, and the Q-networks built from it: with ReLU (DQN) or with spikes (DSQN).
+
+A Q-network maps float32 [B, *observation] to float32 [B, A] and keeps nothing between calls: membranes
+start from rest inside, so nobody can forget a reset. DQN and DSQN of one game share their layers to the
+last weight shape; what lies between the layers is all that differs.
+"""
+
+import abc
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from core import neurons
+from core.errors import Refusal
+from core.games import Game, Tier
+from core.neurons import Neuron
+
+# Architectures ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution without padding."""
+
+    out_channels: int
+    kernel_size: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A fully connected layer; what precedes it is flattened."""
+
+    out_features: int
+
+
+HIDDEN_LAYERS: Mapping[Tier, tuple[Conv | Dense, ...]] = {
+    # Mnih et al. 2015, Methods; used by Liu et al. 2022 and Chen et al. 2022.
+    "atari": (Conv(32, 8, 4), Conv(64, 4, 2), Conv(64, 3, 1), Dense(512)),
+    # Young & Tian 2019 (arXiv 1903.03176), section 3.
+    "minatar": (Conv(16, 3, 1), Dense(128)),
+    # SpikingJelly's CartPole tutorial.
+    "classic": (Dense(256),),
+}
+
+
+def build_layers(game: Game, bias: bool) -> tuple[nn.ModuleList, list[tuple[int, ...]]]:
+    """The layers of a game's network, output layer included, and the shape each one gives.
+
+    Weights are uninitialised memory until `initialise` or a checkpoint fills them.
+    """
+    shape = game.observation_shape
+    layers, shapes = nn.ModuleList(), []
+    for spec in (*HIDDEN_LAYERS[game.tier], Dense(game.num_actions)):
+        if isinstance(spec, Conv):
+            layers.append(
+                nn.utils.skip_init(
+                    nn.Conv2d, shape[0], spec.out_channels, spec.kernel_size, spec.stride, bias=bias
+                )
+            )
+            height, width = ((size - spec.kernel_size) // spec.stride + 1 for size in shape[1:])
+            shape = (spec.out_channels, height, width)
+        else:
+            layers.append(nn.utils.skip_init(nn.Linear, math.prod(shape), spec.out_features, bias=bias))
+            shape = (spec.out_features,)
+        shapes.append(shape)
+    return layers, shapes
+
+
+def apply_layer(layer: nn.Module, x: Tensor) -> Tensor:
+    """One convolution or fully connected layer on [B, ...]."""
+    return layer(x.flatten(1) if isinstance(layer, nn.Linear) else x)
+
+
+@torch.no_grad()
+def initialise(layers: nn.ModuleList, generator: torch.Generator) -> None:
+    """PyTorch's default initialisation, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), from a given generator."""
+    for layer in layers:
+        bound = 1 / math.sqrt(layer.weight[0].numel())
+        for parameter in layer.parameters():
+            parameter.uniform_(-bound, bound, generator=generator)
+
+
+# What a decision costs ------------------------------------------------------------------------------
+
+
+class Activity(NamedTuple):
+    """What a spiking agent spent on one batch of decisions."""
+
+    spikes: Tensor
+    """[B, L] float32: spikes of each of the L spiking layers, summed over neurons and simulation steps."""
+    sim_steps: int
+    """Simulation steps each decision took."""
+
+
+class Decision(NamedTuple):
+    """What an agent answers to a batch of observations."""
+
+    scores: Tensor
+    """[B, A] float32: Q-values."""
+    carry: Any
+    """State that a later decision of the same episode may use; None for every agent so far."""
+    activity: Activity | None
+    """None for an agent without spikes."""
+
+
+def spikes_per_layer(trains: list[Tensor]) -> Tensor:
+    """Total spikes [B, L] of L spike trains [T, B, ...]."""
+    return torch.stack([train.sum(0).flatten(1).sum(1) for train in trains], dim=1)
+
+
+class Agent(nn.Module, abc.ABC):
+    """What evaluation, attack and conversion know of any agent."""
+
+    kind: str
+    """What it is: "dqn", "dsqn", "rate-coded" or "random"."""
+    game: Game
+    neuron_counts: tuple[int, ...] = ()
+    """Neurons of each spiking layer, in the order of `Activity.spikes`; empty without spikes."""
+
+    @abc.abstractmethod
+    def decide(self, observations: Tensor, carry: Any = None) -> Decision:
+        """Score actions, and say what that took.
+
+        Args:
+            observations: [B, *observation] float32 within the game's bounds.
+            carry: what the previous decision of the same episodes returned; None at their start.
+        """
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Action scores [B, A]."""
+        return self.decide(observations).scores
+
+    @abc.abstractmethod
+    def config(self) -> dict[str, Any]:
+        """JSON-able constructor arguments besides the game."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next((tensor.device for tensor in self.parameters()), torch.device("cpu"))
+
+
+class RandomPlay(Agent):
+    """The agent without an opinion: every action scores 0. Played with epsilon 1 it is random play."""
+
+    kind = "random"
+
+    def __init__(self, game: Game):
+        super().__init__()
+        self.game = game
+
+    def decide(self, observations: Tensor, carry: Any = None) -> Decision:
+        return Decision(observations.new_zeros(len(observations), self.game.num_actions), None, None)
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+
+# Presets --------------------------------------------------------------------------------------------
+
+Readout = Literal["rate", "spike-rate", "last-mem", "max-mem", "mean-mem", "max-abs-mem"]
+READOUTS: tuple[Readout, ...] = ("rate", "spike-rate", "last-mem", "max-mem", "mean-mem", "max-abs-mem")
+
+
+@dataclass(frozen=True)
+class Spiking:
+    """What makes a network spike, and how its Q-values are read."""
+
+    neuron: Neuron = field(default_factory=Neuron)
+    sim_steps: int = 8
+    readout: Readout = "max-mem"
+    """rate: the output layer applied to the mean of the last hidden spikes (Liu et al. 2022; Chen's
+    fr-mlp). spike-rate: the output layer spikes too, Q is its rate in [0, 1] (Liu's DsqnSpike).
+    *-mem: a statistic over simulation steps of a leaky integrator's voltage (Chen et al. 2022)."""
+    readout_tau: float = 2.0
+    """Time constant of that integrator, in simulation steps."""
+
+    def __post_init__(self) -> None:
+        if self.sim_steps < 1:
+            raise Refusal(f"sim_steps is {self.sim_steps}: at least 1 is needed")
+        if self.readout not in READOUTS:
+            raise Refusal(f"readout {self.readout!r}: accepted are {', '.join(READOUTS)}")
+        if not self.readout_tau >= 1.0:
+            raise Refusal(f"readout_tau is {self.readout_tau}: accepted is 1 or more")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A network of the papers: what stands between the layers, and whether layers have biases."""
+
+    bias: bool
+    spiking: Spiking | None
+
+
+PRESETS: Mapping[str, Preset] = {
+    "relu": Preset(bias=True, spiking=None),
+    # Liu et al. 2022 (arXiv 2201.07211), section IV-A and the released code's defaults.
+    "liu2022": Preset(True, Spiking(Neuron("lif", detach_reset=False), 64, "rate")),
+    # The released code's variants DsqnSpike and DsqnIF.
+    "liu2022-spike": Preset(True, Spiking(Neuron("lif", detach_reset=False), 64, "spike-rate")),
+    "liu2022-if": Preset(True, Spiking(Neuron("if", detach_reset=False), 64, "rate")),
+    # Chen et al. 2022 (arXiv 2201.09754), Table 1; biases as in its code (the paper says none).
+    "chen2022": Preset(True, Spiking(Neuron("lif", detach_reset=True), 8, "max-mem")),
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name, or a Refusal that lists them."""
+    if name not in PRESETS:
+        raise Refusal(f"unknown network {name!r}: networks are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+# Q-networks -----------------------------------------------------------------------------------------
+
+
+class DQN(Agent):
+    """The Q-network with ReLU."""
+
+    kind = "dqn"
+
+    def __init__(self, game: Game, bias: bool = True):
+        super().__init__()
+        self.game = game
+        self.bias = bias
+        self.layers, self.layer_shapes = build_layers(game, bias)
+
+    def decide(self, observations: Tensor, carry: Any = None) -> Decision:
+        return Decision(self.preactivations(observations)[-1], None, None)
+
+    def preactivations(self, observations: Tensor) -> list[Tensor]:
+        """What each layer gives before its ReLU, the last one being the Q-values [B, A]."""
+        outputs: list[Tensor] = []
+        x = observations
+        for layer in self.layers:
+            outputs.append(apply_layer(layer, x))
+            x = outputs[-1].relu()
+        return outputs
+
+    def config(self) -> dict[str, Any]:
+        return {"bias": self.bias}
+
+
+class DSQN(Agent):
+    """The Q-network with spiking neurons after every hidden layer, trained directly.
+
+    The observation is a constant current, so the first layer is computed once and its output drives
+    its neurons at every simulation step; after it, time is folded into the batch.
+    """
+
+    kind = "dsqn"
+
+    def __init__(self, game: Game, spiking: Spiking, bias: bool = True):
+        super().__init__()
+        self.game = game
+        self.spiking = spiking
+        self.bias = bias
+        self.layers, self.layer_shapes = build_layers(game, bias)
+        spiking_shapes = self.layer_shapes if spiking.readout == "spike-rate" else self.layer_shapes[:-1]
+        self.neuron_counts = tuple(math.prod(shape) for shape in spiking_shapes)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self._simulate(observations)[0]  # spares training the count of spikes
+
+    def decide(self, observations: Tensor, carry: Any = None) -> Decision:
+        scores, trains = self._simulate(observations)
+        return Decision(scores, None, Activity(spikes_per_layer(trains), self.spiking.sim_steps))
+
+    def _simulate(self, observations: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Q-values [B, A] and the spike train [T, B, ...] of every spiking layer."""
+        sim_steps, neuron = self.spiking.sim_steps, self.spiking.neuron
+        first, *hidden, output = self.layers
+        constant = apply_layer(first, observations)  # [B, ...]
+        trains = [neurons.run([constant] * sim_steps, neuron)]
+        for layer in hidden:
+            trains.append(neurons.run(self._through_time(layer, trains[-1]), neuron))
+        if self.spiking.readout == "rate":
+            # The output layer is linear, so applying it to the mean is the mean of applying it.
+            return output(trains[-1].mean(0).flatten(1)), trains
+        currents = self._through_time(output, trains[-1])  # [T, B, A]
+        if self.spiking.readout == "spike-rate":
+            trains.append(neurons.run(currents, neuron))
+            return trains[-1].mean(0), trains
+        return self._read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau)), trains
+
+    @staticmethod
+    def _through_time(layer: nn.Module, spikes: Tensor) -> Tensor:
+        """A layer applied to [T, B, ...]."""
+        return apply_layer(layer, spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
+
+    def _read_voltage(self, voltages: Tensor) -> Tensor:
+        """A statistic over simulation steps of [T, B, A] voltages (Chen et al. 2022, section 3)."""
+        match self.spiking.readout:
+            case "last-mem":
+                return voltages[-1]
+            case "mean-mem":
+                return voltages.mean(0)
+            case "max-mem":
+                return voltages.max(0).values
+            case _:  # max-abs-mem: the signed value of the largest magnitude
+                index = voltages.abs().max(0, keepdim=True).indices
+                return voltages.gather(0, index).squeeze(0)
+
+    def config(self) -> dict[str, Any]:
+        return {"spiking": asdict(self.spiking), "bias": self.bias}
+
+    @classmethod
+    def from_config(cls, game: Game, config: Mapping[str, Any]) -> "DSQN":
+        spiking = dict(config["spiking"])
+        return cls(game, Spiking(**{**spiking, "neuron": Neuron(**spiking["neuron"])}), config["bias"])
+
+
+def make_agent(game: Game, network: Preset, generator: torch.Generator) -> DQN | DSQN:
+    """A fresh, initialised network: the ReLU and the spiking one draw the same weights from equal generators."""
+    agent = (
+        DQN(game, network.bias) if network.spiking is None else DSQN(game, network.spiking, network.bias)
+    )
+    initialise(agent.layers, generator)
+    return agent

@@ -1,0 +1,157 @@
+r"""Spiking neurons as pure functions: charge, fire, reset; and their surrogate gradients.
+
+One simulation step of a neuron with membrane v, input x, threshold theta and rest v_r = 0:
+
+    charge   IF    h[t] = v[t-1] + x[t]
+             LIF   h[t] = v[t-1] + (x[t] - (v[t-1] - v_r)) / tau      (the input is divided by tau too)
+    fire     s[t] = 1 if h[t] >= theta else 0
+    reset    hard  v[t] = (1 - s[t]) h[t] + s[t] v_r
+             soft  v[t] = h[t] - theta s[t]
+
+Membranes start at rest. The LIF is Liu et al. 2022 (arXiv 2201.07211, eqs. 2-4) and Chen et al. 2022
+(arXiv 2201.09754), both as SpikingJelly computes them; the soft-reset IF is Tan et al. 2021's.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from core.errors import Refusal
+
+
+class _ATan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, slope: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.slope = slope
+        return (x >= 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return grad * atan_derivative(x, ctx.slope), None
+
+
+class _Sigmoid(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, slope: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.slope = slope
+        return (x >= 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return grad * sigmoid_derivative(x, ctx.slope), None
+
+
+def atan_derivative(x: Tensor, slope: float) -> Tensor:
+    """g'(x) = (a/2) / (1 + (pi/2 a x)^2) (Fang et al. 2021, arXiv 2007.05785; a = 2 in Liu and Chen)."""
+    return (slope / 2) / (1 + (torch.pi / 2 * slope * x) ** 2)
+
+
+def sigmoid_derivative(x: Tensor, slope: float) -> Tensor:
+    """g'(x) = a sigma(a x) (1 - sigma(a x)), the alternative surrogate of Liu et al.'s code."""
+    s = torch.sigmoid(slope * x)
+    return slope * s * (1 - s)
+
+
+Surrogate = Literal["atan", "sigmoid"]
+_SPIKES: dict[str, Callable[[Tensor, float], Tensor]] = {"atan": _ATan.apply, "sigmoid": _Sigmoid.apply}
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """The parameters of one population of neurons."""
+
+    charge: Literal["lif", "if"] = "lif"
+    tau: float = 2.0
+    """Membrane time constant in simulation steps, at least 1; an IF neuron has none and ignores it."""
+    threshold: float = 1.0
+    reset: Literal["hard", "soft"] = "hard"
+    """hard: back to rest; soft: the threshold is subtracted."""
+    detach_reset: bool = False
+    """Whether gradients leave out the path through the reset."""
+    surrogate: Surrogate = "atan"
+    surrogate_slope: float = 2.0
+
+    def __post_init__(self) -> None:
+        # The charge, reset and surrogate names may come from a file, where no type checker looked.
+        for value, accepted in (
+            (self.charge, ("lif", "if")),
+            (self.reset, ("hard", "soft")),
+            (self.surrogate, tuple(_SPIKES)),
+        ):
+            if value not in accepted:
+                raise Refusal(f"neuron option {value!r}: accepted are {', '.join(accepted)}")
+        if not self.tau >= 1.0:
+            raise Refusal(f"tau is {self.tau}: accepted is 1 or more")
+        if not self.threshold > 0.0:
+            raise Refusal(f"threshold is {self.threshold}: accepted is any number above 0")
+        if not self.surrogate_slope > 0.0:
+            raise Refusal(f"surrogate slope is {self.surrogate_slope}: accepted is any number above 0")
+
+
+def charge(v: Tensor, x: Tensor, neuron: Neuron) -> Tensor:
+    """Membrane after input, before firing; any common shape."""
+    if neuron.charge == "if":
+        return v + x
+    return v + (x - v) / neuron.tau
+
+
+def fire(h: Tensor, neuron: Neuron) -> Tensor:
+    """Spikes (0 or 1, in h's dtype); the gradient is the surrogate's."""
+    return _SPIKES[neuron.surrogate](h - neuron.threshold, neuron.surrogate_slope)
+
+
+def reset(h: Tensor, spikes: Tensor, neuron: Neuron) -> Tensor:
+    """Membrane after firing."""
+    if neuron.detach_reset:
+        spikes = spikes.detach()
+    if neuron.reset == "hard":
+        return (1.0 - spikes) * h
+    return h - neuron.threshold * spikes
+
+
+def run(currents: Iterable[Tensor], neuron: Neuron) -> Tensor:
+    """A population driven from rest for as many simulation steps as there are currents.
+
+    Args:
+        currents: one tensor a simulation step, all of one shape [...]; a [T, ...] tensor will do.
+        neuron: its parameters.
+
+    Returns:
+        Spikes [T, ...]; differentiable by the surrogate.
+    """
+    spikes = []
+    v: Tensor | None = None
+    for x in currents:
+        h = charge(torch.zeros_like(x) if v is None else v, x, neuron)
+        s = fire(h, neuron)
+        v = reset(h, s, neuron)
+        spikes.append(s)
+    return torch.stack(spikes)
+
+
+def leaky_integral(currents: Tensor, tau: float) -> Tensor:
+    """Voltages of a leaky integrator that never fires (Chen et al. 2022's output neurons).
+
+    v[t] = v[t-1] + (x[t] - v[t-1]) / tau from v = 0 is linear in x, so all steps are one product with
+    a lower triangular matrix: v[t] = sum_{r <= t} (1/tau) (1 - 1/tau)^(t-r) x[r].
+
+    Args:
+        currents: [T, ...].
+        tau: time constant in simulation steps, at least 1.
+
+    Returns:
+        [T, ...] voltages.
+    """
+    sim_steps = currents.shape[0]
+    t = torch.arange(sim_steps, device=currents.device)
+    age = t[:, None] - t[None, :]  # [T, T]
+    decay = (1 - 1 / tau) ** age.clamp(min=0).to(currents.dtype)
+    kernel = torch.where(age >= 0, decay / tau, torch.zeros_like(decay))
+    return torch.einsum("tr,r...->t...", kernel, currents)

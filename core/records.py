@@ -1,0 +1,179 @@
+"""Typed rows, one Parquet file a kind; and atomic writing. Never imports torch.
+
+A row type is a frozen dataclass; its fields are the file's columns, in order. Reading checks the schema,
+so a file of another version is refused and never half understood.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from core.errors import Refusal
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """One whole game played."""
+
+    game: str
+    agent: str
+    """What played: dqn, dsqn, rate-coded, random."""
+    checkpoint_id: str
+    """Names the weights (see core.checkpoint); empty for random play."""
+    train_seed: int
+    """Seed of the run that trained the weights; -1 for random play."""
+    train_steps: int
+    """Decisions the weights were trained on."""
+    protocol: str
+    settings: str
+    """JSON: every value of the protocol, ROM hash and library versions."""
+    eval_seed: int
+    episode: int
+    """Index of the episode among those of its eval_seed."""
+    episode_seed: int
+    score: float
+    """Raw rewards of the whole game."""
+    length_steps: int
+    length_frames: int
+    truncated: bool
+    """Whether the protocol's cap ended it."""
+    max_q_mean: float
+    """Mean over decisions of the largest Q-value (of the observation the agent saw)."""
+    sim_steps: int
+    """Simulation steps a decision; 0 without spikes."""
+    spikes_per_decision: float
+    layer_rates: str
+    """JSON list: spikes a neuron and simulation step of each spiking layer."""
+
+
+@dataclass(frozen=True)
+class AttackRow(EpisodeRow):
+    """One whole game played under attack; epsilon 0 is the clean game."""
+
+    attack: str
+    epsilon: float
+    """l_inf size in network-input units."""
+    gradient_source: str
+    """Whose gradient was followed; empty for attacks that follow none."""
+    threat: str
+    """JSON: the whole threat model."""
+    flip_share: float
+    """Share of decisions whose greedy action the perturbation changed."""
+    zero_gradient_share: float
+    """Share of decisions on which the gradient was zero everywhere; NaN for attacks that follow none."""
+    largest_perturbation: float
+
+
+@dataclass(frozen=True)
+class CurveRow:
+    """One point of a training curve: means since the previous point."""
+
+    game: str
+    agent: str
+    network: str
+    recipe: str
+    train_seed: int
+    steps: int
+    updates: int
+    frames: int
+    epsilon: float
+    loss: float
+    q_mean: float
+    """Mean Q-value of the replayed actions."""
+    train_score: float
+    """Mean raw score of the training episodes that ended, exploring as training does; NaN if none did."""
+    steps_per_second: float
+
+
+@dataclass(frozen=True)
+class ConversionRow:
+    """Agreement of a converted network with another on the same states."""
+
+    game: str
+    source_id: str
+    """Checkpoint id of the DQN that was converted."""
+    train_seed: int
+    method: str
+    settings: str
+    """JSON: every option of the conversion."""
+    reference: str
+    """What it is held against: "dqn", or "bindsnet" (the same weights in that simulator)."""
+    readout: str
+    sim_steps: int
+    num_states: int
+    agreement: float
+    """Share of states with the same greedy action."""
+
+
+Row = TypeVar("Row", EpisodeRow, AttackRow, CurveRow, ConversionRow)
+_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+def schema(row_type: type) -> pa.Schema:
+    """The Arrow schema of a row type."""
+    hints = get_type_hints(row_type)
+    return pa.schema([pa.field(field.name, _ARROW[hints[field.name]], nullable=False) for field in fields(row_type)])
+
+
+def write_rows(path: Path, row_type: type[Row], rows: Sequence[Row]) -> None:
+    """Write rows atomically; a value of the wrong type is a TypeError here, not a surprise downstream."""
+    table_schema = schema(row_type)
+    try:
+        table = pa.Table.from_pylist([asdict(row) for row in rows], schema=table_schema)
+        table.validate(full=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise TypeError(f"{path}: a row does not fit {row_type.__name__}: {error}") from error
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
+    """Read rows back, or refuse a file that is missing, damaged or of another schema."""
+    if not path.is_file():
+        raise Refusal(f"no rows at {path}")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise Refusal(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]})")
+    expected = schema(row_type)
+    if not table.schema.equals(expected):
+        columns = [name for name in expected.names if name not in table.schema.names]
+        raise Refusal(f"{path} does not hold {row_type.__name__}s (missing or different columns: {columns or 'types'})")
+    return [row_type(**values) for values in table.to_pylist()]
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file atomically: after a crash it is the old one or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def to_json(value: Any) -> str:
+    """JSON with one spelling a value, so that equal settings are equal strings."""
+    return json.dumps(value, sort_keys=True)
+
+
+def single(values: Iterable[Any], what: str) -> Any:
+    """The one distinct value among many, or a Refusal that names the mixture."""
+    distinct = sorted(set(values))
+    if len(distinct) != 1:
+        raise Refusal(f"expected one {what}, found {distinct}")
+    return distinct[0]

@@ -1,0 +1,108 @@
+"""python -m evaluate run: score an agent on its game."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from core.checkpoint import Checkpoint, load_agent
+from core.cli import Device, main, pick_device, set_threads, specification
+from core.errors import Refusal
+from core.games import get_game
+from core.manifest import Manifest
+from core.networks import RandomPlay
+from core.progress import Progress
+from core.records import EpisodeRow, write_rows
+from evaluate.evaluation import MAX_ENVS, episode_row, play, require_episodes
+from evaluate.protocols import get_protocol
+from evaluate.statistics import mean_interval
+
+
+@dataclass(frozen=True)
+class Run:
+    """Play whole games under a protocol and write one row an episode (OUT/episodes.parquet)."""
+
+    agent: str
+    """Checkpoint (.safetensors) of any agent, or the word random."""
+    out: Path
+    """Folder for the rows; asked again with the same options, finished work is not done twice."""
+    game: str | None = None
+    """Game to play; the checkpoint's own if not given."""
+    protocol: str | None = None
+    """liu2022, chen2022, tan2021, classic, modern, minatar or cartpole; the tier's usual one if not given."""
+    episodes: int | None = None
+    """Games to play; the protocol's number if not given."""
+    seed: int = 0
+    """Decides every episode's start; equal seeds give every agent the same episodes."""
+    num_envs: int = MAX_ENVS
+    """Games played side by side (speed only)."""
+    device: Device = "auto"
+    """Where the network runs."""
+    threads: int = 0
+    """CPU threads; 0 takes all."""
+
+    def run(self) -> None:
+        set_threads(self.threads)
+        checkpoint = self._load()
+        game = get_game(self.game) if self.game else checkpoint.agent.game
+        protocol = get_protocol(self.protocol, game)
+        if checkpoint.agent.kind == RandomPlay.kind:
+            protocol = replace(protocol, epsilon=1.0)
+        episodes = protocol.episodes if self.episodes is None else self.episodes
+        require_episodes(episodes)
+        spec = specification(self, "out", "agent", "device", "threads", "num_envs")
+        manifest = Manifest(
+            self.out / "manifest.json",
+            {
+                **spec,
+                "verb": "evaluate run",
+                "agent": checkpoint.id or self.agent,
+                "game": game.name,
+                "protocol": protocol.name,
+                "episodes": episodes,
+            },
+        )
+        rows_file = self.out / "episodes.parquet"
+        if manifest.done:
+            print(f"{rows_file}: already done")
+            return
+        manifest.start()
+        rows: list[EpisodeRow] = []
+        decisions = 0
+
+        def count(made: int) -> None:
+            nonlocal decisions
+            decisions += made
+            progress.advance(0, f"{decisions:,} decisions")
+
+        with Progress(f"evaluate {game.name} {checkpoint.agent.kind}", episodes, "episodes") as progress:
+            for played in play(
+                checkpoint.agent,
+                game,
+                protocol,
+                eval_seed=self.seed,
+                episodes=range(episodes),
+                num_envs=self.num_envs,
+                on_step=count,
+            ):
+                rows.append(episode_row(played, checkpoint, game, protocol, self.seed))
+                progress.advance(1)
+        rows.sort(key=lambda row: row.episode)
+        write_rows(rows_file, EpisodeRow, rows)
+        manifest.finish([rows_file])
+        interval = mean_interval([row.score for row in rows])
+        truncated = sum(row.truncated for row in rows)
+        print(
+            f"{game.name} {checkpoint.agent.kind}: mean score {interval.mean:.2f}, 95 % interval over episodes "
+            f"{interval.low:.2f} to {interval.high:.2f}, n = {len(rows)}, {truncated} truncated; {rows_file}"
+        )
+
+    def _load(self) -> Checkpoint:
+        if self.agent != RandomPlay.kind:
+            game = get_game(self.game) if self.game else None
+            return load_agent(Path(self.agent), game, pick_device(self.device))
+        if self.game is None:
+            raise Refusal("agent 'random' knows no game: give one with --game")
+        return Checkpoint(RandomPlay(get_game(self.game)), {"train_seed": -1, "train_steps": 0}, "")
+
+
+if __name__ == "__main__":
+    main("evaluate", {"run": Run}, "Score agents: every agent by the same protocol, on the same episodes.")

@@ -1,0 +1,155 @@
+"""Scoring an agent: whole games, raw rewards, one row an episode."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from core import seeding
+from core.checkpoint import Checkpoint
+from core.envs import make_environments
+from core.errors import Refusal
+from core.games import Game
+from core.manifest import library_versions
+from core.networks import Agent
+from core.records import EpisodeRow, to_json
+from evaluate.protocols import Protocol
+from evaluate.rollout import Perturb, Rollout, Step
+
+MAX_ENVS = 16
+"""Episodes played side by side unless a caller says otherwise; it changes speed, not episodes."""
+
+
+@dataclass
+class Played:
+    """One episode, summed up while it is played."""
+
+    episode: int
+    score: float = 0.0
+    length_steps: int = 0
+    length_frames: int = 0
+    truncated: bool = False
+    max_q: float = 0.0
+    """Sum over decisions, as the following ones."""
+    flips: float = 0.0
+    zero_gradients: float = 0.0
+    largest_perturbation: float = 0.0
+    sim_steps: int = 0
+    spikes: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    """[L] by layer."""
+
+    def add(self, step: Step, row: int) -> None:
+        """Count one decision."""
+        outcome = step.outcome
+        self.score += float(outcome.rewards[row])
+        self.length_steps += 1
+        self.length_frames = int(outcome.episode_frames[row])
+        self.truncated = bool(outcome.truncated[row])
+        self.max_q += float(step.scores[row].max())
+        if step.activity is not None:
+            spikes = step.activity.spikes[row].double().cpu().numpy()
+            self.spikes = spikes if self.spikes.size == 0 else self.spikes + spikes
+            self.sim_steps = step.activity.sim_steps
+        if step.attack is not None:
+            self.flips += float(step.attack.flipped[row])
+            self.zero_gradients += float(step.attack.zero_gradient[row])
+            self.largest_perturbation = max(self.largest_perturbation, float(step.attack.largest[row]))
+
+
+def play(
+    agent: Agent,
+    game: Game,
+    protocol: Protocol,
+    *,
+    eval_seed: int,
+    episodes: Sequence[int],
+    num_envs: int = MAX_ENVS,
+    perturb: Perturb | None = None,
+    on_step: Callable[[int], None] = lambda decisions: None,
+) -> Iterator[Played]:
+    """Play episodes to their end, in the order in which they end.
+
+    Args:
+        agent: what plays.
+        game: what is played, which may be another game than the agent's own.
+        protocol: how, resolved for the game.
+        eval_seed: episode i is the same start for every agent evaluated with this seed.
+        episodes: their indices.
+        num_envs: how many are played side by side at most.
+        perturb: the attack, if any.
+        on_step: told how many decisions were made since it was last called.
+    """
+    environments = make_environments(game, min(num_envs, len(episodes)), protocol.dynamics)
+    try:
+        playing: dict[int, Played] = {}
+        for step in Rollout(
+            environments,
+            agent,
+            episode_seed=lambda index: seeding.episode_seed(eval_seed, "evaluation", index),
+            episodes=episodes,
+            epsilon=lambda steps: protocol.epsilon,
+            perturb=perturb,
+        ):
+            on_step(len(step.slots))
+            for row, episode in enumerate(step.episodes.tolist()):
+                played = playing.setdefault(episode, Played(episode))
+                played.add(step, row)
+                if step.ended[row]:
+                    yield playing.pop(episode)
+    finally:
+        environments.close()
+
+
+def episode_row(
+    played: Played, checkpoint: Checkpoint, game: Game, protocol: Protocol, eval_seed: int
+) -> EpisodeRow:
+    """The row of one episode."""
+    agent, decisions = checkpoint.agent, played.length_steps
+    neurons = np.array(agent.neuron_counts)
+    rates = played.spikes / (neurons * decisions * played.sim_steps) if agent.neuron_counts else neurons
+    return EpisodeRow(
+        game=game.name,
+        agent=agent.kind,
+        checkpoint_id=checkpoint.id,
+        train_seed=checkpoint.provenance["train_seed"],
+        train_steps=checkpoint.provenance["train_steps"],
+        protocol=protocol.name,
+        settings=to_json(settings(game, protocol)),
+        eval_seed=eval_seed,
+        episode=played.episode,
+        episode_seed=seeding.episode_seed(eval_seed, "evaluation", played.episode),
+        score=played.score,
+        length_steps=decisions,
+        length_frames=played.length_frames,
+        truncated=played.truncated,
+        max_q_mean=played.max_q / decisions,
+        sim_steps=played.sim_steps,
+        spikes_per_decision=float(played.spikes.sum()) / decisions,
+        layer_rates=to_json([round(float(rate), 8) for rate in rates]),
+    )
+
+
+def settings(game: Game, protocol: Protocol) -> dict[str, object]:
+    """All that decides what an episode is: the resolved protocol, the ROM, the libraries."""
+    return {
+        "protocol": asdict(protocol),
+        "rom_md5": rom_md5(game),
+        "versions": library_versions(),
+    }
+
+
+def rom_md5(game: Game) -> str:
+    """MD5 of the game's ROM; empty for games that are not ROMs."""
+    if game.tier != "atari":
+        return ""
+    from ale_py import roms
+
+    return hashlib.md5(Path(roms.get_rom_path(game.name)).read_bytes()).hexdigest()
+
+
+def require_episodes(episodes: int) -> None:
+    """Refuse a number of episodes that gives no row."""
+    if episodes < 1:
+        raise Refusal(f"episodes is {episodes}: at least 1 is needed")

@@ -1,0 +1,231 @@
+"""The one loop of the house: an agent plays N environments, one decision of all of them at a time.
+
+Training, evaluation, calibration and attack consume the same iterator. An attack enters as a hook
+between the observation and the agent; nothing else changes when there is one.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.envs import Environments, Outcome, network_input, require_in_bounds
+from core.networks import Activity, Agent
+from core.policy import epsilon_greedy
+from core.seeding import generator
+
+
+class Perturbed(NamedTuple):
+    """What an attack made of a batch of network inputs."""
+
+    inputs: Tensor
+    """[K, *observation] float32, still within the game's bounds."""
+    zero_gradient: np.ndarray
+    """[K] float64: 1 where the gradient it followed was zero everywhere, 0 where not, NaN if it follows none."""
+
+
+Perturb = Callable[[Tensor, Tensor, Sequence[np.random.Generator]], Perturbed]
+"""(clean inputs [K, *observation], clean scores [K, A], one generator an episode) -> Perturbed."""
+
+
+class UnderAttack(NamedTuple):
+    """What an attack did to one decision of K environments."""
+
+    flipped: np.ndarray
+    """[K] bool: the greedy action changed."""
+    largest: np.ndarray
+    """[K] float64: largest absolute change of an input."""
+    zero_gradient: np.ndarray
+    """[K] float64, see Perturbed."""
+
+
+class Step(NamedTuple):
+    """One decision of the K environments that were playing."""
+
+    slots: np.ndarray
+    """[K] which of the N environments."""
+    episodes: np.ndarray
+    """[K] index of the episode each is playing."""
+    starts: np.ndarray
+    """[K] bool: this is the episode's first decision."""
+    observations: np.ndarray
+    """[K, *observation] as the environments gave them, before any attack."""
+    scores: np.ndarray
+    """[K, A] float32, of what the agent saw."""
+    actions: np.ndarray
+    """[K] int64."""
+    outcome: Outcome
+    """Rows of the K environments only."""
+    ended: np.ndarray
+    """[K] bool: the episode is over, terminated or truncated."""
+    activity: Activity | None
+    attack: UnderAttack | None
+
+
+@dataclass
+class _Slot:
+    """One environment's current episode: what it takes to play it again up to now."""
+
+    episode: int
+    seed: int
+    actions: list[int]
+    policy: np.random.Generator
+    attack: np.random.Generator
+
+
+class Rollout(Iterator[Step]):
+    """Plays episodes on N environments until all are played; endless if `episodes` is None.
+
+    Which episodes are played is fixed beforehand and every one is finished, so short episodes are not
+    favoured; and each has its own seed and exploration, so neither the number of environments nor the
+    order decides what happens in it.
+
+    Args:
+        environments: what is played on.
+        agent: what plays, where its weights are.
+        episode_seed: seed of the episode of an index.
+        episodes: indices of the episodes to play; None plays 0, 1, 2, ... for ever.
+        epsilon: share of random actions, given the decisions made so far.
+        perturb: the attack, if any.
+    """
+
+    def __init__(
+        self,
+        environments: Environments,
+        agent: Agent,
+        *,
+        episode_seed: Callable[[int], int],
+        episodes: Sequence[int] | None,
+        epsilon: Callable[[int], float],
+        perturb: Perturb | None = None,
+    ):
+        self.steps = 0
+        """Decisions made so far, summed over environments."""
+        self._environments = environments
+        self._agent = agent
+        self._device = agent.device
+        self._episode_seed = episode_seed
+        self._episodes = episodes
+        self._epsilon = epsilon
+        self._perturb = perturb
+        self._next_episode = 0
+        self._slots: list[_Slot | None] = [None] * environments.num_envs
+        self._observations: np.ndarray | None = None
+
+    def __next__(self) -> Step:
+        self._begin_episodes()
+        playing = np.array([index for index, slot in enumerate(self._slots) if slot is not None], dtype=np.int64)
+        if len(playing) == 0 or self._observations is None:
+            raise StopIteration
+        slots = [slot for slot in self._slots if slot is not None]
+        observations = self._observations[playing]
+        scores, activity, attack = self._decide(observations, slots)
+        actions = epsilon_greedy(scores, self._epsilon(self.steps), [slot.policy for slot in slots])
+        everyone = np.zeros(self._environments.num_envs, dtype=np.int64)
+        everyone[playing] = actions
+        outcome = self._environments.step(everyone)
+        self._observations = outcome.observations
+        outcome = Outcome(*(values[playing] for values in outcome))
+        ended = outcome.terminated | outcome.truncated
+        step = Step(
+            slots=playing,
+            episodes=np.array([slot.episode for slot in slots]),
+            starts=np.array([not slot.actions for slot in slots]),
+            observations=observations,
+            scores=scores,
+            actions=actions,
+            outcome=outcome,
+            ended=ended,
+            activity=activity,
+            attack=attack,
+        )
+        for slot, action in zip(slots, actions.tolist(), strict=True):
+            slot.actions.append(action)
+        for index in playing[ended]:
+            self._slots[index] = None
+        self.steps += len(playing)
+        return step
+
+    def _begin_episodes(self) -> None:
+        mask = np.zeros(self._environments.num_envs, dtype=bool)
+        seeds = np.zeros(self._environments.num_envs, dtype=np.int64)
+        for index, slot in enumerate(self._slots):
+            if slot is None and (self._episodes is None or self._next_episode < len(self._episodes)):
+                episode = self._next_episode if self._episodes is None else self._episodes[self._next_episode]
+                self._slots[index] = self._new_slot(episode)
+                mask[index], seeds[index] = True, self._episode_seed(episode)
+                self._next_episode += 1
+        if mask.any():
+            self._observations = self._environments.reset(mask, seeds)
+
+    def _new_slot(self, episode: int) -> _Slot:
+        seed = self._episode_seed(episode)
+        return _Slot(episode, seed, [], generator(seed, "policy"), generator(seed, "attack"))
+
+    def _decide(
+        self, observations: np.ndarray, slots: Sequence[_Slot]
+    ) -> tuple[np.ndarray, Activity | None, UnderAttack | None]:
+        game = self._environments.game
+        inputs = network_input(observations, game, self._device)
+        attack = None
+        if self._perturb is None:
+            with torch.no_grad():
+                decision = self._agent.decide(inputs)
+        else:
+            with torch.no_grad():
+                clean = self._agent(inputs)
+            perturbed = self._perturb(inputs, clean, [slot.attack for slot in slots])
+            require_in_bounds(perturbed.inputs, game)
+            with torch.no_grad():
+                decision = self._agent.decide(perturbed.inputs)
+            attack = UnderAttack(
+                (decision.scores.argmax(1) != clean.argmax(1)).cpu().numpy(),
+                (perturbed.inputs - inputs).abs().flatten(1).amax(1).double().cpu().numpy(),
+                perturbed.zero_gradient,
+            )
+        return decision.scores.cpu().numpy(), decision.activity, attack
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able: all that `restore` needs to go on exactly here (without an attack)."""
+        return {
+            "steps": self.steps,
+            "next_episode": self._next_episode,
+            "slots": [
+                None
+                if slot is None
+                else {
+                    "episode": slot.episode,
+                    "actions": slot.actions,
+                    "policy": slot.policy.bit_generator.state,
+                }
+                for slot in self._slots
+            ],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken, by playing each episode's actions again from its seed.
+
+        The episodes are of different lengths, and the environments step together; so each begins when
+        exactly its own number of decisions is left to replay.
+        """
+        self.steps, self._next_episode = state["steps"], state["next_episode"]
+        for index, saved in enumerate(state["slots"]):
+            self._slots[index] = slot = None if saved is None else self._new_slot(saved["episode"])
+            if slot is not None:
+                slot.actions = list(saved["actions"])
+                slot.policy.bit_generator.state = saved["policy"]
+        longest = max((len(slot.actions) for slot in self._slots if slot is not None), default=-1)
+        for remaining in range(longest, -1, -1):
+            mask = np.array([slot is not None and len(slot.actions) == remaining for slot in self._slots])
+            if mask.any():
+                seeds = np.array([0 if slot is None else slot.seed for slot in self._slots])
+                self._observations = self._environments.reset(mask, seeds)
+            if remaining > 0:
+                actions = [
+                    slot.actions[-remaining] if slot is not None and remaining <= len(slot.actions) else 0
+                    for slot in self._slots
+                ]
+                self._observations = self._environments.step(np.array(actions)).observations
