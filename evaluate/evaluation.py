@@ -21,6 +21,9 @@ from evaluate.rollout import Perturb, Rollout, Step
 MAX_ENVS = 16
 """Episodes played side by side unless a caller says otherwise; it changes speed, not episodes."""
 
+EVALUATION = "evaluation"
+"""The stream of episodes that reported scores come from."""
+
 
 @dataclass
 class Played:
@@ -67,6 +70,7 @@ def play(
     episodes: Sequence[int],
     num_envs: int = MAX_ENVS,
     perturb: Perturb | None = None,
+    stream: str = EVALUATION,
     on_step: Callable[[int], None] = lambda decisions: None,
 ) -> Iterator[Played]:
     """Play episodes to their end, in the order in which they end.
@@ -79,6 +83,7 @@ def play(
         episodes: their indices.
         num_envs: how many are played side by side at most.
         perturb: the attack, if any.
+        stream: what the episodes are for; those of different streams have no start in common.
         on_step: told how many decisions were made since it was last called.
     """
     environments = make_environments(game, min(num_envs, len(episodes)), protocol.dynamics)
@@ -87,7 +92,7 @@ def play(
         for step in Rollout(
             environments,
             agent,
-            episode_seed=lambda index: seeding.episode_seed(eval_seed, "evaluation", index),
+            episode_seed=lambda index: seeding.episode_seed(eval_seed, stream, index),
             episodes=episodes,
             epsilon=lambda steps: protocol.epsilon,
             perturb=perturb,
@@ -103,7 +108,12 @@ def play(
 
 
 def episode_row(
-    played: Played, checkpoint: Checkpoint, game: Game, protocol: Protocol, eval_seed: int
+    played: Played,
+    checkpoint: Checkpoint,
+    game: Game,
+    protocol: Protocol,
+    eval_seed: int,
+    stream: str = EVALUATION,
 ) -> EpisodeRow:
     """The row of one episode."""
     agent, decisions = checkpoint.agent, played.length_steps
@@ -119,7 +129,7 @@ def episode_row(
         settings=to_json(settings(game, protocol)),
         eval_seed=eval_seed,
         episode=played.episode,
-        episode_seed=seeding.episode_seed(eval_seed, "evaluation", played.episode),
+        episode_seed=seeding.episode_seed(eval_seed, stream, played.episode),
         score=played.score,
         length_steps=decisions,
         length_frames=played.length_frames,

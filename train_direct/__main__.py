@@ -1,0 +1,147 @@
+"""python -m train_direct dqn | dsqn: train a Q-network on a game."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from core import seeding
+from core.cli import Device, main, pick_device, set_threads
+from core.errors import Refusal
+from core.games import get_game
+from core.manifest import Manifest
+from core.networks import Preset, make_agent, preset
+from core.records import to_json
+from train_direct.q_learning import QLearning
+from train_direct.recipes import Recipe, get_recipe
+from train_direct.run import Plan, TrainingRun, clean_up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What both verbs take."""
+
+    game: str
+    """pong, breakout, ... (17 Atari games), minatar/breakout, ... (5 MinAtar games)."""
+    out: Path
+    """Run folder. Asked again with the same options it resumes, or says that it is done."""
+    recipe: str | None = None
+    """liu2022, chen2022, atari-fast, minatar or minatar-fast; the game's fast one if not given."""
+    seed: int = 0
+    """Decides weights, episodes, exploration and replay."""
+    total_steps: int | None = None
+    """Decisions to train for; the recipe's number if not given."""
+    warmup_steps: int | None = None
+    """Random decisions before learning starts, in place of the recipe's."""
+    replay_steps: int | None = None
+    """Transitions kept for replay, in place of the recipe's."""
+    eval_interval_steps: int | None = None
+    """Decisions between validations, in place of the recipe's."""
+    eval_episodes: int | None = None
+    """Games a validation plays, in place of the recipe's."""
+    num_envs: int | None = None
+    """Games played side by side, in place of the recipe's."""
+    curve_interval_steps: int = 1000
+    """Decisions between two points of the learning curve."""
+    checkpoint_interval_steps: int = 10_000
+    """Decisions between two states to resume from."""
+    device: Device = "auto"
+    """Where the network is trained."""
+    threads: int = 0
+    """CPU threads; 0 takes all. Equal bits need equal numbers."""
+
+    kind: ClassVar[str]
+
+    def resolved_recipe(self) -> Recipe:
+        """The recipe with what this command replaces in it."""
+        recipe = get_recipe(self.recipe, get_game(self.game))
+        replaced = {
+            "total_steps": self.total_steps,
+            "warmup_steps": self.warmup_steps,
+            "replay_capacity_steps": self.replay_steps,
+            "eval_interval_steps": self.eval_interval_steps,
+            "eval_episodes": self.eval_episodes,
+            "num_envs": self.num_envs,
+        }
+        given = {name: value for name, value in replaced.items() if value is not None}
+        for name, value in (
+            *given.items(),
+            ("curve_interval_steps", self.curve_interval_steps),
+            ("checkpoint_interval_steps", self.checkpoint_interval_steps),
+        ):
+            if value < (0 if name == "warmup_steps" else 1):
+                raise Refusal(f"{name} is {value}: at least {0 if name == 'warmup_steps' else 1} is needed")
+        if self.seed < 0:
+            raise Refusal(f"seed is {self.seed}: accepted is 0 or more")
+        return replace(recipe, **given)
+
+    def train(self, network_name: str, network: Preset) -> None:
+        """Train, resume, or say that it is done."""
+        set_threads(self.threads)
+        game, recipe = get_game(self.game), self.resolved_recipe()
+        device = pick_device(self.device)
+        spec = {
+            "verb": f"train_direct {self.kind}",
+            "game": game.name,
+            "network": network_name,
+            "network_settings": to_json(asdict(network)),
+            "recipe": recipe.name,
+            "seed": self.seed,
+            **{key: value for key, value in asdict(recipe).items() if key not in ("name", "tier")},
+            "curve_interval_steps": self.curve_interval_steps,
+            "checkpoint_interval_steps": self.checkpoint_interval_steps,
+        }
+        manifest = Manifest(self.out / "manifest.json", spec)
+        if manifest.done:
+            clean_up(self.out)
+            print(f"{self.out / 'agent.safetensors'}: already done")
+            return
+        agent = make_agent(game, network, seeding.torch_generator(self.seed, "weights")).to(device)
+        algorithm = QLearning(
+            agent, game, recipe, self.seed, recipe.total_steps, self.out, self.checkpoint_interval_steps
+        )
+        plan = Plan(
+            game=game,
+            network=network_name,
+            seed=self.seed,
+            total_steps=recipe.total_steps,
+            eval_interval_steps=recipe.eval_interval_steps,
+            eval_episodes=recipe.eval_episodes,
+            curve_interval_steps=self.curve_interval_steps,
+            checkpoint_interval_steps=self.checkpoint_interval_steps,
+        )
+        TrainingRun(self.out, plan, algorithm, manifest).run()
+        print(f"{self.out / 'agent.safetensors'}: trained for {recipe.total_steps:,} decisions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dqn(Options):
+    """Train a DQN: the Q-network with ReLU."""
+
+    kind: ClassVar[str] = "dqn"
+
+    def run(self) -> None:
+        self.train("relu", preset("relu"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dsqn(Options):
+    """Train a deep spiking Q-network directly, with surrogate gradients through time."""
+
+    kind: ClassVar[str] = "dsqn"
+
+    network: str = "chen2022"
+    """chen2022, liu2022, liu2022-spike or liu2022-if."""
+    sim_steps: int | None = None
+    """Simulation steps a decision, in place of the network's own (chen2022: 8, liu2022: 64)."""
+
+    def run(self) -> None:
+        network = preset(self.network)
+        if network.spiking is None:
+            raise Refusal(f"network {self.network!r} does not spike: train it with the verb dqn")
+        if self.sim_steps is not None:
+            network = replace(network, spiking=replace(network.spiking, sim_steps=self.sim_steps))
+        self.train(self.network, network)
+
+
+if __name__ == "__main__":
+    main("train_direct", {"dqn": Dqn, "dsqn": Dsqn}, "Train Q-networks with gradients; DQN and DSQN by one recipe.")

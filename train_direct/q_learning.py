@@ -1,0 +1,224 @@
+"""Deep Q-learning (Mnih et al. 2015) of any Q-network: the DQN and the DSQN differ by the network alone."""
+
+import copy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core import seeding
+from core.envs import make_environments, network_input
+from core.errors import Refusal
+from core.games import Game
+from core.networks import DQN, DSQN
+from evaluate.rollout import Rollout
+from train_direct.recipes import Recipe
+from train_direct.replay import Batch, Replay
+
+
+class Means(NamedTuple):
+    """What happened since it was last asked."""
+
+    loss: float
+    q_mean: float
+    train_score: float
+    """Mean raw score of the episodes that ended; NaN if none did."""
+
+
+def td_loss(online: Tensor, target: Tensor, action_tm1: Tensor, reward_t: Tensor, discount_t: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+    """The loss of a batch, and the Q-values it moves.
+
+    target_t = reward_t + discount_t max_a Q_target(obs_t, a), held against Q(obs_tm1, action_tm1).
+
+    Args:
+        online: [B, A] Q(obs_tm1), differentiable.
+        target: [B, A] Q_target(obs_t).
+        action_tm1: [B] int64.
+        reward_t: [B].
+        discount_t: [B], 0 where the return ended.
+        loss: "huber" (threshold 1, mean) or "mse".
+
+    Returns:
+        Scalar loss and [B] Q-values.
+    """
+    q_tm1 = online.gather(1, action_tm1[:, None]).squeeze(1)  # [B]
+    target_t = reward_t + discount_t * target.amax(1)  # [B]
+    distance = F.smooth_l1_loss if loss == "huber" else F.mse_loss
+    return distance(q_tm1, target_t), q_tm1
+
+
+class QLearner:
+    """Networks and optimiser: what one update changes."""
+
+    def __init__(self, agent: DQN | DSQN, recipe: Recipe):
+        self.online = agent
+        self.target = copy.deepcopy(agent).requires_grad_(False)
+        self.updates = 0
+        self._recipe = recipe
+        if recipe.optimizer == "adam":
+            self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
+                agent.parameters(), lr=recipe.learning_rate, fused=True
+            )
+        else:
+            # Young & Tian 2019: squared-gradient and gradient momentum 0.95, minimum squared gradient 0.01.
+            self.optimizer = torch.optim.RMSprop(
+                agent.parameters(), lr=recipe.learning_rate, alpha=0.95, momentum=0.95, eps=0.01, centered=True
+            )
+
+    def update(self, batch: Batch) -> Tensor:
+        """One gradient step; [2] loss and mean Q-value of the replayed actions."""
+        game, device, recipe = self.online.game, self.online.device, self._recipe
+        with torch.no_grad():
+            target = self.target(network_input(batch.obs_t, game, device))
+        online = self.online(network_input(batch.obs_tm1, game, device))
+        action_tm1, reward_t, discount_t = (
+            torch.as_tensor(values).to(device) for values in (batch.action_tm1, batch.reward_t, batch.discount_t)
+        )
+        loss, q_tm1 = td_loss(online, target, action_tm1, reward_t, discount_t, recipe.loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.updates += 1
+        if self.updates % (recipe.target_interval_steps // recipe.train_interval_steps) == 0:
+            self.target.load_state_dict(self.online.state_dict())
+        return torch.stack([loss.detach(), q_tm1.detach().mean()])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything an update changes, by name."""
+        found = {f"online.{name}": tensor for name, tensor in self.online.state_dict().items()}
+        found |= {f"target.{name}": tensor for name, tensor in self.target.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            found |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
+        return found
+
+    def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
+        """Go on from what `tensors` gave after so many updates."""
+        self.updates = updates
+        for prefix, network in (("online.", self.online), ("target.", self.target)):
+            network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".", 2)
+                moments.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+
+
+class QLearning:
+    """Q-learning on one game: acting, replay and updates, one decision of all environments at a time.
+
+    Args:
+        agent: the network to train, on the device where it is to be trained.
+        game: what it plays.
+        recipe: how.
+        seed: of everything random.
+        total_steps: decisions that will be made; known beforehand to refuse a run that would not learn.
+        folder: where the replay's files lie.
+        checkpoint_interval_steps: decisions between two states that may be resumed from.
+    """
+
+    def __init__(
+        self,
+        agent: DQN | DSQN,
+        game: Game,
+        recipe: Recipe,
+        seed: int,
+        total_steps: int,
+        folder: Path,
+        checkpoint_interval_steps: int,
+    ):
+        first_update = recipe.warmup_steps + recipe.train_interval_steps
+        if total_steps < first_update:
+            raise Refusal(
+                f"total_steps is {total_steps}: no update would be made, the first one comes after "
+                f"{first_update} decisions (recipe {recipe.name})"
+            )
+        self.agent = agent
+        self.recipe = recipe
+        self._learner = QLearner(agent, recipe)
+        self._replay = Replay(
+            folder / "replay",
+            game,
+            recipe.num_envs,
+            recipe.replay_capacity_steps,
+            2 * checkpoint_interval_steps + recipe.num_envs,
+            recipe.discount,
+            clip_rewards=recipe.clip_rewards,
+            life_loss_terminal=recipe.life_loss_terminal,
+            truncation_terminal=recipe.truncation_terminal,
+        )
+        self._environments = make_environments(game, recipe.num_envs, recipe.dynamics, torch.get_num_threads())
+        self._rollout = Rollout(
+            self._environments,
+            agent,
+            episode_seed=lambda index: seeding.episode_seed(seed, "training", index),
+            episodes=None,
+            epsilon=recipe.epsilon,
+        )
+        self._sampling = seeding.generator(seed, "replay")
+        self._scores = np.zeros(recipe.num_envs)  # raw, of the episodes being played
+        self._sums = torch.zeros(2, device=agent.device)  # loss and mean Q-value, over updates
+        self._updates_counted = 0
+        self._ended_scores: list[float] = []
+
+    @property
+    def steps(self) -> int:
+        """Decisions made."""
+        return self._rollout.steps
+
+    @property
+    def updates(self) -> int:
+        """Gradient steps made."""
+        return self._learner.updates
+
+    def advance(self) -> None:
+        """One decision in every environment, and the updates that are due after it."""
+        step = next(self._rollout)
+        self._replay.add(step)
+        self._scores[step.slots] += step.outcome.rewards
+        for slot in step.slots[step.ended]:
+            self._ended_scores.append(float(self._scores[slot]))
+            self._scores[slot] = 0.0
+        due = (self.steps - self.recipe.warmup_steps) // self.recipe.train_interval_steps
+        while self.updates < due:
+            self._sums += self._learner.update(self._replay.sample(self.recipe.batch_size, self._sampling))
+            self._updates_counted += 1
+
+    def means(self) -> Means:
+        """Means since the previous call."""
+        loss, q_mean = (self._sums / self._updates_counted).tolist()  # NaN without updates
+        train_score = float(np.mean(self._ended_scores)) if self._ended_scores else float("nan")
+        self._sums.zero_()
+        self._updates_counted = 0
+        self._ended_scores = []
+        return Means(loss, q_mean, train_score)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors, and JSON-able values, from which `restore` goes on with the same bits."""
+        return self._learner.tensors() | {"sums": self._sums}, {
+            "updates": self.updates,
+            "updates_counted": self._updates_counted,
+            "scores": self._scores.tolist(),
+            "ended_scores": self._ended_scores,
+            "sampling": self._sampling.bit_generator.state,
+            "replay": self._replay.state(),
+            "rollout": self._rollout.state(),
+        }
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self._sums = tensors["sums"].to(self.agent.device)
+        self._learner.restore(tensors, values["updates"])
+        self._updates_counted = values["updates_counted"]
+        self._scores = np.array(values["scores"])
+        self._ended_scores = list(values["ended_scores"])
+        self._sampling.bit_generator.state = values["sampling"]
+        self._replay.restore(values["replay"])
+        self._rollout.restore(values["rollout"])
+
+    def close(self) -> None:
+        """Free the environments."""
+        self._environments.close()

@@ -1,0 +1,204 @@
+"""Recipes: how Q-learning is run. Every value stands here once, with its source; any recipe runs any network.
+
+"code" is the paper's released code where it says more than the paper.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from core.envs import Dynamics
+from core.errors import Refusal
+from core.games import Game, Tier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One way of running Q-learning."""
+
+    name: str
+    tier: Tier
+    total_steps: int
+    """Decisions, warm-up included."""
+    warmup_steps: int
+    """Uniformly random decisions before the first update."""
+    replay_capacity_steps: int
+    batch_size: int
+    train_interval_steps: int
+    """Decisions between updates."""
+    target_interval_steps: int
+    """Decisions between copies of the online network into the target network."""
+    discount: float
+    optimizer: Literal["adam", "rmsprop-centred"]
+    learning_rate: float
+    loss: Literal["huber", "mse"]
+    epsilon_end: float
+    """Exploration falls linearly from 1 to this ..."""
+    epsilon_decay_start_steps: int
+    """... starting after so many decisions ..."""
+    epsilon_decay_steps: int
+    """... over so many."""
+    clip_rewards: bool
+    """Whether the learner sees the sign of a reward instead of the reward."""
+    life_loss_terminal: bool
+    """Whether a lost life ends the return that the learner estimates."""
+    truncation_terminal: bool
+    """Whether reaching the time limit does so too (it does in both papers' codes)."""
+    num_envs: int
+    """Games played side by side; updates a decision stay what the recipe says."""
+    dynamics: Dynamics
+    eval_interval_steps: int
+    eval_episodes: int
+
+    def epsilon(self, steps: int) -> float:
+        """Share of random actions after so many decisions."""
+        if steps < self.warmup_steps:
+            return 1.0
+        decayed = min(1.0, max(0, steps - self.epsilon_decay_start_steps) / self.epsilon_decay_steps)
+        return 1.0 + decayed * (self.epsilon_end - 1.0)
+
+
+def _noop_starts(max_episode_frames: int) -> Dynamics:
+    return Dynamics(0.0, max_episode_frames, noop_max_frames=30, fire_on_reset=True)
+
+
+_ALL = (
+    Recipe(
+        name="liu2022",  # arXiv 2201.07211, Table II, and code (AptX395/Deep-Spiking-Q-Networks)
+        tier="atari",
+        total_steps=50_050_000,  # code: the warm-up comes on top of 50 M
+        warmup_steps=50_000,
+        replay_capacity_steps=1_000_000,
+        batch_size=32,
+        train_interval_steps=4,
+        target_interval_steps=10_000,
+        discount=0.99,
+        optimizer="adam",
+        learning_rate=1e-4,
+        loss="huber",
+        epsilon_end=0.1,
+        epsilon_decay_start_steps=50_000,
+        epsilon_decay_steps=1_000_000,
+        clip_rewards=True,
+        life_loss_terminal=True,
+        truncation_terminal=True,
+        num_envs=1,
+        dynamics=_noop_starts(72_000),
+        eval_interval_steps=250_000,
+        eval_episodes=30,
+    ),
+    Recipe(
+        name="chen2022",  # arXiv 2201.09754, section 4.1, and code (SpikingJelly's dsqn example)
+        tier="atari",
+        total_steps=20_000_000,
+        warmup_steps=50_000,
+        replay_capacity_steps=1_000_000,
+        batch_size=128,
+        train_interval_steps=4,
+        target_interval_steps=10_000,
+        discount=0.99,
+        optimizer="adam",
+        learning_rate=2.5e-4,
+        loss="mse",
+        epsilon_end=0.1,
+        epsilon_decay_start_steps=0,
+        epsilon_decay_steps=900_000,  # code: slope 1/1e6, so 0.1 is reached here
+        clip_rewards=True,
+        life_loss_terminal=True,
+        truncation_terminal=True,
+        num_envs=1,
+        dynamics=_noop_starts(400_000),
+        eval_interval_steps=100_000,
+        eval_episodes=30,
+    ),
+    Recipe(
+        name="atari-fast",  # ours: small replay, short schedules (README, Departures)
+        tier="atari",
+        total_steps=1_500_000,
+        warmup_steps=20_000,
+        replay_capacity_steps=100_000,
+        batch_size=32,
+        train_interval_steps=4,
+        target_interval_steps=4_000,
+        discount=0.99,
+        optimizer="adam",
+        learning_rate=2e-4,
+        loss="huber",
+        epsilon_end=0.05,
+        epsilon_decay_start_steps=20_000,
+        epsilon_decay_steps=200_000,
+        clip_rewards=True,
+        life_loss_terminal=True,
+        truncation_terminal=False,
+        num_envs=4,
+        dynamics=_noop_starts(108_000),
+        eval_interval_steps=50_000,
+        eval_episodes=10,
+    ),
+    Recipe(
+        name="minatar",  # Young & Tian 2019 (arXiv 1903.03176), Table 1, and code (kenjyoung/MinAtar examples/dqn.py)
+        tier="minatar",
+        total_steps=5_000_000,
+        warmup_steps=5_000,
+        replay_capacity_steps=100_000,
+        batch_size=32,
+        train_interval_steps=1,
+        target_interval_steps=1_000,
+        discount=0.99,
+        optimizer="rmsprop-centred",
+        learning_rate=2.5e-4,
+        loss="huber",
+        epsilon_end=0.1,
+        epsilon_decay_start_steps=5_000,
+        epsilon_decay_steps=100_000,
+        clip_rewards=False,
+        life_loss_terminal=True,
+        truncation_terminal=False,
+        num_envs=1,
+        dynamics=Dynamics(0.1, 5_000),
+        eval_interval_steps=100_000,
+        eval_episodes=30,
+    ),
+    Recipe(
+        name="minatar-fast",  # ours: Adam, an update every 4 decisions (README, Departures)
+        tier="minatar",
+        total_steps=1_000_000,
+        warmup_steps=5_000,
+        replay_capacity_steps=100_000,
+        batch_size=32,
+        train_interval_steps=4,
+        target_interval_steps=4_000,
+        discount=0.99,
+        optimizer="adam",
+        learning_rate=5e-4,
+        loss="huber",
+        epsilon_end=0.05,
+        epsilon_decay_start_steps=5_000,
+        epsilon_decay_steps=75_000,
+        clip_rewards=False,
+        life_loss_terminal=True,
+        truncation_terminal=False,
+        num_envs=4,
+        dynamics=Dynamics(0.1, 5_000),
+        eval_interval_steps=25_000,
+        eval_episodes=30,
+    ),
+)
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
+_DEFAULT: Mapping[Tier, str] = {"atari": "atari-fast", "minatar": "minatar-fast"}
+
+
+def get_recipe(name: str | None, game: Game) -> Recipe:
+    """The recipe of that name, refused if it is not for the game's tier; the tier's fast one if None."""
+    fitting = [recipe.name for recipe in _ALL if recipe.tier == game.tier]
+    name = name or _DEFAULT.get(game.tier)
+    if name is None:
+        raise Refusal(f"no recipe trains {game.name} yet: recipes are {', '.join(RECIPES)}")
+    if name not in RECIPES:
+        raise Refusal(f"unknown recipe {name!r}: recipes for {game.name} are {', '.join(fitting) or 'none yet'}")
+    if RECIPES[name].tier != game.tier:
+        raise Refusal(
+            f"recipe {name!r} trains {RECIPES[name].tier} games, {game.name} is {game.tier}: "
+            f"recipes for it are {', '.join(fitting) or 'none yet'}"
+        )
+    return RECIPES[name]

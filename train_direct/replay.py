@@ -1,0 +1,173 @@
+"""Experience replay: a ring of frames on disk, in which every frame stands once.
+
+A row is one observation of one environment; it becomes a transition when an action is taken from it and
+the observation that follows stands in the next row. So the last observation of an episode is a row that is
+never sampled, and no transition crosses from one episode into the next. Stacks of frames are put together
+when a batch is drawn.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from core.games import FRAME_STACK, Game
+from evaluate.rollout import Step
+
+
+class Batch(NamedTuple):
+    """B transitions as the learner needs them."""
+
+    obs_tm1: np.ndarray
+    """[B, *observation] as the environments give them (uint8 frames)."""
+    action_tm1: np.ndarray
+    """[B] int64."""
+    reward_t: np.ndarray
+    """[B] float32."""
+    discount_t: np.ndarray
+    """[B] float32: 0 where the return ends, else the discount."""
+    obs_t: np.ndarray
+    """[B, *observation]."""
+
+
+class Replay:
+    """The last transitions of N environments, in files that survive the process.
+
+    What lies in the files is valid up to what `state()` said. To resume from a state taken some time ago,
+    nothing that state points at may have been overwritten since; hence the slack.
+
+    Args:
+        folder: where the files lie.
+        game: whose observations.
+        num_envs: environments that are recorded.
+        capacity_steps: transitions that can be drawn from, all environments together.
+        slack_steps: decisions that may be added after a state was taken before that state is lost.
+        discount: of the returns.
+        clip_rewards: store the sign of rewards.
+        life_loss_terminal: a lost life ends a return.
+        truncation_terminal: the time limit ends a return.
+
+    Raises:
+        OSError: the disk has no room; nothing is written later than here that could run out of it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        game: Game,
+        num_envs: int,
+        capacity_steps: int,
+        slack_steps: int,
+        discount: float,
+        *,
+        clip_rewards: bool,
+        life_loss_terminal: bool,
+        truncation_terminal: bool,
+    ):
+        self._discount = discount
+        self._clip_rewards = clip_rewards
+        self._life_loss_terminal = life_loss_terminal
+        self._truncation_terminal = truncation_terminal
+        self._stack = FRAME_STACK if game.tier == "atari" else 1
+        frame_shape = game.observation_shape[1:] if self._stack > 1 else game.observation_shape
+        self._window = max(1, capacity_steps // num_envs)
+        self._length = self._window + slack_steps // num_envs + self._stack + 2
+        self._env = np.arange(num_envs)
+        self._written = np.zeros(num_envs, dtype=np.int64)  # rows ever written, by environment
+
+        def ring(name: str, dtype: type, *shape: int) -> np.ndarray:
+            return _memory_map(folder / name, dtype, (num_envs, self._length, *shape))
+
+        self._frames = ring("frames", np.float32 if game.tier == "classic" else np.uint8, *frame_shape)
+        self._ages = ring("ages", np.uint8)  # decisions since the episode began, up to the stack's depth
+        self._actions = ring("actions", np.uint8)
+        self._rewards = ring("rewards", np.float32)
+        self._terminals = ring("terminals", np.bool_)
+        self._is_transition = ring("is_transition", np.bool_)
+
+    def __len__(self) -> int:
+        """Rows that can be drawn, the few that are no transitions included."""
+        return int(self._sizes().sum())
+
+    def _sizes(self) -> np.ndarray:
+        return np.minimum(self._written - 1, self._window).clip(min=0)  # [N]; the newest row has no successor
+
+    def add(self, step: Step) -> None:
+        """Record one decision of each environment."""
+        if step.starts.any():
+            starting = step.slots[step.starts]
+            self._append(starting, step.observations[step.starts], np.zeros(len(starting), dtype=np.uint8))
+        outcome, rows = step.outcome, (self._written[step.slots] - 1) % self._length
+        terminal = outcome.terminated.copy()
+        if self._life_loss_terminal:
+            terminal |= outcome.life_lost
+        if self._truncation_terminal:
+            terminal |= outcome.truncated
+        self._actions[step.slots, rows] = step.actions
+        self._rewards[step.slots, rows] = np.sign(outcome.rewards) if self._clip_rewards else outcome.rewards
+        self._terminals[step.slots, rows] = terminal
+        self._is_transition[step.slots, rows] = True
+        ages = np.minimum(self._ages[step.slots, rows] + 1, self._stack)
+        self._append(step.slots, outcome.observations, ages)
+
+    def _append(self, envs: np.ndarray, observations: np.ndarray, ages: np.ndarray) -> None:
+        rows = self._written[envs] % self._length
+        self._frames[envs, rows] = observations[:, -1] if self._stack > 1 else observations
+        self._ages[envs, rows] = ages
+        self._is_transition[envs, rows] = False
+        self._written[envs] += 1
+
+    def sample(self, batch_size: int, generator: np.random.Generator) -> Batch:
+        """Transitions drawn uniformly with replacement from the last `capacity_steps` rows."""
+        sizes = self._sizes()
+        ends = np.cumsum(sizes)
+        envs = np.empty(batch_size, dtype=np.int64)
+        rows = np.empty(batch_size, dtype=np.int64)
+        missing = np.arange(batch_size)
+        while len(missing):  # rows that are no transitions are drawn again: about one an episode
+            drawn = generator.integers(ends[-1], size=len(missing))
+            env = np.searchsorted(ends, drawn, side="right")
+            # The newest row, written - 1, cannot be drawn; the oldest lies sizes[env] before it.
+            row = self._written[env] - 1 - (ends[env] - drawn)
+            envs[missing], rows[missing] = env, row
+            missing = missing[~self._is_transition[env, row % self._length]]
+        ring_rows = rows % self._length
+        obs_tm1, obs_t = self._observations(envs, rows)
+        return Batch(
+            obs_tm1=obs_tm1,
+            action_tm1=self._actions[envs, ring_rows].astype(np.int64),
+            reward_t=self._rewards[envs, ring_rows],
+            discount_t=np.where(self._terminals[envs, ring_rows], 0.0, self._discount).astype(np.float32),
+            obs_t=obs_t,
+        )
+
+    def _observations(self, envs: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Observations of rows and of the rows after them, from one gather of stack + 1 frames."""
+        if self._stack == 1:
+            return self._frames[envs, rows % self._length], self._frames[envs, (rows + 1) % self._length]
+        back = np.arange(-self._stack + 1, 2)  # [stack + 1]: -3 ... 0, 1
+        frames = self._frames[envs[:, None], (rows[:, None] + back) % self._length]  # [B, stack + 1, H, W]
+        # Frames from before the episode began are zero, as in the environments' own stacks.
+        age = self._ages[envs, rows % self._length].astype(np.int64)
+        frames[-back[None, :] > age[:, None]] = 0
+        return frames[:, :-1], frames[:, 1:]
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able: what `restore` needs beside the files."""
+        return {"written": self._written.tolist()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Forget all that was added after the state was taken."""
+        self._written = np.array(state["written"], dtype=np.int64)
+        begun = self._env[self._written > 0]
+        self._is_transition[begun, (self._written[begun] - 1) % self._length] = False
+
+
+def _memory_map(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    """A file-backed array whose disk is allocated now: a full disk under a memory map would kill the process."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "r+b" if path.exists() else "w+b") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+    return np.memmap(path, dtype=dtype, mode="r+", shape=shape)

@@ -1,0 +1,247 @@
+"""The skeleton of a training run, whatever the algorithm: cadence, progress, curves, checkpoints, resume.
+
+A run folder holds agent.safetensors (the last weights), best.safetensors (best validation mean), curve.parquet,
+validation.parquet, tensorboard/ and manifest.json; while the run goes on, also state.safetensors and the
+algorithm's own files, from which a killed run goes on with the same bits.
+"""
+
+import json
+import math
+import shutil
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from core.checkpoint import Checkpoint, save_agent
+from core.errors import Refusal
+from core.games import Game
+from core.manifest import Manifest
+from core.networks import Agent
+from core.progress import Progress
+from core.records import CurveRow, EpisodeRow, read_rows, write_bytes, write_rows
+from evaluate.evaluation import episode_row, play
+from evaluate.protocols import get_protocol
+from train_direct.q_learning import Means
+from train_direct.recipes import Recipe
+
+
+class Algorithm(Protocol):
+    """What the skeleton needs of a learning algorithm."""
+
+    agent: Agent
+    recipe: Recipe
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def updates(self) -> int: ...
+
+    def advance(self) -> None: ...
+
+    def means(self) -> Means: ...
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which run, how long, and how often things happen."""
+
+    game: Game
+    network: str
+    seed: int
+    total_steps: int
+    eval_interval_steps: int
+    eval_episodes: int
+    curve_interval_steps: int
+    checkpoint_interval_steps: int
+
+
+class TrainingRun:
+    """One run in its folder, from wherever it was left.
+
+    Args:
+        folder: the run folder.
+        plan: what to do.
+        algorithm: freshly made; a state found in the folder is restored into it.
+        manifest: of the folder, not done yet.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, algorithm: Algorithm, manifest: Manifest):
+        self._folder, self._plan, self._algorithm, self._manifest = folder, plan, algorithm, manifest
+        self._protocol = get_protocol(None, plan.game)
+        self._curve: list[CurveRow] = []
+        self._validation: list[EpisodeRow] = []
+        self._best = -math.inf
+        self._stop = False
+        self._last_score = ""
+        self._curve_clock = (time.monotonic(), 0)
+        if self._state_file.exists():
+            self._restore()
+        else:
+            manifest.start()
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=algorithm.steps)
+
+    @property
+    def _state_file(self) -> Path:
+        return self._folder / "state.safetensors"
+
+    def run(self) -> None:
+        """Train to the end, or to the next SIGTERM, which leaves a state to resume from."""
+        plan, algorithm = self._plan, self._algorithm
+        previous = signal.signal(signal.SIGTERM, self._request_stop)
+        what = f"train {algorithm.agent.kind} on {plan.game.name}"
+        try:
+            with Progress(what, plan.total_steps, "decisions", algorithm.steps) as progress:
+                while algorithm.steps < plan.total_steps:
+                    before = algorithm.steps
+                    algorithm.advance()
+                    self._after(before, algorithm.steps)
+                    progress.advance(algorithm.steps - before, self._last_score)
+                    if self._stop:
+                        self._save_state()
+                        print(f"{what}: stopped at {algorithm.steps:,} decisions; the same command resumes", file=sys.stderr)
+                        sys.exit(128 + signal.SIGTERM)
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+            algorithm.close()
+            self._writer.close()
+        self._finish()
+
+    def _request_stop(self, signum: int, frame: FrameType | None) -> None:
+        self._stop = True
+
+    def _after(self, before: int, steps: int) -> None:
+        """What is due between two counts of decisions; always at the end, so short runs show something too."""
+        plan = self._plan
+
+        def due(interval: int) -> bool:
+            return steps // interval > before // interval or steps >= plan.total_steps
+
+        if due(plan.curve_interval_steps):
+            self._add_curve_point()
+        if due(plan.eval_interval_steps):
+            self._validate()
+        if due(plan.checkpoint_interval_steps):
+            self._save_state()
+
+    def _add_curve_point(self) -> None:
+        plan, algorithm = self._plan, self._algorithm
+        means = algorithm.means()
+        now, steps = time.monotonic(), algorithm.steps
+        seconds, since = now - self._curve_clock[0], steps - self._curve_clock[1]
+        self._curve_clock = (now, steps)
+        row = CurveRow(
+            game=plan.game.name,
+            agent=algorithm.agent.kind,
+            network=plan.network,
+            recipe=algorithm.recipe.name,
+            train_seed=plan.seed,
+            steps=steps,
+            updates=algorithm.updates,
+            frames=steps * plan.game.frames_per_decision,
+            epsilon=algorithm.recipe.epsilon(steps),
+            loss=means.loss,
+            q_mean=means.q_mean,
+            train_score=means.train_score,
+            steps_per_second=since / max(seconds, 1e-9),
+        )
+        self._curve.append(row)
+        for name in ("epsilon", "loss", "q_mean", "train_score", "steps_per_second"):
+            self._writer.add_scalar(f"train/{name}", getattr(row, name), steps)
+
+    def _validate(self) -> None:
+        """Play validation episodes, which no evaluation shares; keep the best weights (ties: the later ones)."""
+        plan, algorithm = self._plan, self._algorithm
+        here = Checkpoint(algorithm.agent, self._provenance(), "")
+        rows = [
+            episode_row(played, here, plan.game, self._protocol, plan.seed, "validation")
+            for played in play(
+                algorithm.agent,
+                plan.game,
+                self._protocol,
+                eval_seed=plan.seed,
+                episodes=range(plan.eval_episodes),
+                stream="validation",
+            )
+        ]
+        self._validation += sorted(rows, key=lambda row: row.episode)
+        mean = sum(row.score for row in rows) / len(rows)
+        self._last_score = f"validation score {mean:.2f}"
+        self._writer.add_scalar("validation/score", mean, algorithm.steps)
+        self._writer.add_scalar("validation/max_q", sum(row.max_q_mean for row in rows) / len(rows), algorithm.steps)
+        if mean >= self._best:
+            self._best = mean
+            save_agent(self._folder / "best.safetensors", algorithm.agent, self._provenance())
+
+    def _provenance(self) -> dict[str, Any]:
+        return {
+            "train_seed": self._plan.seed,
+            "train_steps": self._algorithm.steps,
+            "train_updates": self._algorithm.updates,
+            "recipe": self._algorithm.recipe.name,
+            "network": self._plan.network,
+        }
+
+    def _write_rows(self) -> list[Path]:
+        curve, validation = self._folder / "curve.parquet", self._folder / "validation.parquet"
+        write_rows(curve, CurveRow, self._curve)
+        write_rows(validation, EpisodeRow, self._validation)
+        return [curve, validation]
+
+    def _save_state(self) -> None:
+        """Rows first, then the state that counts them: what a kill leaves between the two is cut off on resume."""
+        self._write_rows()
+        tensors, values = self._algorithm.state()
+        header = {
+            "algorithm": values,
+            "best": self._best,
+            "curve_rows": len(self._curve),
+            "validation_rows": len(self._validation),
+            "last_score": self._last_score,
+        }
+        cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        write_bytes(self._state_file, save(cpu, {"state": json.dumps(header)}))
+
+    def _restore(self) -> None:
+        try:
+            with safe_open(self._state_file, framework="pt") as file:
+                header = json.loads(file.metadata()["state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
+            raise Refusal(f"{self._state_file} is damaged; remove {self._folder} to start again")
+        self._curve = read_rows(self._folder / "curve.parquet", CurveRow)[: header["curve_rows"]]
+        self._validation = read_rows(self._folder / "validation.parquet", EpisodeRow)[: header["validation_rows"]]
+        self._best, self._last_score = header["best"], header["last_score"]
+        self._algorithm.restore(tensors, header["algorithm"])
+        self._curve_clock = (time.monotonic(), self._algorithm.steps)
+        print(f"{self._folder}: resumes at {self._algorithm.steps:,} decisions", file=sys.stderr)
+
+    def _finish(self) -> None:
+        """Write the results, and only then drop what a resume would need."""
+        outputs = self._write_rows()
+        agent_file = self._folder / "agent.safetensors"
+        save_agent(agent_file, self._algorithm.agent, self._provenance())
+        self._manifest.finish([agent_file, self._folder / "best.safetensors", *outputs])
+        clean_up(self._folder)
+
+
+def clean_up(folder: Path) -> None:
+    """Remove what only an unfinished run needs."""
+    (folder / "state.safetensors").unlink(missing_ok=True)
+    shutil.rmtree(folder / "replay", ignore_errors=True)
