@@ -1,0 +1,155 @@
+"""python -m convert run: turn a trained DQN into a rate-coded spiking network."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from sklearn.metrics import accuracy_score
+
+from convert import tan2021
+from convert.states import batches, collect, greedy_actions
+from core.checkpoint import load_agent, save_agent
+from core.cli import Device, main, pick_device, set_threads, specification
+from core.errors import Refusal
+from core.manifest import Manifest
+from core.networks import DQN
+from core.progress import Progress
+from core.rate_coded.network import READOUTS, RateCodedNetwork, Readout
+from core.records import ConversionRow, to_json, write_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Convert a DQN, and measure on held-out states how often the spiking network decides as it does."""
+
+    agent: Path
+    """Checkpoint of a DQN."""
+    out: Path
+    """The spiking network (.safetensors); OUT with the ending .conversion.parquet gets the agreement rows."""
+    method: Literal["tan2021"] = "tan2021"
+    """tan2021: percentile weight normalisation, reset by subtraction (Tan et al. 2021)."""
+    percentile: float = 99.9
+    """Percentile of a layer's outputs that fires at every simulation step."""
+    sim_steps: int = 500
+    """Simulation steps a decision."""
+    readout: Readout = "robust"
+    """robust: output spikes plus residual membrane; spikes: output spikes alone."""
+    layer_delay: bool = False
+    """Let every layer cost one simulation step of delay, as in Tan's simulator BindsNET."""
+    calibration_states: int = 15_000
+    """States that the percentiles are taken over."""
+    test_states: int = 1000
+    """Held-out states, from other episodes, on which agreement is measured."""
+    bindsnet_states: int = 0
+    """Held-out states on which the network is also simulated in BindsNET and compared (slow)."""
+    seed: int = 0
+    """Of the episodes that states are collected from."""
+    device: Device = "auto"
+    """Where networks run."""
+    threads: int = 0
+    """CPU threads; 0 takes all."""
+
+    def run(self) -> None:
+        set_threads(self.threads)
+        if not 0 < self.percentile <= 100:
+            raise Refusal(f"percentile is {self.percentile}: accepted is above 0 and up to 100")
+        if not 0 <= self.bindsnet_states <= self.test_states:
+            raise Refusal(f"bindsnet_states is {self.bindsnet_states}: accepted is 0 to test_states ({self.test_states})")
+        if self.out.suffix != ".safetensors":
+            raise Refusal(f"--out {self.out}: a file name that ends in .safetensors is needed")
+        checkpoint = load_agent(self.agent, device=pick_device(self.device))
+        dqn = checkpoint.agent
+        if not isinstance(dqn, DQN):
+            raise Refusal(f"{self.agent} is a {dqn.kind} agent: only a dqn can be converted")
+        options = specification(self, "agent", "out", "device", "threads")
+        manifest = Manifest(
+            self.out.with_suffix(".manifest.json"), {**options, "verb": "convert run", "agent": checkpoint.id}
+        )
+        if manifest.done:
+            print(f"{self.out}: already done")
+            return
+        manifest.start()
+        calibration = collect(dqn, self.calibration_states, self.seed, "calibration")
+        scales, guarded = tan2021.guarded_scales(dqn, calibration, self.percentile)
+        snn = tan2021.convert(
+            dqn, scales, sim_steps=self.sim_steps, readout=self.readout, layer_delay=self.layer_delay
+        )
+        test = collect(dqn, self.test_states, self.seed, "conversion test")
+        settings = {**options, "scales": scales, "output_scale_guarded": guarded}
+
+        def row(reference: str, readout: str, sim_steps: int, states: int, agreement: float) -> ConversionRow:
+            return ConversionRow(
+                game=dqn.game.name,
+                source_id=checkpoint.id,
+                train_seed=checkpoint.provenance["train_seed"],
+                method=self.method,
+                settings=to_json(settings),
+                reference=reference,
+                readout=readout,
+                sim_steps=sim_steps,
+                num_states=states,
+                agreement=agreement,
+            )
+
+        rows = [
+            row("dqn", readout, sim_steps, len(test), agreement)
+            for (readout, sim_steps), agreement in agreements(dqn, snn, test).items()
+        ]
+        if self.bindsnet_states:
+            rows += [
+                row("bindsnet", readout, self.sim_steps, self.bindsnet_states, agreement)
+                for readout, agreement in bindsnet_agreements(snn, test[: self.bindsnet_states]).items()
+            ]
+        rows_file = self.out.with_suffix(".conversion.parquet")
+        save_agent(self.out, snn, {**checkpoint.provenance, "source_id": checkpoint.id, "conversion": settings})
+        write_rows(rows_file, ConversionRow, rows)
+        manifest.finish([self.out, rows_file])
+        if guarded:
+            print("output scale: its percentile was not positive, the percentile of magnitudes was taken")
+        for each in rows:
+            if each.sim_steps == self.sim_steps:
+                print(
+                    f"{each.game} {each.method} at {each.sim_steps} sim steps, {each.readout} read-out: "
+                    f"{each.agreement:.1%} agreement with {each.reference} on {each.num_states} held-out states"
+                )
+
+
+def agreements(dqn: DQN, snn: RateCodedNetwork, states: np.ndarray) -> dict[tuple[Readout, int], float]:
+    """Share of states in which the spiking network prefers the DQN's action, by read-out and sim steps.
+
+    One simulation gives every number of simulation steps: powers of two, and the network's own.
+    """
+    record_at = sorted({2**power for power in range(snn.sim_steps.bit_length())} | {snn.sim_steps})
+    preferred: dict[Readout, list[np.ndarray]] = {readout: [] for readout in READOUTS}
+    with Progress(f"agreement at {snn.sim_steps} sim steps", len(states), "states") as progress:
+        for batch in batches(snn, states):
+            for readout, scores in snn.scores_over_time(batch, record_at).items():
+                preferred[readout].append(scores.argmax(2).cpu().numpy())  # [R, B]
+            progress.advance(len(batch))
+    reference = greedy_actions(dqn, states)
+    return {
+        (readout, sim_steps): float(accuracy_score(reference, actions))
+        for readout in READOUTS
+        for sim_steps, actions in zip(record_at, np.concatenate(preferred[readout], axis=1), strict=True)
+    }
+
+
+def bindsnet_agreements(snn: RateCodedNetwork, states: np.ndarray) -> dict[Readout, float]:
+    """The same between our simulation, with BindsNET's layer delay, and BindsNET's of the same weights."""
+    from convert.bindsnet_check import bindsnet_scores
+
+    ours = copy.deepcopy(snn).cpu()
+    ours.layer_delay = True
+    (inputs,) = batches(ours, states, size=len(states))
+    counts, residuals = bindsnet_scores(ours, inputs)
+    mine = {name: scores[0].numpy() for name, scores in ours.scores_over_time(inputs, [ours.sim_steps]).items()}
+    theirs: dict[Readout, np.ndarray] = {"robust": counts + residuals, "spikes": counts}
+    return {
+        readout: float(accuracy_score(theirs[readout].argmax(1), mine[readout].argmax(1))) for readout in READOUTS
+    }
+
+
+if __name__ == "__main__":
+    main("convert", {"run": Run}, "Turn a trained DQN into a spiking network that needs no further training.")

@@ -1,0 +1,68 @@
+"""The same converted network in BindsNET, as an independent witness. The only file that imports BindsNET.
+
+BindsNET's own `ann_to_snn` (0.3.4) scales convolutions wrongly and leaves linear layers unscaled, so the
+network is built here from our normalised weights, out of its nodes and connections. BindsNET is AGPL-3.0:
+it is an optional extra, never needed to train, evaluate or attack.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.errors import Refusal
+from core.rate_coded.network import RateCodedNetwork
+
+
+def bindsnet_scores(snn: RateCodedNetwork, inputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Simulate a converted network in BindsNET, with its one step of delay a layer.
+
+    Args:
+        snn: the converted network; its own `layer_delay` is not looked at.
+        inputs: [B, *observation] float32.
+
+    Returns:
+        Output spike counts [B, A] and residual membranes [B, A] after `snn.sim_steps` steps.
+    """
+    try:
+        from bindsnet.conversion.nodes import SubtractiveResetIFNodes
+        from bindsnet.network import Network
+        from bindsnet.network.monitors import Monitor
+        from bindsnet.network.nodes import Input
+        from bindsnet.network.topology import Connection, Conv2dConnection
+    except ImportError as error:
+        raise Refusal(f"BindsNET is not installed ({error}); the extra that brings it: pip install '.[bindsnet]'")
+
+    class RealInput(Input):
+        """An input whose values are a current; BindsNET's own Input takes spikes."""
+
+        def forward(self, x: Tensor) -> None:
+            self.s = x.clone()  # BindsNET zeroes s in place when it resets
+
+    network = Network(dt=1.0, learning=False)
+    source = RealInput(shape=snn.game.observation_shape)
+    network.add_layer(source, name="image")
+    name = "image"
+    for index, (layer, shape) in enumerate(zip(snn.layers, snn.layer_shapes, strict=True)):
+        target = SubtractiveResetIFNodes(shape=shape, thresh=1.0, reset=0.0, refrac=0, lbound=None)
+        target_name = f"layer{index}"
+        network.add_layer(target, name=target_name)
+        bias = layer.bias.detach() if snn.bias else torch.zeros(shape[0])
+        if isinstance(layer, nn.Conv2d):
+            connection = Conv2dConnection(
+                source, target, kernel_size=layer.kernel_size, stride=layer.stride, w=layer.weight.detach(), b=bias
+            )
+        else:
+            connection = Connection(source, target, w=layer.weight.detach().T.contiguous(), b=bias)
+        network.add_connection(connection, source=name, target=target_name)
+        source, name = target, target_name
+    output = network.layers[name]
+    monitor = Monitor(output, state_vars=["s"], time=snn.sim_steps)
+    network.add_monitor(monitor, name="output")
+    counts, residuals = [], []
+    with torch.no_grad():
+        for image in inputs:  # batch 1, as Tan et al. run it
+            network.reset_state_variables()
+            network.run({"image": image.expand(snn.sim_steps, 1, *image.shape)}, time=snn.sim_steps)
+            counts.append(monitor.get("s").float().sum(0).flatten().numpy())
+            residuals.append(output.v.flatten().numpy().copy())
+    return np.stack(counts), np.stack(residuals)
