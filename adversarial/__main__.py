@@ -5,12 +5,14 @@ from pathlib import Path
 
 from adversarial.attacks import Attack, make_attack, require_epsilon
 from core.checkpoint import load_agent
-from core.cli import Device, Number, main, pick_device, set_threads, specification
+from core.cli import Number, main, specification
+from core.device import Device, pick_device, set_threads
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
 from core.progress import Progress
 from core.records import AttackRow, to_json, write_rows
+from core.seeding import require_seed
 from evaluate.evaluation import MAX_ENVS, episode_row, play, require_episodes
 from evaluate.protocols import get_protocol
 from evaluate.statistics import mean_interval
@@ -49,6 +51,7 @@ class Run:
 
     def run(self) -> None:
         set_threads(self.threads)
+        require_seed(self.seed)
         require_episodes(self.episodes)
         for epsilon in self.epsilon:
             require_epsilon(epsilon)
@@ -119,4 +122,4 @@ class Run:
 
 
 if __name__ == "__main__":
-    main("adversarial", {"run": Run}, "Attack agents, and say by whose gradient.")
+    main("python -m adversarial", {"run": Run}, "Attack agents, and say by whose gradient.")

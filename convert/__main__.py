@@ -11,13 +11,15 @@ from sklearn.metrics import accuracy_score
 from convert import tan2021
 from convert.states import batches, collect, greedy_actions
 from core.checkpoint import load_agent, save_agent
-from core.cli import Device, main, pick_device, set_threads, specification
+from core.cli import main, specification
+from core.device import Device, pick_device, set_threads
 from core.errors import Refusal
 from core.manifest import Manifest
 from core.networks import DQN
 from core.progress import Progress
 from core.rate_coded.network import READOUTS, RateCodedNetwork, Readout
 from core.records import ConversionRow, to_json, write_rows
+from core.seeding import require_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,7 @@ class Run:
 
     def run(self) -> None:
         set_threads(self.threads)
+        require_seed(self.seed)
         if not 0 < self.percentile <= 100:
             raise Refusal(f"percentile is {self.percentile}: accepted is above 0 and up to 100")
         if not 0 <= self.bindsnet_states <= self.test_states:
@@ -152,4 +155,4 @@ def bindsnet_agreements(snn: RateCodedNetwork, states: np.ndarray) -> dict[Reado
 
 
 if __name__ == "__main__":
-    main("convert", {"run": Run}, "Turn a trained DQN into a spiking network that needs no further training.")
+    main("python -m convert", {"run": Run}, "Turn a trained DQN into a spiking network that needs no further training.")

@@ -32,7 +32,8 @@ def collect(agent: Agent, num_states: int, seed: int, stream: str, num_envs: int
     """
     if num_states < 1:
         raise Refusal(f"number of {stream} states is {num_states}: at least 1 is needed")
-    environments = make_environments(agent.game, num_envs, get_protocol(None, agent.game).dynamics)
+    dynamics = get_protocol(None, agent.game).dynamics
+    environments = make_environments(agent.game, num_envs, dynamics, torch.get_num_threads())
     collected, count = [], 0
     try:
         for step in Rollout(

@@ -1,18 +1,18 @@
-"""What every command line shares: subcommands from dataclasses, refusals as one line, numbers as fractions."""
+"""What every command line shares: options from dataclasses, refusals as one line, numbers as fractions.
+
+Never imports torch, because figures are drawn and studies are run without it.
+"""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Protocol
 
-import torch
 import tyro
 
 from core.errors import Refusal
-
-Device = Literal["auto", "cpu", "cuda"]
 
 
 def parse_fraction(text: str) -> float:
@@ -34,48 +34,43 @@ Number = Annotated[
 
 
 class Command(Protocol):
-    """A dataclass whose fields are the options of one verb."""
+    """A dataclass whose fields are the options of one command."""
 
     def run(self) -> None: ...
 
 
-def main(stage: str, verbs: Mapping[str, type], description: str, arguments: Sequence[str] | None = None) -> None:
-    """Parse `python -m STAGE VERB --option value`, run it, and turn refusals into one line and exit code 2."""
-    options = {
-        verb: tyro.conf.configure(tyro.conf.OmitArgPrefixes)(command) for verb, command in verbs.items()
-    }
+def main(program: str, commands: Mapping[str, type[Command]] | type[Command], description: str = "") -> None:
+    """Parse this process's command line, run the command, and leave with the right exit code.
+
+    Args:
+        program: how the user called it, as in "python -m evaluate".
+        commands: the command, or one for each verb.
+        description: what the verbs have in common.
+    """
+
+    def parse() -> Command:
+        if isinstance(commands, Mapping):
+            return tyro.extras.subcommand_cli_from_dict(dict(commands), prog=program, description=description)
+        return tyro.cli(commands, prog=program)
+
+    _exit_with_refusals(lambda: parse().run())
+
+
+def _exit_with_refusals(work: Callable[[], None]) -> None:
+    """Turn bad input into one line and exit code 2."""
     try:
-        command = tyro.extras.subcommand_cli_from_dict(
-            options, prog=f"python -m {stage}", description=description, args=arguments
-        )
-        command.run()
+        work()
     except Refusal as refusal:
-        _exit(str(refusal))
+        message = str(refusal)
     except OSError as error:
-        _exit(f"{error.filename or 'file system'}: {error.strerror or error}")
+        message = f"{error.filename or 'file system'}: {error.strerror or error}"
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
         sys.exit(130)
-
-
-def _exit(message: str) -> None:
+    else:
+        return
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
-
-
-def pick_device(device: Device) -> torch.device:
-    """The device a network runs on: a GPU if there is one and "auto" or "cuda" was said."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Refusal("device 'cuda': torch finds no GPU here; accepted are auto, cpu")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def set_threads(threads: int) -> None:
-    """CPU threads of this process's networks; 0 leaves torch's choice. Equal bits need equal threads."""
-    if threads < 0:
-        raise Refusal(f"threads is {threads}: accepted is 0 (all) or more")
-    if threads:
-        torch.set_num_threads(threads)
 
 
 def specification(command: Any, *without: str) -> dict[str, Any]:

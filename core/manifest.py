@@ -4,10 +4,14 @@ A manifest lies beside what it describes. It is written before the work starts (
 again when the work is done (with the SHA-256 of every result). Never imports torch.
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import sys
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from core.errors import Refusal
 from core.records import to_json, write_bytes
 
 LIBRARIES = ("torch", "numpy", "gymnasium", "ale-py", "minatar")
+LOCK_PATIENCE_S = 30.0
 
 
 def library_versions() -> dict[str, str]:
@@ -23,8 +28,41 @@ def library_versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
+@dataclass(frozen=True)
+class Record:
+    """A manifest as it was found."""
+
+    path: Path
+    spec: dict[str, Any]
+    outputs: dict[str, str]
+    """SHA-256 of each result by file name; empty while the work is unfinished."""
+    command: list[str]
+    """The command line that did it, after `python -m`."""
+
+    def mismatch(self) -> str | None:
+        """What is wrong with the results, if anything is."""
+        for name, digest in self.outputs.items():
+            output = self.path.parent / name
+            if not output.is_file():
+                return f"{output} is missing, though {self.path.name} says it was finished"
+            if _digest(output) != digest:
+                return f"{output} was changed after {self.path.name} recorded it"
+        return None
+
+
+def read_manifest(path: Path) -> Record | None:
+    """The manifest at a path, or None if there is none; refuses what is not a manifest."""
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        return Record(path, content["spec"], content["outputs"], content["command"])
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+        raise Refusal(f"{path} is not a manifest; move it away, or choose another --out")
+
+
 class Manifest:
-    """The manifest of one run folder, or of one result file.
+    """The manifest of one run folder, or of one result file, held by the process that works on it.
 
     Args:
         path: where the manifest lies.
@@ -38,46 +76,69 @@ class Manifest:
     def __init__(self, path: Path, spec: dict[str, Any]):
         self.path = path
         self.spec = json.loads(to_json(spec))
-        self.done = False
-        if path.exists():
-            self._check_existing()
-        else:
+        self._lock: int | None = None
+        record = read_manifest(path)
+        if record is None:
             _require_writable(path.parent)
+        else:
+            self._require_same(record.spec)
+            mismatch = record.mismatch()
+            if mismatch:
+                raise Refusal(f"{mismatch}; remove {path} to run again")
+        self.done = record is not None and bool(record.outputs)
 
     def start(self) -> None:
-        """Record that the work began."""
+        """Record that the work began, and keep other processes from it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self._lock_file, os.O_CREAT | os.O_RDWR, 0o644)
+        give_up = time.monotonic() + LOCK_PATIENCE_S  # a killed predecessor may be saving its last state
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise Refusal(f"another process is at work on {self.path.parent}; wait for it, or choose another --out")
+                time.sleep(0.1)
         self._write({})
 
     def finish(self, outputs: Sequence[Path]) -> None:
         """Record that the work is done, and what it gave."""
         self._write({output.name: _digest(output) for output in outputs})
         self.done = True
+        if self._lock is not None:
+            self._lock_file.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.path.with_suffix(".lock")
 
     def _write(self, outputs: dict[str, str]) -> None:
-        content = {"spec": self.spec, "versions": library_versions(), "outputs": outputs}
+        content = {
+            "command": [_stage_name(sys.argv[0]), *sys.argv[1:]],
+            "spec": self.spec,
+            "versions": library_versions(),
+            "outputs": outputs,
+        }
         write_bytes(self.path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
-    def _check_existing(self) -> None:
-        try:
-            content = json.loads(self.path.read_text())
-            recorded, outputs = content["spec"], content["outputs"]
-        except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
-            raise Refusal(f"{self.path} is not a manifest; move it away, or choose another --out")
-        if recorded != self.spec:
-            differing = sorted(
-                key
-                for key in recorded.keys() | self.spec.keys()
-                if recorded.get(key) != self.spec.get(key)
+    def _require_same(self, recorded: dict[str, Any]) -> None:
+        differing = sorted(
+            key for key in recorded.keys() | self.spec.keys() if recorded.get(key) != self.spec.get(key)
+        )
+        if differing:
+            changes = ", ".join(
+                f"{key} is {recorded.get(key)!r} there and {self.spec.get(key)!r} here" for key in differing
             )
-            changes = ", ".join(f"{key} {recorded.get(key)!r} there, {self.spec.get(key)!r} here" for key in differing)
-            raise Refusal(f"{self.path.parent} holds work of another specification ({changes}); choose another --out")
-        for name, digest in outputs.items():
-            output = self.path.parent / name
-            if not output.is_file():
-                raise Refusal(f"{output} is missing, though {self.path.name} says it was finished; remove the manifest to run again")
-            if _digest(output) != digest:
-                raise Refusal(f"{output} does not match {self.path.name} (changed since it was finished); remove both to run again")
-        self.done = bool(outputs)
+            raise Refusal(f"{self.path} is of another specification ({changes}); choose another --out")
+
+
+def _stage_name(program: str) -> str:
+    """The name behind `python -m`: of a package's __main__.py, the package."""
+    path = Path(program)
+    return path.parent.name if path.name == "__main__.py" else path.name
 
 
 def _digest(path: Path) -> str:

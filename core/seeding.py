@@ -5,6 +5,8 @@ import zlib
 import numpy as np
 import torch
 
+from core.errors import Refusal
+
 EPISODE_SEED_BOUND = 2**31 - 1
 """Episode seeds fit a signed 32-bit integer, which is what the emulator takes."""
 
@@ -17,7 +19,7 @@ def generator(seed: int, stream: str) -> np.random.Generator:
         stream: what the numbers are for ("replay", "policy", ...). Different names give
             statistically independent streams, so adding a stream never shifts another.
     """
-    return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(stream.encode())]))
+    return np.random.default_rng(_sequence(seed, stream))
 
 
 def torch_generator(seed: int, stream: str) -> torch.Generator:
@@ -31,5 +33,15 @@ def episode_seed(seed: int, stream: str, index: int) -> int:
     So every agent that is evaluated with the same seed meets the same episodes, and it does not
     matter how many environments they were played on.
     """
-    sequence = np.random.SeedSequence([seed, zlib.crc32(stream.encode()), index])
-    return int(sequence.generate_state(1, np.uint64)[0] % EPISODE_SEED_BOUND)
+    return int(_sequence(seed, stream, index).generate_state(1, np.uint64)[0] % EPISODE_SEED_BOUND)
+
+
+def require_seed(seed: int) -> None:
+    """Refuse a seed that is no non-negative integer."""
+    if seed < 0:
+        raise Refusal(f"seed is {seed}: accepted is 0 or more")
+
+
+def _sequence(seed: int, stream: str, *indices: int) -> np.random.SeedSequence:
+    require_seed(seed)
+    return np.random.SeedSequence([seed, zlib.crc32(stream.encode()), *indices])

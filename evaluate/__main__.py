@@ -4,13 +4,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.checkpoint import Checkpoint, load_agent
-from core.cli import Device, main, pick_device, set_threads, specification
+from core.cli import main, specification
+from core.device import Device, pick_device, set_threads
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
 from core.networks import RandomPlay
 from core.progress import Progress
 from core.records import EpisodeRow, write_rows
+from core.seeding import require_seed
 from evaluate.evaluation import MAX_ENVS, episode_row, play, require_episodes
 from evaluate.protocols import get_protocol
 from evaluate.statistics import mean_interval
@@ -41,6 +43,7 @@ class Run:
 
     def run(self) -> None:
         set_threads(self.threads)
+        require_seed(self.seed)
         checkpoint = self._load()
         game = get_game(self.game) if self.game else checkpoint.agent.game
         protocol = get_protocol(self.protocol, game)
@@ -105,4 +108,4 @@ class Run:
 
 
 if __name__ == "__main__":
-    main("evaluate", {"run": Run}, "Score agents: every agent by the same protocol, on the same episodes.")
+    main("python -m evaluate", {"run": Run}, "Score agents: every agent by the same protocol, on the same episodes.")

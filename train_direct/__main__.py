@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from core import seeding
-from core.cli import Device, main, pick_device, set_threads
+from core.cli import main
+from core.device import Device, pick_device, set_threads
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
@@ -63,20 +64,15 @@ class Options:
             "num_envs": self.num_envs,
         }
         given = {name: value for name, value in replaced.items() if value is not None}
-        for name, value in (
-            *given.items(),
-            ("curve_interval_steps", self.curve_interval_steps),
-            ("checkpoint_interval_steps", self.checkpoint_interval_steps),
-        ):
-            if value < (0 if name == "warmup_steps" else 1):
-                raise Refusal(f"{name} is {value}: at least {0 if name == 'warmup_steps' else 1} is needed")
-        if self.seed < 0:
-            raise Refusal(f"seed is {self.seed}: accepted is 0 or more")
         return replace(recipe, **given)
 
     def train(self, network_name: str, network: Preset) -> None:
         """Train, resume, or say that it is done."""
         set_threads(self.threads)
+        seeding.require_seed(self.seed)
+        for name in ("curve_interval_steps", "checkpoint_interval_steps"):
+            if getattr(self, name) < 1:
+                raise Refusal(f"{name} is {getattr(self, name)}: at least 1 is needed")
         game, recipe = get_game(self.game), self.resolved_recipe()
         device = pick_device(self.device)
         spec = {
@@ -95,10 +91,9 @@ class Options:
             clean_up(self.out)
             print(f"{self.out / 'agent.safetensors'}: already done")
             return
+        manifest.start()
         agent = make_agent(game, network, seeding.torch_generator(self.seed, "weights")).to(device)
-        algorithm = QLearning(
-            agent, game, recipe, self.seed, recipe.total_steps, self.out, self.checkpoint_interval_steps
-        )
+        algorithm = QLearning(agent, game, recipe, self.seed, self.out, self.checkpoint_interval_steps)
         plan = Plan(
             game=game,
             network=network_name,
@@ -144,4 +139,4 @@ class Dsqn(Options):
 
 
 if __name__ == "__main__":
-    main("train_direct", {"dqn": Dqn, "dsqn": Dsqn}, "Train Q-networks with gradients; DQN and DSQN by one recipe.")
+    main("python -m train_direct", {"dqn": Dqn, "dsqn": Dsqn}, "Train Q-networks with gradients; DQN and DSQN by one recipe.")

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from core import seeding
 from core.envs import make_environments, network_input
-from core.errors import Refusal
 from core.games import Game
 from core.networks import DQN, DSQN
 from evaluate.rollout import Rollout
@@ -115,7 +114,6 @@ class QLearning:
         game: what it plays.
         recipe: how.
         seed: of everything random.
-        total_steps: decisions that will be made; known beforehand to refuse a run that would not learn.
         folder: where the replay's files lie.
         checkpoint_interval_steps: decisions between two states that may be resumed from.
     """
@@ -126,16 +124,9 @@ class QLearning:
         game: Game,
         recipe: Recipe,
         seed: int,
-        total_steps: int,
         folder: Path,
         checkpoint_interval_steps: int,
     ):
-        first_update = recipe.warmup_steps + recipe.train_interval_steps
-        if total_steps < first_update:
-            raise Refusal(
-                f"total_steps is {total_steps}: no update would be made, the first one comes after "
-                f"{first_update} decisions (recipe {recipe.name})"
-            )
         self.agent = agent
         self.recipe = recipe
         self._learner = QLearner(agent, recipe)

@@ -50,6 +50,24 @@ class Recipe:
     eval_interval_steps: int
     eval_episodes: int
 
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("total_steps", 1),
+            ("warmup_steps", 0),
+            ("replay_capacity_steps", self.batch_size),
+            ("eval_interval_steps", 1),
+            ("eval_episodes", 1),
+            ("num_envs", 1),
+        ):
+            if getattr(self, name) < least:
+                raise Refusal(f"{name} is {getattr(self, name)}: at least {least} is needed")
+        first_update = self.warmup_steps + self.train_interval_steps
+        if self.total_steps < first_update:
+            raise Refusal(
+                f"total_steps is {self.total_steps}: no update would be made, the first one comes after "
+                f"{first_update} decisions (recipe {self.name})"
+            )
+
     def epsilon(self, steps: int) -> float:
         """Share of random actions after so many decisions."""
         if steps < self.warmup_steps:

@@ -79,7 +79,7 @@ class TrainingRun:
         folder: the run folder.
         plan: what to do.
         algorithm: freshly made; a state found in the folder is restored into it.
-        manifest: of the folder, not done yet.
+        manifest: of the folder, started.
     """
 
     def __init__(self, folder: Path, plan: Plan, algorithm: Algorithm, manifest: Manifest):
@@ -93,8 +93,6 @@ class TrainingRun:
         self._curve_clock = (time.monotonic(), 0)
         if self._state_file.exists():
             self._restore()
-        else:
-            manifest.start()
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=algorithm.steps)
 
     @property

@@ -1,0 +1,219 @@
+"""python reproduce.py STUDY: run a study's stages, each as the command a user would type.
+
+What is done is known from the files alone: a stage whose manifest was made by the same command from the same
+inputs, and whose results are unchanged, is not started again; any other is started, and resumes or refuses.
+"""
+
+import ctypes
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from core.cli import main
+from core.errors import Refusal
+from core.games import get_game
+from core.manifest import read_manifest
+
+ROOT = Path(__file__).resolve().parent
+KINDS = ("train", "convert", "evaluate", "attack")
+Kind = Literal["train", "convert", "evaluate", "attack"]
+TABLES = ("dqn", "dsqn", "convert", "evaluate", "attack")
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of a study."""
+
+    kind: Kind
+    arguments: tuple[str, ...]
+    """What follows `python -m`."""
+    manifest: Path
+    needs: tuple[Path, ...]
+    """Files it reads; they are other stages' results."""
+    gives: Path
+    """The file that later stages may need."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.manifest.parent.relative_to(self.manifest.parents[2])}"
+
+    def is_done(self) -> bool:
+        """Whether this command finished on the inputs that are there now, and its results are unchanged."""
+        manifest = read_manifest(self.manifest)
+        if manifest is None or not manifest.outputs or manifest.command != list(self.arguments):
+            return False
+        if any(not need.is_file() or _digest(need)[:12] != manifest.spec.get("agent") for need in self.needs):
+            return False
+        return manifest.mismatch() is None
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Run a study: train, convert, evaluate, attack; then draw its figures and print its table."""
+
+    study: Annotated[str, tyro.conf.Positional]
+    """Name of a file in studies/, as in quick."""
+    only: Kind | None = None
+    """Run only stages of this kind, and what they need."""
+    jobs: int = 0
+    """Stages side by side; 0 takes one a core."""
+
+    def run(self) -> None:
+        stages = plan(self.study)
+        if self.only:
+            stages = _with_needs([stage for stage in stages if stage.kind == self.only], stages)
+        if self.jobs < 0:
+            raise Refusal(f"jobs is {self.jobs}: accepted is 0 (one a core) or more")
+        jobs = self.jobs or len(os.sched_getaffinity(0))
+        waiting = [stage for stage in stages if not stage.is_done()]
+        print(f"study {self.study}: {len(stages) - len(waiting)} of {len(stages)} stages are done already", flush=True)
+        if waiting:
+            _run_all(waiting, jobs)
+        command = [sys.executable, "plot.py", self.study]
+        if subprocess.run(command, cwd=ROOT).returncode:
+            raise Refusal(f"the figures failed: {' '.join(command[1:])} says why")
+
+
+def plan(study: str) -> list[Stage]:
+    """All stages of a study, each after those it needs."""
+    path = ROOT / "studies" / f"{study}.toml"
+    names = sorted(file.stem for file in (ROOT / "studies").glob("*.toml"))
+    if study not in names:
+        raise Refusal(f"unknown study {study!r}: studies are {', '.join(names)}")
+    try:
+        settings = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise Refusal(f"{path.name} is not TOML: {error}")
+    common = ["--threads", str(settings["threads"])]
+    eval_seed = ["--seed", str(settings["evaluation_seed"])]
+    stages: list[Stage] = []
+    for game_name, tables in settings["games"].items():
+        get_game(game_name)
+        unknown = sorted(tables.keys() - set(TABLES))
+        if unknown:
+            raise Refusal(f"{path.name}: unknown table {unknown[0]!r} of {game_name}: tables are {', '.join(TABLES)}")
+        folder = Path("results") / study / game_name.replace("/", "-")
+        game = ["--game", game_name]
+        stages.append(
+            _stage("evaluate", ["evaluate", "run"], folder / "evaluate-random", "episodes.parquet", (),
+                   ["--agent", "random", *game, *_options(tables["evaluate"]), *eval_seed, *common])
+        )  # fmt: skip
+        for seed in settings["train_seeds"]:
+            agents: dict[str, Path] = {}
+            for kind in ("dqn", "dsqn"):
+                run = folder / f"{kind}-s{seed}"
+                agents[kind] = run / f"{settings['checkpoint']}.safetensors"
+                stages.append(
+                    _stage("train", ["train_direct", kind], run, agents[kind].name, (),
+                           [*game, "--seed", str(seed), *_options(tables[kind]), *common])
+                )  # fmt: skip
+            agents["snn"] = folder / f"snn-s{seed}" / "agent.safetensors"
+            arguments = ["--agent", str(agents["dqn"]), "--seed", str(seed), *_options(tables["convert"]), *common]
+            stages.append(
+                Stage("convert", ("convert", "run", *arguments, "--out", str(agents["snn"])),
+                      ROOT / agents["snn"].with_suffix(".manifest.json"), (ROOT / agents["dqn"],), ROOT / agents["snn"])
+            )  # fmt: skip
+            for name, file in agents.items():
+                arguments = ["--agent", str(file), *_options(tables["evaluate"]), *eval_seed, *common]
+                stages.append(
+                    _stage("evaluate", ["evaluate", "run"], folder / f"evaluate-{name}-s{seed}", "episodes.parquet",
+                           (file,), arguments)
+                )  # fmt: skip
+                arguments = ["--agent", str(file), *_options(tables["attack"]), *eval_seed, *common]
+                stages.append(
+                    _stage("attack", ["adversarial", "run"], folder / f"attack-{name}-s{seed}", "attacks.parquet",
+                           (file,), arguments)
+                )  # fmt: skip
+    return stages
+
+
+def _stage(
+    kind: Kind, command: list[str], folder: Path, gives: str, needs: tuple[Path, ...], arguments: list[str]
+) -> Stage:
+    return Stage(
+        kind,
+        (*command, *arguments, "--out", str(folder)),
+        ROOT / folder / "manifest.json",
+        tuple(ROOT / need for need in needs),
+        ROOT / folder / gives,
+    )
+
+
+def _options(table: dict[str, Any]) -> list[str]:
+    """Command-line options of a TOML table."""
+    words: list[str] = []
+    for name, value in table.items():
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name.replace('_', '-')}", *(str(each) for each in values)]
+    return words
+
+
+def _with_needs(wanted: list[Stage], stages: list[Stage]) -> list[Stage]:
+    """The wanted stages and those whose results they need, in the study's order."""
+    chosen = set(wanted)
+    while True:
+        needed = {need for stage in chosen for need in stage.needs}
+        added = {stage for stage in stages if stage.gives in needed} - chosen
+        if not added:
+            return [stage for stage in stages if stage in chosen]
+        chosen |= added
+
+
+def _run_all(waiting: list[Stage], jobs: int) -> None:
+    """Run stages as soon as what they need is there; stop at the first that fails."""
+    total, finished = len(waiting), 0
+    # A stage whose need is not made anew in this call has it already.
+    pending = {stage.gives for stage in waiting}
+    running: dict[subprocess.Popen[bytes], tuple[Stage, float]] = {}
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
+    started = time.monotonic()
+    try:
+        while waiting or running:
+            ready = [stage for stage in waiting if not pending.intersection(stage.needs)]
+            # Training is what everything else waits for.
+            for stage in sorted(ready, key=lambda stage: stage.kind != "train")[: jobs - len(running)]:
+                waiting.remove(stage)
+                command = [sys.executable, "-m", *stage.arguments]
+                running[subprocess.Popen(command, cwd=ROOT, preexec_fn=_die_with_parent)] = (stage, time.monotonic())
+            time.sleep(0.1)
+            for process in [process for process in running if process.poll() is not None]:
+                stage, since = running.pop(process)
+                if process.returncode:
+                    raise Refusal(
+                        f"stage {stage.name} failed with exit code {process.returncode}; "
+                        f"by itself: python -m {' '.join(stage.arguments)}"
+                    )
+                pending.discard(stage.gives)
+                finished += 1
+                now = time.monotonic()
+                print(
+                    f"[{finished}/{total}] {stage.name}: {now - since:.0f} s ({now - started:.0f} s in all)", flush=True
+                )
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+
+
+def _die_with_parent() -> None:
+    """A stage must not outlive a killed driver, or the next driver would find it at work."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    main("python reproduce.py", Reproduce)
