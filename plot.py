@@ -3,7 +3,7 @@
 One function a figure. Nothing is computed here that needs a network; torch is never imported.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +44,7 @@ class Plot:
         if not study.is_dir():
             raise Refusal(f"no results of study {self.study!r}: python reproduce.py {self.study} makes them")
         for name, (pattern, row_type, draw) in FIGURES.items():
-            rows = load(study, pattern, row_type)
+            rows = pd.DataFrame([asdict(row) for row in _read(study, pattern, row_type)])
             target = study / "figures" / f"{name}.png"
             if rows.empty:
                 print(f"{name}: skipped, no rows ({pattern}); python reproduce.py {self.study} makes them")
@@ -72,24 +72,22 @@ class Plot:
 
 
 def _read(study: Path, pattern: str, row_type: type[Row]) -> list[Row]:
-    return [row for path in sorted(study.glob(pattern)) for row in read_rows(path, row_type)]
-
-
-def load(study: Path, pattern: str, row_type: type[Row]) -> pd.DataFrame:
     """All rows of a study that lie in files of a pattern."""
-    return pd.DataFrame([asdict(row) for row in _read(study, pattern, row_type)])
+    return [row for path in sorted(study.glob(pattern)) for row in read_rows(path, row_type)]
 
 
 def score_bars(rows: pd.DataFrame) -> Figure:
     """Mean scores with their intervals over episodes, random and human play as lines (the tables of Liu and Tan)."""
-    figure, axes = _panels(rows.game.unique())
+    figure, axes = _panels(rows)
     for game, axis in axes.items():
         here = rows[rows.game == game]
         for position, agent in enumerate(_present(here)):
             interval = mean_interval(here[here.agent == agent].score.to_numpy())
             spread = [[interval.mean - interval.low], [interval.high - interval.mean]]
             axis.bar(position, interval.mean, yerr=spread, color=COLOURS[agent], capsize=3, width=0.7)
-        axis.set_xticks(range(len(_present(here))), [LABELS[agent].replace(" ", "\n") for agent in _present(here)])
+        axis.set_xticks(
+            range(len(_present(here))), [LABELS[agent].replace(" ", "\n") for agent in _present(here)]
+        )
         _reference_lines(axis, game)
         axis.axhline(0, color="black", linewidth=0.5)
         axis.set_ylabel("score")
@@ -98,14 +96,16 @@ def score_bars(rows: pd.DataFrame) -> Figure:
 
 def liu2022_fig7_learning_curves(rows: pd.DataFrame) -> Figure:
     """Score of validation episodes while training (Liu et al. 2022, Fig 7; Chen et al. 2022, Fig 6)."""
-    figure, axes = _panels(rows.game.unique())
+    figure, axes = _panels(rows)
     for game, axis in axes.items():
         here = rows[rows.game == game]
         for agent in _present(here):
             scores = here[here.agent == agent].groupby("train_steps").score
             means = scores.mean()
             axis.plot(means.index, means, color=COLOURS[agent], label=LABELS[agent], marker=".")
-            axis.fill_between(means.index, scores.quantile(0.25), scores.quantile(0.75), color=COLOURS[agent], alpha=0.2)
+            axis.fill_between(
+                means.index, scores.quantile(0.25), scores.quantile(0.75), color=COLOURS[agent], alpha=0.2
+            )
         _reference_lines(axis, game)
         axis.set_xlabel("decisions")
         axis.set_ylabel("validation score\n(mean, quartiles)")
@@ -116,7 +116,7 @@ def liu2022_fig7_learning_curves(rows: pd.DataFrame) -> Figure:
 
 def training_loss(rows: pd.DataFrame) -> Figure:
     """Loss of the updates while training."""
-    figure, axes = _panels(rows.game.unique())
+    figure, axes = _panels(rows)
     for game, axis in axes.items():
         here = rows[(rows.game == game) & rows.loss.notna()]
         for agent in _present(here):
@@ -133,7 +133,7 @@ def training_loss(rows: pd.DataFrame) -> Figure:
 def tan2021_agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
     """Share of held-out states in which the converted network takes the DQN's action (Tan et al. 2021's metric)."""
     rows = rows[rows.reference == "dqn"]
-    figure, axes = _panels(rows.game.unique())
+    figure, axes = _panels(rows)
     for game, axis in axes.items():
         here = rows[rows.game == game]
         for readout, group in here.groupby("readout"):
@@ -153,7 +153,7 @@ def tan2021_agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
 
 def score_against_epsilon(rows: pd.DataFrame) -> Figure:
     """Score under FGSM and under noise of the same size, with intervals over episodes."""
-    figure, axes = _panels(rows.game.unique())
+    figure, axes = _panels(rows)
     for game, axis in axes.items():
         here = rows[rows.game == game]
         for agent in _present(here):
@@ -161,18 +161,16 @@ def score_against_epsilon(rows: pd.DataFrame) -> Figure:
             for attack in ("fgsm", "random-sign"):
                 under = mine[mine.attack.isin([attack, "none"])]
                 if (under.attack == attack).any():
-                    points = {epsilon: mean_interval(group.score.to_numpy()) for epsilon, group in under.groupby("epsilon")}
-                    means = [interval.mean for interval in points.values()]
+                    sizes = sorted(set(under.epsilon))
+                    points = [mean_interval(under[under.epsilon == size].score.to_numpy()) for size in sizes]
                     source = under[under.attack == attack].gradient_source.iloc[0]
                     label = f"{LABELS[agent]}, {attack}" + (f" ({source})" if source else "")
-                    axis.plot(
-                        list(points), means, color=COLOURS[agent], linestyle=LINE_STYLES[attack], marker=".", label=label
-                    )
-                    axis.fill_between(
-                        list(points), [i.low for i in points.values()], [i.high for i in points.values()],
-                        color=COLOURS[agent], alpha=0.12,
-                    )  # fmt: skip
-        sizes = sorted(here.epsilon.unique())
+                    colour, style = COLOURS[agent], LINE_STYLES[attack]
+                    means = [point.mean for point in points]
+                    axis.plot(sizes, means, color=colour, linestyle=style, marker=".", label=label)
+                    lows, highs = [point.low for point in points], [point.high for point in points]
+                    axis.fill_between(sizes, lows, highs, color=colour, alpha=0.12)
+        sizes = sorted(set(here.epsilon))
         positive = [size for size in sizes if size > 0]
         axis.set_xscale("symlog", linthresh=positive[0] if positive else 1)
         axis.set_xticks(sizes, [f"{255 * size:.3g}/255" if size else "0" for size in sizes])
@@ -184,8 +182,9 @@ def score_against_epsilon(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def _panels(games: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
+def _panels(rows: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
     """One panel a game, side by side."""
+    games = sorted(set(rows.game))
     figure = Figure(figsize=(PANEL_INCHES[0] * len(games), PANEL_INCHES[1]), layout="constrained")
     axes = figure.subplots(1, len(games), squeeze=False)[0]
     for game, axis in zip(games, axes, strict=True):
@@ -204,11 +203,17 @@ def _reference_lines(axis: Axes, game: str) -> None:
         axis.axhline(references.random, color=COLOURS["random"], linestyle=":", linewidth=1)
     if references.human is not None:
         axis.axhline(references.human, color="black", linestyle="--", linewidth=0.8)
-        axis.annotate("human", (1, references.human), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=6)
+        axis.annotate(
+            "human",
+            (1, references.human),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=6,
+        )
 
 
-Draw = Callable[[pd.DataFrame], Figure]
-FIGURES: dict[str, tuple[str, type[EpisodeRow] | type[CurveRow] | type[ConversionRow] | type[AttackRow], Draw]] = {
+FIGURES: dict[str, tuple[str, type, Callable[[pd.DataFrame], Figure]]] = {
     "score_bars": ("*/*/episodes.parquet", EpisodeRow, score_bars),
     "liu2022_fig7_learning_curves": ("*/*/validation.parquet", EpisodeRow, liu2022_fig7_learning_curves),
     "training_loss": ("*/*/curve.parquet", CurveRow, training_loss),

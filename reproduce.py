@@ -76,7 +76,10 @@ class Reproduce:
             raise Refusal(f"jobs is {self.jobs}: accepted is 0 (one a core) or more")
         jobs = self.jobs or len(os.sched_getaffinity(0))
         waiting = [stage for stage in stages if not stage.is_done()]
-        print(f"study {self.study}: {len(stages) - len(waiting)} of {len(stages)} stages are done already", flush=True)
+        print(
+            f"study {self.study}: {len(stages) - len(waiting)} of {len(stages)} stages are done already",
+            flush=True,
+        )
         if waiting:
             _run_all(waiting, jobs)
         command = [sys.executable, "plot.py", self.study]
@@ -101,7 +104,9 @@ def plan(study: str) -> list[Stage]:
         get_game(game_name)
         unknown = sorted(tables.keys() - set(TABLES))
         if unknown:
-            raise Refusal(f"{path.name}: unknown table {unknown[0]!r} of {game_name}: tables are {', '.join(TABLES)}")
+            raise Refusal(
+                f"{path.name}: unknown table {unknown[0]!r} of {game_name}: tables are {', '.join(TABLES)}"
+            )
         folder = Path("results") / study / game_name.replace("/", "-")
         game = ["--game", game_name]
         stages.append(
@@ -118,7 +123,14 @@ def plan(study: str) -> list[Stage]:
                            [*game, "--seed", str(seed), *_options(tables[kind]), *common])
                 )  # fmt: skip
             agents["snn"] = folder / f"snn-s{seed}" / "agent.safetensors"
-            arguments = ["--agent", str(agents["dqn"]), "--seed", str(seed), *_options(tables["convert"]), *common]
+            arguments = [
+                "--agent",
+                str(agents["dqn"]),
+                "--seed",
+                str(seed),
+                *_options(tables["convert"]),
+                *common,
+            ]
             stages.append(
                 Stage("convert", ("convert", "run", *arguments, "--out", str(agents["snn"])),
                       ROOT / agents["snn"].with_suffix(".manifest.json"), (ROOT / agents["dqn"],), ROOT / agents["snn"])
@@ -184,7 +196,10 @@ def _run_all(waiting: list[Stage], jobs: int) -> None:
             for stage in sorted(ready, key=lambda stage: stage.kind != "train")[: jobs - len(running)]:
                 waiting.remove(stage)
                 command = [sys.executable, "-m", *stage.arguments]
-                running[subprocess.Popen(command, cwd=ROOT, preexec_fn=_die_with_parent)] = (stage, time.monotonic())
+                running[subprocess.Popen(command, cwd=ROOT, preexec_fn=_die_with_parent)] = (
+                    stage,
+                    time.monotonic(),
+                )
             time.sleep(0.1)
             for process in [process for process in running if process.poll() is not None]:
                 stage, since = running.pop(process)
@@ -197,7 +212,8 @@ def _run_all(waiting: list[Stage], jobs: int) -> None:
                 finished += 1
                 now = time.monotonic()
                 print(
-                    f"[{finished}/{total}] {stage.name}: {now - since:.0f} s ({now - started:.0f} s in all)", flush=True
+                    f"[{finished}/{total}] {stage.name}: {now - since:.0f} s ({now - started:.0f} s in all)",
+                    flush=True,
                 )
     finally:
         for process in running:

@@ -79,9 +79,17 @@ class Run:
             return
         manifest.start()
         # The clean game is the same whatever attack is not used, so it is played once.
-        cells = sorted({(attack if epsilon else self.attack[0], epsilon) for attack in self.attack for epsilon in self.epsilon})
+        cells = sorted(
+            {
+                (attack if epsilon else self.attack[0], epsilon)
+                for attack in self.attack
+                for epsilon in self.epsilon
+            }
+        )
         rows: list[AttackRow] = []
-        with Progress(f"attack {game.name} {victim.kind}", len(cells) * self.episodes, "episodes") as progress:
+        with Progress(
+            f"attack {game.name} {victim.kind}", len(cells) * self.episodes, "episodes"
+        ) as progress:
             for attack, epsilon in cells:
                 threat, perturb = make_attack(attack, epsilon, victim, game)
                 for played in play(
@@ -110,13 +118,13 @@ class Run:
         rows.sort(key=lambda row: (row.attack, row.epsilon, row.episode))
         write_rows(rows_file, AttackRow, rows)
         manifest.finish([rows_file])
-        for attack, epsilon in sorted({(row.attack, row.epsilon) for row in rows}):
-            cell = [row for row in rows if (row.attack, row.epsilon) == (attack, epsilon)]
+        for name, epsilon in sorted({(row.attack, row.epsilon) for row in rows}):
+            cell = [row for row in rows if (row.attack, row.epsilon) == (name, epsilon)]
             interval = mean_interval([row.score for row in cell])
             flips = sum(row.flip_share for row in cell) / len(cell)
             source = f" through {cell[0].gradient_source}" if cell[0].gradient_source else ""
             print(
-                f"{game.name} {victim.kind} {attack}{source} epsilon {epsilon:.4g}: mean score {interval.mean:.2f} "
+                f"{game.name} {victim.kind} {name}{source} epsilon {epsilon:.4g}: mean score {interval.mean:.2f} "
                 f"[{interval.low:.2f}, {interval.high:.2f}], {flips:.0%} of decisions flipped, n = {len(cell)}"
             )
 

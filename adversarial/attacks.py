@@ -91,7 +91,9 @@ def random_sign(
     inputs: Tensor, epsilon: float, low: Tensor, high: Tensor, generators: Sequence[np.random.Generator]
 ) -> Tensor:
     """The control of FGSM: every element moves by epsilon, up or down by chance."""
-    signs = np.stack([generator.integers(2, size=inputs.shape[1:]) for generator in generators])  # [K, *observation]
+    signs = np.stack(
+        [generator.integers(2, size=inputs.shape[1:]) for generator in generators]
+    )  # [K, *observation]
     noise = torch.as_tensor(signs, dtype=inputs.dtype, device=inputs.device) * 2 - 1
     return (inputs + epsilon * noise).clamp(low, high)
 
@@ -99,7 +101,9 @@ def random_sign(
 def require_epsilon(epsilon: float) -> None:
     """Refuse sizes that are no size."""
     if not 0.0 <= epsilon < float("inf"):
-        raise Refusal(f"epsilon is {epsilon}: accepted is 0 or more, in network-input units (1/255 is one grey level)")
+        raise Refusal(
+            f"epsilon is {epsilon}: accepted is 0 or more, in network-input units (1/255 is one grey level)"
+        )
 
 
 def make_attack(attack: Attack, epsilon: float, victim: Agent, game: Game) -> tuple[Threat, Perturb | None]:
@@ -131,5 +135,7 @@ def make_attack(attack: Attack, epsilon: float, victim: Agent, game: Game) -> tu
         vanished = (gradient == 0).flatten(1).all(1)
         return Perturbed(perturbed, vanished.double().cpu().numpy())
 
-    threat = Threat(attack, epsilon, source.name, source.surrogate, loss="cross-entropy against the clean greedy action")
+    threat = Threat(
+        attack, epsilon, source.name, source.surrogate, loss="cross-entropy against the clean greedy action"
+    )
     return threat, perturb_by_gradient

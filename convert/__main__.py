@@ -59,7 +59,9 @@ class Run:
         if not 0 < self.percentile <= 100:
             raise Refusal(f"percentile is {self.percentile}: accepted is above 0 and up to 100")
         if not 0 <= self.bindsnet_states <= self.test_states:
-            raise Refusal(f"bindsnet_states is {self.bindsnet_states}: accepted is 0 to test_states ({self.test_states})")
+            raise Refusal(
+                f"bindsnet_states is {self.bindsnet_states}: accepted is 0 to test_states ({self.test_states})"
+            )
         if self.out.suffix != ".safetensors":
             raise Refusal(f"--out {self.out}: a file name that ends in .safetensors is needed")
         checkpoint = load_agent(self.agent, device=pick_device(self.device))
@@ -106,7 +108,9 @@ class Run:
                 for readout, agreement in bindsnet_agreements(snn, test[: self.bindsnet_states]).items()
             ]
         rows_file = self.out.with_suffix(".conversion.parquet")
-        save_agent(self.out, snn, {**checkpoint.provenance, "source_id": checkpoint.id, "conversion": settings})
+        save_agent(
+            self.out, snn, {**checkpoint.provenance, "source_id": checkpoint.id, "conversion": settings}
+        )
         write_rows(rows_file, ConversionRow, rows)
         manifest.finish([self.out, rows_file])
         if guarded:
@@ -147,12 +151,19 @@ def bindsnet_agreements(snn: RateCodedNetwork, states: np.ndarray) -> dict[Reado
     ours.layer_delay = True
     (inputs,) = batches(ours, states, size=len(states))
     counts, residuals = bindsnet_scores(ours, inputs)
-    mine = {name: scores[0].numpy() for name, scores in ours.scores_over_time(inputs, [ours.sim_steps]).items()}
+    mine = {
+        name: scores[0].numpy() for name, scores in ours.scores_over_time(inputs, [ours.sim_steps]).items()
+    }
     theirs: dict[Readout, np.ndarray] = {"robust": counts + residuals, "spikes": counts}
     return {
-        readout: float(accuracy_score(theirs[readout].argmax(1), mine[readout].argmax(1))) for readout in READOUTS
+        readout: float(accuracy_score(theirs[readout].argmax(1), mine[readout].argmax(1)))
+        for readout in READOUTS
     }
 
 
 if __name__ == "__main__":
-    main("python -m convert", {"run": Run}, "Turn a trained DQN into a spiking network that needs no further training.")
+    main(
+        "python -m convert",
+        {"run": Run},
+        "Turn a trained DQN into a spiking network that needs no further training.",
+    )

@@ -30,7 +30,9 @@ def bindsnet_scores(snn: RateCodedNetwork, inputs: Tensor) -> tuple[np.ndarray, 
         from bindsnet.network.nodes import Input
         from bindsnet.network.topology import Connection, Conv2dConnection
     except ImportError as error:
-        raise Refusal(f"BindsNET is not installed ({error}); the extra that brings it: pip install '.[bindsnet]'")
+        raise Refusal(
+            f"BindsNET is not installed ({error}); the extra that brings it: pip install '.[bindsnet]'"
+        )
 
     class RealInput(Input):
         """An input whose values are a current; BindsNET's own Input takes spikes."""
@@ -46,10 +48,15 @@ def bindsnet_scores(snn: RateCodedNetwork, inputs: Tensor) -> tuple[np.ndarray, 
         target = SubtractiveResetIFNodes(shape=shape, thresh=1.0, reset=0.0, refrac=0, lbound=None)
         target_name = f"layer{index}"
         network.add_layer(target, name=target_name)
-        bias = layer.bias.detach() if snn.bias else torch.zeros(shape[0])
+        bias = torch.zeros(shape[0]) if layer.bias is None else layer.bias.detach()
         if isinstance(layer, nn.Conv2d):
             connection = Conv2dConnection(
-                source, target, kernel_size=layer.kernel_size, stride=layer.stride, w=layer.weight.detach(), b=bias
+                source,
+                target,
+                kernel_size=layer.kernel_size,
+                stride=layer.stride,
+                w=layer.weight.detach(),
+                b=bias,
             )
         else:
             connection = Connection(source, target, w=layer.weight.detach().T.contiguous(), b=bias)

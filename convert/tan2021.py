@@ -71,12 +71,14 @@ def convert(
         layer_delay: one simulation step of delay a layer, as in Tan's simulator BindsNET.
     """
     if len(scales) != len(dqn.layers) or not all(scale > 0 and math.isfinite(scale) for scale in scales):
-        raise Refusal(f"scales are {list(scales)}: one positive number for each of {len(dqn.layers)} layers is needed")
+        raise Refusal(
+            f"scales are {list(scales)}: one positive number for each of {len(dqn.layers)} layers is needed"
+        )
     snn = RateCodedNetwork(dqn.game, sim_steps, readout, layer_delay, dqn.bias)
     previous = 1.0
     for mine, its, scale in zip(snn.layers, dqn.layers, scales, strict=True):
         mine.weight.copy_(its.weight * (previous / scale))
-        if dqn.bias:
+        if mine.bias is not None and its.bias is not None:
             mine.bias.copy_(its.bias / scale)
         previous = scale
     snn.output_scale.fill_(scales[-1])

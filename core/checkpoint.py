@@ -114,7 +114,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     except SafetensorError as error:
         raise Refusal(f"{path} is not a whole safetensors file ({str(error).splitlines()[0]})")
     except (KeyError, json.JSONDecodeError):
-        raise Refusal(f"{path}: a safetensors file, but not written by SpikeQ (no readable {_METADATA_KEY!r} entry)")
+        raise Refusal(
+            f"{path}: a safetensors file, but not written by SpikeQ (no readable {_METADATA_KEY!r} entry)"
+        )
     if header.get("format") != FORMAT:
         raise Refusal(f"{path}: checkpoint format {header.get('format')}, this version reads format {FORMAT}")
     return header, tensors

@@ -113,11 +113,9 @@ class AtariEnvironments(Environments):
             episodic_life=False,
             life_loss_info=False,
         )
-        if self._ale.single_action_space.n != game.num_actions:
-            raise Refusal(
-                f"{game.name}: ALE offers {self._ale.single_action_space.n} actions, "
-                f"this table says {game.num_actions}"
-            )
+        num_actions = len(self._ale.ale.get_action_set())
+        if num_actions != game.num_actions:
+            raise Refusal(f"{game.name}: ALE offers {num_actions} actions, SpikeQ expects {game.num_actions}")
         # A masked reset needs one full reset before it.
         _, info = self._ale.reset(seed=np.zeros(num_envs, dtype=np.int64))
         self._lives = info["lives"].copy()
@@ -152,7 +150,7 @@ class _LoopedEnvironments(Environments):
         super().__init__(game, num_envs)
         self._max_episode_frames = dynamics.max_episode_frames
         self._frames = np.zeros(num_envs, dtype=np.int64)
-        self._observations = np.zeros((num_envs, *game.observation_shape), dtype=dtype)
+        self._observations: np.ndarray = np.zeros((num_envs, *game.observation_shape), dtype=dtype)
 
     @abc.abstractmethod
     def _reset_one(self, index: int, seed: int) -> np.ndarray: ...
@@ -163,7 +161,7 @@ class _LoopedEnvironments(Environments):
 
     def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         for index in np.flatnonzero(mask):
-            self._observations[index] = self._reset_one(index, int(seeds[index]))
+            self._observations[index] = self._reset_one(int(index), int(seeds[index]))
             self._frames[index] = 0
         return self._observations.copy()
 

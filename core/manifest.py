@@ -98,7 +98,9 @@ class Manifest:
                 break
             except BlockingIOError:
                 if time.monotonic() > give_up:
-                    raise Refusal(f"another process is at work on {self.path.parent}; wait for it, or choose another --out")
+                    raise Refusal(
+                        f"another process is at work on {self.path.parent}; wait for it, or choose another --out"
+                    )
                 time.sleep(0.1)
         self._write({})
 

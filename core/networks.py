@@ -7,9 +7,9 @@ last weight shape; what lies between the layers is all that differs.
 
 import abc
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,13 +48,24 @@ HIDDEN_LAYERS: Mapping[Tier, tuple[Conv | Dense, ...]] = {
 }
 
 
-def build_layers(game: Game, bias: bool) -> tuple[nn.ModuleList, list[tuple[int, ...]]]:
+Layer = nn.Conv2d | nn.Linear
+
+
+class Layers(nn.ModuleList):
+    """Convolutions and fully connected layers, from the observation to the action scores."""
+
+    def __iter__(self) -> Iterator[Layer]:
+        return cast(Iterator[Layer], super().__iter__())
+
+
+def build_layers(game: Game, bias: bool) -> tuple[Layers, list[tuple[int, ...]]]:
     """The layers of a game's network, output layer included, and the shape each one gives.
 
     Weights are uninitialised memory until `initialise` or a checkpoint fills them.
     """
-    shape = game.observation_shape
-    layers, shapes = nn.ModuleList(), []
+    shape: tuple[int, ...] = game.observation_shape
+    layers = Layers()
+    shapes: list[tuple[int, ...]] = []
     for spec in (*HIDDEN_LAYERS[game.tier], Dense(game.num_actions)):
         if isinstance(spec, Conv):
             layers.append(
@@ -71,13 +82,13 @@ def build_layers(game: Game, bias: bool) -> tuple[nn.ModuleList, list[tuple[int,
     return layers, shapes
 
 
-def apply_layer(layer: nn.Module, x: Tensor) -> Tensor:
+def apply_layer(layer: Layer, x: Tensor) -> Tensor:
     """One convolution or fully connected layer on [B, ...]."""
     return layer(x.flatten(1) if isinstance(layer, nn.Linear) else x)
 
 
 @torch.no_grad()
-def initialise(layers: nn.ModuleList, generator: torch.Generator) -> None:
+def initialise(layers: Layers, generator: torch.Generator) -> None:
     """PyTorch's default initialisation, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), from a given generator."""
     for layer in layers:
         bound = 1 / math.sqrt(layer.weight[0].numel())
@@ -289,7 +300,7 @@ class DSQN(Agent):
         return self._read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau)), trains
 
     @staticmethod
-    def _through_time(layer: nn.Module, spikes: Tensor) -> Tensor:
+    def _through_time(layer: Layer, spikes: Tensor) -> Tensor:
         """A layer applied to [T, B, ...]."""
         return apply_layer(layer, spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
 
@@ -317,8 +328,6 @@ class DSQN(Agent):
 
 def make_agent(game: Game, network: Preset, generator: torch.Generator) -> DQN | DSQN:
     """A fresh, initialised network: the ReLU and the spiking one draw the same weights from equal generators."""
-    agent = (
-        DQN(game, network.bias) if network.spiking is None else DSQN(game, network.spiking, network.bias)
-    )
+    agent = DQN(game, network.bias) if network.spiking is None else DSQN(game, network.spiking, network.bias)
     initialise(agent.layers, generator)
     return agent

@@ -59,7 +59,9 @@ class Progress:
             self._note = note
         now = time.monotonic()
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, note=f"{self._rate():,.0f} {self._unit}/s {self._note}")
+            self._bar.update(
+                self._task, completed=self._done, note=f"{self._rate():,.0f} {self._unit}/s {self._note}"
+            )
         elif now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
             self._print_line()

@@ -119,7 +119,9 @@ _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_
 def schema(row_type: type) -> pa.Schema:
     """The Arrow schema of a row type."""
     hints = get_type_hints(row_type)
-    return pa.schema([pa.field(field.name, _ARROW[hints[field.name]], nullable=False) for field in fields(row_type)])
+    return pa.schema(
+        [pa.field(field.name, _ARROW[hints[field.name]], nullable=False) for field in fields(row_type)]
+    )
 
 
 def write_rows(path: Path, row_type: type[Row], rows: Sequence[Row]) -> None:
@@ -146,7 +148,9 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     expected = schema(row_type)
     if not table.schema.equals(expected):
         columns = [name for name in expected.names if name not in table.schema.names]
-        raise Refusal(f"{path} does not hold {row_type.__name__}s (missing or different columns: {columns or 'types'})")
+        raise Refusal(
+            f"{path} does not hold {row_type.__name__}s (missing or different columns: {columns or 'types'})"
+        )
     return [row_type(**values) for values in table.to_pylist()]
 
 

@@ -108,4 +108,8 @@ class Run:
 
 
 if __name__ == "__main__":
-    main("python -m evaluate", {"run": Run}, "Score agents: every agent by the same protocol, on the same episodes.")
+    main(
+        "python -m evaluate",
+        {"run": Run},
+        "Score agents: every agent by the same protocol, on the same episodes.",
+    )

@@ -159,7 +159,7 @@ def rom_md5(game: Game) -> str:
         return ""
     from ale_py import roms
 
-    return hashlib.md5(Path(roms.get_rom_path(game.name)).read_bytes()).hexdigest()
+    return hashlib.md5(Path(str(roms.get_rom_path(game.name))).read_bytes()).hexdigest()
 
 
 def require_episodes(episodes: int) -> None:

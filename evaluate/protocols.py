@@ -46,9 +46,7 @@ _ALL = (
     # Liu et al. 2022, section IV and released code: 30 episodes, epsilon 0.05, 18,000 decisions at most.
     Protocol("liu2022", "atari", 0.05, 30, _noop_starts(72_000)),
     # Chen et al. 2022, released code on gym 0.18, whose NoFrameskip-v4 ids cap at these frames.
-    Protocol(
-        "chen2022", "atari", 0.05, 30, _noop_starts(400_000), frame_caps=(("space_invaders", 300_000),)
-    ),
+    Protocol("chen2022", "atari", 0.05, 30, _noop_starts(400_000), frame_caps=(("space_invaders", 300_000),)),
     # Tan et al. 2021, section 4: 50 episodes, epsilon 0.05, 18,000 decisions at most.
     Protocol("tan2021", "atari", 0.05, 50, _noop_starts(72_000)),
     # Mnih et al. 2015, Methods: 30 no-op starts, epsilon 0.05; 30 minutes a game (ALE's own cap).

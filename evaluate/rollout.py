@@ -117,7 +117,9 @@ class Rollout(Iterator[Step]):
 
     def __next__(self) -> Step:
         self._begin_episodes()
-        playing = np.array([index for index, slot in enumerate(self._slots) if slot is not None], dtype=np.int64)
+        playing = np.array(
+            [index for index, slot in enumerate(self._slots) if slot is not None], dtype=np.int64
+        )
         if len(playing) == 0 or self._observations is None:
             raise StopIteration
         slots = [slot for slot in self._slots if slot is not None]

@@ -38,7 +38,9 @@ def mean_interval(
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.size == 0 or not np.isfinite(values).all():
-        raise Refusal(f"{values.size} scores, {int((~np.isfinite(values)).sum())} of them not finite: finite ones are needed")
+        raise Refusal(
+            f"{values.size} scores, {int((~np.isfinite(values)).sum())} of them not finite: finite ones are needed"
+        )
     generator = np.random.default_rng(seed)
     means = values[generator.integers(values.size, size=(resamples, values.size))].mean(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])

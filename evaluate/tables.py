@@ -43,7 +43,9 @@ def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
     protocols: dict[str, str] = {}
     for row in rows:
         if protocols.setdefault(row.game, row.protocol) != row.protocol:
-            raise Refusal(f"{row.game}: rows of protocols {protocols[row.game]} and {row.protocol} do not compare")
+            raise Refusal(
+                f"{row.game}: rows of protocols {protocols[row.game]} and {row.protocol} do not compare"
+            )
     random_high = {
         game: mean_interval([row.score for row in group]).high
         for (game, agent, _), group in groups.items()
@@ -99,7 +101,10 @@ def markdown(lines: Sequence[Line]) -> str:
         for line in lines
     ]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    text = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    ]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(text) + "\n"
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from core import seeding
 from core.cli import main
@@ -63,7 +63,7 @@ class Options:
             "eval_episodes": self.eval_episodes,
             "num_envs": self.num_envs,
         }
-        given = {name: value for name, value in replaced.items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in replaced.items() if value is not None}
         return replace(recipe, **given)
 
     def train(self, network_name: str, network: Preset) -> None:
@@ -139,4 +139,8 @@ class Dsqn(Options):
 
 
 if __name__ == "__main__":
-    main("python -m train_direct", {"dqn": Dqn, "dsqn": Dsqn}, "Train Q-networks with gradients; DQN and DSQN by one recipe.")
+    main(
+        "python -m train_direct",
+        {"dqn": Dqn, "dsqn": Dsqn},
+        "Train Q-networks with gradients; DQN and DSQN by one recipe.",
+    )

@@ -27,7 +27,9 @@ class Means(NamedTuple):
     """Mean raw score of the episodes that ended; NaN if none did."""
 
 
-def td_loss(online: Tensor, target: Tensor, action_tm1: Tensor, reward_t: Tensor, discount_t: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+def td_loss(
+    online: Tensor, target: Tensor, action_tm1: Tensor, reward_t: Tensor, discount_t: Tensor, loss: str
+) -> tuple[Tensor, Tensor]:
     """The loss of a batch, and the Q-values it moves.
 
     target_t = reward_t + discount_t max_a Q_target(obs_t, a), held against Q(obs_tm1, action_tm1).
@@ -64,7 +66,12 @@ class QLearner:
         else:
             # Young & Tian 2019: squared-gradient and gradient momentum 0.95, minimum squared gradient 0.01.
             self.optimizer = torch.optim.RMSprop(
-                agent.parameters(), lr=recipe.learning_rate, alpha=0.95, momentum=0.95, eps=0.01, centered=True
+                agent.parameters(),
+                lr=recipe.learning_rate,
+                alpha=0.95,
+                momentum=0.95,
+                eps=0.01,
+                centered=True,
             )
 
     def update(self, batch: Batch) -> Tensor:
@@ -74,7 +81,8 @@ class QLearner:
             target = self.target(network_input(batch.obs_t, game, device))
         online = self.online(network_input(batch.obs_tm1, game, device))
         action_tm1, reward_t, discount_t = (
-            torch.as_tensor(values).to(device) for values in (batch.action_tm1, batch.reward_t, batch.discount_t)
+            torch.as_tensor(values).to(device)
+            for values in (batch.action_tm1, batch.reward_t, batch.discount_t)
         )
         loss, q_tm1 = td_loss(online, target, action_tm1, reward_t, discount_t, recipe.loss)
         self.optimizer.zero_grad(set_to_none=True)
@@ -97,7 +105,9 @@ class QLearner:
         """Go on from what `tensors` gave after so many updates."""
         self.updates = updates
         for prefix, network in (("online.", self.online), ("target.", self.target)):
-            network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+            network.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            )
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
@@ -141,7 +151,9 @@ class QLearning:
             life_loss_terminal=recipe.life_loss_terminal,
             truncation_terminal=recipe.truncation_terminal,
         )
-        self._environments = make_environments(game, recipe.num_envs, recipe.dynamics, torch.get_num_threads())
+        self._environments = make_environments(
+            game, recipe.num_envs, recipe.dynamics, torch.get_num_threads()
+        )
         self._rollout = Rollout(
             self._environments,
             agent,

@@ -213,7 +213,9 @@ def get_recipe(name: str | None, game: Game) -> Recipe:
     if name is None:
         raise Refusal(f"no recipe trains {game.name} yet: recipes are {', '.join(RECIPES)}")
     if name not in RECIPES:
-        raise Refusal(f"unknown recipe {name!r}: recipes for {game.name} are {', '.join(fitting) or 'none yet'}")
+        raise Refusal(
+            f"unknown recipe {name!r}: recipes for {game.name} are {', '.join(fitting) or 'none yet'}"
+        )
     if RECIPES[name].tier != game.tier:
         raise Refusal(
             f"recipe {name!r} trains {RECIPES[name].tier} games, {game.name} is {game.tier}: "

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -38,8 +37,11 @@ from train_direct.recipes import Recipe
 class Algorithm(Protocol):
     """What the skeleton needs of a learning algorithm."""
 
-    agent: Agent
-    recipe: Recipe
+    @property
+    def agent(self) -> Agent: ...
+
+    @property
+    def recipe(self) -> Recipe: ...
 
     @property
     def steps(self) -> int: ...
@@ -113,7 +115,10 @@ class TrainingRun:
                     progress.advance(algorithm.steps - before, self._last_score)
                     if self._stop:
                         self._save_state()
-                        print(f"{what}: stopped at {algorithm.steps:,} decisions; the same command resumes", file=sys.stderr)
+                        print(
+                            f"{what}: stopped at {algorithm.steps:,} decisions; the same command resumes",
+                            file=sys.stderr,
+                        )
                         sys.exit(128 + signal.SIGTERM)
         finally:
             signal.signal(signal.SIGTERM, previous)
@@ -125,7 +130,7 @@ class TrainingRun:
         self._stop = True
 
     def _after(self, before: int, steps: int) -> None:
-        """What is due between two counts of decisions; always at the end, so short runs show something too."""
+        """What is due between two counts of decisions; everything is at the end, so short runs show it too."""
         plan = self._plan
 
         def due(interval: int) -> bool:
@@ -164,7 +169,7 @@ class TrainingRun:
             self._writer.add_scalar(f"train/{name}", getattr(row, name), steps)
 
     def _validate(self) -> None:
-        """Play validation episodes, which no evaluation shares; keep the best weights (ties: the later ones)."""
+        """Play validation episodes, which no evaluation shares; keep the best weights (ties: later ones)."""
         plan, algorithm = self._plan, self._algorithm
         here = Checkpoint(algorithm.agent, self._provenance(), "")
         rows = [
@@ -182,7 +187,9 @@ class TrainingRun:
         mean = sum(row.score for row in rows) / len(rows)
         self._last_score = f"validation score {mean:.2f}"
         self._writer.add_scalar("validation/score", mean, algorithm.steps)
-        self._writer.add_scalar("validation/max_q", sum(row.max_q_mean for row in rows) / len(rows), algorithm.steps)
+        self._writer.add_scalar(
+            "validation/max_q", sum(row.max_q_mean for row in rows) / len(rows), algorithm.steps
+        )
         if mean >= self._best:
             self._best = mean
             save_agent(self._folder / "best.safetensors", algorithm.agent, self._provenance())
@@ -203,7 +210,7 @@ class TrainingRun:
         return [curve, validation]
 
     def _save_state(self) -> None:
-        """Rows first, then the state that counts them: what a kill leaves between the two is cut off on resume."""
+        """Rows first, then the state that counts them: rows beyond its count are cut off on resume."""
         self._write_rows()
         tensors, values = self._algorithm.state()
         header = {
@@ -224,7 +231,9 @@ class TrainingRun:
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
             raise Refusal(f"{self._state_file} is damaged; remove {self._folder} to start again")
         self._curve = read_rows(self._folder / "curve.parquet", CurveRow)[: header["curve_rows"]]
-        self._validation = read_rows(self._folder / "validation.parquet", EpisodeRow)[: header["validation_rows"]]
+        self._validation = read_rows(self._folder / "validation.parquet", EpisodeRow)[
+            : header["validation_rows"]
+        ]
         self._best, self._last_score = header["best"], header["last_score"]
         self._algorithm.restore(tensors, header["algorithm"])
         self._curve_clock = (time.monotonic(), self._algorithm.steps)

@@ -83,7 +83,8 @@ class RateCodedNetwork(Agent):
         for mine, its in zip(self.layers, dqn.layers, strict=True):
             for name, parameter in its.named_parameters():
                 parameter.copy_(mine.get_parameter(name))
-        for parameter in dqn.layers[-1].parameters():
+        *_, output = dqn.layers
+        for parameter in output.parameters():
             parameter.mul_(self.output_scale)
         return dqn.to(self.output_scale.device)
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from core.networks import apply_layer
+from core.networks import Layers, apply_layer
 
 BLOCK_ROWS = 128
 """Rows (batch x simulation steps) of one block: large enough to fill a convolution, small enough for a cache."""
@@ -30,7 +30,7 @@ class Simulation(NamedTuple):
 
 @torch.no_grad()
 def simulate(
-    layers: nn.ModuleList,
+    layers: Layers,
     observations: Tensor,
     sim_steps: int,
     *,
@@ -50,7 +50,8 @@ def simulate(
     record_at = tuple(record_at) or (sim_steps,)
     batch = observations.shape[0]
     block = max(1, BLOCK_ROWS // batch)
-    image_current = apply_layer(layers[0], observations)  # [B, ...], the same at every step
+    first = next(iter(layers))
+    image_current = apply_layer(first, observations)  # [B, ...], the same at every step
     membranes: list[Tensor] = []
     previous: list[Tensor] = []  # each layer's spikes at the step before the block, for layer_delay
     spikes = torch.zeros(batch, len(layers), device=observations.device)
@@ -61,13 +62,13 @@ def simulate(
         steps = min(block, sim_steps - start)
         trains = image_current.expand(steps, *image_current.shape).clone()
         if layer_delay and start == 0:
-            trains[0] = apply_layer(layers[0], torch.zeros_like(observations))  # the bias alone
+            trains[0] = apply_layer(first, torch.zeros_like(observations))  # the bias alone
         for index, layer in enumerate(layers):
             if index > 0:
                 arriving = trains
                 if layer_delay:
-                    first = torch.zeros_like(trains[:1]) if start == 0 else previous[index - 1]
-                    arriving = torch.cat([first, trains[:-1]])
+                    before = torch.zeros_like(trains[:1]) if start == 0 else previous[index - 1]
+                    arriving = torch.cat([before, trains[:-1]])
                     previous[index - 1 : index] = [trains[-1:].clone()]
                 trains = apply_layer(layer, arriving.flatten(0, 1)).unflatten(0, (steps, batch))
             if start == 0:

@@ -1,0 +1,44 @@
+# Every verb can be typed first: what it needs is made.
+PYTHON ?= python3
+STUDY ?= quick
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev reproduce fgsm figures test lint bench
+
+help: ## say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@echo "STUDY=name runs another study than quick; PYTHON=python3.12 takes another interpreter (3.11 to 3.13)."
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"error: Python {v[0]}.{v[1]}: 3.11 to 3.13 is needed, as in make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bindsnet]'
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bindsnet,dev]'
+	@touch $@
+
+setup: .venv/.installed ## make .venv and install what constraints.txt pins
+
+setup-dev: .venv/.installed-dev
+
+reproduce: setup ## run the study (train, convert, evaluate, attack), draw it, print its table
+	$(BIN)/python reproduce.py $(STUDY)
+
+fgsm: setup ## run the study's attacks and what they need, and draw them
+	$(BIN)/python reproduce.py $(STUDY) --only attack
+
+figures: setup ## draw the study from its rows
+	$(BIN)/python plot.py $(STUDY)
+
+test: setup-dev ## run all tests
+	$(BIN)/python -m pytest
+
+lint: setup-dev ## ruff and mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+bench: setup-dev ## time the house against its peers
+	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
