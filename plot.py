@@ -89,6 +89,9 @@ def score_bars(rows: pd.DataFrame) -> Figure:
             range(len(_present(here))), [LABELS[agent].replace(" ", "\n") for agent in _present(here)]
         )
         _reference_lines(axis, game)
+        untrained = [LABELS[line.agent] for line in score_lines(_rows(here)) if line.note]
+        if untrained:
+            axis.set_title(f"{game} (not trained: {', '.join(untrained)})", fontsize=6)
         axis.axhline(0, color="black", linewidth=0.5)
         axis.set_ylabel("score")
     return figure
@@ -143,7 +146,8 @@ def tan2021_agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
                 marker=".", label=f"{readout} read-out",
             )  # fmt: skip
         axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+        axis.set_xticks(sorted(set(here.sim_steps)), [str(steps) for steps in sorted(set(here.sim_steps))])
+        axis.minorticks_off()
         axis.set_ylim(0, 102)
         axis.set_xlabel("sim steps")
         axis.set_ylabel("agreement with the DQN (%)")
@@ -178,8 +182,22 @@ def score_against_epsilon(rows: pd.DataFrame) -> Figure:
         _reference_lines(axis, game)
         axis.set_xlabel("epsilon (l_inf)")
         axis.set_ylabel("score")
-        axis.legend(frameon=False, fontsize=5)
+    # The agents are the same in every panel, so one legend below serves all of them.
+    handles = {
+        label: handle
+        for axis in axes.values()
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=6
+    )
     return figure
+
+
+def _rows(frame: pd.DataFrame) -> list[EpisodeRow]:
+    return [
+        EpisodeRow(**{str(name): value for name, value in row.items()}) for row in frame.to_dict("records")
+    ]
 
 
 def _panels(rows: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:

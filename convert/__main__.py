@@ -58,6 +58,9 @@ class Run:
         require_seed(self.seed)
         if not 0 < self.percentile <= 100:
             raise Refusal(f"percentile is {self.percentile}: accepted is above 0 and up to 100")
+        for name in ("sim_steps", "calibration_states", "test_states"):
+            if getattr(self, name) < 1:
+                raise Refusal(f"{name} is {getattr(self, name)}: at least 1 is needed")
         if not 0 <= self.bindsnet_states <= self.test_states:
             raise Refusal(
                 f"bindsnet_states is {self.bindsnet_states}: accepted is 0 to test_states ({self.test_states})"

@@ -3,6 +3,9 @@
 Never imports torch, because figures are drawn and studies are run without it.
 """
 
+import contextlib
+import io
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -17,7 +20,10 @@ from core.errors import Refusal
 
 def parse_fraction(text: str) -> float:
     """0.001, 1e-3 or 1/255."""
-    return float(Fraction(text))
+    try:
+        return float(Fraction(text))
+    except ZeroDivisionError:
+        raise ValueError(f"{text} divides by zero")
 
 
 Number = Annotated[
@@ -53,7 +59,20 @@ def main(program: str, commands: Mapping[str, type[Command]] | type[Command], de
             return tyro.extras.subcommand_cli_from_dict(dict(commands), prog=program, description=description)
         return tyro.cli(commands, prog=program)
 
-    _exit_with_refusals(lambda: parse().run())
+    _exit_with_refusals(lambda: _parsed(parse).run())
+
+
+def _parsed(parse: Callable[[], Command]) -> Command:
+    """What `parse` gives; the box that tyro draws around a wrong option becomes one line, as any refusal is."""
+    drawn = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(drawn):
+            return parse()
+    except SystemExit as leaving:
+        if leaving.code != 2:
+            raise
+        words = re.sub(r"[^\x20-\x7e]+|-{4,}", " ", drawn.getvalue())
+        raise Refusal(words) from None
 
 
 def _exit_with_refusals(work: Callable[[], None]) -> None:

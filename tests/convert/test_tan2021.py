@@ -1,0 +1,135 @@
+"""Tan's normalisation, against what it promises exactly."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from convert import tan2021
+from convert.bindsnet_check import bindsnet_scores
+from convert.states import batches, collect, greedy_actions
+from core import seeding
+from core.errors import Refusal
+from core.games import get_game
+from core.networks import DQN, make_agent, preset
+from core.rate_coded.network import RateCodedNetwork
+from core.rate_coded.torch_engine import simulate
+
+GAME = get_game("minatar/breakout")
+
+
+@pytest.fixture(scope="module")
+def dqn() -> DQN:
+    agent = make_agent(GAME, preset("relu"), seeding.torch_generator(0, "weights"))
+    assert isinstance(agent, DQN)
+    return agent.requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def states(dqn: DQN) -> np.ndarray:
+    return collect(dqn, 300, seed=0, stream="calibration")
+
+
+@pytest.mark.parametrize("percentile", [50.0, 99.0, 99.9, 100.0])
+def test_percentiles_are_numpys(dqn: DQN, states: np.ndarray, percentile: float) -> None:
+    outputs = dqn.preactivations(next(batches(dqn, states, size=len(states))))
+    expected = [np.percentile(output.double().numpy(), percentile) for output in outputs]
+    assert tan2021.percentiles(dqn, states, percentile) == pytest.approx(expected, rel=1e-5)
+
+
+def test_normalised_network_gives_q_over_the_last_scale(dqn: DQN, states: np.ndarray) -> None:
+    scales, _ = tan2021.guarded_scales(dqn, states, 99.9)
+    snn = tan2021.convert(dqn, scales, sim_steps=4)
+    inputs = next(batches(dqn, states))
+    plain = DQN(GAME)
+    plain.load_state_dict({name: value for name, value in snn.state_dict().items() if name != "output_scale"})
+    torch.testing.assert_close(plain(inputs), dqn(inputs) / scales[-1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(snn.twin()(inputs), dqn(inputs), rtol=1e-4, atol=1e-5)
+    # Each hidden layer's percentile is now the threshold.
+    assert tan2021.percentiles(plain, states, 99.9)[:-1] == pytest.approx([1.0, 1.0], rel=1e-4)
+
+
+def test_agreement_and_q_values_converge_with_sim_steps(dqn: DQN, states: np.ndarray) -> None:
+    scales, _ = tan2021.guarded_scales(dqn, states, 100.0)  # nothing saturates on these states
+    snn = tan2021.convert(dqn, scales, sim_steps=4096)
+    inputs = next(batches(dqn, states, size=40))
+    scores = snn.scores_over_time(inputs, [16, 256, 4096])["robust"]
+    errors = (scores - dqn(inputs)).abs().amax((1, 2))
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.01 * dqn(inputs).abs().max()
+
+
+def test_negative_q_values_keep_their_order(dqn: DQN, states: np.ndarray) -> None:
+    """An agent that expects to lose has only negative Q-values; a negative scale would reverse them."""
+    loser = DQN(GAME)
+    loser.load_state_dict(dqn.state_dict())
+    *_, output = loser.layers
+    with torch.no_grad():
+        output.bias -= 5.0
+    scales, guarded = tan2021.guarded_scales(loser, states, 99.9)
+    assert guarded
+    assert scales[-1] > 0
+    snn = tan2021.convert(loser, scales, sim_steps=2048)
+    agreement = (greedy_actions(snn, states[:60]) == greedy_actions(loser, states[:60])).mean()
+    assert agreement > 0.9
+
+
+def test_a_dead_layer_is_refused(dqn: DQN, states: np.ndarray) -> None:
+    dead = DQN(GAME)
+    dead.load_state_dict(dqn.state_dict())
+    first = next(iter(dead.layers))
+    with torch.no_grad():
+        first.bias.fill_(-100.0)
+    with pytest.raises(Refusal, match="layer 1 is dead"):
+        tan2021.guarded_scales(dead, states, 99.9)
+
+
+def test_calibration_and_test_states_come_from_other_episodes(dqn: DQN) -> None:
+    seeds = {
+        stream: {seeding.episode_seed(0, stream, index) for index in range(1000)}
+        for stream in ("calibration", "conversion test", "evaluation", "validation", "training")
+    }
+    assert len(set.union(*seeds.values())) == 5000
+
+
+def test_bindsnet_agrees_spike_for_spike_on_dyadic_weights() -> None:
+    """Multiples of 1/64 add up exactly in any order, so two simulators have no excuse to differ."""
+    snn = RateCodedNetwork(GAME, sim_steps=40, layer_delay=True)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for layer, spread in zip(snn.layers, (16, 3, 6), strict=True):
+            for parameter in layer.parameters():
+                parameter.copy_(torch.randint(-spread, spread + 3, parameter.shape, generator=generator) / 64)
+    inputs = torch.randint(0, 2, (6, *GAME.observation_shape), generator=generator).float()
+    simulation = simulate(snn.layers, inputs, 40, layer_delay=True)
+    counts, residuals = bindsnet_scores(snn, inputs)
+    assert simulation.counts.sum() > 50  # otherwise nothing was compared
+    np.testing.assert_array_equal(simulation.counts[0].numpy(), counts)
+    np.testing.assert_array_equal(simulation.residuals[0].numpy(), residuals)
+
+
+def test_bindsnet_agrees_on_atari_with_real_weights() -> None:
+    game = get_game("pong")
+    agent = make_agent(game, preset("relu"), seeding.torch_generator(1, "weights"))
+    assert isinstance(agent, DQN)
+    states = collect(agent, 40, seed=0, stream="calibration", num_envs=2)
+    scales, _ = tan2021.guarded_scales(agent.requires_grad_(False), states, 99.0)
+    snn = tan2021.convert(agent, scales, sim_steps=12, layer_delay=True)
+    inputs = next(batches(agent, states[-2:]))
+    simulation = simulate(snn.layers, inputs, 12, layer_delay=True)
+    counts, residuals = bindsnet_scores(snn, inputs)
+    np.testing.assert_array_equal(simulation.counts[0].numpy(), counts)
+    np.testing.assert_allclose(simulation.residuals[0].numpy(), residuals, atol=1e-4)
+
+
+def test_bindsnet_is_imported_in_one_file_only() -> None:
+    root = Path(__file__).parents[2]
+    importing = [
+        str(path.relative_to(root))
+        for folder in ("core", "evaluate", "train_direct", "convert", "adversarial")
+        for path in (root / folder).rglob("*.py")
+        if re.search(r"^\s*(from|import) bindsnet\b", path.read_text(), re.MULTILINE)
+    ]
+    assert importing == ["convert/bindsnet_check.py"]

@@ -1,0 +1,72 @@
+"""Figures and tables draw what the rows say."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+import plot
+from core.errors import Refusal
+from core.records import EpisodeRow
+from evaluate.tables import markdown, score_lines
+
+
+def episode(**changes: object) -> EpisodeRow:
+    row = EpisodeRow(
+        game="pong",
+        agent="dqn",
+        checkpoint_id="abc",
+        train_seed=0,
+        train_steps=1000,
+        protocol="classic",
+        settings="{}",
+        eval_seed=0,
+        episode=0,
+        episode_seed=1,
+        score=10.0,
+        length_steps=100,
+        length_frames=400,
+        truncated=False,
+        max_q_mean=1.0,
+        sim_steps=0,
+        spikes_per_decision=0.0,
+        layer_rates="[]",
+    )
+    return replace(row, **changes)  # type: ignore[arg-type]
+
+
+def test_lines_sum_rows_up_by_hand() -> None:
+    rows = [episode(score=score, episode=index) for index, score in enumerate((1.0, 2.0, 6.0))]
+    rows += [episode(agent="dsqn", sim_steps=4, spikes_per_decision=spikes) for spikes in (100.0, 300.0)]
+    dqn, dsqn = score_lines(rows)
+    assert (dqn.score.mean, dqn.score.n) == (3.0, 3)
+    assert 1.0 <= dqn.score.low <= 3.0 <= dqn.score.high <= 6.0
+    assert (dqn.random, dqn.human) == (-20.7, 14.6)
+    assert (dsqn.sim_steps, dsqn.spikes_per_decision) == (4, 200.0)
+    assert "| 3.00 " in markdown([dqn])
+
+
+def test_an_agent_no_better_than_random_play_is_called_untrained() -> None:
+    random = [episode(agent="random", train_seed=-1, score=score) for score in (-20.0, -21.0, -19.0)]
+    lines = score_lines([*random, episode(score=-20.0), episode(score=-20.5, episode=1)])
+    assert [line.note != "" for line in lines] == [False, True]
+    lines = score_lines([*random, episode(score=-10.0), episode(score=-9.0, episode=1)])
+    assert [line.note for line in lines] == ["", ""]
+
+
+def test_protocols_are_not_mixed() -> None:
+    with pytest.raises(Refusal, match="protocols classic and liu2022 do not compare"):
+        score_lines([episode(), episode(protocol="liu2022")])
+
+
+def test_bars_are_as_high_as_the_means() -> None:
+    rows = pd.DataFrame(
+        [vars(episode(score=score)) for score in (4.0, 8.0)] + [vars(episode(agent="dsqn", score=3.0))]
+    )
+    (axis,) = plot.score_bars(rows).axes
+    assert [bar.get_height() for bar in axis.patches] == [6.0, 3.0]  # type: ignore[attr-defined]
+
+
+def test_agents_have_one_colour_and_one_name() -> None:
+    assert set(plot.COLOURS) == set(plot.LABELS) == set(plot.AGENT_ORDER)
+    assert len(set(plot.COLOURS.values())) == len(plot.COLOURS)

@@ -1,0 +1,166 @@
+"""The whole way through the command lines a user types: train, convert, evaluate, attack, plot; killed and resumed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core.records import AttackRow, ConversionRow, CurveRow, EpisodeRow, read_rows
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results" / "smoke"
+GAMES = ("minatar-breakout", "pong")
+AGENTS = ("dqn-s0", "snn-s0", "dsqn-s0")
+FIGURES = (
+    "score_bars",
+    "liu2022_fig7_learning_curves",
+    "training_loss",
+    "tan2021_agreement_against_sim_steps",
+    "score_against_epsilon",
+)
+
+pytestmark = pytest.mark.smoke
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def finished() -> subprocess.CompletedProcess[str]:
+    """The study `smoke`, its driver killed twice on the way."""
+    shutil.rmtree(RESULTS, ignore_errors=True)
+    for patience_s in (6.0, 9.0):
+        driver = subprocess.Popen(
+            [sys.executable, "reproduce.py", "smoke"], cwd=ROOT, stdout=subprocess.DEVNULL
+        )
+        time.sleep(patience_s)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    return run("reproduce.py", "smoke")
+
+
+def test_a_killed_study_is_completed(finished: subprocess.CompletedProcess[str]) -> None:
+    assert finished.returncode == 0, finished.stderr
+    for game in GAMES:
+        for agent in AGENTS:
+            folder = RESULTS / game / agent
+            assert (folder / "agent.safetensors").is_file()
+            assert not list(folder.glob("*.lock"))
+            assert not (folder / "state.safetensors").exists()
+            assert not (folder / "replay").exists()
+    for name in FIGURES:
+        assert (RESULTS / "figures" / f"{name}.png").stat().st_size > 5000
+
+
+def test_the_table_holds_every_agent_and_its_references(finished: subprocess.CompletedProcess[str]) -> None:
+    lines = [line.split("|") for line in (RESULTS / "scores.md").read_text().splitlines()[2:]]
+    agents = [(line[1].strip(), line[2].strip()) for line in lines]
+    kinds = ("random", "dqn", "rate-coded", "dsqn")
+    assert agents == [(game, kind) for game in ("minatar/breakout", "pong") for kind in kinds]
+    assert "not a trained agent" in finished.stdout
+    assert "BindsNET's simulation of it in 100.0%" in finished.stdout
+    pong = [line for line in lines if line[1].strip() == "pong"]
+    assert {line[9].strip() for line in pong} == {"-20.7"}
+    assert {line[10].strip() for line in pong} == {"14.6"}
+
+
+def test_rows_of_all_agents_share_episodes_and_protocol(finished: subprocess.CompletedProcess[str]) -> None:
+    for game, protocol in (("minatar-breakout", "minatar"), ("pong", "liu2022")):
+        episodes = {
+            agent: read_rows(RESULTS / game / f"evaluate-{agent}" / "episodes.parquet", EpisodeRow)
+            for agent in ("random", *AGENTS)
+        }
+        starts = {tuple((row.episode, row.episode_seed) for row in rows) for rows in episodes.values()}
+        assert len(starts) == 1
+        assert {row.protocol for rows in episodes.values() for row in rows} == {protocol}
+        assert all(row.sim_steps > 0 for agent in ("snn-s0", "dsqn-s0") for row in episodes[agent])
+
+
+def test_attack_rows_name_their_threat(finished: subprocess.CompletedProcess[str]) -> None:
+    sources = {"dqn-s0": "own", "snn-s0": "ann-twin", "dsqn-s0": "own-surrogate"}
+    for game in GAMES:
+        for agent, source in sources.items():
+            rows = read_rows(RESULTS / game / f"attack-{agent}" / "attacks.parquet", AttackRow)
+            assert {row.gradient_source for row in rows if row.attack == "fgsm"} == {source}
+            for row in rows:
+                assert row.largest_perturbation <= row.epsilon + 1e-6
+                assert (row.epsilon == 0) == (row.attack == "none")
+                if row.attack == "none":
+                    assert row.flip_share == 0
+
+
+def test_the_clean_game_under_the_attack_bench_is_the_evaluators(
+    finished: subprocess.CompletedProcess[str],
+) -> None:
+    """Two stages, one loop: the same episodes give the same scores."""
+    for agent in AGENTS:
+        folder = RESULTS / "minatar-breakout"
+        clean = [
+            row
+            for row in read_rows(folder / f"attack-{agent}" / "attacks.parquet", AttackRow)
+            if row.attack == "none"
+        ]
+        evaluated = read_rows(folder / f"evaluate-{agent}" / "episodes.parquet", EpisodeRow)
+        assert clean
+        for row in clean:
+            (same,) = [other for other in evaluated if other.episode == row.episode]
+            assert (row.score, row.length_steps, row.episode_seed) == (
+                same.score,
+                same.length_steps,
+                same.episode_seed,
+            )
+
+
+def test_curves_and_conversions_are_there(finished: subprocess.CompletedProcess[str]) -> None:
+    curve = read_rows(RESULTS / "minatar-breakout" / "dqn-s0" / "curve.parquet", CurveRow)
+    assert [row.steps for row in curve] == [200, 400, 600, 800, 1000, 1200]
+    assert [row.updates for row in curve] == [0, 0, 50, 100, 150, 200]
+    rows = read_rows(RESULTS / "minatar-breakout" / "snn-s0" / "agent.conversion.parquet", ConversionRow)
+    against_dqn = [row.sim_steps for row in rows if (row.reference, row.readout) == ("dqn", "robust")]
+    assert against_dqn == [1, 2, 4, 8, 16]
+    assert {row.agreement for row in rows if row.reference == "bindsnet"} == {1.0}
+
+
+def test_again_does_nothing_but_say_so(finished: subprocess.CompletedProcess[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in RESULTS.rglob("*.parquet")}
+    again = run("reproduce.py", "smoke")
+    assert again.returncode == 0
+    assert "20 of 20 stages are done already" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in RESULTS.rglob("*.parquet")} == before
+
+
+def test_a_changed_result_is_named(finished: subprocess.CompletedProcess[str]) -> None:
+    rows = RESULTS / "pong" / "evaluate-random" / "episodes.parquet"
+    whole = rows.read_bytes()
+    rows.write_bytes(whole + b" ")
+    try:
+        refused = run("reproduce.py", "smoke")
+    finally:
+        rows.write_bytes(whole)
+    assert refused.returncode == 2
+    assert "episodes.parquet was changed" in refused.stderr
+
+
+def test_figures_need_no_torch(finished: subprocess.CompletedProcess[str]) -> None:
+    shutil.rmtree(RESULTS / "figures")
+    script = (
+        "import sys, runpy; sys.argv = ['plot.py', 'smoke']; runpy.run_path('plot.py', run_name='__main__'); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    drawn = run("-c", script)
+    assert drawn.returncode == 0, drawn.stderr
+    assert sorted(path.stem for path in (RESULTS / "figures").glob("*.png")) == sorted(FIGURES)
+
+
+def test_makefile_says_what_it_makes() -> None:
+    help_text = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, env=os.environ
+    ).stdout
+    for verb in ("setup", "reproduce", "fgsm", "figures", "test", "lint", "bench"):
+        assert f"\n{verb} " in f"\n{help_text}"

@@ -1,0 +1,107 @@
+"""The update, against arithmetic that fits on paper, and the schedules around it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core import seeding
+from core.games import get_game
+from core.networks import make_agent, preset
+from train_direct.q_learning import QLearner, QLearning, td_loss
+from train_direct.recipes import RECIPES, Recipe, get_recipe
+from train_direct.replay import Batch
+
+
+def test_td_loss_on_two_rows_by_hand() -> None:
+    online = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    target = torch.tensor([[5.0, 0.0], [7.0, 8.0]])
+    # Row 0: target 1 + 0.5 * 5 = 3.5 against Q = 2: error -1.5. Row 1: the return ended, target -1 against 3: error 4.
+    arguments = (online, target, torch.tensor([1, 0]), torch.tensor([1.0, -1.0]), torch.tensor([0.5, 0.0]))
+    huber, q_tm1 = td_loss(*arguments, "huber")
+    assert q_tm1.tolist() == [2.0, 3.0]
+    assert huber.item() == pytest.approx(((1.5 - 0.5) + (4 - 0.5)) / 2)
+    assert td_loss(*arguments, "mse")[0].item() == pytest.approx((1.5**2 + 4**2) / 2)
+
+
+def random_batch(size: int = 8) -> Batch:
+    rng = np.random.default_rng(0)
+    shape = (size, *get_game("minatar/breakout").observation_shape)
+    return Batch(
+        rng.integers(2, size=shape, dtype=np.uint8),
+        rng.integers(6, size=size),
+        rng.normal(size=size).astype(np.float32),
+        np.full(size, 0.99, dtype=np.float32),
+        rng.integers(2, size=shape, dtype=np.uint8),
+    )
+
+
+@pytest.mark.parametrize("recipe", [recipe.name for recipe in RECIPES.values()])
+@pytest.mark.parametrize("network", ["relu", "chen2022"])
+def test_any_recipe_lowers_the_loss_of_any_network(recipe: str, network: str) -> None:
+    game = get_game("minatar/breakout")
+    learner = QLearner(
+        make_agent(game, preset(network), seeding.torch_generator(0, "weights")), RECIPES[recipe]
+    )
+    losses = [learner.update(random_batch())[0].item() for _ in range(150)]
+    assert losses[-1] < 0.995 * losses[0]
+
+
+def test_target_network_is_copied_on_schedule() -> None:
+    from dataclasses import replace
+
+    recipe = replace(RECIPES["minatar-fast"], target_interval_steps=12)  # 3 updates
+    learner = QLearner(make_agent(get_game("minatar/breakout"), preset("relu"), torch.Generator()), recipe)
+
+    def target_is_online() -> bool:
+        pairs = zip(learner.online.parameters(), learner.target.parameters(), strict=True)
+        return all(torch.equal(mine, its) for mine, its in pairs)
+
+    found = []
+    for _ in range(6):
+        learner.update(random_batch())
+        found.append(target_is_online())
+    assert found == [False, False, True, False, False, True]
+
+
+def test_updates_a_decision_are_the_recipes(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    recipe = replace(RECIPES["minatar-fast"], warmup_steps=40, num_envs=3, replay_capacity_steps=1000)
+    game = get_game("minatar/breakout")
+    algorithm = QLearning(make_agent(game, preset("relu"), torch.Generator()), game, recipe, 0, tmp_path, 100)
+    while algorithm.steps < 120:
+        algorithm.advance()
+        assert algorithm.updates == max(0, (algorithm.steps - 40) // 4)
+    algorithm.close()
+
+
+def test_epsilon_follows_the_papers() -> None:
+    liu, chen = RECIPES["liu2022"], RECIPES["chen2022"]
+    assert liu.epsilon(49_999) == 1.0
+    assert liu.epsilon(50_000 + 500_000) == pytest.approx(0.55)
+    assert liu.epsilon(50_000 + 1_000_000) == pytest.approx(0.1) == liu.epsilon(40_000_000)
+    # Chen et al.: random until 50,000 decisions, then where the slope that began at 0 has arrived.
+    assert chen.epsilon(49_999) == 1.0
+    assert chen.epsilon(50_000) == pytest.approx(1 - 0.05)
+    assert chen.epsilon(900_000) == pytest.approx(0.1)
+
+
+def test_every_field_of_a_recipe_is_read() -> None:
+    """A value that nothing reads would be a claim about a run that is not true of it."""
+    from dataclasses import fields
+
+    source = "\n".join(path.read_text() for path in (Path(__file__).parents[2] / "train_direct").glob("*.py"))
+    for field in fields(Recipe):
+        readings = source.count(f"recipe.{field.name}") + source.count(f"self.{field.name}")
+        assert readings > 0, f"Recipe.{field.name} is never read"
+
+
+def test_recipes_are_refused_where_they_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="recipe 'minatar-fast' trains minatar games, pong is atari"):
+        get_recipe("minatar-fast", get_game("pong"))
+    with pytest.raises(ValueError, match="unknown recipe 'rainbow'"):
+        get_recipe("rainbow", get_game("pong"))
+    with pytest.raises(ValueError, match="no recipe trains cartpole yet"):
+        get_recipe(None, get_game("cartpole"))

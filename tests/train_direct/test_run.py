@@ -1,0 +1,136 @@
+"""A run folder: killed anywhere it resumes to the same bits; done, it is not done again; foreign, it is refused."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core.records import CurveRow, EpisodeRow, read_rows
+from tests.conftest import Command
+
+ROOT = Path(__file__).parents[2]
+TINY: tuple[str | int, ...] = (
+    *("--total-steps", 1600, "--warmup-steps", 200, "--replay-steps", 500, "--seed", 3, "--threads", 1),
+    *("--eval-interval-steps", 700, "--eval-episodes", 2),
+    *("--curve-interval-steps", 200, "--checkpoint-interval-steps", 150),
+)
+
+
+def arguments(out: Path, verb: str = "dqn", game: str = "minatar/breakout") -> list[str]:
+    return [verb, "--game", game, *map(str, TINY), "--out", str(out)]
+
+
+def results(folder: Path) -> tuple[bytes, bytes, list[EpisodeRow], list[CurveRow]]:
+    """All that a run gives, wall-clock speed left out."""
+    from dataclasses import replace
+
+    curve = [replace(row, steps_per_second=0.0) for row in read_rows(folder / "curve.parquet", CurveRow)]
+    return (
+        (folder / "agent.safetensors").read_bytes(),
+        (folder / "best.safetensors").read_bytes(),
+        read_rows(folder / "validation.parquet", EpisodeRow),
+        [replace(row, train_score=-1.0) if row.train_score != row.train_score else row for row in curve],
+    )
+
+
+def without_nan(curve: list[CurveRow]) -> list[tuple[object, ...]]:
+    return [tuple("nan" if value != value else value for value in vars(row).values()) for row in curve]
+
+
+def equal(one: Path, other: Path) -> bool:
+    a, b = results(one), results(other)
+    return a[:3] == b[:3] and without_nan(a[3]) == without_nan(b[3])
+
+
+@pytest.mark.parametrize(("verb", "game"), [("dqn", "minatar/breakout"), ("dsqn", "minatar/space_invaders")])
+def test_killed_at_random_moments_it_ends_with_the_same_bits(
+    verb: str, game: str, tmp_path: Path, command: Command
+) -> None:
+    assert command("train_direct", *arguments(tmp_path / "unbroken", verb, game)).code == 0
+    broken, kills = tmp_path / "broken", 0
+    moments = random.Random(0)
+    while True:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "train_direct", *arguments(broken, verb, game)],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        deadline = time.monotonic() + 60
+        # Let it get past its next state, then kill it a random moment later, as long as it still runs.
+        state = broken / "state.safetensors"
+        seen = state.stat().st_mtime_ns if state.exists() else None
+        while process.poll() is None and time.monotonic() < deadline:
+            if state.exists() and state.stat().st_mtime_ns != seen:
+                break
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.2))
+        if process.poll() is None and kills < 4:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        _, err = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, err
+    assert kills >= 2
+    assert equal(tmp_path / "unbroken", broken)
+    assert not (broken / "replay").exists()
+
+
+def test_sigterm_leaves_a_state_to_resume_from(tmp_path: Path, command: Command) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train_direct", *arguments(tmp_path / "run")], cwd=ROOT, stderr=subprocess.PIPE
+    )
+    while not (tmp_path / "run" / "state.safetensors").exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert b"the same command resumes" in err
+    assert (tmp_path / "run" / "state.safetensors").is_file()
+    again = command("train_direct", *arguments(tmp_path / "run"))
+    assert again.code == 0
+    assert "resumes at" in again.err
+    command("train_direct", *arguments(tmp_path / "unbroken"))
+    assert equal(tmp_path / "unbroken", tmp_path / "run")
+
+
+def test_done_is_done_and_another_spec_is_refused(tmp_path: Path, command: Command) -> None:
+    out = tmp_path / "run"
+    assert command("train_direct", *arguments(out)).code == 0
+    first = results(out)[0]
+    again = command("train_direct", *arguments(out))
+    assert (again.code, again.out.count("already done")) == (0, 1)
+    other = command("train_direct", *arguments(out)[:-2], "--num-envs", 2, "--out", out)
+    assert other.code == 2
+    assert "num_envs is 4 there and 2 here" in other.err
+    assert results(out)[0] == first
+    (out / "agent.safetensors").write_bytes(first[:-1])
+    changed = command("train_direct", *arguments(out))
+    assert changed.code == 2
+    assert "agent.safetensors was changed" in changed.err
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path: Path, command: Command) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        command("train_direct", *arguments(tmp_path / name), "--seed", seed)
+    assert equal(tmp_path / "a", tmp_path / "b")
+    assert results(tmp_path / "a")[0] != results(tmp_path / "c")[0]
+
+
+def test_a_second_process_keeps_out(tmp_path: Path) -> None:
+    from core.errors import Refusal
+    from core.manifest import Manifest
+
+    first = Manifest(tmp_path / "manifest.json", {"a": 1})
+    first.start()
+    second = Manifest(tmp_path / "manifest.json", {"a": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.manifest.LOCK_PATIENCE_S", 0.2)
+        with pytest.raises(Refusal, match="another process is at work"):
+            second.start()
