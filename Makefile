@@ -41,4 +41,4 @@ lint: setup-dev ## ruff and mypy
 	$(BIN)/python -m mypy
 
 bench: setup-dev ## time the house against its peers
-	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+	for name in simulation; do $(BIN)/python -m benchmarks.$$name || exit 1; done

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from core import neurons
+from core import fused, neurons
 from core.errors import Refusal
 from core.games import Game, Tier
 from core.neurons import Neuron
@@ -122,6 +122,16 @@ class Decision(NamedTuple):
 def spikes_per_layer(trains: list[Tensor]) -> Tensor:
     """Total spikes [B, L] of L spike trains [T, B, ...]."""
     return torch.stack([train.sum(0).flatten(1).sum(1) for train in trains], dim=1)
+
+
+def spike_train(currents: Tensor, sim_steps: int, neuron: Neuron) -> Tensor:
+    """Spikes [T, ...] of a population driven from rest by [T, ...] currents, or by one that stays, [1, ...].
+
+    On the CPU by the compiled pass, elsewhere by the reference: the spikes are the same.
+    """
+    if currents.device.type == "cpu" and currents.dtype == torch.float32:
+        return fused.run(currents, sim_steps, neuron)
+    return neurons.run(currents.expand(sim_steps, *currents.shape[1:]), neuron)
 
 
 class Agent(nn.Module, abc.ABC):
@@ -287,15 +297,15 @@ class DSQN(Agent):
         sim_steps, neuron = self.spiking.sim_steps, self.spiking.neuron
         first, *hidden, output = self.layers
         constant = apply_layer(first, observations)  # [B, ...]
-        trains = [neurons.run([constant] * sim_steps, neuron)]
+        trains = [spike_train(constant[None], sim_steps, neuron)]
         for layer in hidden:
-            trains.append(neurons.run(self._through_time(layer, trains[-1]), neuron))
+            trains.append(spike_train(self._through_time(layer, trains[-1]), sim_steps, neuron))
         if self.spiking.readout == "rate":
             # The output layer is linear, so applying it to the mean is the mean of applying it.
             return output(trains[-1].mean(0).flatten(1)), trains
         currents = self._through_time(output, trains[-1])  # [T, B, A]
         if self.spiking.readout == "spike-rate":
-            trains.append(neurons.run(currents, neuron))
+            trains.append(spike_train(currents, sim_steps, neuron))
             return trains[-1].mean(0), trains
         return self._read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau)), trains
 

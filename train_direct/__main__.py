@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from core import seeding
 from core.cli import main
@@ -10,7 +10,8 @@ from core.device import Device, pick_device, set_threads
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
-from core.networks import Preset, make_agent, preset
+from core.networks import Preset, Readout, make_agent, preset
+from core.neurons import Surrogate
 from core.records import to_json
 from train_direct.q_learning import QLearning
 from train_direct.recipes import Recipe, get_recipe
@@ -128,14 +129,42 @@ class Dsqn(Options):
     """chen2022, liu2022, liu2022-spike or liu2022-if."""
     sim_steps: int | None = None
     """Simulation steps a decision, in place of the network's own (chen2022: 8, liu2022: 64)."""
+    readout: Readout | None = None
+    """How Q-values are read, in place of the network's own: rate (Liu; Chen's fr-mlp), spike-rate, or a
+    statistic of the output voltage (Chen: last-mem, max-mem, mean-mem, max-abs-mem)."""
+    reset: Literal["hard", "soft"] | None = None
+    """Membrane after a spike: hard (to rest) or soft (threshold subtracted)."""
+    detach_reset: bool | None = None
+    """Whether gradients leave out the path through the reset (True or False)."""
+    threshold: float | None = None
+    """Firing threshold."""
+    tau: float | None = None
+    """Membrane time constant in simulation steps (LIF)."""
+    surrogate: Surrogate | None = None
+    """Surrogate gradient: atan or sigmoid."""
+    surrogate_slope: float | None = None
+    """Its slope."""
+    bias: bool | None = None
+    """Whether layers have biases (Chen's paper: False, its code: True)."""
 
     def run(self) -> None:
+        self.train(self.network, self.resolved_network())
+
+    def resolved_network(self) -> Preset:
+        """The network with what this command replaces in it."""
         network = preset(self.network)
         if network.spiking is None:
             raise Refusal(f"network {self.network!r} does not spike: train it with the verb dqn")
-        if self.sim_steps is not None:
-            network = replace(network, spiking=replace(network.spiking, sim_steps=self.sim_steps))
-        self.train(self.network, network)
+        neuron = replace(
+            network.spiking.neuron,
+            **self._given("reset", "detach_reset", "threshold", "tau", "surrogate", "surrogate_slope"),
+        )
+        spiking = replace(network.spiking, neuron=neuron, **self._given("sim_steps", "readout"))
+        return replace(network, spiking=spiking, **self._given("bias"))
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        """The options among these that the command line gave."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,58 @@
+"""The compiled pass over simulation steps, against the reference it stands for."""
+
+import itertools
+
+import pytest
+import torch
+
+from core import fused, neurons
+from core.neurons import Neuron
+
+OPTIONS = list(itertools.product(("lif", "if"), ("hard", "soft"), (True, False), ("atan", "sigmoid")))
+
+
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize(("charge", "reset", "detach", "surrogate"), OPTIONS)
+def test_spikes_and_gradients_are_the_references(
+    charge: str, reset: str, detach: bool, surrogate: str, constant: bool
+) -> None:
+    # tau and threshold that are no powers of two, and a width that fills no block.
+    neuron = Neuron(charge, 1.7, 0.9, reset, detach, surrogate, 1.5)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(0)
+    sim_steps, width = 9, 2 * fused.LANES + 17
+    shape = (1 if constant else sim_steps, 3, width)
+    currents = (1.3 * torch.randn(shape, generator=generator) + 0.3).requires_grad_()
+    weights = torch.randn((sim_steps, 3, width), generator=generator)
+    slow = neurons.run(currents.expand(sim_steps, 3, width), neuron)
+    fast = fused.run(currents, sim_steps, neuron)
+    assert 0.05 < slow.mean() < 0.95
+    assert torch.equal(fast, slow)
+    (slow_gradient,) = torch.autograd.grad((slow * weights).sum(), currents)
+    (fast_gradient,) = torch.autograd.grad((fast * weights).sum(), currents)
+    torch.testing.assert_close(fast_gradient, slow_gradient, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_share_neurons_out_without_gaps(threads: int) -> None:
+    before = torch.get_num_threads()
+    currents = torch.rand((4, 100_003), generator=torch.Generator().manual_seed(0)) * 2
+    neuron = Neuron()
+    currents.requires_grad_()
+    expected = neurons.run(currents, neuron)
+    try:
+        torch.set_num_threads(threads)
+        found = fused.run(currents, 4, neuron)
+        (gradient,) = torch.autograd.grad(found.sum(), currents)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found, expected)
+    (expected_gradient,) = torch.autograd.grad(expected.sum(), currents)
+    torch.testing.assert_close(gradient, expected_gradient)
+
+
+def test_currents_in_any_memory_layout() -> None:
+    """Convolutions may hand over channels-last tensors: the numbers count, not where they lie."""
+    currents = torch.rand((6, 2, 5, 4, 3), generator=torch.Generator().manual_seed(0)) * 2
+    strided = currents.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    assert not strided.is_contiguous()
+    assert torch.equal(fused.run(strided, 6, Neuron()), fused.run(currents, 6, Neuron()))

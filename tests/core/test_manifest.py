@@ -1,0 +1,145 @@
+"""A manifest: asking twice does the work once, and what does not match is refused by name."""
+
+import contextlib
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import manifest
+from core.errors import Refusal
+from core.manifest import Manifest, read_manifest
+
+SPEC = {"verb": "evaluate run", "game": "pong", "seed": 0, "epsilons": (0.0, 1 / 255), "out": None}
+
+
+def finished(folder: Path) -> Path:
+    """A folder whose work was done; the path of its manifest."""
+    work = Manifest(folder / "manifest.json", SPEC)
+    work.start()
+    (folder / "episodes.parquet").write_bytes(b"rows")
+    work.finish([folder / "episodes.parquet"])
+    return folder / "manifest.json"
+
+
+def test_a_fresh_folder_has_nothing_done_and_nothing_in_it(tmp_path: Path) -> None:
+    work = Manifest(tmp_path / "run" / "manifest.json", SPEC)
+    assert not work.done
+    assert list(tmp_path.iterdir()) == []  # a refusal that comes later leaves nothing behind
+
+
+def test_started_work_is_not_done(tmp_path: Path) -> None:
+    Manifest(tmp_path / "run" / "manifest.json", SPEC).start()
+    assert not Manifest(tmp_path / "run" / "manifest.json", SPEC).done
+
+
+def test_finished_work_is_done_when_it_is_asked_for_again(tmp_path: Path) -> None:
+    assert Manifest(finished(tmp_path), SPEC).done
+
+
+def test_finished_work_leaves_its_results_and_its_manifest_alone(tmp_path: Path) -> None:
+    finished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["episodes.parquet", "manifest.json"]
+
+
+def test_a_manifest_says_what_was_asked_with_what_and_what_came_out(tmp_path: Path) -> None:
+    content = json.loads(finished(tmp_path).read_text())
+    assert content["spec"] == {**SPEC, "epsilons": [0.0, 1 / 255]}
+    assert content["versions"]["torch"] == version("torch")
+    assert content["outputs"] == {"episodes.parquet": hashlib.sha256(b"rows").hexdigest()}
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_another_specification_is_refused_naming_what_differs(done: bool, tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    if not done:
+        Manifest(path, SPEC).start()
+    with pytest.raises(Refusal, match=r"game.*'pong'.*'boxing'") as refusal:
+        Manifest(path, {**SPEC, "game": "boxing"})
+    assert "seed" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "spec", [{**SPEC, "protocol": "liu2022"}, {k: v for k, v in SPEC.items() if k != "seed"}]
+)
+def test_a_specification_with_more_or_fewer_options_is_refused(spec: dict[str, Any], tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    (differing,) = spec.keys() ^ SPEC.keys()
+    with pytest.raises(Refusal, match=differing):
+        Manifest(path, spec)
+
+
+def test_a_changed_result_is_refused_by_name(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    (tmp_path / "episodes.parquet").write_bytes(b"better rows")
+    with pytest.raises(Refusal, match=r"episodes\.parquet was changed"):
+        Manifest(path, SPEC)
+
+
+def test_a_missing_result_is_refused_by_name(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    (tmp_path / "episodes.parquet").unlink()
+    with pytest.raises(Refusal, match=r"episodes\.parquet is missing"):
+        Manifest(path, SPEC)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe\x00",
+        b"null",
+        b"3",
+        b"[]",
+        b"{}",
+        b'{"spec": {}}',
+        b'{"spec": [], "outputs": {}, "command": []}',
+        b'{"spec": null, "outputs": {}, "command": []}',
+        b'{"spec": {}, "outputs": [], "command": []}',
+    ],
+)
+def test_a_file_that_is_no_manifest_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(Refusal, match=r"manifest\.json"):
+        Manifest(tmp_path / "manifest.json", {})
+    with pytest.raises(Refusal, match=r"manifest\.json"):
+        read_manifest(tmp_path / "manifest.json")
+
+
+def test_a_place_below_a_regular_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(Refusal, match=r"cannot write to .*deeper"):
+        Manifest(tmp_path / "file" / "deeper" / "manifest.json", SPEC)
+
+
+def test_work_in_progress_elsewhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "LOCK_PATIENCE_S", 0.0)
+    first, second = (Manifest(tmp_path / "run" / "manifest.json", SPEC) for _ in range(2))
+    first.start()
+    with pytest.raises(Refusal, match="another process is at work"):
+        second.start()
+
+
+def test_work_that_another_process_finished_meanwhile_is_not_undone(tmp_path: Path) -> None:
+    # The second process asked before the first was done, and waited for its lock.
+    waiting = Manifest(tmp_path / "manifest.json", SPEC)
+    finished(tmp_path)
+    with contextlib.suppress(Refusal):
+        waiting.start()
+    assert Manifest(tmp_path / "manifest.json", SPEC).done
+
+
+def test_reading_a_manifest_that_is_not_there_finds_none(tmp_path: Path) -> None:
+    assert read_manifest(tmp_path / "manifest.json") is None
+
+
+def test_reading_a_manifest_finds_what_was_recorded(tmp_path: Path) -> None:
+    record = read_manifest(finished(tmp_path))
+    assert record is not None
+    assert record.spec == {**SPEC, "epsilons": [0.0, 1 / 255]}
+    assert list(record.outputs) == ["episodes.parquet"]
+    assert record.mismatch() is None
