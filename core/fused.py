@@ -22,12 +22,36 @@ LANES = 256
 _pool = ThreadPoolExecutor(thread_name_prefix="fused")
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _load(row: np.ndarray, bits: np.ndarray, values: np.ndarray, lanes: int, bfloat16: bool) -> None:
+    """A row as float32 in `values`, which shares its memory with `bits`; bfloat16 comes as its 16 bits."""
+    if bfloat16:
+        for lane in range(lanes):
+            bits[lane] = np.uint32(row[lane]) << np.uint32(16)
+    else:
+        for lane in range(lanes):
+            values[lane] = row[lane]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _store(row: np.ndarray, bits: np.ndarray, values: np.ndarray, lanes: int, bfloat16: bool) -> None:
+    """The reverse, rounded to the nearest, ties to even."""
+    if bfloat16:
+        for lane in range(lanes):
+            odd = (bits[lane] >> np.uint32(16)) & np.uint32(1)
+            row[lane] = (bits[lane] + np.uint32(0x7FFF) + odd) >> np.uint32(16)
+    else:
+        for lane in range(lanes):
+            row[lane] = values[lane]
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _forward(
     currents: np.ndarray,
     spikes: np.ndarray,
     start: int,
     stop: int,
+    bfloat16: bool,
     leaky: bool,
     soft: bool,
     tau: np.float32,
@@ -37,18 +61,21 @@ def _forward(
     sim_steps, given = spikes.shape[0], currents.shape[0]
     zero, one = np.float32(0), np.float32(1)
     v = np.empty(LANES, np.float32)
+    x_bits, s_bits = np.empty(LANES, np.uint32), np.empty(LANES, np.uint32)
+    x, s = x_bits.view(np.float32), s_bits.view(np.float32)
     for first in range(start, stop, LANES):
         lanes = min(LANES, stop - first)
         v[:] = zero
         for t in range(sim_steps):
-            x = currents[t if given > 1 else 0, first : first + lanes]
-            s = spikes[t, first : first + lanes]
+            if t < given:
+                _load(currents[t, first : first + lanes], x_bits, x, lanes, bfloat16)
             for lane in range(lanes):
                 h = v[lane] + (x[lane] - v[lane]) / tau if leaky else v[lane] + x[lane]
                 fired = h >= threshold
                 s[lane] = one if fired else zero
                 rest = h - threshold if soft else zero
                 v[lane] = rest if fired else h
+            _store(spikes[t, first : first + lanes], s_bits, s, lanes, bfloat16)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -58,6 +85,7 @@ def _backward(
     grad_currents: np.ndarray,
     start: int,
     stop: int,
+    bfloat16: bool,
     leaky: bool,
     soft: bool,
     detach: bool,
@@ -76,35 +104,44 @@ def _backward(
     soft_path = threshold if soft and not detach else zero
     v = np.empty(LANES, np.float32)
     grad_v = np.empty(LANES, np.float32)
-    grad_h = np.empty(LANES, np.float32)
     surrogate = np.empty(LANES, np.float32)
+    x_bits, s_bits, h_bits = (
+        np.empty(LANES, np.uint32),
+        np.empty(LANES, np.uint32),
+        np.empty(LANES, np.uint32),
+    )
+    x, grad_s, grad_h = x_bits.view(np.float32), s_bits.view(np.float32), h_bits.view(np.float32)
+    sum_bits = np.empty(LANES, np.uint32)
+    grad_sum = sum_bits.view(np.float32)
     membranes = np.empty((sim_steps, LANES), np.float32)  # before the reset
     for first in range(start, stop, LANES):
         lanes = min(LANES, stop - first)
         v[:] = zero
         for t in range(sim_steps):
-            x = currents[t if given > 1 else 0, first : first + lanes]
+            if t < given:
+                _load(currents[t, first : first + lanes], x_bits, x, lanes, bfloat16)
             for lane in range(lanes):
                 h = v[lane] + (x[lane] - v[lane]) / tau if leaky else v[lane] + x[lane]
                 membranes[t, lane] = h
                 rest = h - threshold if soft else zero
                 v[lane] = rest if h >= threshold else h
         grad_v[:] = zero
+        grad_sum[:] = zero
         for t in range(sim_steps - 1, -1, -1):
-            h = membranes[t]
-            grad_s = grad_spikes[t, first : first + lanes]
+            h_t = membranes[t]
+            _load(grad_spikes[t, first : first + lanes], s_bits, grad_s, lanes, bfloat16)
             # The loops below have no branches on options, so that they compile to vector instructions.
             if atan:
                 for lane in range(lanes):
-                    z = pi_slope * (h[lane] - threshold)
+                    z = pi_slope * (h_t[lane] - threshold)
                     surrogate[lane] = half_slope / (one + z * z)
             else:
                 for lane in range(lanes):
-                    sigma = one / (one + np.exp(-slope * (h[lane] - threshold)))
+                    sigma = one / (one + np.exp(-slope * (h_t[lane] - threshold)))
                     surrogate[lane] = slope * sigma * (one - sigma)
             for lane in range(lanes):
-                kept = kept_by_spike if h[lane] >= threshold else one  # d v / d h
-                lost = h[lane] * hard_path + soft_path  # - d v / d s
+                kept = kept_by_spike if h_t[lane] >= threshold else one  # d v / d h
+                lost = h_t[lane] * hard_path + soft_path  # - d v / d s
                 grad_h[lane] = (grad_s[lane] - grad_v[lane] * lost) * surrogate[lane] + grad_v[lane] * kept
             if leaky:
                 for lane in range(lanes):
@@ -115,11 +152,12 @@ def _backward(
                 for lane in range(lanes):
                     grad_v[lane] = grad_h[lane]
             if given > 1:
-                grad_currents[t, first : first + lanes] = grad_h[:lanes]
+                _store(grad_currents[t, first : first + lanes], h_bits, grad_h, lanes, bfloat16)
             else:
-                grad_x = grad_currents[0, first : first + lanes]
                 for lane in range(lanes):
-                    grad_x[lane] += grad_h[lane]
+                    grad_sum[lane] += grad_h[lane]
+        if given == 1:
+            _store(grad_currents[0, first : first + lanes], sum_bits, grad_sum, lanes, bfloat16)
 
 
 def _on_threads(work: Callable[..., None], neurons: int, *arguments: Any) -> None:
@@ -135,17 +173,23 @@ def _on_threads(work: Callable[..., None], neurons: int, *arguments: Any) -> Non
     list(_pool.map(lambda bounds: work(*arrays, *bounds, *rest), ranges))
 
 
+def _array(tensor: Tensor) -> np.ndarray:
+    """The tensor's memory; NumPy knows no bfloat16, so of that its bits."""
+    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+
+
 class _Run(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, currents: Tensor, sim_steps: int, neuron: Neuron) -> Tensor:
         ctx.save_for_backward(currents)
         ctx.neuron = neuron
-        spikes = torch.empty((sim_steps, currents.shape[1]), dtype=torch.float32)
+        spikes = torch.empty((sim_steps, currents.shape[1]), dtype=currents.dtype)
         _on_threads(
             _forward,
             currents.shape[1],
-            currents.numpy(),
-            spikes.numpy(),
+            _array(currents),
+            _array(spikes),
+            currents.dtype == torch.bfloat16,
             neuron.charge == "lif",
             neuron.reset == "soft",
             np.float32(neuron.tau),
@@ -157,14 +201,14 @@ class _Run(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (currents,) = ctx.saved_tensors
         neuron: Neuron = ctx.neuron
-        grad_spikes = grads[0].contiguous()
-        grad_currents = torch.zeros_like(currents)
+        grad_currents = torch.empty_like(currents)
         _on_threads(
             _backward,
             currents.shape[1],
-            currents.numpy(),
-            grad_spikes.numpy(),
-            grad_currents.numpy(),
+            _array(currents),
+            _array(grads[0].contiguous()),
+            _array(grad_currents),
+            currents.dtype == torch.bfloat16,
             neuron.charge == "lif",
             neuron.reset == "soft",
             neuron.detach_reset,
@@ -177,12 +221,18 @@ class _Run(torch.autograd.Function):
 
 
 def run(currents: Tensor, sim_steps: int, neuron: Neuron) -> Tensor:
-    """Spikes [T, ...] of a population driven from rest; equal to `neurons.run` to the last spike.
+    """Spikes [T, ...] of a population driven from rest; in float32 equal to `neurons.run` to the last spike.
 
     Args:
-        currents: [T, ...] float32 on the CPU, or [1, ...] for a current that is the same at every step.
+        currents: [T, ...] on the CPU, or [1, ...] for a current that is the same at every step; float32, or
+            bfloat16, whose membranes are float32 all the same and whose spikes are exact.
         sim_steps: T.
         neuron: the population's parameters.
     """
-    flat = currents.flatten(1).contiguous()
-    return _Run.apply(flat, sim_steps, neuron).view(sim_steps, *currents.shape[1:])
+    # Neurons are taken in the order in which they lie in memory, so a channels-last tensor is not copied.
+    order = [0, *sorted(range(1, currents.ndim), key=lambda axis: -currents.stride(axis))]
+    in_memory = currents.permute(order)
+    spikes = _Run.apply(in_memory.flatten(1).contiguous(), sim_steps, neuron)
+    return spikes.view(sim_steps, *in_memory.shape[1:]).permute(
+        [order.index(axis) for axis in range(currents.ndim)]
+    )

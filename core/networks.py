@@ -129,7 +129,7 @@ def spike_train(currents: Tensor, sim_steps: int, neuron: Neuron) -> Tensor:
 
     On the CPU by the compiled pass, elsewhere by the reference: the spikes are the same.
     """
-    if currents.device.type == "cpu" and currents.dtype == torch.float32:
+    if currents.device.type == "cpu" and currents.dtype in (torch.float32, torch.bfloat16):
         return fused.run(currents, sim_steps, neuron)
     return neurons.run(currents.expand(sim_steps, *currents.shape[1:]), neuron)
 

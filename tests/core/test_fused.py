@@ -56,3 +56,20 @@ def test_currents_in_any_memory_layout() -> None:
     strided = currents.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
     assert not strided.is_contiguous()
     assert torch.equal(fused.run(strided, 6, Neuron()), fused.run(currents, 6, Neuron()))
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_bfloat16_currents_drive_float32_membranes(constant: bool) -> None:
+    neuron = Neuron(detach_reset=False)
+    generator = torch.Generator().manual_seed(0)
+    currents = (1.5 * torch.randn((1 if constant else 6, 1000), generator=generator)).bfloat16().requires_grad_()
+    weights = torch.randn((6, 1000), generator=generator).bfloat16()
+    reference = currents.detach().float().requires_grad_()
+    slow = neurons.run(reference.expand(6, 1000), neuron)
+    fast = fused.run(currents, 6, neuron)
+    assert fast.dtype == torch.bfloat16
+    assert torch.equal(fast.float(), slow)  # 0 and 1 are exact in bfloat16, and the membranes are the same
+    (slow_gradient,) = torch.autograd.grad((slow * weights.float()).sum(), reference)
+    (fast_gradient,) = torch.autograd.grad((fast * weights).sum(), currents)
+    # One rounding to 8 bits of mantissa: half a unit in the last place.
+    torch.testing.assert_close(fast_gradient.float(), slow_gradient, rtol=2**-8, atol=1e-6)
