@@ -230,7 +230,7 @@ def run(currents: Tensor, sim_steps: int, neuron: Neuron) -> Tensor:
         neuron: the population's parameters.
     """
     # Neurons are taken in the order in which they lie in memory, so a channels-last tensor is not copied.
-    order = [0, *sorted(range(1, currents.ndim), key=lambda axis: -currents.stride(axis))]
+    order = [0, *sorted(range(1, currents.ndim), key=currents.stride, reverse=True)]
     in_memory = currents.permute(order)
     spikes = _Run.apply(in_memory.flatten(1).contiguous(), sim_steps, neuron)
     return spikes.view(sim_steps, *in_memory.shape[1:]).permute(

@@ -13,7 +13,7 @@ from core.manifest import Manifest
 from core.networks import Preset, Readout, make_agent, preset
 from core.neurons import Surrogate
 from core.records import to_json
-from train_direct.q_learning import QLearning
+from train_direct.q_learning import Precision, QLearning
 from train_direct.recipes import Recipe, get_recipe
 from train_direct.run import Plan, TrainingRun, clean_up
 
@@ -46,6 +46,8 @@ class Options:
     """Decisions between two points of the learning curve."""
     checkpoint_interval_steps: int = 10_000
     """Decisions between two states to resume from."""
+    precision: Precision = "fp32"
+    """Of the updates: fp32, or bf16 (about twice as fast on Atari; membranes and weights stay float32)."""
     device: Device = "auto"
     """Where the network is trained."""
     threads: int = 0
@@ -82,6 +84,7 @@ class Options:
             "network": network_name,
             "network_settings": to_json(asdict(network)),
             "recipe": recipe.name,
+            "precision": self.precision,
             "seed": self.seed,
             **{key: value for key, value in asdict(recipe).items() if key not in ("name", "tier")},
             "curve_interval_steps": self.curve_interval_steps,
@@ -94,7 +97,9 @@ class Options:
             return
         manifest.start()
         agent = make_agent(game, network, seeding.torch_generator(self.seed, "weights")).to(device)
-        algorithm = QLearning(agent, game, recipe, self.seed, self.out, self.checkpoint_interval_steps)
+        algorithm = QLearning(
+            agent, game, recipe, self.seed, self.out, self.checkpoint_interval_steps, self.precision
+        )
         plan = Plan(
             game=game,
             network=network_name,

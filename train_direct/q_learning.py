@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -51,14 +51,29 @@ def td_loss(
     return distance(q_tm1, target_t), q_tm1
 
 
-class QLearner:
-    """Networks and optimiser: what one update changes."""
+Precision = Literal["fp32", "bf16"]
 
-    def __init__(self, agent: DQN | DSQN, recipe: Recipe):
+
+class QLearner:
+    """Networks and optimiser: what one update changes.
+
+    Args:
+        agent: the network to train.
+        recipe: how.
+        precision: of both forward passes and the backward pass; weights, membranes, targets and the optimiser
+            are float32 in both.
+    """
+
+    def __init__(self, agent: DQN | DSQN, recipe: Recipe, precision: Precision = "fp32"):
+        # Convolutions are fastest with channels last, and so are the neurons behind them.
+        agent.to(memory_format=torch.channels_last)
         self.online = agent
         self.target = copy.deepcopy(agent).requires_grad_(False)
         self.updates = 0
         self._recipe = recipe
+        self._autocast = torch.autocast(
+            agent.device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False
+        )
         if recipe.optimizer == "adam":
             self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
                 agent.parameters(), lr=recipe.learning_rate, fused=True
@@ -77,9 +92,10 @@ class QLearner:
     def update(self, batch: Batch) -> Tensor:
         """One gradient step; [2] loss and mean Q-value of the replayed actions."""
         game, device, recipe = self.online.game, self.online.device, self._recipe
-        with torch.no_grad():
-            target = self.target(network_input(batch.obs_t, game, device))
-        online = self.online(network_input(batch.obs_tm1, game, device))
+        with torch.no_grad(), self._autocast:
+            target = self.target(network_input(batch.obs_t, game, device)).float()
+        with self._autocast:
+            online = self.online(network_input(batch.obs_tm1, game, device)).float()
         action_tm1, reward_t, discount_t = (
             torch.as_tensor(values).to(device)
             for values in (batch.action_tm1, batch.reward_t, batch.discount_t)
@@ -126,6 +142,7 @@ class QLearning:
         seed: of everything random.
         folder: where the replay's files lie.
         checkpoint_interval_steps: decisions between two states that may be resumed from.
+        precision: of the updates.
     """
 
     def __init__(
@@ -136,10 +153,11 @@ class QLearning:
         seed: int,
         folder: Path,
         checkpoint_interval_steps: int,
+        precision: Precision = "fp32",
     ):
         self.agent = agent
         self.recipe = recipe
-        self._learner = QLearner(agent, recipe)
+        self._learner = QLearner(agent, recipe, precision)
         self._replay = Replay(
             folder / "replay",
             game,

@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-FillDyadic = Callable[[nn.ModuleList, int], None]
+from core.networks import Layers
+
+FillDyadic = Callable[[Layers, int], None]
 DyadicInputs = Callable[[tuple[int, ...], int], Tensor]
 
 
@@ -18,7 +20,7 @@ def fill_dyadic() -> FillDyadic:
     holds to the last bit, on every machine and at every batch size.
     """
 
-    def fill(layers: nn.ModuleList, seed: int) -> None:
+    def fill(layers: Layers, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         for layer in layers:
             fan_in = layer.weight[0].numel()

@@ -62,7 +62,9 @@ def test_currents_in_any_memory_layout() -> None:
 def test_bfloat16_currents_drive_float32_membranes(constant: bool) -> None:
     neuron = Neuron(detach_reset=False)
     generator = torch.Generator().manual_seed(0)
-    currents = (1.5 * torch.randn((1 if constant else 6, 1000), generator=generator)).bfloat16().requires_grad_()
+    currents = (
+        (1.5 * torch.randn((1 if constant else 6, 1000), generator=generator)).bfloat16().requires_grad_()
+    )
     weights = torch.randn((6, 1000), generator=generator).bfloat16()
     reference = currents.detach().float().requires_grad_()
     slow = neurons.run(reference.expand(6, 1000), neuron)

@@ -23,6 +23,7 @@ from core.networks import (
     PRESETS,
     READOUTS,
     Agent,
+    Layers,
     Preset,
     RandomPlay,
     Spiking,
@@ -31,7 +32,7 @@ from core.networks import (
 )
 from core.neurons import Neuron
 
-FillDyadic = Callable[[nn.ModuleList, int], None]
+FillDyadic = Callable[[Layers, int], None]
 DyadicInputs = Callable[[tuple[int, ...], int], Tensor]
 
 SPIKING_PRESETS = [name for name, network in PRESETS.items() if network.spiking is not None]
@@ -210,7 +211,7 @@ def test_equal_generators_give_the_relu_and_the_spiking_network_equal_weights(
 
 
 def test_initial_weights_fill_pytorchs_default_interval() -> None:
-    first = make_agent(GAMES["minatar/breakout"], PRESETS["relu"], seeded(0)).layers[0]
+    first, *_ = make_agent(GAMES["minatar/breakout"], PRESETS["relu"], seeded(0)).layers
     bound = 1 / math.sqrt(4 * 3 * 3)
     for parameter in first.parameters():
         assert parameter.abs().max() <= bound
@@ -230,13 +231,13 @@ def toy_agent(readout: Any) -> DSQN:
     action and 0.25, -0.75, 0.25 for the second.
     """
     agent = DSQN(TOY, Spiking(Neuron("lif"), 3, readout))
-    hidden, output = agent.layers
+    weights = dict(agent.named_parameters())
     with torch.no_grad():
         for parameter in agent.parameters():
             parameter.zero_()
-        hidden.weight[0, 0] = 1.5
-        output.weight[:, 0] = torch.tensor([4.0, -1.0])
-        output.bias[1] = 0.25
+        weights["layers.0.weight"][0, 0] = 1.5
+        weights["layers.1.weight"][:, 0] = torch.tensor([4.0, -1.0])
+        weights["layers.1.bias"][1] = 0.25
     return agent
 
 

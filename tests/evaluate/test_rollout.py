@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,7 +69,9 @@ class Threshold(Agent):
         return {}
 
 
-def scripted_rollout(num_envs: int, episodes: Sequence[int] | None, perturb: Perturb | None = None) -> Rollout:
+def scripted_rollout(
+    num_envs: int, episodes: Sequence[int] | None, perturb: Perturb | None = None
+) -> Rollout:
     return Rollout(
         Scripted(num_envs),
         Threshold(),
@@ -238,6 +241,27 @@ def test_the_number_of_environments_does_not_change_what_is_played(name: str, ep
     assert len({tuple(actions) for actions, _, _ in alone.values()}) == 12
     assert traces(agent, 3, epsilon) == alone
     assert traces(agent, 8, epsilon) == alone
+
+
+@pytest.mark.parametrize("game_name", ["minatar/seaquest", "cartpole", "breakout"])
+def test_play_touches_no_global_generator(game_name: str) -> None:
+    def states() -> tuple[str, ...]:
+        with np.printoptions(threshold=10_000):
+            ours = repr(np.random.get_state(legacy=False))  # noqa: NPY002
+        return repr(random.getstate()), ours, repr(torch.get_rng_state().tolist())
+
+    game = GAMES[game_name]
+    before = states()
+    rollout = Rollout(
+        make_environments(game, 1, Dynamics(0.0, 5000), num_threads=1),
+        make_agent(game, PRESETS["chen2022"], torch.Generator().manual_seed(0)),
+        episode_seed=lambda index: index,
+        episodes=None,
+        epsilon=lambda steps: 0.5,
+    )
+    for _ in range(10):
+        next(rollout)
+    assert states() == before
 
 
 # Going on where it stopped ---------------------------------------------------------------------------
