@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from core import seeding
 from core.envs import make_environments, network_input
@@ -54,6 +54,27 @@ def td_loss(
 Precision = Literal["fp32", "bf16"]
 
 
+def flatten_parameters(network: nn.Module) -> nn.Parameter:
+    """Move a network's parameters and their gradients into one tensor, of which they become views.
+
+    An optimiser step, a copy into the target network or clearing the gradients is then one operation
+    instead of one for each parameter, which on a small network is most of what it costs.
+    """
+    parameters = list(network.parameters())
+    flat = nn.Parameter(torch.cat([parameter.detach().reshape(-1) for parameter in parameters]))
+    flat.grad = torch.zeros_like(flat)
+    offset = 0
+    for parameter in parameters:
+        shape, strides = parameter.shape, parameter.stride()  # of a dense tensor, in its own memory layout
+        view, gradient = (
+            torch.as_strided(whole, shape, strides, offset) for whole in (flat.detach(), flat.grad)
+        )
+        view.copy_(parameter.detach())
+        parameter.data, parameter.grad = view, gradient
+        offset += parameter.numel()
+    return flat
+
+
 class QLearner:
     """Networks and optimiser: what one update changes.
 
@@ -68,7 +89,11 @@ class QLearner:
         # Convolutions are fastest with channels last, and so are the neurons behind them.
         agent.to(memory_format=torch.channels_last)
         self.online = agent
-        self.target = copy.deepcopy(agent).requires_grad_(False)
+        self.target = copy.deepcopy(agent)
+        self._online_flat, self._target_flat = (
+            flatten_parameters(self.online),
+            flatten_parameters(self.target),
+        )
         self.updates = 0
         self._recipe = recipe
         self._autocast = torch.autocast(
@@ -76,12 +101,12 @@ class QLearner:
         )
         if recipe.optimizer == "adam":
             self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
-                agent.parameters(), lr=recipe.learning_rate, fused=True
+                [self._online_flat], lr=recipe.learning_rate, fused=True
             )
         else:
             # Young & Tian 2019: squared-gradient and gradient momentum 0.95, minimum squared gradient 0.01.
             self.optimizer = torch.optim.RMSprop(
-                agent.parameters(),
+                [self._online_flat],
                 lr=recipe.learning_rate,
                 alpha=0.95,
                 momentum=0.95,
@@ -101,35 +126,38 @@ class QLearner:
             for values in (batch.action_tm1, batch.reward_t, batch.discount_t)
         )
         loss, q_tm1 = td_loss(online, target, action_tm1, reward_t, discount_t, recipe.loss)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=False)
         loss.backward()
         self.optimizer.step()
         self.updates += 1
         if self.updates % (recipe.target_interval_steps // recipe.train_interval_steps) == 0:
-            self.target.load_state_dict(self.online.state_dict())
+            self._copy_to_target()
         return torch.stack([loss.detach(), q_tm1.detach().mean()])
+
+    @torch.no_grad()
+    def _copy_to_target(self) -> None:
+        self._target_flat.copy_(self._online_flat)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything an update changes, by name."""
-        found = {f"online.{name}": tensor for name, tensor in self.online.state_dict().items()}
-        found |= {f"target.{name}": tensor for name, tensor in self.target.state_dict().items()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            found |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
-        return found
+        moments = self.optimizer.state[self._online_flat]
+        return {"online": self._online_flat, "target": self._target_flat} | {
+            f"optimizer.{name}": tensor for name, tensor in moments.items()
+        }
 
+    @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
         """Go on from what `tensors` gave after so many updates."""
         self.updates = updates
-        for prefix, network in (("online.", self.online), ("target.", self.target)):
-            network.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            )
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".", 2)
-                moments.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self._online_flat.copy_(tensors["online"])
+        self._target_flat.copy_(tensors["target"])
+        moments = {
+            name.removeprefix("optimizer."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("optimizer.")
+        }
+        if moments:
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": {0: moments}})
 
 
 class QLearning:

@@ -82,6 +82,7 @@ def test_play_is_bit_equal_to_gymnasiums_across_episode_ends(name: str) -> None:
             observation, reward, terminated, truncated, info = reference.step(action)
             outcome = environments.step(one(action))
             decisions += 1
+            assert outcome.observations.dtype == np.uint8
             assert np.array_equal(outcome.observations[0], observation), decisions
             assert outcome.rewards[0] == reward, decisions
             assert (outcome.terminated[0], outcome.truncated[0]) == (terminated, truncated), decisions
@@ -152,57 +153,33 @@ def test_an_episode_depends_on_its_seed_and_actions_alone(game: str, dynamics: D
             outcome = environments.step(everyone)
             assert np.array_equal(outcome.observations[2], observations[index + 1]), index
             assert row_of(outcome, 2) == row, index
-            others = (outcome.terminated | outcome.truncated | (index == 10)) & [True, False, False]
-            if others.any():
-                environments.reset(others, generator.integers(1000, size=3))
+            ended = (outcome.terminated | outcome.truncated | (index == 10)) & [True, True, False]
+            if ended.any():
+                after = environments.reset(ended, generator.integers(1000, size=3))
+                assert np.array_equal(after[~ended], outcome.observations[~ended])
     assert len(rows) > 5
 
 
 @pytest.mark.parametrize(
     ("game", "dynamics"),
-    [("breakout", NO_OPS), ("minatar/asterix", PLAIN), ("cartpole", PLAIN)],
+    [("breakout", NO_OPS), ("breakout", STICKY), ("minatar/asterix", PLAIN), ("cartpole", PLAIN)],
 )
 def test_other_seeds_give_other_episodes(game: str, dynamics: Dynamics) -> None:
-    actions = np.zeros(30, dtype=np.int64)
+    actions = np.random.default_rng(0).integers(GAMES[game].num_actions, size=40)
     with opened(game, dynamics) as environments:
         episodes = [np.array(play(environments, seed, actions)[0]).tobytes() for seed in range(3)]
     assert len(set(episodes)) >= 2  # two of them may draw equally many no-ops
 
 
-def test_sticky_actions_are_the_only_chance_there_is_without_no_ops() -> None:
-    actions = np.random.default_rng(0).integers(4, size=60)
-    found = []
-    for dynamics in (PLAIN, STICKY):
-        with opened("breakout", dynamics) as environments:
-            found.append({np.array(play(environments, seed, actions)[0]).tobytes() for seed in range(2)})
-    assert [len(episodes) for episodes in found] == [1, 2]
-    assert not found[0] & found[1]
-
-
-@pytest.mark.parametrize("game", ["breakout", "minatar/asterix", "cartpole"])
-def test_a_reset_leaves_the_other_environments_where_they_are(game: str) -> None:
-    with opened(game, PLAIN, num_envs=2) as environments:
-        environments.reset(np.ones(2, dtype=bool), np.array([5, 6]))
-        for _ in range(7):
-            before = environments.step(np.array([1, 1])).observations
-        after = environments.reset(np.array([False, True]), np.array([0, 50]))
-        assert np.array_equal(after[0], before[0])
-        assert not np.array_equal(after[1], before[1])
-
-
 @pytest.mark.parametrize("game", ["breakout", "minatar/asterix", "cartpole"])
 def test_an_environment_whose_episode_ended_may_be_stepped_until_it_is_reset(game: str) -> None:
     # At the end of a rollout some environments have nothing left to play, and others go on.
-    with opened(game, replace(PLAIN, max_episode_frames=400), num_envs=2) as environments:
-        environments.reset(np.ones(2, dtype=bool), np.array([5, 6]))
-        ended = np.zeros(2, dtype=bool)
-        while not ended.all():
-            outcome = environments.step(np.array([1, 1]))
-            ended |= outcome.terminated | outcome.truncated
+    with opened(game, replace(PLAIN, max_episode_frames=200)) as environments:
+        play(environments, 5, np.ones(200, dtype=np.int64))
         for _ in range(3):
-            environments.step(np.array([1, 1]))
+            environments.step(one(1))
         begin(environments, 7)
-        outcome = environments.step(np.array([1, 1]))
+        outcome = environments.step(one(1))
         assert outcome.episode_frames[0] == environments.game.frames_per_decision
         assert not outcome.terminated[0]
 
@@ -221,7 +198,7 @@ def test_observations_once_given_do_not_change(game: str) -> None:
     assert not np.array_equal(copies[0], copies[-1])
 
 
-@pytest.mark.parametrize("game", [name for name, game in GAMES.items() if game.tier != "atari"] + ["krull"])
+@pytest.mark.parametrize("game", [name for name, game in GAMES.items() if game.tier != "atari"])
 def test_observations_are_what_the_game_says(game: str) -> None:
     with opened(game, PLAIN, num_envs=2) as environments:
         observations = environments.reset(np.ones(2, dtype=bool), np.array([1, 2]))
@@ -290,8 +267,7 @@ def test_a_game_of_one_life_loses_it_at_its_end(game: str) -> None:
 @pytest.mark.parametrize(
     ("game", "cap_frames", "decisions", "last_frames"),
     [
-        ("pong", 100, 25, 100),
-        ("pong", 102, 26, 102),  # the last decision is cut short
+        ("pong", 102, 26, 102),  # the last decision is cut short: a decision lasts four frames
         ("minatar/freeway", 50, 50, 50),
         ("cartpole", 5, 5, 5),
     ],
@@ -311,7 +287,7 @@ def test_an_episode_is_truncated_at_its_cap(
 def test_the_cap_counts_the_frames_that_the_agent_plays_and_not_the_start() -> None:
     with opened("pong", replace(NO_OPS, max_episode_frames=100)) as environments:
         starts = set()
-        for seed in range(3):
+        for seed in range(2, 4):
             begin(environments, seed)
             outcomes = [environments.step(one(0)) for _ in range(25)]
             starts.add(int(outcomes[0].episode_frames[0]) - 4)
@@ -330,7 +306,7 @@ def last_of_a_game(game: str, dynamics: Dynamics) -> Outcome:
                 return outcome
 
 
-@pytest.mark.parametrize("game", ["pong", "minatar/breakout", "cartpole"])
+@pytest.mark.parametrize("game", ["breakout", "minatar/breakout", "cartpole"])
 def test_a_game_that_is_over_at_its_cap_is_terminated_and_not_truncated(game: str) -> None:
     natural = last_of_a_game(game, PLAIN)
     assert natural.terminated[0]

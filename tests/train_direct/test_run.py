@@ -15,7 +15,7 @@ from tests.conftest import Command
 
 ROOT = Path(__file__).parents[2]
 TINY: tuple[str | int, ...] = (
-    *("--total-steps", 1600, "--warmup-steps", 200, "--replay-steps", 500, "--seed", 3, "--threads", 1),
+    *("--total-steps", 3000, "--warmup-steps", 200, "--replay-steps", 500, "--seed", 3, "--threads", 1),
     *("--eval-interval-steps", 700, "--eval-episodes", 2),
     *("--curve-interval-steps", 200, "--checkpoint-interval-steps", 150),
 )
