@@ -17,7 +17,12 @@ def pick_device(device: Device) -> torch.device:
 
 
 def set_threads(threads: int) -> None:
-    """CPU threads of this process's networks; 0 leaves torch's choice. Equal bits need equal threads."""
+    """CPU threads of this process's networks; 0 leaves torch's choice. Equal bits need equal threads.
+
+    Denormal numbers become zero: an optimiser's moments of a neuron that has fallen silent decay into them,
+    and an update then takes several times as long.
+    """
+    torch.set_flush_denormal(True)
     if threads < 0:
         raise Refusal(f"threads is {threads}: accepted is 0 (all) or more")
     if threads:

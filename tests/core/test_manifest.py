@@ -54,8 +54,10 @@ def test_a_manifest_says_what_was_asked_with_what_and_what_came_out(tmp_path: Pa
 
 @pytest.mark.parametrize("done", [True, False])
 def test_another_specification_is_refused_naming_what_differs(done: bool, tmp_path: Path) -> None:
-    path = finished(tmp_path)
-    if not done:
+    path = tmp_path / "manifest.json"
+    if done:
+        finished(tmp_path)
+    else:
         Manifest(path, SPEC).start()
     with pytest.raises(Refusal, match=r"game.*'pong'.*'boxing'") as refusal:
         Manifest(path, {**SPEC, "game": "boxing"})

@@ -12,7 +12,7 @@ import torch
 
 from core import seeding
 from core.checkpoint import Checkpoint
-from core.envs import Dynamics
+from core.envs import Dynamics, make_environments
 from core.errors import Refusal
 from core.games import GAMES
 from core.networks import PRESETS, Agent, RandomPlay, make_agent
@@ -80,13 +80,22 @@ def test_the_score_of_cartpole_is_its_length() -> None:
     assert 8 < np.mean([played.score for played in found]) < 60
 
 
-def test_an_atari_game_is_truncated_at_its_cap_and_says_so() -> None:
-    pong = GAMES["pong"]
-    protocol = replace(get_protocol("modern", pong), dynamics=Dynamics(0.25, 600), epsilon=1.0)
-    (played,) = play(RandomPlay(pong), pong, protocol, eval_seed=0, episodes=[4])
-    assert played.truncated
-    assert (played.length_steps, played.length_frames) == (150, 600)
-    assert played.score < 0  # points are lost at random, and each is counted
+def test_an_atari_score_is_the_sum_of_raw_rewards_until_the_cap() -> None:
+    game = GAMES["space_invaders"]
+    protocol = replace(get_protocol("modern", game), dynamics=Dynamics(0.25, 800), epsilon=1.0)
+    (played,) = play(RandomPlay(game), game, protocol, eval_seed=0, episodes=[4])
+    seed = seeding.episode_seed(0, "evaluation", 4)
+    chance, environments = seeding.generator(seed, "policy"), make_environments(game, 1, protocol.dynamics, 1)
+    environments.reset(np.array([True]), np.array([seed]))
+    score = 0.0
+    for _ in range(200):
+        chance.random()  # below an epsilon of 1, always
+        outcome = environments.step(chance.integers(6, size=1))
+        score += outcome.rewards[0]
+    environments.close()
+    assert (played.length_steps, played.length_frames, played.truncated) == (200, 800, True)
+    assert played.score == score
+    assert score >= 25  # invaders are worth 5 to 30: a clipped reward would show
 
 
 @pytest.mark.parametrize("num_envs", [1, 3, 16])

@@ -443,6 +443,8 @@ def test_chance_in_an_attack_is_the_episodes_own() -> None:
     alone = draws(1)
     assert draws(3) == alone
     assert len({number for numbers in alone.values() for number in numbers}) == 2 + 5 + 5 + 3
+    # Nor is it the chance that the agent explores by.
+    assert alone[12][0] != seeding.generator(12, "policy").random()
 
 
 # Refusals --------------------------------------------------------------------------------------------
