@@ -3,7 +3,7 @@
 One function a figure. Nothing is computed here that needs a network; torch is never imported.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +11,7 @@ from typing import Annotated
 import matplotlib
 import pandas as pd
 import tyro
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -67,7 +68,8 @@ class Plot:
                 against = "BindsNET's simulation of it" if row.reference == "bindsnet" else "its DQN"
                 print(
                     f"{row.game}: the converted SNN ({row.method}, {row.sim_steps} sim steps) takes the action of "
-                    f"{against} in {row.agreement:.1%} of {row.num_states} states"
+                    f"{against} in {row.agreement:.1%} of {row.num_states} states "
+                    f"(the DQN's most frequent action: {row.majority_share:.1%})"
                 )
 
 
@@ -79,19 +81,19 @@ def _read(study: Path, pattern: str, row_type: type[Row]) -> list[Row]:
 def score_bars(rows: pd.DataFrame) -> Figure:
     """Mean scores with their intervals over episodes, random and human play as lines (the tables of Liu and Tan)."""
     figure, axes = _panels(rows)
+    lines = score_lines(
+        [EpisodeRow(**{str(name): value for name, value in row.items()}) for row in rows.to_dict("records")]
+    )
     for game, axis in axes.items():
-        here = rows[rows.game == game]
-        for position, agent in enumerate(_present(here)):
-            interval = mean_interval(here[here.agent == agent].score.to_numpy())
-            spread = [[interval.mean - interval.low], [interval.high - interval.mean]]
-            axis.bar(position, interval.mean, yerr=spread, color=COLOURS[agent], capsize=3, width=0.7)
-        axis.set_xticks(
-            range(len(_present(here))), [LABELS[agent].replace(" ", "\n") for agent in _present(here)]
-        )
+        here = [line for line in lines if line.game == game]
+        for position, line in enumerate(here):
+            spread = [[line.score.mean - line.score.low], [line.score.high - line.score.mean]]
+            axis.bar(position, line.score.mean, yerr=spread, color=COLOURS[line.agent], capsize=3, width=0.7)
+        axis.set_xticks(range(len(here)), [_label(line.agent, line.train_seed, rows) for line in here])
+        axis.tick_params(axis="x", labelsize=6)
         _reference_lines(axis, game)
-        untrained = [LABELS[line.agent] for line in score_lines(_rows(here)) if line.note]
-        if untrained:
-            axis.set_title(f"{game} (not trained: {', '.join(untrained)})", fontsize=6)
+        if any(line.note for line in here):
+            axis.set_title(f"{game}: not trained agents", color="#D55E00")
         axis.axhline(0, color="black", linewidth=0.5)
         axis.set_ylabel("score")
     return figure
@@ -101,19 +103,15 @@ def liu2022_fig7_learning_curves(rows: pd.DataFrame) -> Figure:
     """Score of validation episodes while training (Liu et al. 2022, Fig 7; Chen et al. 2022, Fig 6)."""
     figure, axes = _panels(rows)
     for game, axis in axes.items():
-        here = rows[rows.game == game]
-        for agent in _present(here):
-            scores = here[here.agent == agent].groupby("train_steps").score
+        for agent, label, run in _runs(rows[rows.game == game]):
+            scores = run.groupby("train_steps").score
             means = scores.mean()
-            axis.plot(means.index, means, color=COLOURS[agent], label=LABELS[agent], marker=".")
-            axis.fill_between(
-                means.index, scores.quantile(0.25), scores.quantile(0.75), color=COLOURS[agent], alpha=0.2
-            )
+            axis.plot(means.index, means, color=COLOURS[agent], label=label, marker=".")
+            low, high = scores.quantile(0.25), scores.quantile(0.75)
+            axis.fill_between(means.index, low, high, color=COLOURS[agent], alpha=0.2)
         _reference_lines(axis, game)
-        axis.set_xlabel("decisions")
+        _decisions(axis)
         axis.set_ylabel("validation score\n(mean, quartiles)")
-        axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
-        axis.legend(frameon=False)
     return figure
 
 
@@ -121,32 +119,41 @@ def training_loss(rows: pd.DataFrame) -> Figure:
     """Loss of the updates while training."""
     figure, axes = _panels(rows)
     for game, axis in axes.items():
-        here = rows[(rows.game == game) & rows.loss.notna()]
-        for agent in _present(here):
-            curve = here[here.agent == agent].groupby("steps").loss.mean()
-            axis.plot(curve.index, curve, color=COLOURS[agent], label=LABELS[agent])
-        axis.set_xlabel("decisions")
+        for agent, label, run in _runs(rows[(rows.game == game) & rows.loss.notna()]):
+            axis.plot(run.steps, run.loss, color=COLOURS[agent], label=label)
+        _decisions(axis)
         axis.set_ylabel("loss")
         axis.set_yscale("log")
-        axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
-        axis.legend(frameon=False)
     return figure
 
 
-def tan2021_agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
-    """Share of held-out states in which the converted network takes the DQN's action (Tan et al. 2021's metric)."""
+def agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
+    """Share of held-out states of the DQN's play in which the converted network takes the DQN's action.
+
+    Tan et al. 2021 count the same on the states of the spiking network's own play. The dotted line is what a
+    constant action would agree.
+    """
     rows = rows[rows.reference == "dqn"]
     figure, axes = _panels(rows)
     for game, axis in axes.items():
         here = rows[rows.game == game]
         for readout, group in here.groupby("readout"):
             curve = group.groupby("sim_steps").agreement.mean()
+            colour, style = COLOURS["rate-coded"], LINE_STYLES[str(readout)]
             axis.plot(
-                curve.index, 100 * curve, color=COLOURS["rate-coded"], linestyle=LINE_STYLES[str(readout)],
-                marker=".", label=f"{readout} read-out",
-            )  # fmt: skip
+                curve.index,
+                100 * curve,
+                color=colour,
+                linestyle=style,
+                marker=".",
+                label=f"{readout} read-out",
+            )
+        axis.axhline(
+            100 * here.majority_share.mean(), color=COLOURS["random"], linestyle=":", label="constant action"
+        )
         axis.set_xscale("log", base=2)
-        axis.set_xticks(sorted(set(here.sim_steps)), [str(steps) for steps in sorted(set(here.sim_steps))])
+        sim_steps = sorted(set(here.sim_steps))
+        axis.set_xticks(sim_steps, [str(each) for each in sim_steps])
         axis.minorticks_off()
         axis.set_ylim(0, 102)
         axis.set_xlabel("sim steps")
@@ -160,15 +167,14 @@ def score_against_epsilon(rows: pd.DataFrame) -> Figure:
     figure, axes = _panels(rows)
     for game, axis in axes.items():
         here = rows[rows.game == game]
-        for agent in _present(here):
-            mine = here[here.agent == agent]
+        for agent, name, run in _runs(here):
             for attack in ("fgsm", "random-sign"):
-                under = mine[mine.attack.isin([attack, "none"])]
+                under = run[run.attack.isin([attack, "none"])]
                 if (under.attack == attack).any():
                     sizes = sorted(set(under.epsilon))
                     points = [mean_interval(under[under.epsilon == size].score.to_numpy()) for size in sizes]
                     source = under[under.attack == attack].gradient_source.iloc[0]
-                    label = f"{LABELS[agent]}, {attack}" + (f" ({source})" if source else "")
+                    label = f"{name}, {attack}" + (f" ({source})" if source else "")
                     colour, style = COLOURS[agent], LINE_STYLES[attack]
                     means = [point.mean for point in points]
                     axis.plot(sizes, means, color=colour, linestyle=style, marker=".", label=label)
@@ -183,21 +189,26 @@ def score_against_epsilon(rows: pd.DataFrame) -> Figure:
         axis.set_xlabel("epsilon (l_inf)")
         axis.set_ylabel("score")
     # The agents are the same in every panel, so one legend below serves all of them.
-    handles = {
-        label: handle
-        for axis in axes.values()
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
+    handles: dict[str, Artist] = {}
+    for axis in axes.values():
+        handles |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(
         handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=6
     )
     return figure
 
 
-def _rows(frame: pd.DataFrame) -> list[EpisodeRow]:
-    return [
-        EpisodeRow(**{str(name): value for name, value in row.items()}) for row in frame.to_dict("records")
-    ]
+def _runs(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Agent, label and rows of every trained network, one training seed apart from the next."""
+    for agent in AGENT_ORDER:
+        for seed in sorted(set(rows[rows.agent == agent].train_seed)):
+            yield agent, _label(agent, seed, rows), rows[(rows.agent == agent) & (rows.train_seed == seed)]
+
+
+def _label(agent: str, seed: int, rows: pd.DataFrame) -> str:
+    """The agent's name, with its training seed where there are several."""
+    several = rows[rows.agent == agent].train_seed.nunique() > 1
+    return f"{LABELS[agent]}, seed {seed}" if several else LABELS[agent]
 
 
 def _panels(rows: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
@@ -210,8 +221,11 @@ def _panels(rows: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
     return figure, dict(zip(games, axes, strict=True))
 
 
-def _present(rows: pd.DataFrame) -> list[str]:
-    return [agent for agent in AGENT_ORDER if agent in set(rows.agent)]
+def _decisions(axis: Axes) -> None:
+    """A horizontal axis of decisions, and the legend of what is drawn over it."""
+    axis.set_xlabel("decisions")
+    axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
+    axis.legend(frameon=False)
 
 
 def _reference_lines(axis: Axes, game: str) -> None:
@@ -235,10 +249,10 @@ FIGURES: dict[str, tuple[str, type, Callable[[pd.DataFrame], Figure]]] = {
     "score_bars": ("*/*/episodes.parquet", EpisodeRow, score_bars),
     "liu2022_fig7_learning_curves": ("*/*/validation.parquet", EpisodeRow, liu2022_fig7_learning_curves),
     "training_loss": ("*/*/curve.parquet", CurveRow, training_loss),
-    "tan2021_agreement_against_sim_steps": (
+    "agreement_against_sim_steps": (
         "*/*/*.conversion.parquet",
         ConversionRow,
-        tan2021_agreement_against_sim_steps,
+        agreement_against_sim_steps,
     ),
     "score_against_epsilon": ("*/*/attacks.parquet", AttackRow, score_against_epsilon),
 }

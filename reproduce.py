@@ -5,7 +5,6 @@ inputs, and whose results are unchanged, is not started again; any other is star
 """
 
 import ctypes
-import hashlib
 import os
 import signal
 import subprocess
@@ -22,9 +21,9 @@ from core.cli import main
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import read_manifest
+from core.records import digest
 
 ROOT = Path(__file__).resolve().parent
-KINDS = ("train", "convert", "evaluate", "attack")
 Kind = Literal["train", "convert", "evaluate", "attack"]
 TABLES = ("dqn", "dsqn", "convert", "evaluate", "attack")
 PR_SET_PDEATHSIG = 1
@@ -52,7 +51,12 @@ class Stage:
         manifest = read_manifest(self.manifest)
         if manifest is None or not manifest.outputs or manifest.command != list(self.arguments):
             return False
-        if any(not need.is_file() or _digest(need)[:12] != manifest.spec.get("agent") for need in self.needs):
+        if self.manifest.with_suffix(".lock").exists():  # killed while it was tidying up
+            return False
+        if any(
+            not need.is_file() or digest(need.read_bytes())[:12] != manifest.spec.get("agent")
+            for need in self.needs
+        ):
             return False
         return manifest.mismatch() is None
 
@@ -225,10 +229,6 @@ def _run_all(waiting: list[Stage], jobs: int) -> None:
 def _die_with_parent() -> None:
     """A stage must not outlive a killed driver, or the next driver would find it at work."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
 """python -m adversarial run: play under attack."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from adversarial.attacks import Attack, make_attack, require_epsilon
 from core.checkpoint import load_agent
 from core.cli import Number, main, specification
-from core.device import Device, pick_device, set_threads
+from core.device import Device, pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
 from core.progress import Progress
 from core.records import AttackRow, to_json, write_rows
 from core.seeding import require_seed
-from evaluate.evaluation import MAX_ENVS, episode_row, play, require_episodes
+from evaluate.evaluation import MAX_ENVS, episode_row, play, require_at_least_one
 from evaluate.protocols import get_protocol
 from evaluate.statistics import mean_interval
 
@@ -50,9 +51,9 @@ class Run:
     """CPU threads; 0 takes all."""
 
     def run(self) -> None:
-        set_threads(self.threads)
+        set_up_torch(self.threads)
         require_seed(self.seed)
-        require_episodes(self.episodes)
+        require_at_least_one(episodes=self.episodes, num_envs=self.num_envs)
         for epsilon in self.epsilon:
             require_epsilon(epsilon)
         if not self.attack or not self.epsilon:
@@ -74,54 +75,59 @@ class Run:
             },
         )
         rows_file = self.out / "attacks.parquet"
-        if manifest.done:
-            print(f"{rows_file}: already done")
-            return
-        manifest.start()
-        # The clean game is the same whatever attack is not used, so it is played once.
-        cells = sorted(
-            {
-                (attack if epsilon else self.attack[0], epsilon)
-                for attack in self.attack
-                for epsilon in self.epsilon
-            }
-        )
-        rows: list[AttackRow] = []
-        with Progress(
-            f"attack {game.name} {victim.kind}", len(cells) * self.episodes, "episodes"
-        ) as progress:
-            for attack, epsilon in cells:
-                threat, perturb = make_attack(attack, epsilon, victim, game)
-                for played in play(
-                    victim,
-                    game,
-                    protocol,
-                    eval_seed=self.seed,
-                    episodes=range(self.episodes),
-                    num_envs=self.num_envs,
-                    perturb=perturb,
-                ):
-                    clean = episode_row(played, checkpoint, game, protocol, self.seed)
-                    rows.append(
-                        AttackRow(
-                            **asdict(clean),
-                            attack=threat.attack,
-                            epsilon=epsilon,
-                            gradient_source=threat.gradient_source,
-                            threat=to_json(asdict(threat)),
-                            flip_share=played.flips / played.length_steps,
-                            zero_gradient_share=played.zero_gradients / played.length_steps,
-                            largest_perturbation=played.largest_perturbation,
+        with manifest.work() as needed:
+            if not needed:
+                print(f"{rows_file}: already done")
+                return
+            # The clean game is the same whatever attack is not used, so it is played once.
+            cells = sorted(
+                {
+                    (attack if epsilon else self.attack[0], epsilon)
+                    for attack in self.attack
+                    for epsilon in self.epsilon
+                }
+            )
+            rows: list[AttackRow] = []
+            with Progress(
+                f"attack {game.name} {victim.kind}", len(cells) * self.episodes, "episodes"
+            ) as progress:
+                for attack, epsilon in cells:
+                    threat, perturb = make_attack(attack, epsilon, victim, game)
+                    for played in play(
+                        victim,
+                        game,
+                        protocol,
+                        eval_seed=self.seed,
+                        episodes=range(self.episodes),
+                        num_envs=self.num_envs,
+                        perturb=perturb,
+                    ):
+                        clean = episode_row(played, checkpoint, game, protocol, self.seed)
+                        rows.append(
+                            AttackRow(
+                                **asdict(clean),
+                                attack=threat.attack,
+                                epsilon=epsilon,
+                                gradient_source=threat.gradient_source,
+                                threat=to_json(asdict(threat)),
+                                flip_share=played.flips / played.length_steps,
+                                zero_gradient_share=(
+                                    played.zero_gradients / played.length_steps
+                                    if threat.gradient_source
+                                    else math.nan
+                                ),
+                                largest_perturbation=played.largest_perturbation,
+                            )
                         )
-                    )
-                    progress.advance(1, f"{threat.attack} {epsilon:.4g}")
-        rows.sort(key=lambda row: (row.attack, row.epsilon, row.episode))
-        write_rows(rows_file, AttackRow, rows)
-        manifest.finish([rows_file])
+                        progress.advance(1, f"{threat.attack} {epsilon:.4g}")
+            rows.sort(key=lambda row: (row.attack, row.epsilon, row.episode))
+            write_rows(rows_file, AttackRow, rows)
+            manifest.finish([rows_file])
         for name, epsilon in sorted({(row.attack, row.epsilon) for row in rows}):
             cell = [row for row in rows if (row.attack, row.epsilon) == (name, epsilon)]
             interval = mean_interval([row.score for row in cell])
-            flips = sum(row.flip_share for row in cell) / len(cell)
+            decisions = sum(row.length_steps for row in cell)
+            flips = sum(row.flip_share * row.length_steps for row in cell) / decisions
             source = f" through {cell[0].gradient_source}" if cell[0].gradient_source else ""
             print(
                 f"{game.name} {victim.kind} {name}{source} epsilon {epsilon:.4g}: mean score {interval.mean:.2f} "

@@ -1,6 +1,6 @@
 """One decision of a converted Nature network at T = 500: our torch simulation against BindsNET's of the same weights.
 
-python benchmarks/simulation.py [--json FILE]. The two take turns in one process, so a noisy machine hurts both.
+python -m benchmarks.simulation [--json FILE]. The two take turns in one process, so a noisy machine hurts both.
 """
 
 import statistics

@@ -1,6 +1,7 @@
 """python -m convert run: turn a trained DQN into a rate-coded spiking network."""
 
 import copy
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ from convert import tan2021
 from convert.states import batches, collect, greedy_actions
 from core.checkpoint import load_agent, save_agent
 from core.cli import main, specification
-from core.device import Device, pick_device, set_threads
+from core.device import Device, pick_device, set_up_torch
 from core.errors import Refusal
 from core.manifest import Manifest
 from core.networks import DQN
@@ -54,7 +55,7 @@ class Run:
     """CPU threads; 0 takes all."""
 
     def run(self) -> None:
-        set_threads(self.threads)
+        set_up_torch(self.threads)
         require_seed(self.seed)
         if not 0 < self.percentile <= 100:
             raise Refusal(f"percentile is {self.percentile}: accepted is above 0 and up to 100")
@@ -64,6 +65,10 @@ class Run:
         if not 0 <= self.bindsnet_states <= self.test_states:
             raise Refusal(
                 f"bindsnet_states is {self.bindsnet_states}: accepted is 0 to test_states ({self.test_states})"
+            )
+        if self.bindsnet_states and importlib.util.find_spec("bindsnet") is None:
+            raise Refusal(
+                f"bindsnet_states is {self.bindsnet_states}: BindsNET is not installed; 0 goes without"
             )
         if self.out.suffix != ".safetensors":
             raise Refusal(f"--out {self.out}: a file name that ends in .safetensors is needed")
@@ -75,54 +80,59 @@ class Run:
         manifest = Manifest(
             self.out.with_suffix(".manifest.json"), {**options, "verb": "convert run", "agent": checkpoint.id}
         )
-        if manifest.done:
-            print(f"{self.out}: already done")
-            return
-        manifest.start()
-        calibration = collect(dqn, self.calibration_states, self.seed, "calibration")
-        scales, guarded = tan2021.guarded_scales(dqn, calibration, self.percentile)
-        snn = tan2021.convert(
-            dqn, scales, sim_steps=self.sim_steps, readout=self.readout, layer_delay=self.layer_delay
-        )
-        test = collect(dqn, self.test_states, self.seed, "conversion test")
-        settings = {**options, "scales": scales, "output_scale_guarded": guarded}
-
-        def row(reference: str, readout: str, sim_steps: int, states: int, agreement: float) -> ConversionRow:
-            return ConversionRow(
-                game=dqn.game.name,
-                source_id=checkpoint.id,
-                train_seed=checkpoint.provenance["train_seed"],
-                method=self.method,
-                settings=to_json(settings),
-                reference=reference,
-                readout=readout,
-                sim_steps=sim_steps,
-                num_states=states,
-                agreement=agreement,
+        with manifest.work() as needed:
+            if not needed:
+                print(f"{self.out}: already done")
+                return
+            calibration = collect(dqn, self.calibration_states, self.seed, "calibration")
+            scales, guarded = tan2021.guarded_scales(dqn, calibration, self.percentile)
+            snn = tan2021.convert(
+                dqn, scales, sim_steps=self.sim_steps, readout=self.readout, layer_delay=self.layer_delay
             )
+            test = collect(dqn, self.test_states, self.seed, "conversion test")
+            settings = {**options, "scales": scales, "output_scale_guarded": guarded}
 
-        rows = [
-            row("dqn", readout, sim_steps, len(test), agreement)
-            for (readout, sim_steps), agreement in agreements(dqn, snn, test).items()
-        ]
-        if self.bindsnet_states:
-            rows += [
-                row("bindsnet", readout, self.sim_steps, self.bindsnet_states, agreement)
-                for readout, agreement in bindsnet_agreements(snn, test[: self.bindsnet_states]).items()
+            def row(
+                reference: str, readout: str, sim_steps: int, states: np.ndarray, agreement: float
+            ) -> ConversionRow:
+                return ConversionRow(
+                    game=dqn.game.name,
+                    source_id=checkpoint.id,
+                    train_seed=checkpoint.provenance["train_seed"],
+                    method=self.method,
+                    settings=to_json(settings),
+                    reference=reference,
+                    readout=readout,
+                    sim_steps=sim_steps,
+                    num_states=len(states),
+                    agreement=agreement,
+                    majority_share=float(np.bincount(greedy_actions(dqn, states)).max() / len(states)),
+                )
+
+            rows = [
+                row("dqn", readout, sim_steps, test, agreement)
+                for (readout, sim_steps), agreement in agreements(dqn, snn, test).items()
             ]
-        rows_file = self.out.with_suffix(".conversion.parquet")
-        save_agent(
-            self.out, snn, {**checkpoint.provenance, "source_id": checkpoint.id, "conversion": settings}
-        )
-        write_rows(rows_file, ConversionRow, rows)
-        manifest.finish([self.out, rows_file])
+            few = test[: self.bindsnet_states]
+            if len(few):
+                rows += [
+                    row("bindsnet", readout, self.sim_steps, few, agreement)
+                    for readout, agreement in bindsnet_agreements(snn, few).items()
+                ]
+            rows_file = self.out.with_suffix(".conversion.parquet")
+            save_agent(
+                self.out, snn, {**checkpoint.provenance, "source_id": checkpoint.id, "conversion": settings}
+            )
+            write_rows(rows_file, ConversionRow, rows)
+            manifest.finish([self.out, rows_file])
         if guarded:
             print("output scale: its percentile was not positive, the percentile of magnitudes was taken")
         for each in rows:
             if each.sim_steps == self.sim_steps:
                 print(
                     f"{each.game} {each.method} at {each.sim_steps} sim steps, {each.readout} read-out: "
-                    f"{each.agreement:.1%} agreement with {each.reference} on {each.num_states} held-out states"
+                    f"{each.agreement:.1%} agreement with {each.reference} on {each.num_states} held-out states "
+                    f"(the DQN's most frequent action: {each.majority_share:.1%})"
                 )
 
 

@@ -17,39 +17,46 @@ STATE_EPSILON = 0.05
 """Random actions while states are collected (Tan et al. 2021)."""
 
 
-def collect(agent: Agent, num_states: int, seed: int, stream: str, num_envs: int = 8) -> np.ndarray:
-    """The states of whole-protocol play, in the order in which they are met.
+def collect(agent: Agent, num_states: int, seed: int, stream: str, num_envs: int = 4) -> np.ndarray:
+    """States drawn evenly from whole episodes, so that late play counts as much as openings.
 
     Args:
         agent: what plays, at epsilon 0.05, under its game's usual protocol.
-        num_states: how many to collect.
-        seed: of the episodes.
+        num_states: how many to draw.
+        seed: of the episodes and of the drawing.
         stream: what for; states of different streams come from different episodes.
-        num_envs: environments side by side.
+        num_envs: episodes played side by side; as many again as long as states are missing.
 
     Returns:
-        [num_states, *observation] as the environments gave them.
+        [num_states, *observation] as the environments gave them, in random order.
     """
     if num_states < 1:
         raise Refusal(f"number of {stream} states is {num_states}: at least 1 is needed")
     dynamics = get_protocol(None, agent.game).dynamics
     environments = make_environments(agent.game, num_envs, dynamics, torch.get_num_threads())
-    collected, count = [], 0
+    # Reservoir sampling (Vitter 1985, algorithm R): every state met is kept with the same probability.
+    drawing = seeding.generator(seed, f"{stream} states")
+    reservoir: list[np.ndarray] = []
+    met, first_episode = 0, 0
     try:
-        for step in Rollout(
-            environments,
-            agent,
-            episode_seed=lambda index: seeding.episode_seed(seed, stream, index),
-            episodes=None,
-            epsilon=lambda steps: STATE_EPSILON,
-        ):
-            collected.append(step.observations.copy())
-            count += len(step.observations)
-            if count >= num_states:
-                break
+        while met < num_states:
+            for step in Rollout(
+                environments,
+                agent,
+                episode_seed=lambda index: seeding.episode_seed(seed, stream, index),
+                episodes=range(first_episode, first_episode + num_envs),
+                epsilon=lambda steps: STATE_EPSILON,
+            ):
+                for observation in step.observations:
+                    met += 1
+                    if len(reservoir) < num_states:
+                        reservoir.append(observation.copy())
+                    elif (place := int(drawing.integers(met))) < num_states:
+                        reservoir[place] = observation.copy()
+            first_episode += num_envs
     finally:
         environments.close()
-    return np.concatenate(collected)[:num_states]
+    return np.stack(reservoir)[drawing.permutation(num_states)]
 
 
 def batches(agent: Agent, states: np.ndarray, size: int = 64) -> Iterator[Tensor]:

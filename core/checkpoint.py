@@ -3,7 +3,7 @@
 Nothing is ever unpickled. What the file claims is checked against what it holds before it is believed.
 """
 
-import hashlib
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,17 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from core.errors import Refusal
 from core.games import Game, get_game
 from core.networks import DQN, DSQN, Agent
 from core.rate_coded.network import RateCodedNetwork
-from core.records import write_bytes
+from core.records import digest, write_bytes
 
 FORMAT = 1
 _METADATA_KEY = "spikeq"
+PROVENANCE: Mapping[str, type] = {
+    "train_seed": int,
+    "train_steps": int,
+    "recipe_steps": int,
+    "recipe": str,
+    "network": str,
+}
+"""What rows take from an agent's provenance, so that every checkpoint has it; there may be more."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,10 @@ def load_agent(path: Path, game: Game | None = None, device: torch.device | None
         Refusal: the file is missing, damaged, of another format, holds NaN or infinite weights, or does
             not fit the game.
     """
-    header, tensors = _read(path)
+    if not path.is_file():
+        raise Refusal(f"no checkpoint at {path}: a .safetensors file written by SpikeQ is needed")
+    content = path.read_bytes()  # once: a training that goes on may replace the file at any moment
+    header, tensors = _parse(path, content)
     own_game = get_game(header["game"])
     if game is not None and (game.num_actions, game.observation_shape) != (
         own_game.num_actions,
@@ -75,6 +86,8 @@ def load_agent(path: Path, game: Game | None = None, device: torch.device | None
         agent = _build(header["kind"], own_game, header["config"])
     except (KeyError, TypeError) as error:
         raise Refusal(f"{path}: its configuration does not describe a {header['kind']!r} agent ({error})")
+    except Refusal as refusal:
+        raise Refusal(f"{path}: {refusal}")
     expected = {name: tuple(tensor.shape) for name, tensor in agent.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):
@@ -88,8 +101,7 @@ def load_agent(path: Path, game: Game | None = None, device: torch.device | None
             raise Refusal(f"{path}: weight {name!r} holds NaN or infinity; only finite weights are accepted")
     agent.load_state_dict(tensors)
     agent.requires_grad_(False).eval()
-    identity = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    return Checkpoint(agent.to(device or torch.device("cpu")), header["provenance"], identity)
+    return Checkpoint(agent.to(device or torch.device("cpu")), header["provenance"], digest(content)[:12])
 
 
 def _build(kind: str, game: Game, config: Mapping[str, Any]) -> Agent:
@@ -103,20 +115,27 @@ def _build(kind: str, game: Game, config: Mapping[str, Any]) -> Agent:
     raise Refusal(f"unknown kind of agent {kind!r}: kinds are dqn, dsqn, rate-coded")
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    if not path.is_file():
-        raise Refusal(f"no checkpoint at {path}: a .safetensors file written by SpikeQ is needed")
+def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
-        header = json.loads(metadata[_METADATA_KEY])
+        tensors = {name: tensor.float() for name, tensor in load(content).items()}
     except SafetensorError as error:
         raise Refusal(f"{path} is not a whole safetensors file ({str(error).splitlines()[0]})")
-    except (KeyError, json.JSONDecodeError):
+    # A safetensors file begins with the length of its JSON header, 8 bytes little-endian.
+    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+    header = None
+    with contextlib.suppress(KeyError, json.JSONDecodeError):
+        header = json.loads(metadata[_METADATA_KEY])
+    if not isinstance(header, dict):
         raise Refusal(
             f"{path}: a safetensors file, but not written by SpikeQ (no readable {_METADATA_KEY!r} entry)"
         )
     if header.get("format") != FORMAT:
         raise Refusal(f"{path}: checkpoint format {header.get('format')}, this version reads format {FORMAT}")
+    parts: Mapping[str, type] = {"kind": str, "game": str, "config": dict, "provenance": dict}
+    for entry, kind in parts.items():
+        if not isinstance(header.get(entry), kind):
+            raise Refusal(f"{path}: its {entry!r} is {header.get(entry)!r}, a {kind.__name__} is needed")
+    for entry, kind in PROVENANCE.items():
+        if not isinstance(header["provenance"].get(entry), kind):
+            raise Refusal(f"{path}: its provenance lacks {entry!r} (a {kind.__name__})")
     return header, tensors

@@ -22,8 +22,8 @@ def parse_fraction(text: str) -> float:
     """0.001, 1e-3 or 1/255."""
     try:
         return float(Fraction(text))
-    except ZeroDivisionError:
-        raise ValueError(f"{text} divides by zero")
+    except (ZeroDivisionError, OverflowError):
+        raise ValueError(f"{text} is no finite number")
 
 
 Number = Annotated[

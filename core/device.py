@@ -16,14 +16,17 @@ def pick_device(device: Device) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def set_threads(threads: int) -> None:
-    """CPU threads of this process's networks; 0 leaves torch's choice. Equal bits need equal threads.
+def set_up_torch(threads: int) -> None:
+    """What a command's arithmetic depends on, besides the device; called first by every command.
 
-    Denormal numbers become zero: an optimiser's moments of a neuron that has fallen silent decay into them,
-    and an update then takes several times as long.
+    Denormal numbers become zero: the moments that an optimiser keeps for a neuron fallen silent decay into
+    them, and each update then takes several times as long.
+
+    Args:
+        threads: CPU threads; 0 leaves torch's choice. Equal bits need equal numbers.
     """
-    torch.set_flush_denormal(True)
     if threads < 0:
         raise Refusal(f"threads is {threads}: accepted is 0 (all) or more")
+    torch.set_flush_denormal(True)  # before the worker threads start, which inherit it
     if threads:
         torch.set_num_threads(threads)

@@ -148,7 +148,12 @@ class _LoopedEnvironments(Environments):
 
     def __init__(self, game: Game, num_envs: int, dynamics: Dynamics, dtype: type):
         super().__init__(game, num_envs)
+        if dynamics.noop_max_frames or dynamics.fire_on_reset:
+            raise Refusal(
+                f"{game.name} has no no-op starts and no FIRE: noop_max_frames must be 0, fire_on_reset off"
+            )
         self._max_episode_frames = dynamics.max_episode_frames
+        self._over = np.ones(num_envs, dtype=bool)
         self._frames = np.zeros(num_envs, dtype=np.int64)
         self._observations: np.ndarray = np.zeros((num_envs, *game.observation_shape), dtype=dtype)
 
@@ -163,15 +168,18 @@ class _LoopedEnvironments(Environments):
         for index in np.flatnonzero(mask):
             self._observations[index] = self._reset_one(int(index), int(seeds[index]))
             self._frames[index] = 0
+            self._over[index] = False
         return self._observations.copy()
 
     def step(self, actions: np.ndarray) -> Outcome:
         rewards = np.zeros(self.num_envs)
         terminated = np.zeros(self.num_envs, dtype=bool)
-        for index, action in enumerate(actions.tolist()):
-            self._observations[index], rewards[index], terminated[index] = self._step_one(index, action)
-        self._frames += 1
+        for index in np.flatnonzero(~self._over).tolist():
+            observation, rewards[index], terminated[index] = self._step_one(index, int(actions[index]))
+            self._observations[index] = observation
+        self._frames += ~self._over
         truncated = (self._frames >= self._max_episode_frames) & ~terminated
+        self._over |= terminated | truncated
         return Outcome(
             self._observations.copy(), rewards, terminated, truncated, terminated, self._frames.copy()
         )
@@ -243,6 +251,8 @@ def make_environments(game: Game, num_envs: int, dynamics: Dynamics, num_threads
         raise Refusal(
             f"sticky action probability is {dynamics.sticky_action_probability}: accepted is 0 up to, not with, 1"
         )
+    if dynamics.noop_max_frames < 0:
+        raise Refusal(f"noop_max_frames is {dynamics.noop_max_frames}: accepted is 0 or more")
     if dynamics.max_episode_frames < 1:
         raise Refusal(f"max_episode_frames is {dynamics.max_episode_frames}: at least 1 is needed")
     match game.tier:

@@ -7,6 +7,7 @@ import csv
 import difflib
 import functools
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +91,10 @@ def get_game(name: str) -> Game:
     """The game of that name, or a Refusal that suggests the nearest one."""
     if name in GAMES:
         return GAMES[name]
-    # The bare name of a MinAtar game, or an id such as "PongNoFrameskip-v4", should find its game.
-    folded = name.lower().replace("-", "_").removeprefix("ale/")
-    near = difflib.get_close_matches(folded, GAMES, n=1, cutoff=0.4)
+    # An environment id such as "ALE/BeamRider-v5" or "PongNoFrameskip-v4" should find its game too.
+    bare = re.sub(r"(NoFrameskip|Deterministic)?(-v\d+)?$", "", name.removeprefix("ALE/"))
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", bare).lower()
+    near = difflib.get_close_matches(snake, GAMES, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else "games are:"
     raise Refusal(f"unknown game {name!r}: {hint} ({', '.join(GAMES)})")
 

@@ -4,20 +4,20 @@ A manifest lies beside what it describes. It is written before the work starts (
 again when the work is done (with the SHA-256 of every result). Never imports torch.
 """
 
+import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from core.errors import Refusal
-from core.records import to_json, write_bytes
+from core.records import digest, to_json, write_bytes
 
 LIBRARIES = ("torch", "numpy", "gymnasium", "ale-py", "minatar")
 LOCK_PATIENCE_S = 30.0
@@ -41,11 +41,11 @@ class Record:
 
     def mismatch(self) -> str | None:
         """What is wrong with the results, if anything is."""
-        for name, digest in self.outputs.items():
+        for name, recorded in self.outputs.items():
             output = self.path.parent / name
             if not output.is_file():
                 return f"{output} is missing, though {self.path.name} says it was finished"
-            if _digest(output) != digest:
+            if digest(output.read_bytes()) != recorded:
                 return f"{output} was changed after {self.path.name} recorded it"
         return None
 
@@ -56,9 +56,12 @@ def read_manifest(path: Path) -> Record | None:
         return None
     try:
         content = json.loads(path.read_text())
-        return Record(path, content["spec"], content["outputs"], content["command"])
+        record = Record(path, content["spec"], content["outputs"], content["command"])
+        if isinstance(record.spec, dict) and isinstance(record.outputs, dict):
+            return record
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
-        raise Refusal(f"{path} is not a manifest; move it away, or choose another --out")
+        pass
+    raise Refusal(f"{path} is not a manifest; move it away, or choose another --out")
 
 
 class Manifest:
@@ -76,42 +79,73 @@ class Manifest:
     def __init__(self, path: Path, spec: dict[str, Any]):
         self.path = path
         self.spec = json.loads(to_json(spec))
-        self._lock: int | None = None
-        record = read_manifest(path)
-        if record is None:
+        self.done = self._is_done()
+        if not self.done:
             _require_writable(path.parent)
-        else:
-            self._require_same(record.spec)
-            mismatch = record.mismatch()
-            if mismatch:
-                raise Refusal(f"{mismatch}; remove {path} to run again")
-        self.done = record is not None and bool(record.outputs)
 
-    def start(self) -> None:
-        """Record that the work began, and keep other processes from it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self._lock_file, os.O_CREAT | os.O_RDWR, 0o644)
-        give_up = time.monotonic() + LOCK_PATIENCE_S  # a killed predecessor may be saving its last state
+    @contextlib.contextmanager
+    def work(self) -> Iterator[bool]:
+        """Enter the work: whether there is any to do, and if so, no other process does it meanwhile.
+
+        That it began is recorded. Where it is refused before it gave anything, nothing is left of it.
+        """
+        if self.done:
+            yield False
+            return
+        fresh = not self.path.exists()
+        made = _make_folders(self.path.parent)
+        lock = self._acquire()
+        try:
+            self.done = self._is_done()  # another process may have finished it meanwhile
+            if not self.done:
+                self._write({})
+            yield not self.done
+        except (Refusal, OSError):
+            if fresh:
+                self.path.unlink(missing_ok=True)
+            raise
+        finally:
+            self._lock_file.unlink(missing_ok=True)
+            os.close(lock)
+            if not self.path.exists():
+                for folder in reversed(made):
+                    with contextlib.suppress(OSError):  # not empty: somebody else's files stay
+                        folder.rmdir()
+
+    def _acquire(self) -> int:
+        """Hold the lock file; wait a while, because a killed predecessor may be saving its last state."""
+        give_up = time.monotonic() + LOCK_PATIENCE_S
         while True:
+            lock = os.open(self._lock_file, os.O_CREAT | os.O_RDWR, 0o644)
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Its holder removes the file when it leaves: what was locked may be nobody's file any more.
+                if self._lock_file.exists() and os.fstat(lock).st_ino == self._lock_file.stat().st_ino:
+                    return lock
             except BlockingIOError:
-                if time.monotonic() > give_up:
-                    raise Refusal(
-                        f"another process is at work on {self.path.parent}; wait for it, or choose another --out"
-                    )
-                time.sleep(0.1)
-        self._write({})
+                pass
+            os.close(lock)
+            if time.monotonic() > give_up:
+                raise Refusal(
+                    f"another process is at work on {self.path.parent}; wait for it, or choose another --out"
+                )
+            time.sleep(0.1)
 
     def finish(self, outputs: Sequence[Path]) -> None:
         """Record that the work is done, and what it gave."""
-        self._write({output.name: _digest(output) for output in outputs})
+        self._write({output.name: digest(output.read_bytes()) for output in outputs})
         self.done = True
-        if self._lock is not None:
-            self._lock_file.unlink(missing_ok=True)
-            os.close(self._lock)
-            self._lock = None
+
+    def _is_done(self) -> bool:
+        """Whether this very work was finished here; refuses what stands in its way."""
+        record = read_manifest(self.path)
+        if record is None:
+            return False
+        self._require_same(record.spec)
+        mismatch = record.mismatch()
+        if mismatch:
+            raise Refusal(f"{mismatch}; remove {self.path} to run again")
+        return bool(record.outputs)
 
     @property
     def _lock_file(self) -> Path:
@@ -143,8 +177,11 @@ def _stage_name(program: str) -> str:
     return path.parent.name if path.name == "__main__.py" else path.name
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder with its parents; those that were not there, outermost first."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing[::-1]
 
 
 def _require_writable(folder: Path) -> None:

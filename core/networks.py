@@ -131,7 +131,9 @@ def spike_train(currents: Tensor, sim_steps: int, neuron: Neuron) -> Tensor:
     """
     if currents.device.type == "cpu" and currents.dtype in (torch.float32, torch.bfloat16):
         return fused.run(currents, sim_steps, neuron)
-    return neurons.run(currents.expand(sim_steps, *currents.shape[1:]), neuron)
+    # Membranes are float32 whatever the convolutions before them were computed in.
+    precise = currents.to(torch.promote_types(currents.dtype, torch.float32))
+    return neurons.run(precise.expand(sim_steps, *currents.shape[1:]), neuron).to(currents.dtype)
 
 
 class Agent(nn.Module, abc.ABC):
@@ -188,6 +190,12 @@ Readout = Literal["rate", "spike-rate", "last-mem", "max-mem", "mean-mem", "max-
 READOUTS: tuple[Readout, ...] = ("rate", "spike-rate", "last-mem", "max-mem", "mean-mem", "max-abs-mem")
 
 
+def require_sim_steps(sim_steps: int) -> None:
+    """Refuse a number of simulation steps that is none; it may come from a file, where nothing is typed."""
+    if not isinstance(sim_steps, int) or sim_steps < 1:
+        raise Refusal(f"sim_steps is {sim_steps}: an integer of at least 1 is needed")
+
+
 @dataclass(frozen=True)
 class Spiking:
     """What makes a network spike, and how its Q-values are read."""
@@ -202,12 +210,11 @@ class Spiking:
     """Time constant of that integrator, in simulation steps."""
 
     def __post_init__(self) -> None:
-        if self.sim_steps < 1:
-            raise Refusal(f"sim_steps is {self.sim_steps}: at least 1 is needed")
+        require_sim_steps(self.sim_steps)
         if self.readout not in READOUTS:
             raise Refusal(f"readout {self.readout!r}: accepted are {', '.join(READOUTS)}")
-        if not self.readout_tau >= 1.0:
-            raise Refusal(f"readout_tau is {self.readout_tau}: accepted is 1 or more")
+        if not 1.0 <= self.readout_tau < math.inf:
+            raise Refusal(f"readout_tau is {self.readout_tau}: accepted is any finite number from 1")
 
 
 @dataclass(frozen=True)
@@ -256,12 +263,15 @@ class DQN(Agent):
 
     def preactivations(self, observations: Tensor) -> list[Tensor]:
         """What each layer gives before its ReLU, the last one being the Q-values [B, A]."""
+        *hidden, output = self.layers
         outputs: list[Tensor] = []
         x = observations
-        for layer in self.layers:
+        for layer in hidden:
             outputs.append(apply_layer(layer, x))
             x = outputs[-1].relu()
-        return outputs
+        # Q-values lie closer together than bfloat16 can tell, so they are float32 under autocast too.
+        with torch.autocast(observations.device.type, enabled=False):
+            return [*outputs, apply_layer(output, x.to(output.weight.dtype))]
 
     def config(self) -> dict[str, Any]:
         return {"bias": self.bias}
@@ -300,14 +310,17 @@ class DSQN(Agent):
         trains = [spike_train(constant[None], sim_steps, neuron)]
         for layer in hidden:
             trains.append(spike_train(self._through_time(layer, trains[-1]), sim_steps, neuron))
-        if self.spiking.readout == "rate":
-            # The output layer is linear, so applying it to the mean is the mean of applying it.
-            return output(trains[-1].mean(0).flatten(1)), trains
-        currents = self._through_time(output, trains[-1])  # [T, B, A]
-        if self.spiking.readout == "spike-rate":
-            trains.append(spike_train(currents, sim_steps, neuron))
-            return trains[-1].mean(0), trains
-        return self._read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau)), trains
+        # Q-values lie closer together than bfloat16 can tell, so they are read in full precision under autocast too.
+        with torch.autocast(observations.device.type, enabled=False):
+            last = trains[-1].to(output.weight.dtype)
+            if self.spiking.readout == "rate":
+                # The output layer is linear, so applying it to the mean is the mean of applying it.
+                return apply_layer(output, last.mean(0)), trains
+            currents = self._through_time(output, last)  # [T, B, A]
+            if self.spiking.readout == "spike-rate":
+                trains.append(spike_train(currents, sim_steps, neuron))
+                return trains[-1].mean(0), trains
+            return self._read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau)), trains
 
     @staticmethod
     def _through_time(layer: Layer, spikes: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ Membranes start at rest. The LIF is Liu et al. 2022 (arXiv 2201.07211, eqs. 2-4)
 (arXiv 2201.09754), both as SpikingJelly computes them; the soft-reset IF is Tan et al. 2021's.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -87,12 +88,12 @@ class Neuron:
         ):
             if value not in accepted:
                 raise Refusal(f"neuron option {value!r}: accepted are {', '.join(accepted)}")
-        if not self.tau >= 1.0:
-            raise Refusal(f"tau is {self.tau}: accepted is 1 or more")
-        if not self.threshold > 0.0:
-            raise Refusal(f"threshold is {self.threshold}: accepted is any number above 0")
-        if not self.surrogate_slope > 0.0:
-            raise Refusal(f"surrogate slope is {self.surrogate_slope}: accepted is any number above 0")
+        if not 1.0 <= self.tau < math.inf:
+            raise Refusal(f"tau is {self.tau}: accepted is any finite number from 1")
+        if not 0.0 < self.threshold < math.inf:
+            raise Refusal(f"threshold is {self.threshold}: accepted is any finite number above 0")
+        if not 0.0 < self.surrogate_slope < math.inf:
+            raise Refusal(f"surrogate slope is {self.surrogate_slope}: accepted is any finite number above 0")
 
 
 def charge(v: Tensor, x: Tensor, neuron: Neuron) -> Tensor:

@@ -4,9 +4,9 @@ A row type is a frozen dataclass; its fields are the file's columns, in order. R
 so a file of another version is refused and never half understood.
 """
 
+import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -31,6 +31,10 @@ class EpisodeRow:
     """Seed of the run that trained the weights; -1 for random play."""
     train_steps: int
     """Decisions the weights were trained on."""
+    recipe_steps: int
+    """Decisions their recipe asks for; 0 for random play."""
+    network: str
+    recipe: str
     protocol: str
     settings: str
     """JSON: every value of the protocol, ROM hash and library versions."""
@@ -67,7 +71,7 @@ class AttackRow(EpisodeRow):
     flip_share: float
     """Share of decisions whose greedy action the perturbation changed."""
     zero_gradient_share: float
-    """Share of decisions on which the gradient was zero everywhere; NaN for attacks that follow none."""
+    """Share of decisions on which the gradient was zero everywhere; NaN where none was followed."""
     largest_perturbation: float
 
 
@@ -110,6 +114,8 @@ class ConversionRow:
     num_states: int
     agreement: float
     """Share of states with the same greedy action."""
+    majority_share: float
+    """Share of states in which the DQN takes its most frequent action: what a constant would agree."""
 
 
 Row = TypeVar("Row", EpisodeRow, AttackRow, CurveRow, ConversionRow)
@@ -126,14 +132,18 @@ def schema(row_type: type) -> pa.Schema:
 
 def write_rows(path: Path, row_type: type[Row], rows: Sequence[Row]) -> None:
     """Write rows atomically; a value of the wrong type is a TypeError here, not a surprise downstream."""
-    table_schema = schema(row_type)
-    try:
-        table = pa.Table.from_pylist([asdict(row) for row in rows], schema=table_schema)
-        table.validate(full=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise TypeError(f"{path}: a row does not fit {row_type.__name__}: {error}") from error
+    hints = get_type_hints(row_type)
+    for row in rows:
+        for name, value in vars(row).items():
+            # An integer is a number too; a bool is neither, though Python says so.
+            accepted = (int, float) if hints[name] is float else hints[name]
+            if not isinstance(value, accepted) or isinstance(value, bool) != (hints[name] is bool):
+                raise TypeError(
+                    f"{path}: {row_type.__name__}.{name} is {value!r}, a {hints[name].__name__} is needed"
+                )
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=schema(row_type))
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    pq.write_table(table, sink, write_page_checksum=True)
     write_bytes(path, sink.getvalue().to_pybytes())
 
 
@@ -142,32 +152,40 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     if not path.is_file():
         raise Refusal(f"no rows at {path}")
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        table = pq.read_table(path, page_checksum_verification=True)
+        names = table.schema.names
+        rows = table.to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise Refusal(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]})")
     expected = schema(row_type)
     if not table.schema.equals(expected):
-        columns = [name for name in expected.names if name not in table.schema.names]
+        columns = [name for name in expected.names if name not in names]
         raise Refusal(
             f"{path} does not hold {row_type.__name__}s (missing or different columns: {columns or 'types'})"
         )
-    return [row_type(**values) for values in table.to_pylist()]
+    return [row_type(**values) for values in rows]
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file atomically: after a crash it is the old one or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # One name, not a random one: what a kill leaves is overwritten by the next attempt. Writers of one
+    # file are kept apart by the manifest's lock.
+    temporary = path.with_name(f".{path.name}.partial")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 of a file's content: names weights in rows (its first 12 digits) and results in manifests."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def to_json(value: Any) -> str:
@@ -175,9 +193,8 @@ def to_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def single(values: Iterable[Any], what: str) -> Any:
-    """The one distinct value among many, or a Refusal that names the mixture."""
+def require_single(values: Iterable[Any], what: str) -> None:
+    """Refuse to treat as one what is a mixture, and name what is mixed."""
     distinct = sorted(set(values))
-    if len(distinct) != 1:
-        raise Refusal(f"expected one {what}, found {distinct}")
-    return distinct[0]
+    if len(distinct) > 1:
+        raise Refusal(f"rows with more than one {what} do not compare: {', '.join(map(str, distinct))}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core.checkpoint import Checkpoint, load_agent
 from core.cli import main, specification
-from core.device import Device, pick_device, set_threads
+from core.device import Device, pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
@@ -13,9 +13,11 @@ from core.networks import RandomPlay
 from core.progress import Progress
 from core.records import EpisodeRow, write_rows
 from core.seeding import require_seed
-from evaluate.evaluation import MAX_ENVS, episode_row, play, require_episodes
+from evaluate.evaluation import MAX_ENVS, episode_row, play, require_at_least_one
 from evaluate.protocols import get_protocol
 from evaluate.statistics import mean_interval
+
+_RANDOM_PLAY = {"train_seed": -1, "train_steps": 0, "recipe_steps": 0, "recipe": "", "network": ""}
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Run:
     """CPU threads; 0 takes all."""
 
     def run(self) -> None:
-        set_threads(self.threads)
+        set_up_torch(self.threads)
         require_seed(self.seed)
         checkpoint = self._load()
         game = get_game(self.game) if self.game else checkpoint.agent.game
@@ -50,7 +52,7 @@ class Run:
         if checkpoint.agent.kind == RandomPlay.kind:
             protocol = replace(protocol, epsilon=1.0)
         episodes = protocol.episodes if self.episodes is None else self.episodes
-        require_episodes(episodes)
+        require_at_least_one(episodes=episodes, num_envs=self.num_envs)
         spec = specification(self, "out", "agent", "device", "threads", "num_envs")
         manifest = Manifest(
             self.out / "manifest.json",
@@ -64,33 +66,33 @@ class Run:
             },
         )
         rows_file = self.out / "episodes.parquet"
-        if manifest.done:
-            print(f"{rows_file}: already done")
-            return
-        manifest.start()
-        rows: list[EpisodeRow] = []
-        decisions = 0
+        with manifest.work() as needed:
+            if not needed:
+                print(f"{rows_file}: already done")
+                return
+            rows: list[EpisodeRow] = []
+            decisions = 0
 
-        def count(made: int) -> None:
-            nonlocal decisions
-            decisions += made
-            progress.advance(0, f"{decisions:,} decisions")
+            def count(made: int) -> None:
+                nonlocal decisions
+                decisions += made
+                progress.advance(0, f"{decisions:,} decisions")
 
-        with Progress(f"evaluate {game.name} {checkpoint.agent.kind}", episodes, "episodes") as progress:
-            for played in play(
-                checkpoint.agent,
-                game,
-                protocol,
-                eval_seed=self.seed,
-                episodes=range(episodes),
-                num_envs=self.num_envs,
-                on_step=count,
-            ):
-                rows.append(episode_row(played, checkpoint, game, protocol, self.seed))
-                progress.advance(1)
-        rows.sort(key=lambda row: row.episode)
-        write_rows(rows_file, EpisodeRow, rows)
-        manifest.finish([rows_file])
+            with Progress(f"evaluate {game.name} {checkpoint.agent.kind}", episodes, "episodes") as progress:
+                for played in play(
+                    checkpoint.agent,
+                    game,
+                    protocol,
+                    eval_seed=self.seed,
+                    episodes=range(episodes),
+                    num_envs=self.num_envs,
+                    on_step=count,
+                ):
+                    rows.append(episode_row(played, checkpoint, game, protocol, self.seed))
+                    progress.advance(1)
+            rows.sort(key=lambda row: row.episode)
+            write_rows(rows_file, EpisodeRow, rows)
+            manifest.finish([rows_file])
         interval = mean_interval([row.score for row in rows])
         truncated = sum(row.truncated for row in rows)
         print(
@@ -104,7 +106,7 @@ class Run:
             return load_agent(Path(self.agent), game, pick_device(self.device))
         if self.game is None:
             raise Refusal("agent 'random' knows no game: give one with --game")
-        return Checkpoint(RandomPlay(get_game(self.game)), {"train_seed": -1, "train_steps": 0}, "")
+        return Checkpoint(RandomPlay(get_game(self.game)), _RANDOM_PLAY, "")
 
 
 if __name__ == "__main__":

@@ -128,6 +128,9 @@ def episode_row(
         checkpoint_id=checkpoint.id,
         train_seed=checkpoint.provenance["train_seed"],
         train_steps=checkpoint.provenance["train_steps"],
+        recipe_steps=checkpoint.provenance["recipe_steps"],
+        network=checkpoint.provenance["network"],
+        recipe=checkpoint.provenance["recipe"],
         protocol=protocol.name,
         settings=to_json(settings(game, protocol)),
         eval_seed=eval_seed,
@@ -162,7 +165,8 @@ def rom_md5(game: Game) -> str:
     return hashlib.md5(Path(str(roms.get_rom_path(game.name))).read_bytes()).hexdigest()
 
 
-def require_episodes(episodes: int) -> None:
-    """Refuse a number of episodes that gives no row."""
-    if episodes < 1:
-        raise Refusal(f"episodes is {episodes}: at least 1 is needed")
+def require_at_least_one(**numbers: int) -> None:
+    """Refuse numbers of episodes or environments that give no row."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise Refusal(f"{name} is {number}: at least 1 is needed")

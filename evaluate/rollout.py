@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from core.envs import Environments, Outcome, network_input, require_in_bounds
+from core.errors import Refusal
 from core.networks import Activity, Agent
 from core.policy import epsilon_greedy
 from core.seeding import generator
@@ -102,6 +103,14 @@ class Rollout(Iterator[Step]):
         epsilon: Callable[[int], float],
         perturb: Perturb | None = None,
     ):
+        game = environments.game
+        if (agent.game.num_actions, agent.game.observation_shape) != (
+            game.num_actions,
+            game.observation_shape,
+        ):
+            raise Refusal(
+                f"an agent for {agent.game.name} cannot play {game.name}: other actions or observations"
+            )
         self.steps = 0
         """Decisions made so far, summed over environments."""
         self._environments = environments
@@ -200,7 +209,7 @@ class Rollout(Iterator[Step]):
                 if slot is None
                 else {
                     "episode": slot.episode,
-                    "actions": slot.actions,
+                    "actions": list(slot.actions),
                     "policy": slot.policy.bit_generator.state,
                 }
                 for slot in self._slots

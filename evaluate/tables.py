@@ -4,17 +4,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.errors import Refusal
 from core.games import get_game, reference
-from core.records import EpisodeRow
+from core.records import EpisodeRow, require_single
 from evaluate.statistics import Interval, mean_interval
 
+TRAINED_SHARE = 0.1
+"""Of its recipe's decisions: an agent that made fewer is called untrained whatever it scored."""
 AGENT_ORDER = ("random", "dqn", "rate-coded", "dsqn")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One agent on one game under one protocol."""
+    """One checkpoint on one game under one protocol."""
 
     game: str
     agent: str
@@ -32,30 +33,29 @@ class Line:
 
 
 def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
-    """Sum rows up, one line for each game, agent and training seed.
+    """Sum rows up, one line for each game and checkpoint.
 
     Raises:
-        Refusal: one game's rows come from several protocols, which do not compare.
+        Refusal: one game's rows come from several protocols or episodes, which do not compare.
     """
-    groups: dict[tuple[str, str, int], list[EpisodeRow]] = defaultdict(list)
+    groups: dict[tuple[str, str, int, str], list[EpisodeRow]] = defaultdict(list)
     for row in rows:
-        groups[row.game, row.agent, row.train_seed].append(row)
-    protocols: dict[str, str] = {}
-    for row in rows:
-        if protocols.setdefault(row.game, row.protocol) != row.protocol:
-            raise Refusal(
-                f"{row.game}: rows of protocols {protocols[row.game]} and {row.protocol} do not compare"
-            )
-    random_high = {
-        game: mean_interval([row.score for row in group]).high
-        for (game, agent, _), group in groups.items()
-        if agent == "random"
-    }
+        groups[row.game, row.agent, row.train_seed, row.checkpoint_id].append(row)
+    random_high: dict[str, float] = {}
+    for game in {row.game for row in rows}:
+        here = [row for row in rows if row.game == game]
+        require_single((row.protocol for row in here), f"protocol of {game}")
+        require_single((row.eval_seed for row in here), f"evaluation seed of {game}")
+        # Random play differs by its epsilon, which is all that makes it random.
+        require_single((row.settings for row in here if row.agent != "random"), f"setting of {game}")
+        played = [row.score for row in here if row.agent == "random"]
+        known = [reference(get_game(game)).random, mean_interval(played).high if played else None]
+        random_high[game] = max(score for score in known if score is not None)
     lines = []
-    for (game, agent, train_seed), group in groups.items():
+    for (game, agent, train_seed, _), group in groups.items():
         score = mean_interval([row.score for row in group])
         references = reference(get_game(game))
-        beaten = agent == "random" or game not in random_high or score.low > random_high[game]
+        decisions = sum(row.length_steps for row in group)
         lines.append(
             Line(
                 game=game,
@@ -67,12 +67,22 @@ def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
                 random=references.random,
                 human=references.human,
                 sim_steps=group[0].sim_steps,
-                spikes_per_decision=sum(row.spikes_per_decision for row in group) / len(group),
+                spikes_per_decision=sum(row.spikes_per_decision * row.length_steps for row in group)
+                / decisions,
                 truncated=sum(row.truncated for row in group),
-                note="" if beaten else "not a trained agent: no better than random play",
+                note=_note(group[0], score, random_high[game]),
             )
         )
     return sorted(lines, key=lambda line: (line.game, AGENT_ORDER.index(line.agent), line.train_seed))
+
+
+def _note(row: EpisodeRow, score: Interval, random_high: float) -> str:
+    """Whether this is an agent that learnt, in words; a few lucky episodes do not make it one."""
+    if row.agent == "random":
+        return ""
+    if row.train_steps < TRAINED_SHARE * row.recipe_steps:
+        return f"not a trained agent: {row.train_steps / row.recipe_steps:.1%} of its recipe"
+    return "" if score.low > random_high else "not a trained agent: no better than random play"
 
 
 def markdown(lines: Sequence[Line]) -> str:

@@ -18,6 +18,9 @@ def episode(**changes: object) -> EpisodeRow:
         checkpoint_id="abc",
         train_seed=0,
         train_steps=1000,
+        recipe_steps=1000,
+        network="relu",
+        recipe="atari-fast",
         protocol="classic",
         settings="{}",
         eval_seed=0,
@@ -37,12 +40,16 @@ def episode(**changes: object) -> EpisodeRow:
 
 def test_lines_sum_rows_up_by_hand() -> None:
     rows = [episode(score=score, episode=index) for index, score in enumerate((1.0, 2.0, 6.0))]
-    rows += [episode(agent="dsqn", sim_steps=4, spikes_per_decision=spikes) for spikes in (100.0, 300.0)]
+    # 100 decisions of 100 spikes and 300 of 300: a decision costs 250, an episode's mean would say 200.
+    rows += [
+        episode(agent="dsqn", sim_steps=4, spikes_per_decision=cost, length_steps=int(cost))
+        for cost in (100.0, 300.0)
+    ]
     dqn, dsqn = score_lines(rows)
     assert (dqn.score.mean, dqn.score.n) == (3.0, 3)
     assert 1.0 <= dqn.score.low <= 3.0 <= dqn.score.high <= 6.0
     assert (dqn.random, dqn.human) == (-20.7, 14.6)
-    assert (dsqn.sim_steps, dsqn.spikes_per_decision) == (4, 200.0)
+    assert (dsqn.sim_steps, dsqn.spikes_per_decision) == (4, 250.0)
     assert "| 3.00 " in markdown([dqn])
 
 
@@ -52,10 +59,24 @@ def test_an_agent_no_better_than_random_play_is_called_untrained() -> None:
     assert [line.note != "" for line in lines] == [False, True]
     lines = score_lines([*random, episode(score=-10.0), episode(score=-9.0, episode=1)])
     assert [line.note for line in lines] == ["", ""]
+    # Without rows of random play, and with a stroke of luck: the references and the recipe still tell.
+    (line,) = score_lines([episode(score=-20.9)])
+    assert "no better than random play" in line.note
+    (line,) = score_lines([episode(score=20.0, train_steps=10)])
+    assert "1.0% of its recipe" in line.note
+
+
+def test_checkpoints_are_not_averaged() -> None:
+    lines = score_lines([episode(score=0.0), episode(score=100.0, checkpoint_id="other")])
+    assert sorted(line.score.mean for line in lines) == [0.0, 100.0]
+    with pytest.raises(Refusal, match="evaluation seed"):
+        score_lines([episode(), episode(eval_seed=1)])
+    with pytest.raises(Refusal, match="setting of pong"):
+        score_lines([episode(), episode(settings="{1}")])
 
 
 def test_protocols_are_not_mixed() -> None:
-    with pytest.raises(Refusal, match="protocols classic and liu2022 do not compare"):
+    with pytest.raises(Refusal, match="more than one protocol of pong do not compare: classic, liu2022"):
         score_lines([episode(), episode(protocol="liu2022")])
 
 

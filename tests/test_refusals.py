@@ -14,7 +14,13 @@ from core.games import get_game
 from core.networks import make_agent, preset
 from tests.conftest import Command, Finished
 
-PROVENANCE = {"train_seed": 0, "train_steps": 10}
+PROVENANCE = {
+    "train_seed": 0,
+    "train_steps": 10,
+    "recipe_steps": 100,
+    "recipe": "minatar-fast",
+    "network": "relu",
+}
 
 
 @pytest.fixture(scope="module")

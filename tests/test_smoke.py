@@ -20,7 +20,7 @@ FIGURES = (
     "score_bars",
     "liu2022_fig7_learning_curves",
     "training_loss",
-    "tan2021_agreement_against_sim_steps",
+    "agreement_against_sim_steps",
     "score_against_epsilon",
 )
 

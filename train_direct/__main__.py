@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from core import seeding
 from core.cli import main
-from core.device import Device, pick_device, set_threads
+from core.device import Device, pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
@@ -71,7 +71,7 @@ class Options:
 
     def train(self, network_name: str, network: Preset) -> None:
         """Train, resume, or say that it is done."""
-        set_threads(self.threads)
+        set_up_torch(self.threads)
         seeding.require_seed(self.seed)
         for name in ("curve_interval_steps", "checkpoint_interval_steps"):
             if getattr(self, name) < 1:
@@ -93,24 +93,27 @@ class Options:
         manifest = Manifest(self.out / "manifest.json", spec)
         if manifest.done:
             clean_up(self.out)
-            print(f"{self.out / 'agent.safetensors'}: already done")
-            return
-        manifest.start()
-        agent = make_agent(game, network, seeding.torch_generator(self.seed, "weights")).to(device)
-        algorithm = QLearning(
-            agent, game, recipe, self.seed, self.out, self.checkpoint_interval_steps, self.precision
-        )
-        plan = Plan(
-            game=game,
-            network=network_name,
-            seed=self.seed,
-            total_steps=recipe.total_steps,
-            eval_interval_steps=recipe.eval_interval_steps,
-            eval_episodes=recipe.eval_episodes,
-            curve_interval_steps=self.curve_interval_steps,
-            checkpoint_interval_steps=self.checkpoint_interval_steps,
-        )
-        TrainingRun(self.out, plan, algorithm, manifest).run()
+        with manifest.work() as needed:
+            if not needed:
+                print(f"{self.out / 'agent.safetensors'}: already done")
+                return
+            agent = make_agent(game, network, seeding.torch_generator(self.seed, "weights")).to(device)
+            algorithm = QLearning(
+                agent, game, recipe, self.seed, self.out, self.checkpoint_interval_steps, self.precision
+            )
+            plan = Plan(
+                game=game,
+                network=network_name,
+                recipe=recipe.name,
+                recipe_steps=get_recipe(self.recipe, game).total_steps,
+                seed=self.seed,
+                total_steps=recipe.total_steps,
+                eval_interval_steps=recipe.eval_interval_steps,
+                eval_episodes=recipe.eval_episodes,
+                curve_interval_steps=self.curve_interval_steps,
+                checkpoint_interval_steps=self.checkpoint_interval_steps,
+            )
+            TrainingRun(self.out, plan, algorithm, manifest).run()
         print(f"{self.out / 'agent.safetensors'}: trained for {recipe.total_steps:,} decisions")
 
 

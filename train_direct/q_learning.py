@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,15 +16,7 @@ from core.networks import DQN, DSQN
 from evaluate.rollout import Rollout
 from train_direct.recipes import Recipe
 from train_direct.replay import Batch, Replay
-
-
-class Means(NamedTuple):
-    """What happened since it was last asked."""
-
-    loss: float
-    q_mean: float
-    train_score: float
-    """Mean raw score of the episodes that ended; NaN if none did."""
+from train_direct.run import Means
 
 
 def td_loss(
@@ -54,23 +46,24 @@ def td_loss(
 Precision = Literal["fp32", "bf16"]
 
 
-def flatten_parameters(network: nn.Module) -> nn.Parameter:
-    """Move a network's parameters and their gradients into one tensor, of which they become views.
+def flatten_parameters(network: nn.Module, gradients: bool) -> nn.Parameter:
+    """Move a network's parameters (and their gradients) into one tensor, of which they become views.
 
     An optimiser step, a copy into the target network or clearing the gradients is then one operation
     instead of one for each parameter, which on a small network is most of what it costs.
     """
     parameters = list(network.parameters())
     flat = nn.Parameter(torch.cat([parameter.detach().reshape(-1) for parameter in parameters]))
-    flat.grad = torch.zeros_like(flat)
+    if gradients:
+        flat.grad = torch.zeros_like(flat)
     offset = 0
     for parameter in parameters:
         shape, strides = parameter.shape, parameter.stride()  # of a dense tensor, in its own memory layout
-        view, gradient = (
-            torch.as_strided(whole, shape, strides, offset) for whole in (flat.detach(), flat.grad)
-        )
+        view = torch.as_strided(flat.detach(), shape, strides, offset)
         view.copy_(parameter.detach())
-        parameter.data, parameter.grad = view, gradient
+        parameter.data = view
+        if flat.grad is not None:
+            parameter.grad = torch.as_strided(flat.grad, shape, strides, offset)
         offset += parameter.numel()
     return flat
 
@@ -90,10 +83,8 @@ class QLearner:
         agent.to(memory_format=torch.channels_last)
         self.online = agent
         self.target = copy.deepcopy(agent)
-        self._online_flat, self._target_flat = (
-            flatten_parameters(self.online),
-            flatten_parameters(self.target),
-        )
+        self._online_flat = flatten_parameters(self.online, gradients=True)
+        self._target_flat = flatten_parameters(self.target, gradients=False)
         self.updates = 0
         self._recipe = recipe
         self._autocast = torch.autocast(
@@ -223,6 +214,11 @@ class QLearning:
         """Gradient steps made."""
         return self._learner.updates
 
+    @property
+    def epsilon(self) -> float:
+        """Share of random actions now."""
+        return self.recipe.epsilon(self.steps)
+
     def advance(self) -> None:
         """One decision in every environment, and the updates that are due after it."""
         step = next(self._rollout)
@@ -247,6 +243,7 @@ class QLearning:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and JSON-able values, from which `restore` goes on with the same bits."""
+        self._replay.flush()
         return self._learner.tensors() | {"sums": self._sums}, {
             "updates": self.updates,
             "updates_counted": self._updates_counted,

@@ -10,6 +10,7 @@ from typing import Literal
 from core.envs import Dynamics
 from core.errors import Refusal
 from core.games import Game, Tier
+from evaluate.protocols import PROTOCOLS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +35,10 @@ class Recipe:
     loss: Literal["huber", "mse"]
     epsilon_end: float
     """Exploration falls linearly from 1 to this ..."""
-    epsilon_decay_start_steps: int
-    """... starting after so many decisions ..."""
     epsilon_decay_steps: int
-    """... over so many."""
+    """... over so many decisions ..."""
+    decay_follows_warmup: bool
+    """... that are counted from the end of the warm-up, or else from the first decision."""
     clip_rewards: bool
     """Whether the learner sees the sign of a reward instead of the reward."""
     life_loss_terminal: bool
@@ -47,6 +48,7 @@ class Recipe:
     num_envs: int
     """Games played side by side; updates a decision stay what the recipe says."""
     dynamics: Dynamics
+    """Of training episodes."""
     eval_interval_steps: int
     eval_episodes: int
 
@@ -72,12 +74,9 @@ class Recipe:
         """Share of random actions after so many decisions."""
         if steps < self.warmup_steps:
             return 1.0
-        decayed = min(1.0, max(0, steps - self.epsilon_decay_start_steps) / self.epsilon_decay_steps)
+        decaying = steps - self.warmup_steps if self.decay_follows_warmup else steps
+        decayed = min(1.0, decaying / self.epsilon_decay_steps)
         return 1.0 + decayed * (self.epsilon_end - 1.0)
-
-
-def _noop_starts(max_episode_frames: int) -> Dynamics:
-    return Dynamics(0.0, max_episode_frames, noop_max_frames=30, fire_on_reset=True)
 
 
 _ALL = (
@@ -95,13 +94,13 @@ _ALL = (
         learning_rate=1e-4,
         loss="huber",
         epsilon_end=0.1,
-        epsilon_decay_start_steps=50_000,
         epsilon_decay_steps=1_000_000,
+        decay_follows_warmup=True,
         clip_rewards=True,
         life_loss_terminal=True,
         truncation_terminal=True,
         num_envs=1,
-        dynamics=_noop_starts(72_000),
+        dynamics=PROTOCOLS["liu2022"].dynamics,
         eval_interval_steps=250_000,
         eval_episodes=30,
     ),
@@ -119,13 +118,13 @@ _ALL = (
         learning_rate=2.5e-4,
         loss="mse",
         epsilon_end=0.1,
-        epsilon_decay_start_steps=0,
         epsilon_decay_steps=900_000,  # code: slope 1/1e6, so 0.1 is reached here
+        decay_follows_warmup=False,
         clip_rewards=True,
         life_loss_terminal=True,
         truncation_terminal=True,
         num_envs=1,
-        dynamics=_noop_starts(400_000),
+        dynamics=PROTOCOLS["chen2022"].dynamics,
         eval_interval_steps=100_000,
         eval_episodes=30,
     ),
@@ -143,13 +142,13 @@ _ALL = (
         learning_rate=2.5e-4,
         loss="huber",
         epsilon_end=0.02,
-        epsilon_decay_start_steps=10_000,
         epsilon_decay_steps=150_000,
+        decay_follows_warmup=True,
         clip_rewards=True,
         life_loss_terminal=True,
         truncation_terminal=False,
         num_envs=4,
-        dynamics=_noop_starts(108_000),
+        dynamics=PROTOCOLS["classic"].dynamics,
         eval_interval_steps=50_000,
         eval_episodes=10,
     ),
@@ -167,13 +166,13 @@ _ALL = (
         learning_rate=2.5e-4,
         loss="huber",
         epsilon_end=0.1,
-        epsilon_decay_start_steps=5_000,
         epsilon_decay_steps=100_000,
+        decay_follows_warmup=True,
         clip_rewards=False,
         life_loss_terminal=True,
         truncation_terminal=False,
         num_envs=1,
-        dynamics=Dynamics(0.1, 5_000),
+        dynamics=PROTOCOLS["minatar"].dynamics,
         eval_interval_steps=100_000,
         eval_episodes=30,
     ),
@@ -191,13 +190,13 @@ _ALL = (
         learning_rate=5e-4,
         loss="huber",
         epsilon_end=0.05,
-        epsilon_decay_start_steps=5_000,
         epsilon_decay_steps=75_000,
+        decay_follows_warmup=True,
         clip_rewards=False,
         life_loss_terminal=True,
         truncation_terminal=False,
         num_envs=4,
-        dynamics=Dynamics(0.1, 5_000),
+        dynamics=PROTOCOLS["minatar"].dynamics,
         eval_interval_steps=25_000,
         eval_episodes=30,
     ),

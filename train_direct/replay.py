@@ -6,12 +6,15 @@ never sampled, and no transition crosses from one episode into the next. Stacks 
 when a batch is drawn.
 """
 
+import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from core.errors import Refusal
 from core.games import FRAME_STACK, Game
 from evaluate.rollout import Step
 
@@ -49,7 +52,7 @@ class Replay:
         truncation_terminal: the time limit ends a return.
 
     Raises:
-        OSError: the disk has no room; nothing is written later than here that could run out of it.
+        Refusal: the disk has no room; nothing is written later than here that could run out of it.
     """
 
     def __init__(
@@ -76,15 +79,23 @@ class Replay:
         self._env = np.arange(num_envs)
         self._written = np.zeros(num_envs, dtype=np.int64)  # rows ever written, by environment
 
-        def ring(name: str, dtype: type, *shape: int) -> np.ndarray:
-            return _memory_map(folder / name, dtype, (num_envs, self._length, *shape))
-
-        self._frames = ring("frames", np.float32 if game.tier == "classic" else np.uint8, *frame_shape)
-        self._ages = ring("ages", np.uint8)  # decisions since the episode began, up to the stack's depth
-        self._actions = ring("actions", np.uint8)
-        self._rewards = ring("rewards", np.float32)
-        self._terminals = ring("terminals", np.bool_)
-        self._is_transition = ring("is_transition", np.bool_)
+        columns: dict[str, tuple[type, tuple[int, ...]]] = {
+            "frames": (np.float32 if game.tier == "classic" else np.uint8, frame_shape),
+            "ages": (np.uint8, ()),  # decisions since the episode began, up to the stack's depth
+            "actions": (np.uint8, ()),
+            "rewards": (np.float32, ()),
+            "terminals": (np.bool_, ()),
+            "is_transition": (np.bool_, ()),
+        }
+        row_bytes = sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in columns.values())
+        _require_disk(folder, num_envs * self._length * row_bytes, capacity_steps)
+        self._rings = {
+            name: _memory_map(folder / name, dtype, (num_envs, self._length, *shape))
+            for name, (dtype, shape) in columns.items()
+        }
+        self._frames, self._ages, self._actions, self._rewards, self._terminals, self._is_transition = (
+            self._rings.values()
+        )
 
     def __len__(self) -> int:
         """Rows that can be drawn, the few that are no transitions included."""
@@ -153,6 +164,11 @@ class Replay:
         frames[-back[None, :] > age[:, None]] = 0
         return frames[:, :-1], frames[:, 1:]
 
+    def flush(self) -> None:
+        """Put all rows on the disk: a state that is saved next must not outlive what it points at."""
+        for ring in self._rings.values():
+            ring.flush()
+
     def state(self) -> dict[str, Any]:
         """JSON-able: what `restore` needs beside the files."""
         return {"written": self._written.tolist()}
@@ -164,7 +180,19 @@ class Replay:
         self._is_transition[begun, (self._written[begun] - 1) % self._length] = False
 
 
-def _memory_map(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+def _require_disk(folder: Path, needed: int, capacity_steps: int) -> None:
+    """Refuse a replay that the disk cannot hold, and say how large it may be."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    there = sum(file.stat().st_size for file in folder.glob("*"))
+    free = shutil.disk_usage(existing).free + there
+    if needed > 0.95 * free:
+        raise Refusal(
+            f"a replay of {capacity_steps} transitions needs {needed / 2**30:.1f} GiB, {folder} has {free / 2**30:.1f} "
+            f"GiB free: about {int(0.9 * capacity_steps * free / needed)} would fit (--replay-steps)"
+        )
+
+
+def _memory_map(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     """A file-backed array whose disk is allocated now: a full disk under a memory map would kill the process."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -30,8 +30,24 @@ from core.progress import Progress
 from core.records import CurveRow, EpisodeRow, read_rows, write_bytes, write_rows
 from evaluate.evaluation import episode_row, play
 from evaluate.protocols import get_protocol
-from train_direct.q_learning import Means
-from train_direct.recipes import Recipe
+
+VALIDATION = "validation"
+"""The stream of episodes that choose the best weights."""
+
+
+class Means(NamedTuple):
+    """What happened while training since it was last asked."""
+
+    loss: float
+    """NaN without updates, as the next one."""
+    q_mean: float
+    """Mean Q-value of the replayed actions."""
+    train_score: float
+    """Mean raw score of the episodes that ended; NaN if none did."""
+
+
+class _Stopped(Exception):
+    """A SIGTERM came while validation episodes were played."""
 
 
 class Algorithm(Protocol):
@@ -41,13 +57,13 @@ class Algorithm(Protocol):
     def agent(self) -> Agent: ...
 
     @property
-    def recipe(self) -> Recipe: ...
-
-    @property
     def steps(self) -> int: ...
 
     @property
     def updates(self) -> int: ...
+
+    @property
+    def epsilon(self) -> float: ...
 
     def advance(self) -> None: ...
 
@@ -66,8 +82,12 @@ class Plan:
 
     game: Game
     network: str
+    recipe: str
+    recipe_steps: int
+    """Decisions the recipe asks for."""
     seed: int
     total_steps: int
+    """Decisions this run makes."""
     eval_interval_steps: int
     eval_episodes: int
     curve_interval_steps: int
@@ -92,10 +112,11 @@ class TrainingRun:
         self._best = -math.inf
         self._stop = False
         self._last_score = ""
-        self._curve_clock = (time.monotonic(), 0)
+        self._training_s = 0.0  # since the last point of the curve, without validations and states
         if self._state_file.exists():
             self._restore()
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=algorithm.steps)
+        # The points at the state's own count of decisions were written before it.
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=algorithm.steps + 1)
 
     @property
     def _state_file(self) -> Path:
@@ -109,22 +130,28 @@ class TrainingRun:
         try:
             with Progress(what, plan.total_steps, "decisions", algorithm.steps) as progress:
                 while algorithm.steps < plan.total_steps:
-                    before = algorithm.steps
+                    before, began = algorithm.steps, time.perf_counter()
                     algorithm.advance()
+                    self._training_s += time.perf_counter() - began
                     self._after(before, algorithm.steps)
                     progress.advance(algorithm.steps - before, self._last_score)
                     if self._stop:
                         self._save_state()
-                        print(
-                            f"{what}: stopped at {algorithm.steps:,} decisions; the same command resumes",
-                            file=sys.stderr,
-                        )
-                        sys.exit(128 + signal.SIGTERM)
+                        self._leave(what)
+        except _Stopped:  # the validation is played again, from the state before it
+            self._leave(what)
         finally:
             signal.signal(signal.SIGTERM, previous)
             algorithm.close()
             self._writer.close()
         self._finish()
+
+    def _leave(self, what: str) -> NoReturn:
+        print(
+            f"{what}: stopped at {self._algorithm.steps:,} decisions; the same command resumes",
+            file=sys.stderr,
+        )
+        sys.exit(128 + signal.SIGTERM)
 
     def _request_stop(self, signum: int, frame: FrameType | None) -> None:
         self._stop = True
@@ -146,24 +173,24 @@ class TrainingRun:
     def _add_curve_point(self) -> None:
         plan, algorithm = self._plan, self._algorithm
         means = algorithm.means()
-        now, steps = time.monotonic(), algorithm.steps
-        seconds, since = now - self._curve_clock[0], steps - self._curve_clock[1]
-        self._curve_clock = (now, steps)
+        steps = algorithm.steps
+        since = steps - (self._curve[-1].steps if self._curve else 0)
         row = CurveRow(
             game=plan.game.name,
             agent=algorithm.agent.kind,
             network=plan.network,
-            recipe=algorithm.recipe.name,
+            recipe=plan.recipe,
             train_seed=plan.seed,
             steps=steps,
             updates=algorithm.updates,
             frames=steps * plan.game.frames_per_decision,
-            epsilon=algorithm.recipe.epsilon(steps),
+            epsilon=algorithm.epsilon,
             loss=means.loss,
             q_mean=means.q_mean,
             train_score=means.train_score,
-            steps_per_second=since / max(seconds, 1e-9),
+            steps_per_second=since / max(self._training_s, 1e-9),
         )
+        self._training_s = 0.0
         self._curve.append(row)
         for name in ("epsilon", "loss", "q_mean", "train_score", "steps_per_second"):
             self._writer.add_scalar(f"train/{name}", getattr(row, name), steps)
@@ -173,14 +200,15 @@ class TrainingRun:
         plan, algorithm = self._plan, self._algorithm
         here = Checkpoint(algorithm.agent, self._provenance(), "")
         rows = [
-            episode_row(played, here, plan.game, self._protocol, plan.seed, "validation")
+            episode_row(played, here, plan.game, self._protocol, plan.seed, VALIDATION)
             for played in play(
                 algorithm.agent,
                 plan.game,
                 self._protocol,
                 eval_seed=plan.seed,
                 episodes=range(plan.eval_episodes),
-                stream="validation",
+                stream=VALIDATION,
+                on_step=self._stop_validation,
             )
         ]
         self._validation += sorted(rows, key=lambda row: row.episode)
@@ -194,12 +222,17 @@ class TrainingRun:
             self._best = mean
             save_agent(self._folder / "best.safetensors", algorithm.agent, self._provenance())
 
+    def _stop_validation(self, decisions: int) -> None:
+        if self._stop:
+            raise _Stopped
+
     def _provenance(self) -> dict[str, Any]:
         return {
             "train_seed": self._plan.seed,
             "train_steps": self._algorithm.steps,
             "train_updates": self._algorithm.updates,
-            "recipe": self._algorithm.recipe.name,
+            "recipe": self._plan.recipe,
+            "recipe_steps": self._plan.recipe_steps,
             "network": self._plan.network,
         }
 
@@ -219,6 +252,7 @@ class TrainingRun:
             "curve_rows": len(self._curve),
             "validation_rows": len(self._validation),
             "last_score": self._last_score,
+            "training_s": self._training_s,
         }
         cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         write_bytes(self._state_file, save(cpu, {"state": json.dumps(header)}))
@@ -235,8 +269,8 @@ class TrainingRun:
             : header["validation_rows"]
         ]
         self._best, self._last_score = header["best"], header["last_score"]
+        self._training_s = header["training_s"]
         self._algorithm.restore(tensors, header["algorithm"])
-        self._curve_clock = (time.monotonic(), self._algorithm.steps)
         print(f"{self._folder}: resumes at {self._algorithm.steps:,} decisions", file=sys.stderr)
 
     def _finish(self) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core.errors import Refusal
 from core.games import Game
-from core.networks import DQN, Activity, Agent, Decision, build_layers
+from core.networks import DQN, Activity, Agent, Decision, build_layers, require_sim_steps
 from core.rate_coded.torch_engine import simulate
 
 Readout = Literal["robust", "spikes"]
@@ -43,8 +43,7 @@ class RateCodedNetwork(Agent):
         bias: bool = True,
     ):
         super().__init__()
-        if sim_steps < 1:
-            raise Refusal(f"sim_steps is {sim_steps}: at least 1 is needed")
+        require_sim_steps(sim_steps)
         if readout not in READOUTS:
             raise Refusal(f"readout {readout!r}: accepted are {', '.join(READOUTS)}")
         self.game = game

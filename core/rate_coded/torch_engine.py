@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from core.errors import Refusal
 from core.networks import Layers, apply_layer
 
 BLOCK_ROWS = 128
@@ -48,6 +49,8 @@ def simulate(
         record_at: steps (1 to sim_steps, ascending) at which outputs are recorded; the last one if empty.
     """
     record_at = tuple(record_at) or (sim_steps,)
+    if list(record_at) != sorted({step for step in record_at if 1 <= step <= sim_steps}):
+        raise Refusal(f"record_at is {list(record_at)}: ascending steps from 1 to {sim_steps} are needed")
     batch = observations.shape[0]
     block = max(1, BLOCK_ROWS // batch)
     first = next(iter(layers))

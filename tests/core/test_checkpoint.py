@@ -21,7 +21,14 @@ from core.neurons import Neuron
 from core.rate_coded.network import RateCodedNetwork
 
 GAME = GAMES["minatar/breakout"]
-PROVENANCE = {"train_seed": 3, "train_steps": 1000, "recipe": {"name": "minatar", "loss": "huber"}}
+PROVENANCE = {
+    "train_seed": 3,
+    "train_steps": 1000,
+    "recipe_steps": 5000,
+    "recipe": "minatar",
+    "network": "relu",
+    "more": {"loss": "huber"},
+}
 
 
 def a_dqn(seed: int = 0) -> Agent:

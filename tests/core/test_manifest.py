@@ -1,6 +1,5 @@
 """A manifest: asking twice does the work once, and what does not match is refused by name."""
 
-import contextlib
 import hashlib
 import json
 from importlib.metadata import version
@@ -19,9 +18,10 @@ SPEC = {"verb": "evaluate run", "game": "pong", "seed": 0, "epsilons": (0.0, 1 /
 def finished(folder: Path) -> Path:
     """A folder whose work was done; the path of its manifest."""
     work = Manifest(folder / "manifest.json", SPEC)
-    work.start()
-    (folder / "episodes.parquet").write_bytes(b"rows")
-    work.finish([folder / "episodes.parquet"])
+    with work.work() as needed:
+        assert needed
+        (folder / "episodes.parquet").write_bytes(b"rows")
+        work.finish([folder / "episodes.parquet"])
     return folder / "manifest.json"
 
 
@@ -32,7 +32,8 @@ def test_a_fresh_folder_has_nothing_done_and_nothing_in_it(tmp_path: Path) -> No
 
 
 def test_started_work_is_not_done(tmp_path: Path) -> None:
-    Manifest(tmp_path / "run" / "manifest.json", SPEC).start()
+    with Manifest(tmp_path / "run" / "manifest.json", SPEC).work():
+        pass
     assert not Manifest(tmp_path / "run" / "manifest.json", SPEC).done
 
 
@@ -58,7 +59,8 @@ def test_another_specification_is_refused_naming_what_differs(done: bool, tmp_pa
     if done:
         finished(tmp_path)
     else:
-        Manifest(path, SPEC).start()
+        with Manifest(path, SPEC).work():
+            pass
     with pytest.raises(Refusal, match=r"game.*'pong'.*'boxing'") as refusal:
         Manifest(path, {**SPEC, "game": "boxing"})
     assert "seed" not in str(refusal.value)
@@ -121,17 +123,38 @@ def test_a_place_below_a_regular_file_is_refused(tmp_path: Path) -> None:
 def test_work_in_progress_elsewhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "LOCK_PATIENCE_S", 0.0)
     first, second = (Manifest(tmp_path / "run" / "manifest.json", SPEC) for _ in range(2))
-    first.start()
-    with pytest.raises(Refusal, match="another process is at work"):
-        second.start()
+    with first.work(), pytest.raises(Refusal, match="another process is at work"), second.work():
+        pass
+    assert list((tmp_path / "run").iterdir()) == [tmp_path / "run" / "manifest.json"]
+    with second.work() as needed:  # what the first left undone is the second's
+        assert needed
+
+
+def test_refused_work_leaves_nothing_behind(tmp_path: Path) -> None:
+    for error in (Refusal("dead layer"), OSError("disk full")):
+        with (
+            pytest.raises(type(error)),
+            Manifest(tmp_path / "deep" / "run" / "manifest.json", SPEC).work(),
+        ):
+            raise error
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_refused_work_keeps_what_was_there(tmp_path: Path) -> None:
+    with Manifest(tmp_path / "manifest.json", SPEC).work():
+        (tmp_path / "state").write_bytes(b"hours of work")
+    with pytest.raises(OSError, match="disk full"), Manifest(tmp_path / "manifest.json", SPEC).work():
+        raise OSError("disk full")
+    assert (tmp_path / "state").exists()
+    assert (tmp_path / "manifest.json").exists()
 
 
 def test_work_that_another_process_finished_meanwhile_is_not_undone(tmp_path: Path) -> None:
     # The second process asked before the first was done, and waited for its lock.
     waiting = Manifest(tmp_path / "manifest.json", SPEC)
     finished(tmp_path)
-    with contextlib.suppress(Refusal):
-        waiting.start()
+    with waiting.work() as needed:
+        assert not needed
     assert Manifest(tmp_path / "manifest.json", SPEC).done
 
 

@@ -16,11 +16,19 @@ from core.envs import Dynamics, make_environments
 from core.errors import Refusal
 from core.games import GAMES
 from core.networks import PRESETS, Agent, RandomPlay, make_agent
-from evaluate.evaluation import Played, episode_row, play, require_episodes, rom_md5, settings
+from evaluate.evaluation import Played, episode_row, play, require_at_least_one, rom_md5, settings
 from evaluate.protocols import PROTOCOLS, Protocol, get_protocol
 
 ASTERIX = GAMES["minatar/asterix"]
 CARTPOLE = GAMES["cartpole"]
+
+PROVENANCE = {
+    "train_seed": 3,
+    "train_steps": 1000,
+    "recipe_steps": 5000,
+    "recipe": "minatar",
+    "network": "relu",
+}
 
 
 def short_minatar(cap_frames: int = 60, epsilon: float = 0.2) -> Protocol:
@@ -170,7 +178,7 @@ def test_a_row_holds_what_was_played_and_what_it_cost() -> None:
         sim_steps=64,
         spikes=np.array([65_536.0, 8_192.0]),
     )
-    checkpoint = Checkpoint(agent, {"train_seed": 3, "train_steps": 1000}, "0123456789ab")
+    checkpoint = Checkpoint(agent, PROVENANCE, "0123456789ab")
     row = episode_row(played, checkpoint, ASTERIX, protocol, eval_seed=2)
     assert (row.game, row.agent, row.checkpoint_id) == ("minatar/asterix", "dsqn", "0123456789ab")
     assert (row.train_seed, row.train_steps, row.protocol) == (3, 1000, "short")
@@ -187,7 +195,7 @@ def test_a_row_holds_what_was_played_and_what_it_cost() -> None:
 def test_a_row_of_a_network_without_spikes_has_no_rates() -> None:
     agent = make_agent(ASTERIX, PRESETS["relu"], torch.Generator().manual_seed(0))
     (played,) = play(agent, ASTERIX, short_minatar(), eval_seed=0, episodes=[0])
-    checkpoint = Checkpoint(agent, {"train_seed": 3, "train_steps": 1000}, "0123456789ab")
+    checkpoint = Checkpoint(agent, PROVENANCE, "0123456789ab")
     row = episode_row(played, checkpoint, ASTERIX, short_minatar(), eval_seed=0)
     assert (row.sim_steps, row.spikes_per_decision, row.layer_rates) == (0, 0.0, "[]")
 
@@ -240,7 +248,7 @@ def test_a_row_stores_every_setting_that_decides_what_an_episode_is() -> None:
 @pytest.mark.parametrize("episodes", [0, -3])
 def test_no_episodes_are_refused(episodes: int) -> None:
     with pytest.raises(Refusal, match=f"episodes is {episodes}"):
-        require_episodes(episodes)
+        require_at_least_one(episodes=episodes)
 
 
 def test_no_environments_are_refused() -> None:

@@ -105,3 +105,111 @@ def test_recipes_are_refused_where_they_do_not_fit() -> None:
         get_recipe("rainbow", get_game("pong"))
     with pytest.raises(ValueError, match="no recipe trains cartpole yet"):
         get_recipe(None, get_game("cartpole"))
+
+
+def test_an_update_is_the_papers_arithmetic() -> None:
+    """Loss, gradient and Adam's first step, from the definitions and from nothing of the learner's."""
+    game = get_game("minatar/breakout")
+    agent = make_agent(game, preset("relu"), seeding.torch_generator(0, "weights"))
+    learner = QLearner(agent, RECIPES["minatar-fast"])
+    batch = random_batch()
+    # The target network holds other weights than the online one, as it does between two copies.
+    other = make_agent(game, preset("relu"), seeding.torch_generator(1, "weights"))
+    learner.target.load_state_dict(other.state_dict())
+    mine = make_agent(game, preset("relu"), seeding.torch_generator(0, "weights"))
+    with torch.no_grad():
+        best_next = other(torch.as_tensor(batch.obs_t).float()).max(1).values
+    target = torch.as_tensor(batch.reward_t) + torch.as_tensor(batch.discount_t) * best_next
+    chosen = mine(torch.as_tensor(batch.obs_tm1).float())[torch.arange(8), torch.as_tensor(batch.action_tm1)]
+    error = (chosen - target).abs()
+    loss = torch.where(error < 1, 0.5 * error**2, error - 0.5).mean()
+    loss.backward()
+    before = {name: parameter.detach().clone() for name, parameter in agent.named_parameters()}
+    found = learner.update(batch)
+    assert found[0].item() == pytest.approx(loss.item(), rel=1e-5)
+    assert found[1].item() == pytest.approx(chosen.mean().item(), rel=1e-5)
+    for name, parameter in mine.named_parameters():
+        gradient = parameter.grad
+        assert gradient is not None
+        # Adam's first step is lr * g / (|g| + eps).
+        expected = before[name] - 5e-4 * gradient / (gradient.abs() + 1e-8)
+        clear = gradient.abs() > 1e-6
+        assert clear.any()
+        torch.testing.assert_close(
+            dict(agent.named_parameters())[name].detach()[clear], expected[clear], rtol=0, atol=1e-6
+        )
+
+
+def test_exploration_while_training_is_the_recipes(tmp_path: Path) -> None:
+    """Greedy once epsilon is 0, random before: seen in the actions that are made."""
+    from dataclasses import replace
+
+    game = get_game("minatar/breakout")
+    recipe = replace(RECIPES["minatar-fast"], warmup_steps=400, epsilon_decay_steps=1, epsilon_end=0.0)
+    agent = make_agent(game, preset("relu"), seeding.torch_generator(0, "weights"))
+    algorithm = QLearning(agent, game, recipe, 0, tmp_path, 1000)
+    greedy: dict[bool, list[bool]] = {True: [], False: []}
+    observed = algorithm._replay.add
+
+    def watch(step):  # type: ignore[no-untyped-def]
+        warm = algorithm.steps <= recipe.warmup_steps
+        greedy[warm] += (step.scores.argmax(1) == step.actions).tolist()
+        observed(step)
+
+    algorithm._replay.add = watch  # type: ignore[method-assign]
+    while algorithm.steps < 800:
+        algorithm.advance()
+    algorithm.close()
+    assert 0.05 < np.mean(greedy[True]) < 0.3  # one action in 6 is the greedy one by chance
+    assert np.mean(greedy[False][4:]) == 1.0
+
+
+def test_training_scores_are_those_of_the_episodes(tmp_path: Path) -> None:
+    """CartPole-like counting is not at hand in MinAtar; so sum the raw rewards beside the algorithm."""
+    from dataclasses import replace
+
+    game = get_game("minatar/asterix")
+    recipe = replace(RECIPES["minatar-fast"], warmup_steps=100_000, total_steps=200_000)
+    algorithm = QLearning(
+        make_agent(game, preset("relu"), torch.Generator()), game, recipe, 0, tmp_path, 1000
+    )
+    running, ended = np.zeros(recipe.num_envs), []
+    observed = algorithm._replay.add
+
+    def watch(step):  # type: ignore[no-untyped-def]
+        observed(step)
+        for row, slot in enumerate(step.slots):
+            running[slot] += step.outcome.rewards[row]
+            if step.ended[row]:
+                ended.append(running[slot])
+                running[slot] = 0.0
+
+    algorithm._replay.add = watch  # type: ignore[method-assign]
+    while algorithm.steps < 3000:
+        algorithm.advance()
+    algorithm.close()
+    assert len(ended) > 10
+    assert algorithm.means().train_score == pytest.approx(np.mean(ended))
+    assert np.isnan(algorithm.means().train_score)  # nothing ended since
+
+
+@pytest.mark.parametrize("network", ["relu", "chen2022"])
+def test_bfloat16_moves_no_q_value_by_as_much_as_they_differ(network: str) -> None:
+    """Q-values around 8 that differ by hundredths: rounded to bfloat16 they would be all the same."""
+    game = get_game("minatar/breakout")
+    agent = make_agent(game, preset(network), seeding.torch_generator(0, "weights"))
+    *hidden, output = agent.layers
+    with torch.no_grad():
+        output.bias.fill_(8.0)  # type: ignore[union-attr]
+        for layer in hidden:
+            layer.weight.mul_(3.0)  # as much as it takes for every layer to spike
+    inputs = torch.randint(
+        0, 2, (64, *game.observation_shape), generator=torch.Generator().manual_seed(0)
+    ).float()
+    with torch.no_grad():
+        exact = agent(inputs)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = agent(inputs)
+    assert rounded.dtype == torch.float32
+    assert (rounded - exact).abs().mean() < 0.5 * exact.std()
+    assert len(rounded.unique()) > 40

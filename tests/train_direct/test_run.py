@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from core.records import CurveRow, EpisodeRow, read_rows
 from tests.conftest import Command
+from train_direct.run import Means
 
 ROOT = Path(__file__).parents[2]
 TINY: tuple[str | int, ...] = (
@@ -47,6 +49,7 @@ def equal(one: Path, other: Path) -> bool:
     return a[:3] == b[:3] and without_nan(a[3]) == without_nan(b[3])
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(("verb", "game"), [("dqn", "minatar/breakout"), ("dsqn", "minatar/space_invaders")])
 def test_killed_at_random_moments_it_ends_with_the_same_bits(
     verb: str, game: str, tmp_path: Path, command: Command
@@ -123,14 +126,93 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path: Path, command: 
     assert results(tmp_path / "a")[0] != results(tmp_path / "c")[0]
 
 
-def test_a_second_process_keeps_out(tmp_path: Path) -> None:
-    from core.errors import Refusal
-    from core.manifest import Manifest
+class Scripted:
+    """An algorithm whose agent gets better and then worse: it presses the actions that a script says."""
 
-    first = Manifest(tmp_path / "manifest.json", {"a": 1})
-    first.start()
-    second = Manifest(tmp_path / "manifest.json", {"a": 1})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("core.manifest.LOCK_PATIENCE_S", 0.2)
-        with pytest.raises(Refusal, match="another process is at work"):
-            second.start()
+    def __init__(self) -> None:
+        from core import seeding
+        from core.games import get_game
+        from core.networks import make_agent, preset
+
+        self.agent = make_agent(
+            get_game("minatar/freeway"), preset("relu"), seeding.torch_generator(0, "weights")
+        )
+        self.steps = self.updates = 0
+        self.epsilon = 0.0
+
+    def advance(self) -> None:
+        self.steps += 100
+        *_, output = self.agent.layers
+        with torch.no_grad():
+            output.weight.zero_()
+            output.bias.zero_()
+            # Action 2 walks the chicken up and scores; action 4 walks it down and never does.
+            output.bias[2 if self.steps == 300 else 4] = 1.0
+
+    def means(self) -> Means:
+        return Means(float("nan"), float("nan"), float("nan"))
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+        return {}, {}
+
+    def restore(self, tensors: dict[str, torch.Tensor], values: dict[str, object]) -> None:
+        raise AssertionError("nothing to restore")
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_best_checkpoint_is_the_best_on_validation_episodes(tmp_path: Path) -> None:
+    from core import seeding
+    from core.checkpoint import load_agent
+    from core.games import get_game
+    from core.manifest import Manifest
+    from train_direct.run import Plan, TrainingRun
+
+    plan = Plan(
+        game=get_game("minatar/freeway"),
+        network="relu",
+        recipe="scripted",
+        recipe_steps=500,
+        seed=7,
+        total_steps=500,
+        eval_interval_steps=100,
+        eval_episodes=2,
+        curve_interval_steps=100,
+        checkpoint_interval_steps=100,
+    )
+    manifest = Manifest(tmp_path / "manifest.json", {})
+    with manifest.work():
+        TrainingRun(tmp_path, plan, Scripted(), manifest).run()  # type: ignore[arg-type]
+    rows = read_rows(tmp_path / "validation.parquet", EpisodeRow)
+    means = {
+        steps: sum(row.score for row in rows if row.train_steps == steps) for steps in range(100, 600, 100)
+    }
+    assert max(means, key=lambda steps: means[steps]) == 300
+    assert load_agent(tmp_path / "best.safetensors").provenance["train_steps"] == 300
+    assert load_agent(tmp_path / "agent.safetensors").provenance["train_steps"] == 500
+    # The episodes that choose are none of those that are reported.
+    assert {row.episode_seed for row in rows} == {
+        seeding.episode_seed(7, "validation", index) for index in range(2)
+    }
+    assert {row.episode_seed for row in rows}.isdisjoint(
+        seeding.episode_seed(7, "evaluation", index) for index in range(1000)
+    )
+
+
+def test_a_replay_that_fits_no_disk_is_refused_and_leaves_nothing(tmp_path: Path, command: Command) -> None:
+    options = (
+        "--game",
+        "pong",
+        "--replay-steps",
+        10**12,
+        "--total-steps",
+        20_000,
+        "--out",
+        tmp_path / "deep" / "run",
+    )
+    finished = command("train_direct", "dqn", *options)
+    assert finished.code == 2
+    assert "a replay of 1000000000000 transitions needs" in finished.err
+    assert "would fit (--replay-steps)" in finished.err
+    assert list(tmp_path.iterdir()) == []
