@@ -1,5 +1,7 @@
 """The whole way through the command lines a user types: train, convert, evaluate, attack, plot; killed and resumed."""
 
+import json
+import math
 import os
 import shutil
 import signal
@@ -82,15 +84,24 @@ def test_rows_of_all_agents_share_episodes_and_protocol(finished: subprocess.Com
         assert all(row.sim_steps > 0 for agent in ("snn-s0", "dsqn-s0") for row in episodes[agent])
 
 
+def test_random_play_is_random(finished: subprocess.CompletedProcess[str]) -> None:
+    for row in read_rows(RESULTS / "pong" / "evaluate-random" / "episodes.parquet", EpisodeRow):
+        assert json.loads(row.settings)["protocol"]["epsilon"] == 1.0
+
+
 def test_attack_rows_name_their_threat(finished: subprocess.CompletedProcess[str]) -> None:
     sources = {"dqn-s0": "own", "snn-s0": "ann-twin", "dsqn-s0": "own-surrogate"}
     for game in GAMES:
         for agent, source in sources.items():
             rows = read_rows(RESULTS / game / f"attack-{agent}" / "attacks.parquet", AttackRow)
+            if (game, agent) == ("minatar-breakout", "dqn-s0"):
+                assert any(row.flip_share > 0 for row in rows if row.attack == "fgsm")
             assert {row.gradient_source for row in rows if row.attack == "fgsm"} == {source}
             for row in rows:
                 assert row.largest_perturbation <= row.epsilon + 1e-6
                 assert (row.epsilon == 0) == (row.attack == "none")
+                assert (row.largest_perturbation == 0) == (row.attack == "none")
+                assert math.isnan(row.zero_gradient_share) == (row.gradient_source == "")
                 if row.attack == "none":
                     assert row.flip_share == 0
 

@@ -86,14 +86,6 @@ def test_a_dead_layer_is_refused(dqn: DQN, states: np.ndarray) -> None:
         tan2021.guarded_scales(dead, states, 99.9)
 
 
-def test_calibration_and_test_states_come_from_other_episodes(dqn: DQN) -> None:
-    seeds = {
-        stream: {seeding.episode_seed(0, stream, index) for index in range(1000)}
-        for stream in ("calibration", "conversion test", "evaluation", "validation", "training")
-    }
-    assert len(set.union(*seeds.values())) == 5000
-
-
 def test_bindsnet_agrees_spike_for_spike_on_dyadic_weights() -> None:
     """Multiples of 1/64 add up exactly in any order, so two simulators have no excuse to differ."""
     snn = RateCodedNetwork(GAME, sim_steps=40, layer_delay=True)

@@ -1,0 +1,103 @@
+"""`convert run`: what it writes is what an independent count of the same states says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import convert.__main__ as stage
+from convert.states import batches, collect
+from core import seeding
+from core.checkpoint import load_agent, save_agent
+from core.games import get_game
+from core.networks import DQN, make_agent, preset
+from core.rate_coded.network import RateCodedNetwork
+from core.records import ConversionRow, read_rows
+from tests.conftest import Command
+
+GAME = get_game("minatar/breakout")
+
+
+def make_dqn(seed: int) -> DQN:
+    agent = make_agent(GAME, preset("relu"), seeding.torch_generator(seed, "weights"))
+    assert isinstance(agent, DQN)
+    return agent.requires_grad_(False)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    provenance = {
+        "train_seed": 5,
+        "train_steps": 10,
+        "recipe_steps": 100,
+        "recipe": "minatar-fast",
+        "network": "relu",
+    }
+    save_agent(tmp_path / "dqn.safetensors", make_dqn(0), provenance)
+    return tmp_path / "dqn.safetensors"
+
+
+def test_agreement_is_counted_on_the_held_out_states(
+    command: Command, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collected: dict[str, np.ndarray] = {}
+
+    def collecting(agent: DQN, num_states: int, seed: int, stream: str) -> np.ndarray:
+        collected[stream] = collect(agent, num_states, seed, stream)
+        return collected[stream]
+
+    monkeypatch.setattr(stage, "collect", collecting)
+    options = ("--sim-steps", 6, "--calibration-states", 100, "--test-states", 80, "--bindsnet-states", 5)
+    out = tmp_path / "snn" / "agent.safetensors"
+    finished = command("convert", "run", "--agent", checkpoint, "--out", out, *options)
+    assert finished.code == 0, finished.err
+    assert {stream: len(states) for stream, states in collected.items()} == {
+        "calibration": 100,
+        "conversion test": 80,
+    }
+    snn, dqn = load_agent(out).agent, make_dqn(0)
+    assert isinstance(snn, RateCodedNetwork)
+    rows = read_rows(out.with_suffix(".conversion.parquet"), ConversionRow)
+    held_out = torch.as_tensor(collected["conversion test"]).float()
+    wanted = dqn(held_out).argmax(1)
+    assert {(row.readout, row.sim_steps) for row in rows if row.reference == "dqn"} == {
+        (readout, steps) for readout in ("robust", "spikes") for steps in (1, 2, 4, 6)
+    }
+    for row in rows:
+        if row.reference == "dqn":
+            simulated = RateCodedNetwork(GAME, row.sim_steps, row.readout)  # type: ignore[arg-type]
+            simulated.load_state_dict(snn.state_dict())
+            assert row.agreement == pytest.approx(
+                (simulated(held_out).argmax(1) == wanted).float().mean().item()
+            )
+            assert row.num_states == 80
+            assert row.majority_share == pytest.approx(wanted.bincount().max().item() / 80)
+    # A converted network that agreed everywhere after one step would have shown nothing.
+    assert min(row.agreement for row in rows) < 1
+    assert {row.train_seed for row in rows} == {5}
+
+
+def test_agreement_of_another_network_is_low() -> None:
+    """Not a tautology: the network of another DQN disagrees, and so does BindsNET's simulation of another network."""
+    states = collect(make_dqn(0), 60, 0, "test")
+    dqn = make_dqn(0)
+    own, other = (RateCodedNetwork(GAME, 64) for _ in range(2))
+    own.load_state_dict({**make_dqn(0).state_dict(), "output_scale": torch.ones(())})
+    other.load_state_dict({**make_dqn(1).state_dict(), "output_scale": torch.ones(())})
+    assert stage.agreements(dqn, own, states)["robust", 64] > 0.8
+    assert stage.agreements(dqn, other, states)["robust", 64] < 0.6
+
+
+def test_states_are_drawn_from_whole_episodes() -> None:
+    """All of an episode is as likely as its opening; equal seeds draw equal states, other streams others."""
+    dqn = make_dqn(0)
+    states = collect(dqn, 50, 0, "calibration")
+    assert states.shape == (50, *GAME.observation_shape)
+    assert np.array_equal(states, collect(dqn, 50, 0, "calibration"))
+    assert not np.array_equal(states, collect(dqn, 50, 0, "conversion test"))
+    everything = collect(dqn, 400, 0, "calibration")
+    # Breakout's ball is in row 3 at a start; on the way down it is lower.
+    rows = {int(row) for state in everything for row in np.flatnonzero(state[1].any(1))}
+    assert len(rows) > 5
+    assert len(next(iter(batches(dqn, states, size=64)))) == 50
