@@ -7,20 +7,21 @@ from pathlib import Path
 from adversarial.attacks import Attack, make_attack, require_epsilon
 from core.checkpoint import load_agent
 from core.cli import Number, main, specification
-from core.device import Device, pick_device, set_up_torch
+from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
 from core.progress import Progress
 from core.records import AttackRow, to_json, write_rows
 from core.seeding import require_seed
-from evaluate.evaluation import MAX_ENVS, episode_row, play, require_at_least_one
+from evaluate.evaluation import episode_row, play, require_at_least_one
+from evaluate.options import PlayOptions
 from evaluate.protocols import get_protocol
 from evaluate.statistics import mean_interval
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(PlayOptions):
     """Play whole games while every observation is perturbed; one row an episode (OUT/attacks.parquet).
 
     FGSM follows the gradient of the agent itself; of a converted network, that of the DQN it came from. Every
@@ -35,20 +36,8 @@ class Run:
     """fgsm: fast gradient sign method; random-sign: noise of the same size, its control."""
     epsilon: tuple[Number, ...] = (0.0, 0.001, 1 / 255)
     """l_inf sizes in network-input units, fractions allowed (1/255 is one grey level); 0 is the clean game."""
-    game: str | None = None
-    """Game to play; the checkpoint's own if not given."""
-    protocol: str | None = None
-    """Evaluation protocol; the tier's usual one if not given."""
     episodes: int = 10
     """Games for every attack and size."""
-    seed: int = 0
-    """Decides every episode's start, as in evaluate run."""
-    num_envs: int = MAX_ENVS
-    """Games played side by side (speed only)."""
-    device: Device = "auto"
-    """Where the network runs."""
-    threads: int = 0
-    """CPU threads; 0 takes all."""
 
     def run(self) -> None:
         set_up_torch(self.threads)

@@ -23,32 +23,6 @@ from torch import Tensor
 from core.errors import Refusal
 
 
-class _ATan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, slope: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.slope = slope
-        return (x >= 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return grad * atan_derivative(x, ctx.slope), None
-
-
-class _Sigmoid(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, slope: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.slope = slope
-        return (x >= 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return grad * sigmoid_derivative(x, ctx.slope), None
-
-
 def atan_derivative(x: Tensor, slope: float) -> Tensor:
     """g'(x) = (a/2) / (1 + (pi/2 a x)^2) (Fang et al. 2021, arXiv 2007.05785; a = 2 in Liu and Chen)."""
     return (slope / 2) / (1 + (torch.pi / 2 * slope * x) ** 2)
@@ -61,7 +35,25 @@ def sigmoid_derivative(x: Tensor, slope: float) -> Tensor:
 
 
 Surrogate = Literal["atan", "sigmoid"]
-_SPIKES: dict[str, Callable[[Tensor, float], Tensor]] = {"atan": _ATan.apply, "sigmoid": _Sigmoid.apply}
+_DERIVATIVES: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "atan": atan_derivative,
+    "sigmoid": sigmoid_derivative,
+}
+
+
+class _Spike(torch.autograd.Function):
+    """The step function, whose derivative is a surrogate's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, surrogate: Surrogate, slope: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.surrogate, ctx.slope = surrogate, slope
+        return (x >= 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        return grads[0] * _DERIVATIVES[ctx.surrogate](x, ctx.slope), None, None
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ class Neuron:
         for value, accepted in (
             (self.charge, ("lif", "if")),
             (self.reset, ("hard", "soft")),
-            (self.surrogate, tuple(_SPIKES)),
+            (self.surrogate, tuple(_DERIVATIVES)),
         ):
             if value not in accepted:
                 raise Refusal(f"neuron option {value!r}: accepted are {', '.join(accepted)}")
@@ -105,7 +97,7 @@ def charge(v: Tensor, x: Tensor, neuron: Neuron) -> Tensor:
 
 def fire(h: Tensor, neuron: Neuron) -> Tensor:
     """Spikes (0 or 1, in h's dtype); the gradient is the surrogate's."""
-    return _SPIKES[neuron.surrogate](h - neuron.threshold, neuron.surrogate_slope)
+    return _Spike.apply(h - neuron.threshold, neuron.surrogate, neuron.surrogate_slope)
 
 
 def reset(h: Tensor, spikes: Tensor, neuron: Neuron) -> Tensor:

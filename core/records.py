@@ -49,7 +49,11 @@ class EpisodeRow:
     truncated: bool
     """Whether the protocol's cap ended it."""
     max_q_mean: float
-    """Mean over decisions of the largest Q-value (of the observation the agent saw)."""
+    """Mean over decisions of the largest Q-value (Chen et al. 2022's eval_q), of what the agent saw."""
+    max_q: float
+    """The largest Q-value of the episode ..."""
+    max_q_std: float
+    """... and the population standard deviation over actions at that decision (Liu et al. 2022)."""
     sim_steps: int
     """Simulation steps a decision; 0 without spikes."""
     spikes_per_decision: float

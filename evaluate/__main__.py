@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core.checkpoint import Checkpoint, load_agent
 from core.cli import main, specification
-from core.device import Device, pick_device, set_up_torch
+from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
@@ -13,35 +13,24 @@ from core.networks import RandomPlay
 from core.progress import Progress
 from core.records import EpisodeRow, write_rows
 from core.seeding import require_seed
-from evaluate.evaluation import MAX_ENVS, episode_row, play, require_at_least_one
+from evaluate.evaluation import episode_row, play, require_at_least_one
+from evaluate.options import PlayOptions
 from evaluate.protocols import get_protocol
 from evaluate.statistics import mean_interval
 
 _RANDOM_PLAY = {"train_seed": -1, "train_steps": 0, "recipe_steps": 0, "recipe": "", "network": ""}
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, kw_only=True)
+class Run(PlayOptions):
     """Play whole games under a protocol and write one row an episode (OUT/episodes.parquet)."""
 
     agent: str
     """Checkpoint (.safetensors) of any agent, or the word random."""
     out: Path
     """Folder for the rows; asked again with the same options, finished work is not done twice."""
-    game: str | None = None
-    """Game to play; the checkpoint's own if not given."""
-    protocol: str | None = None
-    """liu2022, chen2022, tan2021, classic, modern, minatar or cartpole; the tier's usual one if not given."""
     episodes: int | None = None
     """Games to play; the protocol's number if not given."""
-    seed: int = 0
-    """Decides every episode's start; equal seeds give every agent the same episodes."""
-    num_envs: int = MAX_ENVS
-    """Games played side by side (speed only)."""
-    device: Device = "auto"
-    """Where the network runs."""
-    threads: int = 0
-    """CPU threads; 0 takes all."""
 
     def run(self) -> None:
         set_up_torch(self.threads)

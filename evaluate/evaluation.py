@@ -1,6 +1,7 @@
 """Scoring an agent: whole games, raw rewards, one row an episode."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,7 +36,10 @@ class Played:
     length_steps: int = 0
     length_frames: int = 0
     truncated: bool = False
-    max_q: float = 0.0
+    max_q: float = -math.inf
+    max_q_std: float = 0.0
+    """Over actions, at the decision of the largest Q-value."""
+    max_q_sum: float = 0.0
     """Sum over decisions, as the following ones."""
     flips: float = 0.0
     zero_gradients: float = 0.0
@@ -51,7 +55,10 @@ class Played:
         self.length_steps += 1
         self.length_frames = int(outcome.episode_frames[row])
         self.truncated = bool(outcome.truncated[row])
-        self.max_q += float(step.scores[row].max())
+        max_q = float(step.scores[row].max())
+        self.max_q_sum += max_q
+        if max_q > self.max_q:
+            self.max_q, self.max_q_std = max_q, float(step.scores[row].std())
         if step.activity is not None:
             spikes = step.activity.spikes[row].double().cpu().numpy()
             self.spikes = spikes if self.spikes.size == 0 else self.spikes + spikes
@@ -140,7 +147,9 @@ def episode_row(
         length_steps=decisions,
         length_frames=played.length_frames,
         truncated=played.truncated,
-        max_q_mean=played.max_q / decisions,
+        max_q_mean=played.max_q_sum / decisions,
+        max_q=played.max_q,
+        max_q_std=played.max_q_std,
         sim_steps=played.sim_steps,
         spikes_per_decision=float(played.spikes.sum()) / decisions,
         layer_rates=to_json([round(float(rate), 8) for rate in rates]),

@@ -31,6 +31,8 @@ def episode(**changes: object) -> EpisodeRow:
         length_frames=400,
         truncated=False,
         max_q_mean=1.0,
+        max_q=2.0,
+        max_q_std=0.5,
         sim_steps=0,
         spikes_per_decision=0.0,
         layer_rates="[]",

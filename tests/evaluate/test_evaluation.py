@@ -1,6 +1,7 @@
 """Scores against hand-summed games, rows against hand-counted spikes, protocols against the papers."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -174,7 +175,7 @@ def test_a_row_holds_what_was_played_and_what_it_cost() -> None:
         length_steps=10,
         length_frames=10,
         truncated=True,
-        max_q=25.0,
+        max_q_sum=25.0,
         sim_steps=64,
         spikes=np.array([65_536.0, 8_192.0]),
     )
@@ -210,6 +211,7 @@ def test_spikes_and_q_values_are_summed_over_the_episode() -> None:
     game.seed(seeding.episode_seed(0, "evaluation", 0))
     game.reset()
     spikes, max_q = torch.zeros(2, dtype=torch.float64), 0.0
+    highest = (-math.inf, 0.0)
     for _ in range(played.length_steps):
         x = torch.from_numpy(game.state().transpose(2, 0, 1).copy()).float()[None]
         with torch.no_grad():
@@ -217,11 +219,14 @@ def test_spikes_and_q_values_are_summed_over_the_episode() -> None:
         assert decision.activity is not None
         spikes += decision.activity.spikes[0]
         max_q += decision.scores.max().item()
+        highest = max(highest, (decision.scores.max().item(), decision.scores.std(correction=0).item()))
         game.act(int(decision.scores.argmax()))
     assert spikes.sum() > 0
     assert played.spikes.tolist() == spikes.tolist()
     assert played.sim_steps == 8
-    assert played.max_q == pytest.approx(max_q)
+    assert played.max_q_sum == pytest.approx(max_q)
+    assert played.max_q == pytest.approx(highest[0])
+    assert played.max_q_std == pytest.approx(highest[1], rel=1e-5)
 
 
 def test_a_row_stores_every_setting_that_decides_what_an_episode_is() -> None:

@@ -1,0 +1,24 @@
+"""Command-line options that everything that plays has in common."""
+
+from dataclasses import dataclass
+
+from core.device import Device
+from evaluate.evaluation import MAX_ENVS
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayOptions:
+    """What is played, how, and on what."""
+
+    game: str | None = None
+    """Game to play; the checkpoint's own if not given."""
+    protocol: str | None = None
+    """liu2022, chen2022, tan2021, classic, modern, minatar or cartpole; the tier's usual one if not given."""
+    seed: int = 0
+    """Decides every episode's start; equal seeds give every agent the same episodes."""
+    num_envs: int = MAX_ENVS
+    """Games played side by side (speed only)."""
+    device: Device = "auto"
+    """Where the network runs."""
+    threads: int = 0
+    """CPU threads; 0 takes all."""
