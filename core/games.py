@@ -35,14 +35,17 @@ class Game:
     low: tuple[float, ...] = (0.0,)
     """Lower bound of what a network sees, one value for all elements or one for each."""
     high: tuple[float, ...] = (1.0,)
+    stop_score: float | None = None
+    """Validation mean at which training may stop early: Chen et al. 2022's code (its --early_stop); some cannot
+    be reached (Boxing ends at 100)."""
 
     @property
     def frames_per_decision(self) -> int:
         return FRAMES_PER_DECISION[self.tier]
 
 
-def _atari(name: str, num_actions: int) -> Game:
-    return Game(name, "atari", (FRAME_STACK, 84, 84), num_actions)
+def _atari(name: str, num_actions: int, stop_score: float) -> Game:
+    return Game(name, "atari", (FRAME_STACK, 84, 84), num_actions, stop_score=stop_score)
 
 
 def _minatar(name: str, channels: int) -> Game:
@@ -65,24 +68,24 @@ _ALL = (
     _minatar("freeway", 7),
     _minatar("seaquest", 10),
     _minatar("space_invaders", 6),
-    # The 17 games of Liu et al. 2022 and Tan et al. 2021, with ALE's minimal action sets.
-    _atari("atlantis", 4),
-    _atari("beam_rider", 9),
-    _atari("boxing", 18),
-    _atari("breakout", 4),
-    _atari("crazy_climber", 9),
-    _atari("gopher", 8),
-    _atari("jamesbond", 18),
-    _atari("kangaroo", 18),
-    _atari("krull", 18),
-    _atari("name_this_game", 6),
-    _atari("pong", 6),
-    _atari("road_runner", 18),
-    _atari("space_invaders", 6),
-    _atari("star_gunner", 18),
-    _atari("tennis", 18),
-    _atari("tutankham", 8),
-    _atari("video_pinball", 9),
+    # The 17 games of Liu et al. 2022 and Tan et al. 2021: ALE's minimal action sets, Chen et al.'s stop scores.
+    _atari("atlantis", 4, 5e5),
+    _atari("beam_rider", 9, 15e3),
+    _atari("boxing", 18, 150),
+    _atari("breakout", 4, 1000),
+    _atari("crazy_climber", 9, 2e5),
+    _atari("gopher", 8, 20e3),
+    _atari("jamesbond", 18, 1000),
+    _atari("kangaroo", 18, 25e3),
+    _atari("krull", 18, 10e3),
+    _atari("name_this_game", 6, 20e3),
+    _atari("pong", 6, 20.5),
+    _atari("road_runner", 18, 1e5),
+    _atari("space_invaders", 6, 5000),
+    _atari("star_gunner", 18, 1e5),
+    _atari("tennis", 18, 20),
+    _atari("tutankham", 8, 500),
+    _atari("video_pinball", 9, 5e5),
 )
 GAMES: Mapping[str, Game] = {game.name: game for game in _ALL}
 

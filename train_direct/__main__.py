@@ -46,6 +46,14 @@ class Options:
     """Decisions between two points of the learning curve."""
     checkpoint_interval_steps: int = 10_000
     """Decisions between two states to resume from."""
+    keep_interval_steps: int | None = None
+    """Decisions between weights that are kept for good (OUT/steps-*.safetensors), besides the best and the last."""
+    early_stop: bool = False
+    """End when a validation mean reaches the game's stop score (Chen et al. 2022's code; Atari)."""
+    double: bool = False
+    """Double DQN: the online network chooses, the target network values (Liu et al. 2022's generalisation table)."""
+    sticky_action_probability: float | None = None
+    """Chance that the emulator repeats an action while training, in place of the recipe's."""
     precision: Precision = "fp32"
     """Of the updates: fp32, or bf16 (about twice as fast on Atari; membranes and weights stay float32)."""
     device: Device = "auto"
@@ -65,18 +73,27 @@ class Options:
             "eval_interval_steps": self.eval_interval_steps,
             "eval_episodes": self.eval_episodes,
             "num_envs": self.num_envs,
+            "double": self.double,
         }
         given: dict[str, Any] = {name: value for name, value in replaced.items() if value is not None}
+        if self.sticky_action_probability is not None:
+            given["dynamics"] = replace(
+                recipe.dynamics, sticky_action_probability=self.sticky_action_probability
+            )
         return replace(recipe, **given)
 
     def train(self, network_name: str, network: Preset) -> None:
         """Train, resume, or say that it is done."""
         set_up_torch(self.threads)
         seeding.require_seed(self.seed)
-        for name in ("curve_interval_steps", "checkpoint_interval_steps"):
-            if getattr(self, name) < 1:
+        for name in ("curve_interval_steps", "checkpoint_interval_steps", "keep_interval_steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise Refusal(f"{name} is {getattr(self, name)}: at least 1 is needed")
         game, recipe = get_game(self.game), self.resolved_recipe()
+        if self.early_stop and game.stop_score is None:
+            raise Refusal(
+                f"early_stop is given, but {game.name} has no stop score: only Atari games have one"
+            )
         device = pick_device(self.device)
         spec = {
             "verb": f"train_direct {self.kind}",
@@ -88,6 +105,8 @@ class Options:
             "seed": self.seed,
             **{key: value for key, value in asdict(recipe).items() if key not in ("name", "tier")},
             "curve_interval_steps": self.curve_interval_steps,
+            "keep_interval_steps": self.keep_interval_steps,
+            "stop_score": game.stop_score if self.early_stop else None,
             "checkpoint_interval_steps": self.checkpoint_interval_steps,
         }
         manifest = Manifest(self.out / "manifest.json", spec)
@@ -112,6 +131,8 @@ class Options:
                 eval_episodes=recipe.eval_episodes,
                 curve_interval_steps=self.curve_interval_steps,
                 checkpoint_interval_steps=self.checkpoint_interval_steps,
+                keep_interval_steps=self.keep_interval_steps,
+                stop_score=game.stop_score if self.early_stop else None,
             )
             TrainingRun(self.out, plan, algorithm, manifest).run()
         print(f"{self.out / 'agent.safetensors'}: trained for {recipe.total_steps:,} decisions")

@@ -20,27 +20,38 @@ from train_direct.run import Means
 
 
 def td_loss(
-    online: Tensor, target: Tensor, action_tm1: Tensor, reward_t: Tensor, discount_t: Tensor, loss: str
+    online: Tensor, action_tm1: Tensor, reward_t: Tensor, discount_t: Tensor, value_t: Tensor, loss: str
 ) -> tuple[Tensor, Tensor]:
     """The loss of a batch, and the Q-values it moves.
 
-    target_t = reward_t + discount_t max_a Q_target(obs_t, a), held against Q(obs_tm1, action_tm1).
+    Q(obs_tm1, action_tm1) is held against reward_t + discount_t value_t.
 
     Args:
         online: [B, A] Q(obs_tm1), differentiable.
-        target: [B, A] Q_target(obs_t).
         action_tm1: [B] int64.
         reward_t: [B].
         discount_t: [B], 0 where the return ended.
+        value_t: [B] what obs_t is worth, see `bootstrap_value`.
         loss: "huber" (threshold 1, mean) or "mse".
 
     Returns:
         Scalar loss and [B] Q-values.
     """
     q_tm1 = online.gather(1, action_tm1[:, None]).squeeze(1)  # [B]
-    target_t = reward_t + discount_t * target.amax(1)  # [B]
     distance = F.smooth_l1_loss if loss == "huber" else F.mse_loss
-    return distance(q_tm1, target_t), q_tm1
+    return distance(q_tm1, reward_t + discount_t * value_t), q_tm1
+
+
+def bootstrap_value(target: Tensor, online: Tensor | None = None) -> Tensor:
+    """What a state is worth [B]: max_a Q_target(obs_t, a), or Q_target at the online network's choice (Double DQN).
+
+    Args:
+        target: [B, A] Q_target(obs_t).
+        online: [B, A] Q(obs_t) for Double DQN (van Hasselt, Guez & Silver 2016).
+    """
+    if online is None:
+        return target.amax(1)
+    return target.gather(1, online.argmax(1, keepdim=True)).squeeze(1)
 
 
 Precision = Literal["fp32", "bf16"]
@@ -109,14 +120,15 @@ class QLearner:
         """One gradient step; [2] loss and mean Q-value of the replayed actions."""
         game, device, recipe = self.online.game, self.online.device, self._recipe
         with torch.no_grad(), self._autocast:
-            target = self.target(network_input(batch.obs_t, game, device)).float()
+            obs_t = network_input(batch.obs_t, game, device)
+            value_t = bootstrap_value(self.target(obs_t), self.online(obs_t) if recipe.double else None)
         with self._autocast:
-            online = self.online(network_input(batch.obs_tm1, game, device)).float()
+            online = self.online(network_input(batch.obs_tm1, game, device))
         action_tm1, reward_t, discount_t = (
             torch.as_tensor(values).to(device)
             for values in (batch.action_tm1, batch.reward_t, batch.discount_t)
         )
-        loss, q_tm1 = td_loss(online, target, action_tm1, reward_t, discount_t, recipe.loss)
+        loss, q_tm1 = td_loss(online, action_tm1, reward_t, discount_t, value_t, recipe.loss)
         self.optimizer.zero_grad(set_to_none=False)
         loss.backward()
         self.optimizer.step()

@@ -33,6 +33,9 @@ class Recipe:
     optimizer: Literal["adam", "rmsprop-centred"]
     learning_rate: float
     loss: Literal["huber", "mse"]
+    double: bool = False
+    """Whether the online network chooses the action whose value the target network gives (van Hasselt et al.
+    2016); an option, off in every recipe."""
     epsilon_end: float
     """Exploration falls linearly from 1 to this ..."""
     epsilon_decay_steps: int

@@ -92,6 +92,10 @@ class Plan:
     eval_episodes: int
     curve_interval_steps: int
     checkpoint_interval_steps: int
+    keep_interval_steps: int | None
+    """Decisions between weights that are kept for good; None keeps the best and the last only."""
+    stop_score: float | None
+    """Validation mean at which the run ends early, if any."""
 
 
 class TrainingRun:
@@ -111,6 +115,7 @@ class TrainingRun:
         self._validation: list[EpisodeRow] = []
         self._best = -math.inf
         self._stop = False
+        self._solved = False
         self._last_score = ""
         self._training_s = 0.0  # since the last point of the curve, without validations and states
         if self._state_file.exists():
@@ -129,7 +134,7 @@ class TrainingRun:
         what = f"train {algorithm.agent.kind} on {plan.game.name}"
         try:
             with Progress(what, plan.total_steps, "decisions", algorithm.steps) as progress:
-                while algorithm.steps < plan.total_steps:
+                while algorithm.steps < plan.total_steps and not self._solved:
                     before, began = algorithm.steps, time.perf_counter()
                     algorithm.advance()
                     self._training_s += time.perf_counter() - began
@@ -167,6 +172,8 @@ class TrainingRun:
             self._add_curve_point()
         if due(plan.eval_interval_steps):
             self._validate()
+        if plan.keep_interval_steps and due(plan.keep_interval_steps):
+            save_agent(self._kept_file(steps), self._algorithm.agent, self._provenance())
         if due(plan.checkpoint_interval_steps):
             self._save_state()
 
@@ -218,6 +225,7 @@ class TrainingRun:
         self._writer.add_scalar(
             "validation/max_q", sum(row.max_q_mean for row in rows) / len(rows), algorithm.steps
         )
+        self._solved = plan.stop_score is not None and mean >= plan.stop_score
         if mean >= self._best:
             self._best = mean
             save_agent(self._folder / "best.safetensors", algorithm.agent, self._provenance())
@@ -251,6 +259,7 @@ class TrainingRun:
             "best": self._best,
             "curve_rows": len(self._curve),
             "validation_rows": len(self._validation),
+            "solved": self._solved,
             "last_score": self._last_score,
             "training_s": self._training_s,
         }
@@ -269,16 +278,20 @@ class TrainingRun:
             : header["validation_rows"]
         ]
         self._best, self._last_score = header["best"], header["last_score"]
-        self._training_s = header["training_s"]
+        self._training_s, self._solved = header["training_s"], header["solved"]
         self._algorithm.restore(tensors, header["algorithm"])
         print(f"{self._folder}: resumes at {self._algorithm.steps:,} decisions", file=sys.stderr)
+
+    def _kept_file(self, steps: int) -> Path:
+        return self._folder / f"steps-{steps:09d}.safetensors"
 
     def _finish(self) -> None:
         """Write the results, and only then drop what a resume would need."""
         outputs = self._write_rows()
         agent_file = self._folder / "agent.safetensors"
         save_agent(agent_file, self._algorithm.agent, self._provenance())
-        self._manifest.finish([agent_file, self._folder / "best.safetensors", *outputs])
+        kept = sorted(self._folder.glob(self._kept_file(0).name.replace("0" * 9, "*")))
+        self._manifest.finish([agent_file, self._folder / "best.safetensors", *kept, *outputs])
         clean_up(self._folder)
 
 

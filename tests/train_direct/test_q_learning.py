@@ -9,7 +9,7 @@ import torch
 from core import seeding
 from core.games import get_game
 from core.networks import make_agent, preset
-from train_direct.q_learning import QLearner, QLearning, td_loss
+from train_direct.q_learning import QLearner, QLearning, bootstrap_value, td_loss
 from train_direct.recipes import RECIPES, Recipe, get_recipe
 from train_direct.replay import Batch
 
@@ -18,11 +18,43 @@ def test_td_loss_on_two_rows_by_hand() -> None:
     online = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     target = torch.tensor([[5.0, 0.0], [7.0, 8.0]])
     # Row 0: target 1 + 0.5 * 5 = 3.5 against Q = 2: error -1.5. Row 1: the return ended, target -1 against 3: error 4.
-    arguments = (online, target, torch.tensor([1, 0]), torch.tensor([1.0, -1.0]), torch.tensor([0.5, 0.0]))
+    value = bootstrap_value(target)
+    assert value.tolist() == [5.0, 8.0]
+    arguments = (online, torch.tensor([1, 0]), torch.tensor([1.0, -1.0]), torch.tensor([0.5, 0.0]), value)
     huber, q_tm1 = td_loss(*arguments, "huber")
     assert q_tm1.tolist() == [2.0, 3.0]
     assert huber.item() == pytest.approx(((1.5 - 0.5) + (4 - 0.5)) / 2)
     assert td_loss(*arguments, "mse")[0].item() == pytest.approx((1.5**2 + 4**2) / 2)
+
+
+def test_double_dqn_values_the_online_networks_choice() -> None:
+    target = torch.tensor([[5.0, 0.0], [7.0, 8.0]])
+    assert bootstrap_value(target, torch.tensor([[0.1, 0.2], [9.0, 1.0]])).tolist() == [0.0, 7.0]
+    # Where both agree there is nothing to choose between the two.
+    assert torch.equal(bootstrap_value(target, target), bootstrap_value(target))
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_the_update_uses_the_chosen_bootstrap(double: bool) -> None:
+    from dataclasses import replace
+
+    game = get_game("minatar/breakout")
+    learner = QLearner(
+        make_agent(game, preset("relu"), seeding.torch_generator(0, "weights")),
+        replace(RECIPES["minatar-fast"], double=double),
+    )
+    other = make_agent(game, preset("relu"), seeding.torch_generator(1, "weights"))
+    learner.target.load_state_dict(other.state_dict())
+    batch = random_batch()
+    mine, its = (net(torch.as_tensor(batch.obs_t).float()).detach() for net in (learner.online, other))
+    chosen = mine.argmax(1) if double else its.argmax(1)
+    target_t = torch.as_tensor(batch.reward_t) + 0.99 * its[torch.arange(8), chosen]
+    q_tm1 = learner.online(torch.as_tensor(batch.obs_tm1).float())[
+        torch.arange(8), torch.as_tensor(batch.action_tm1)
+    ]
+    expected = torch.nn.functional.smooth_l1_loss(q_tm1, target_t).item()
+    assert not torch.equal(mine.argmax(1), its.argmax(1))
+    assert learner.update(batch)[0].item() == pytest.approx(expected, rel=1e-5)
 
 
 def random_batch(size: int = 8) -> Batch:

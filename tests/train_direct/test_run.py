@@ -162,7 +162,10 @@ class Scripted:
         pass
 
 
-def test_the_best_checkpoint_is_the_best_on_validation_episodes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop_score", [None, 1.0])
+def test_the_best_checkpoint_is_the_best_on_validation_episodes(
+    stop_score: float | None, tmp_path: Path
+) -> None:
     from core import seeding
     from core.checkpoint import load_agent
     from core.games import get_game
@@ -180,6 +183,8 @@ def test_the_best_checkpoint_is_the_best_on_validation_episodes(tmp_path: Path) 
         eval_episodes=2,
         curve_interval_steps=100,
         checkpoint_interval_steps=100,
+        keep_interval_steps=200,
+        stop_score=stop_score,
     )
     manifest = Manifest(tmp_path / "manifest.json", {})
     with manifest.work():
@@ -188,9 +193,16 @@ def test_the_best_checkpoint_is_the_best_on_validation_episodes(tmp_path: Path) 
     means = {
         steps: sum(row.score for row in rows if row.train_steps == steps) for steps in range(100, 600, 100)
     }
+    last = 500 if stop_score is None else 300  # the third validation reaches the stop score
+    assert max(row.train_steps for row in rows) == last
+    kept = {int(path.stem.removeprefix("steps-")) for path in tmp_path.glob("steps-*.safetensors")}
+    assert kept == ({200, 400, 500} if stop_score is None else {200})
+    assert kept == {
+        load_agent(path).provenance["train_steps"] for path in tmp_path.glob("steps-*.safetensors")
+    }
     assert max(means, key=lambda steps: means[steps]) == 300
     assert load_agent(tmp_path / "best.safetensors").provenance["train_steps"] == 300
-    assert load_agent(tmp_path / "agent.safetensors").provenance["train_steps"] == 500
+    assert load_agent(tmp_path / "agent.safetensors").provenance["train_steps"] == last
     # The episodes that choose are none of those that are reported.
     assert {row.episode_seed for row in rows} == {
         seeding.episode_seed(7, "validation", index) for index in range(2)
@@ -198,6 +210,25 @@ def test_the_best_checkpoint_is_the_best_on_validation_episodes(tmp_path: Path) 
     assert {row.episode_seed for row in rows}.isdisjoint(
         seeding.episode_seed(7, "evaluation", index) for index in range(1000)
     )
+
+
+def test_options_of_the_released_codes_reach_the_run(tmp_path: Path, command: Command) -> None:
+    import json
+
+    options = ("--double", "--sticky-action-probability", 0.25, "--keep-interval-steps", 1500)
+    finished = command("train_direct", *arguments(tmp_path / "run")[:-2], *options, "--out", tmp_path / "run")
+    assert finished.code == 0, finished.err
+    spec = json.loads((tmp_path / "run" / "manifest.json").read_text())["spec"]
+    assert (spec["double"], spec["dynamics"]["sticky_action_probability"]) == (True, 0.25)
+    kept = sorted(path.name for path in (tmp_path / "run").glob("steps-*"))
+    assert kept == ["steps-000001500.safetensors", "steps-000003000.safetensors"]
+    assert command("train_direct", *arguments(tmp_path / "plain")).code == 0
+    assert results(tmp_path / "run")[0] != results(tmp_path / "plain")[0]
+    refused = command(
+        "train_direct", *arguments(tmp_path / "no")[:-2], "--early-stop", "--out", tmp_path / "no"
+    )
+    assert refused.code == 2
+    assert "has no stop score" in refused.err
 
 
 def test_a_replay_that_fits_no_disk_is_refused_and_leaves_nothing(tmp_path: Path, command: Command) -> None:
