@@ -58,15 +58,18 @@ class Layers(nn.ModuleList):
         return cast(Iterator[Layer], super().__iter__())
 
 
-def build_layers(game: Game, bias: bool) -> tuple[Layers, list[tuple[int, ...]]]:
-    """The layers of a game's network, output layer included, and the shape each one gives.
+def build_layers(
+    game: Game, bias: bool, num_outputs: int | None = None
+) -> tuple[Layers, list[tuple[int, ...]]]:
+    """The layers of a game's network, output layer (one output an action unless said otherwise) included, and the
+    shape each one gives.
 
     Weights are uninitialised memory until `initialise` or a checkpoint fills them.
     """
     shape: tuple[int, ...] = game.observation_shape
     layers = Layers()
     shapes: list[tuple[int, ...]] = []
-    for spec in (*HIDDEN_LAYERS[game.tier], Dense(game.num_actions)):
+    for spec in (*HIDDEN_LAYERS[game.tier], Dense(num_outputs or game.num_actions)):
         if isinstance(spec, Conv):
             layers.append(
                 nn.utils.skip_init(

@@ -5,8 +5,12 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
+
+from core.games import get_game
+from train_direct.replay import Batch
 
 
 class Finished(NamedTuple):
@@ -49,3 +53,16 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return Finished(code, captured.out, captured.err)
 
     return run
+
+
+def random_batch(size: int = 8) -> Batch:
+    """Transitions of minatar/breakout that mean nothing, always the same ones."""
+    rng = np.random.default_rng(0)
+    shape = (size, *get_game("minatar/breakout").observation_shape)
+    return Batch(
+        rng.integers(2, size=shape, dtype=np.uint8),
+        rng.integers(6, size=size),
+        rng.normal(size=size).astype(np.float32),
+        np.full(size, 0.99, dtype=np.float32),
+        rng.integers(2, size=shape, dtype=np.uint8),
+    )

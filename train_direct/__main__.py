@@ -10,9 +10,10 @@ from core.device import Device, pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
-from core.networks import Preset, Readout, make_agent, preset
+from core.networks import DSQN, Preset, Readout, make_agent, preset
 from core.neurons import Surrogate
 from core.records import to_json
+from train_direct.common_mode import CommonMode
 from train_direct.q_learning import Precision, QLearning
 from train_direct.recipes import Recipe, get_recipe
 from train_direct.run import Plan, TrainingRun, clean_up
@@ -82,8 +83,8 @@ class Options:
             )
         return replace(recipe, **given)
 
-    def train(self, network_name: str, network: Preset) -> None:
-        """Train, resume, or say that it is done."""
+    def train(self, network_name: str, network: Preset, compensate: bool = False) -> None:
+        """Train (with common-mode compensation if asked), resume, or say that it is done."""
         set_up_torch(self.threads)
         seeding.require_seed(self.seed)
         for name in ("curve_interval_steps", "checkpoint_interval_steps", "keep_interval_steps"):
@@ -100,6 +101,7 @@ class Options:
             "game": game.name,
             "network": network_name,
             "network_settings": to_json(asdict(network)),
+            "cmc": compensate,
             "recipe": recipe.name,
             "precision": self.precision,
             "seed": self.seed,
@@ -117,8 +119,18 @@ class Options:
                 print(f"{self.out / 'agent.safetensors'}: already done")
                 return
             agent = make_agent(game, network, seeding.torch_generator(self.seed, "weights")).to(device)
+            common_mode = None
+            if compensate and isinstance(agent, DSQN):
+                common_mode = CommonMode(agent, seeding.torch_generator(self.seed, "common mode")).to(device)
             algorithm = QLearning(
-                agent, game, recipe, self.seed, self.out, self.checkpoint_interval_steps, self.precision
+                agent,
+                game,
+                recipe,
+                self.seed,
+                self.out,
+                self.checkpoint_interval_steps,
+                self.precision,
+                common_mode,
             )
             plan = Plan(
                 game=game,
@@ -175,9 +187,12 @@ class Dsqn(Options):
     """Its slope."""
     bias: bool | None = None
     """Whether layers have biases (Chen's paper: False, its code: True)."""
+    cmc: bool = False
+    """Common-mode compensation (Xu et al. 2026): an auxiliary network, dropped after training, takes what all
+    actions' values have in common. Made for 2 to 4 simulation steps."""
 
     def run(self) -> None:
-        self.train(self.network, self.resolved_network())
+        self.train(self.network, self.resolved_network(), self.cmc)
 
     def resolved_network(self) -> Preset:
         """The network with what this command replaces in it."""

@@ -14,6 +14,7 @@ from core.envs import make_environments, network_input
 from core.games import Game
 from core.networks import DQN, DSQN
 from evaluate.rollout import Rollout
+from train_direct.common_mode import CommonMode
 from train_direct.recipes import Recipe
 from train_direct.replay import Batch, Replay
 from train_direct.run import Means
@@ -83,23 +84,23 @@ class QLearner:
     """Networks and optimiser: what one update changes.
 
     Args:
-        agent: the network to train.
+        network: the network to train, from observations [B, *observation] to Q-values [B, A].
         recipe: how.
         precision: of both forward passes and the backward pass; weights, membranes, targets and the optimiser
             are float32 in both.
     """
 
-    def __init__(self, agent: DQN | DSQN, recipe: Recipe, precision: Precision = "fp32"):
+    def __init__(self, network: DQN | DSQN | CommonMode, recipe: Recipe, precision: Precision = "fp32"):
         # Convolutions are fastest with channels last, and so are the neurons behind them.
-        agent.to(memory_format=torch.channels_last)
-        self.online = agent
-        self.target = copy.deepcopy(agent)
+        network.to(memory_format=torch.channels_last)
+        self.online = network
+        self.target = copy.deepcopy(network)
         self._online_flat = flatten_parameters(self.online, gradients=True)
         self._target_flat = flatten_parameters(self.target, gradients=False)
         self.updates = 0
         self._recipe = recipe
         self._autocast = torch.autocast(
-            agent.device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False
+            network.device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False
         )
         if recipe.optimizer == "adam":
             self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
@@ -174,6 +175,7 @@ class QLearning:
         folder: where the replay's files lie.
         checkpoint_interval_steps: decisions between two states that may be resumed from.
         precision: of the updates.
+        common_mode: what trains in place of a DSQN, if its common mode is to be compensated.
     """
 
     def __init__(
@@ -185,10 +187,11 @@ class QLearning:
         folder: Path,
         checkpoint_interval_steps: int,
         precision: Precision = "fp32",
+        common_mode: CommonMode | None = None,
     ):
         self.agent = agent
         self.recipe = recipe
-        self._learner = QLearner(agent, recipe, precision)
+        self._learner = QLearner(common_mode or agent, recipe, precision)
         self._replay = Replay(
             folder / "replay",
             game,

@@ -9,9 +9,9 @@ import torch
 from core import seeding
 from core.games import get_game
 from core.networks import make_agent, preset
+from tests.conftest import random_batch
 from train_direct.q_learning import QLearner, QLearning, bootstrap_value, td_loss
 from train_direct.recipes import RECIPES, Recipe, get_recipe
-from train_direct.replay import Batch
 
 
 def test_td_loss_on_two_rows_by_hand() -> None:
@@ -55,18 +55,6 @@ def test_the_update_uses_the_chosen_bootstrap(double: bool) -> None:
     expected = torch.nn.functional.smooth_l1_loss(q_tm1, target_t).item()
     assert not torch.equal(mine.argmax(1), its.argmax(1))
     assert learner.update(batch)[0].item() == pytest.approx(expected, rel=1e-5)
-
-
-def random_batch(size: int = 8) -> Batch:
-    rng = np.random.default_rng(0)
-    shape = (size, *get_game("minatar/breakout").observation_shape)
-    return Batch(
-        rng.integers(2, size=shape, dtype=np.uint8),
-        rng.integers(6, size=size),
-        rng.normal(size=size).astype(np.float32),
-        np.full(size, 0.99, dtype=np.float32),
-        rng.integers(2, size=shape, dtype=np.uint8),
-    )
 
 
 @pytest.mark.parametrize("recipe", [recipe.name for recipe in RECIPES.values()])

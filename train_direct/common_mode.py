@@ -1,0 +1,46 @@
+"""Common-mode compensation: what spikes need not carry is left to a network that is dropped after training.
+
+Xu et al. 2026 (arXiv 2610.07808), CMC-DSQN. While training,
+
+    Q(s, a) = Q_snn(s, a) - mean_b Q_snn(s, b) + C(s),
+
+where C is an auxiliary ReLU network with one output. The spiking network then represents differences between
+actions only, which few simulation steps can carry; the greedy action does not need C, so it is not part of the
+agent that acts, is saved and is evaluated.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from core.networks import DSQN, apply_layer, build_layers, initialise
+
+
+class CommonMode(nn.Module):
+    """A DSQN with its auxiliary network, as the learner trains it.
+
+    Args:
+        snn: the spiking network; it stays the agent that acts.
+        generator: of the auxiliary network's initial weights.
+    """
+
+    def __init__(self, snn: DSQN, generator: torch.Generator):
+        super().__init__()
+        self.snn = snn
+        self.game = snn.game
+        self.layers, _ = build_layers(snn.game, bias=True, num_outputs=1)
+        initialise(self.layers, generator)
+
+    @property
+    def device(self) -> torch.device:
+        return self.snn.device
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Q-values [B, A] of observations [B, *observation]."""
+        q = self.snn(observations)  # [B, A]
+        *hidden, output = self.layers
+        x = observations
+        for layer in hidden:
+            x = apply_layer(layer, x).relu()
+        with torch.autocast(observations.device.type, enabled=False):
+            common = apply_layer(output, x.to(output.weight.dtype))  # [B, 1]
+        return q - q.mean(1, keepdim=True) + common
