@@ -17,14 +17,16 @@ from train_direct.run import Means
 
 ROOT = Path(__file__).parents[2]
 TINY: tuple[str | int, ...] = (
-    *("--total-steps", 3000, "--warmup-steps", 200, "--replay-steps", 500, "--seed", 3, "--threads", 1),
+    *("--warmup-steps", 200, "--replay-steps", 500, "--seed", 3, "--threads", 1),
     *("--eval-interval-steps", 700, "--eval-episodes", 2),
     *("--curve-interval-steps", 200, "--checkpoint-interval-steps", 150),
 )
 
 
-def arguments(out: Path, verb: str = "dqn", game: str = "minatar/breakout") -> list[str]:
-    return [verb, "--game", game, *map(str, TINY), "--out", str(out)]
+def arguments(
+    out: Path, verb: str = "dqn", game: str = "minatar/breakout", total_steps: int = 1000
+) -> list[str]:
+    return [verb, "--game", game, "--total-steps", str(total_steps), *map(str, TINY), "--out", str(out)]
 
 
 def results(folder: Path) -> tuple[bytes, bytes, list[EpisodeRow], list[CurveRow]]:
@@ -54,12 +56,12 @@ def equal(one: Path, other: Path) -> bool:
 def test_killed_at_random_moments_it_ends_with_the_same_bits(
     verb: str, game: str, tmp_path: Path, command: Command
 ) -> None:
-    assert command("train_direct", *arguments(tmp_path / "unbroken", verb, game)).code == 0
+    assert command("train_direct", *arguments(tmp_path / "unbroken", verb, game, 3000)).code == 0
     broken, kills = tmp_path / "broken", 0
     moments = random.Random(0)
     while True:
         process = subprocess.Popen(
-            [sys.executable, "-m", "train_direct", *arguments(broken, verb, game)],
+            [sys.executable, "-m", "train_direct", *arguments(broken, verb, game, 3000)],
             cwd=ROOT,
             stderr=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -215,13 +217,13 @@ def test_the_best_checkpoint_is_the_best_on_validation_episodes(
 def test_options_of_the_released_codes_reach_the_run(tmp_path: Path, command: Command) -> None:
     import json
 
-    options = ("--double", "--sticky-action-probability", 0.25, "--keep-interval-steps", 1500)
+    options = ("--double", "--sticky-action-probability", 0.25, "--keep-interval-steps", 600)
     finished = command("train_direct", *arguments(tmp_path / "run")[:-2], *options, "--out", tmp_path / "run")
     assert finished.code == 0, finished.err
     spec = json.loads((tmp_path / "run" / "manifest.json").read_text())["spec"]
     assert (spec["double"], spec["dynamics"]["sticky_action_probability"]) == (True, 0.25)
     kept = sorted(path.name for path in (tmp_path / "run").glob("steps-*"))
-    assert kept == ["steps-000001500.safetensors", "steps-000003000.safetensors"]
+    assert kept == ["steps-000000600.safetensors", "steps-000001000.safetensors"]
     assert command("train_direct", *arguments(tmp_path / "plain")).code == 0
     assert results(tmp_path / "run")[0] != results(tmp_path / "plain")[0]
     refused = command(
