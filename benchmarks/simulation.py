@@ -15,6 +15,7 @@ from convert import tan2021
 from convert.bindsnet_check import bindsnet_scores
 from convert.states import batches, collect
 from core import seeding
+from core.device import set_up_torch
 from core.games import get_game
 from core.networks import DQN, make_agent, preset
 from core.rate_coded.torch_engine import simulate
@@ -24,6 +25,7 @@ ROUNDS = 3
 
 
 def main() -> None:
+    set_up_torch(0)
     game = get_game("pong")
     agent = make_agent(game, preset("relu"), seeding.torch_generator(0, "weights")).requires_grad_(False)
     assert isinstance(agent, DQN)

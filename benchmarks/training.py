@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from benchmarks.report import Figure, report
 from core import seeding
+from core.device import set_up_torch
 from core.games import get_game
 from core.networks import make_agent, preset
 from train_direct.q_learning import Precision, QLearner, QLearning
@@ -218,6 +219,7 @@ def _alternate(works: dict[str, Callable[[], object]], rounds: int) -> dict[str,
 
 
 def main() -> None:
+    set_up_torch(0)  # peers profit from flushed denormals as we do
     with tempfile.TemporaryDirectory() as folder:
         report(
             [

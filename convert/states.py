@@ -33,7 +33,7 @@ def collect(agent: Agent, num_states: int, seed: int, stream: str, num_envs: int
     if num_states < 1:
         raise Refusal(f"number of {stream} states is {num_states}: at least 1 is needed")
     dynamics = get_protocol(None, agent.game).dynamics
-    environments = make_environments(agent.game, num_envs, dynamics, torch.get_num_threads())
+    environments = make_environments(agent.game, num_envs, dynamics)
     # Reservoir sampling (Vitter 1985, algorithm R): every state met is kept with the same probability.
     drawing = seeding.generator(seed, f"{stream} states")
     reservoir: list[np.ndarray] = []

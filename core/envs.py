@@ -7,6 +7,8 @@ it decides what to make of that (`train_direct/replay.py`), who scores it counts
 
 import abc
 import math
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -74,6 +76,9 @@ class Environments(abc.ABC):
             [N, *observation]; rows outside the mask keep the environment's current observation.
         """
 
+    def prepare(self, seeds: Sequence[int]) -> None:  # noqa: B027 (most need no preparation)
+        """A hint that episodes of these seeds will begin soon; it changes speed, never play."""
+
     @abc.abstractmethod
     def step(self, actions: np.ndarray) -> Outcome:
         """Take one decision in every environment; `actions` is [N] int64."""
@@ -83,64 +88,108 @@ class Environments(abc.ABC):
         """Free what the environments hold."""
 
 
+class _Begun(NamedTuple):
+    """An emulator at the start of an episode."""
+
+    emulator: Any
+    observation: np.ndarray
+    """[*observation] uint8."""
+    lives: int
+
+
 class AtariEnvironments(Environments):
     """The Arcade Learning Environment: grey 84x84 frames, skip 4, maximum of the last two, stack of 4.
 
-    The vector environment's defaults serve training, not scores, so each is set here; and because its
-    own autoreset is not seeded per episode, it is never relied on.
+    ALE's vector environment has defaults that serve training, not scores, so each is set here; and its own
+    autoreset is not seeded per episode, so it is never relied on. A seeded reset takes ALE some 90 ms, as
+    long as a hundred decisions; so every environment is a vector of one, with a thread of its own, and an
+    episode that was announced by `prepare` begins on a spare one while the others play.
     """
 
-    def __init__(self, game: Game, num_envs: int, dynamics: Dynamics, num_threads: int = 0):
+    def __init__(self, game: Game, num_envs: int, dynamics: Dynamics):
+        super().__init__(game, num_envs)
+        self._dynamics = dynamics
+        self._playing = [self._emulator() for _ in range(num_envs)]
+        self._spare: list[Any] = []
+        self._prepared: dict[int, Future[_Begun]] = {}
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        self._observations = np.zeros((num_envs, *game.observation_shape), dtype=np.uint8)
+        self._lives = np.zeros(num_envs, dtype=np.int64)
+        self._over = np.ones(num_envs, dtype=bool)
+
+    def _emulator(self) -> Any:
         from ale_py.vector_env import AtariVectorEnv
 
-        super().__init__(game, num_envs)
-        self._ale: Any = AtariVectorEnv(
-            game.name,
-            num_envs,
-            num_threads=min(num_threads, num_envs),
-            max_num_frames_per_episode=dynamics.max_episode_frames,
-            repeat_action_probability=dynamics.sticky_action_probability,
+        emulator = AtariVectorEnv(
+            self.game.name,
+            1,
+            num_threads=1,
+            max_num_frames_per_episode=self._dynamics.max_episode_frames,
+            repeat_action_probability=self._dynamics.sticky_action_probability,
             full_action_space=False,
-            frameskip=game.frames_per_decision,
+            frameskip=self.game.frames_per_decision,
             maxpool=True,
             stack_num=FRAME_STACK,
             grayscale=True,
-            img_height=game.observation_shape[1],
-            img_width=game.observation_shape[2],
-            noop_max=dynamics.noop_max_frames,
-            use_fire_reset=dynamics.fire_on_reset,
+            img_height=self.game.observation_shape[1],
+            img_width=self.game.observation_shape[2],
+            noop_max=self._dynamics.noop_max_frames,
+            use_fire_reset=self._dynamics.fire_on_reset,
             reward_clipping=False,
             episodic_life=False,
             life_loss_info=False,
         )
-        num_actions = len(self._ale.ale.get_action_set())
-        if num_actions != game.num_actions:
-            raise Refusal(f"{game.name}: ALE offers {num_actions} actions, SpikeQ expects {game.num_actions}")
-        # A masked reset needs one full reset before it.
-        _, info = self._ale.reset(seed=np.zeros(num_envs, dtype=np.int64))
-        self._lives = info["lives"].copy()
+        num_actions = len(emulator.ale.get_action_set())
+        if num_actions != self.game.num_actions:
+            raise Refusal(
+                f"{self.game.name}: ALE offers {num_actions} actions, SpikeQ expects {self.game.num_actions}"
+            )
+        return emulator
+
+    @staticmethod
+    def _begin(emulator: Any, seed: int) -> _Begun:
+        observations, info = emulator.reset(seed=np.array([seed]))
+        return _Begun(emulator, observations[0], int(info["lives"][0]))
+
+    def prepare(self, seeds: Sequence[int]) -> None:
+        for seed in seeds:
+            if seed not in self._prepared:
+                emulator = self._spare.pop() if self._spare else self._emulator()
+                self._prepared[seed] = self._worker.submit(self._begin, emulator, seed)
 
     def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        observations, info = self._ale.reset(seed=seeds[mask], options={"reset_mask": mask})
-        self._lives = info["lives"].copy()
-        return observations
+        for index in np.flatnonzero(mask).tolist():
+            prepared = self._prepared.pop(int(seeds[index]), None)
+            if prepared is None:
+                begun = self._begin(self._playing[index], int(seeds[index]))
+            else:
+                self._spare.append(self._playing[index])
+                begun = prepared.result()
+            self._playing[index] = begun.emulator
+            self._observations[index] = begun.observation
+            self._lives[index] = begun.lives
+            self._over[index] = False
+        return self._observations.copy()
 
     def step(self, actions: np.ndarray) -> Outcome:
-        observations, rewards, terminated, truncated, info = self._ale.step(actions)
-        lives = info["lives"].copy()
-        life_lost = lives < self._lives
-        self._lives = lives
-        return Outcome(
-            observations,
-            rewards.astype(np.float64),
-            terminated,
-            truncated & ~terminated,
-            life_lost,
-            info["episode_frame_number"].astype(np.int64),
-        )
+        rewards, frames = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=np.int64)
+        terminated, truncated, life_lost = np.zeros((3, self.num_envs), dtype=bool)
+        playing = np.flatnonzero(~self._over).tolist()
+        for index in playing:  # all of them emulate ...
+            self._playing[index].send(actions[index : index + 1])
+        for index in playing:  # ... before the first is waited for
+            observation, reward, ended, cut, info = self._playing[index].recv()
+            self._observations[index], rewards[index] = observation[0], reward[0]
+            terminated[index], truncated[index] = ended[0], cut[0] and not ended[0]
+            life_lost[index] = info["lives"][0] < self._lives[index]
+            self._lives[index], frames[index] = info["lives"][0], info["episode_frame_number"][0]
+        self._over |= terminated | truncated
+        return Outcome(self._observations.copy(), rewards, terminated, truncated, life_lost, frames)
 
     def close(self) -> None:
-        self._ale.close()
+        self._worker.shutdown()
+        for emulator in (*self._playing, *self._spare):
+            emulator.close()
 
 
 class _LoopedEnvironments(Environments):
@@ -236,14 +285,13 @@ class CartPoleEnvironments(_LoopedEnvironments):
         return observation, float(reward), bool(terminated)
 
 
-def make_environments(game: Game, num_envs: int, dynamics: Dynamics, num_threads: int = 0) -> Environments:
+def make_environments(game: Game, num_envs: int, dynamics: Dynamics) -> Environments:
     """N environments of a game.
 
     Args:
         game: which game.
         num_envs: how many are stepped together.
         dynamics: stickiness, caps and starts, from a protocol or a recipe.
-        num_threads: emulator threads (Atari); 0 lets ALE choose. It changes speed, never play.
     """
     if num_envs < 1:
         raise Refusal(f"num_envs is {num_envs}: at least 1 is needed")
@@ -257,7 +305,7 @@ def make_environments(game: Game, num_envs: int, dynamics: Dynamics, num_threads
         raise Refusal(f"max_episode_frames is {dynamics.max_episode_frames}: at least 1 is needed")
     match game.tier:
         case "atari":
-            return AtariEnvironments(game, num_envs, dynamics, num_threads)
+            return AtariEnvironments(game, num_envs, dynamics)
         case "minatar":
             return MinAtarEnvironments(game, num_envs, dynamics)
         case "classic":
@@ -285,7 +333,7 @@ def network_input(observations: np.ndarray | torch.Tensor, game: Game, device: t
     if game.tier == "atari":
         if tensor.dtype != torch.uint8:
             raise Refusal(f"{game.name} frames are uint8 before they are scaled, got {tensor.dtype}")
-        return tensor.float() / PIXEL_MAX
+        return tensor / PIXEL_MAX  # bytes divide to float32, in one pass
     return tensor.float()
 
 

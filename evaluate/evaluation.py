@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from core import seeding
 from core.checkpoint import Checkpoint
@@ -94,9 +93,7 @@ def play(
         stream: what the episodes are for; those of different streams have no start in common.
         on_step: told how many decisions were made since it was last called.
     """
-    environments = make_environments(
-        game, min(num_envs, len(episodes)), protocol.dynamics, torch.get_num_threads()
-    )
+    environments = make_environments(game, min(num_envs, len(episodes)), protocol.dynamics)
     try:
         playing: dict[int, Played] = {}
         for step in Rollout(

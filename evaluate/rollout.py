@@ -165,12 +165,18 @@ class Rollout(Iterator[Step]):
         seeds = np.zeros(self._environments.num_envs, dtype=np.int64)
         for index, slot in enumerate(self._slots):
             if slot is None and (self._episodes is None or self._next_episode < len(self._episodes)):
-                episode = self._next_episode if self._episodes is None else self._episodes[self._next_episode]
+                episode = self._index(self._next_episode)
                 self._slots[index] = self._new_slot(episode)
                 mask[index], seeds[index] = True, self._episode_seed(episode)
                 self._next_episode += 1
         if mask.any():
             self._observations = self._environments.reset(mask, seeds)
+            if self._episodes is None or self._next_episode < len(self._episodes):
+                self._environments.prepare([self._episode_seed(self._index(self._next_episode))])
+
+    def _index(self, position: int) -> int:
+        """Index of the episode that is begun at a position of the order."""
+        return position if self._episodes is None else self._episodes[position]
 
     def _new_slot(self, episode: int) -> _Slot:
         seed = self._episode_seed(episode)

@@ -203,9 +203,7 @@ class QLearning:
             life_loss_terminal=recipe.life_loss_terminal,
             truncation_terminal=recipe.truncation_terminal,
         )
-        self._environments = make_environments(
-            game, recipe.num_envs, recipe.dynamics, torch.get_num_threads()
-        )
+        self._environments = make_environments(game, recipe.num_envs, recipe.dynamics)
         self._rollout = Rollout(
             self._environments,
             agent,

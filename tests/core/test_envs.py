@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 @contextmanager
 def opened(game: str, dynamics: Dynamics, num_envs: int = 1) -> Iterator[Environments]:
-    environments = make_environments(GAMES[game], num_envs, dynamics, num_threads=1)
+    environments = make_environments(GAMES[game], num_envs, dynamics)
     try:
         yield environments
     finally:
@@ -406,3 +406,21 @@ def test_settings_that_a_game_cannot_have_are_refused(
 def test_a_game_whose_actions_are_not_the_emulators_is_refused() -> None:
     with pytest.raises(Refusal, match="ALE offers 6 actions, SpikeQ expects 18"):
         AtariEnvironments(replace(GAMES["pong"], num_actions=18), 1, PLAIN)
+
+
+@pytest.mark.parametrize("dynamics", [NO_OPS, replace(PLAIN, sticky_action_probability=0.25)])
+def test_an_announced_episode_is_the_same(dynamics: Dynamics) -> None:
+    # Announced, it begins on a spare emulator, which may have played before.
+    def play(announced: bool) -> list[np.ndarray]:
+        with opened("breakout", dynamics, 2) as environments:
+            seen = [environments.reset(np.array([True, True]), np.array([1, 2]))]
+            for seed in (7, 8, 9):
+                if announced:
+                    environments.prepare([seed])
+                for action in (1, 2, 3, 2, 0, 3) * 5:
+                    seen.append(environments.step(np.array([action, 3 - action % 3])).observations)
+                seen.append(environments.reset(np.array([False, True]), np.array([0, seed])))
+            return seen
+
+    for one, other in zip(play(False), play(True), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -94,7 +94,7 @@ def test_an_atari_score_is_the_sum_of_raw_rewards_until_the_cap() -> None:
     protocol = replace(get_protocol("modern", game), dynamics=Dynamics(0.25, 800), epsilon=1.0)
     (played,) = play(RandomPlay(game), game, protocol, eval_seed=0, episodes=[4])
     seed = seeding.episode_seed(0, "evaluation", 4)
-    chance, environments = seeding.generator(seed, "policy"), make_environments(game, 1, protocol.dynamics, 1)
+    chance, environments = seeding.generator(seed, "policy"), make_environments(game, 1, protocol.dynamics)
     environments.reset(np.array([True]), np.array([seed]))
     score = 0.0
     for _ in range(200):

@@ -253,7 +253,7 @@ def test_play_touches_no_global_generator(game_name: str) -> None:
     game = GAMES[game_name]
     before = states()
     rollout = Rollout(
-        make_environments(game, 1, Dynamics(0.0, 5000), num_threads=1),
+        make_environments(game, 1, Dynamics(0.0, 5000)),
         make_agent(game, PRESETS["chen2022"], torch.Generator().manual_seed(0)),
         episode_seed=lambda index: index,
         episodes=None,
@@ -281,7 +281,7 @@ def resumable(game_name: str, num_envs: int = 3, episodes: Sequence[int] | None 
     else:
         agent = RandomPlay(game)
     return Rollout(
-        make_environments(game, num_envs, PLACES[game_name], num_threads=1),
+        make_environments(game, num_envs, PLACES[game_name]),
         agent,
         episode_seed=lambda index: seeding.episode_seed(0, "test", index),
         episodes=episodes,
@@ -357,7 +357,7 @@ def identity(inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Gene
 
 def attacked(agent: Agent, game_name: str, perturb: Perturb | None, num_envs: int = 2) -> Rollout:
     return Rollout(
-        make_environments(GAMES[game_name], num_envs, Dynamics(0.0, 5000), num_threads=1),
+        make_environments(GAMES[game_name], num_envs, Dynamics(0.0, 5000)),
         agent,
         episode_seed=lambda index: seeding.episode_seed(0, "test", index),
         episodes=range(4),

@@ -130,7 +130,7 @@ def test_draws_are_uniform(tmp_path: Path) -> None:
 def test_observations_are_those_that_were_played(name: str, tmp_path: Path) -> None:
     """Stacks put together from single frames equal the environment's own, also just after a start."""
     game = get_game(name)
-    environments = make_environments(game, 3, get_protocol(None, game).dynamics, 1)
+    environments = make_environments(game, 3, get_protocol(None, game).dynamics)
     replay = make_replay(tmp_path, game, 3, capacity_steps=600)
     rollout = Rollout(
         environments,
