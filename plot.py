@@ -48,6 +48,7 @@ class Plot:
             rows = pd.DataFrame([asdict(row) for row in _read(study, pattern, row_type)])
             target = study / "figures" / f"{name}.png"
             if rows.empty:
+                target.unlink(missing_ok=True)
                 print(f"{name}: skipped, no rows ({pattern}); python reproduce.py {self.study} makes them")
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,11 +90,11 @@ def score_bars(rows: pd.DataFrame) -> Figure:
         for position, line in enumerate(here):
             spread = [[line.score.mean - line.score.low], [line.score.high - line.score.mean]]
             axis.bar(position, line.score.mean, yerr=spread, color=COLOURS[line.agent], capsize=3, width=0.7)
-        axis.set_xticks(range(len(here)), [_label(line.agent, line.train_seed, rows) for line in here])
+        names = [_label(line.agent, line.train_seed, rows) for line in here]
+        notes = ["\n(not trained)" if line.note else "" for line in here]
+        axis.set_xticks(range(len(here)), [name + note for name, note in zip(names, notes, strict=True)])
         axis.tick_params(axis="x", labelsize=6)
         _reference_lines(axis, game)
-        if any(line.note for line in here):
-            axis.set_title(f"{game}: not trained agents", color="#D55E00")
         axis.axhline(0, color="black", linewidth=0.5)
         axis.set_ylabel("score")
     return figure
@@ -229,7 +230,7 @@ def _decisions(axis: Axes) -> None:
 
 
 def _reference_lines(axis: Axes, game: str) -> None:
-    """Published or measured random and human play; human only where it fits what is drawn."""
+    """Published or measured random play, and human play where there is a number."""
     references = reference(get_game(game))
     if references.random is not None:
         axis.axhline(references.random, color=COLOURS["random"], linestyle=":", linewidth=1)

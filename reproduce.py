@@ -21,7 +21,7 @@ from core.cli import main
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import read_manifest
-from core.records import digest
+from core.records import ROWS_FORMAT, digest
 
 ROOT = Path(__file__).resolve().parent
 Kind = Literal["train", "convert", "evaluate", "attack"]
@@ -50,6 +50,8 @@ class Stage:
         """Whether this command finished on the inputs that are there now, and its results are unchanged."""
         manifest = read_manifest(self.manifest)
         if manifest is None or not manifest.outputs or manifest.command != list(self.arguments):
+            return False
+        if manifest.format != ROWS_FORMAT:  # the stage itself says what to do about it
             return False
         if self.manifest.with_suffix(".lock").exists():  # killed while it was tidying up
             return False

@@ -28,6 +28,7 @@ PROVENANCE: Mapping[str, type] = {
     "recipe_steps": int,
     "recipe": str,
     "network": str,
+    "scores_are_q_values": bool,
 }
 """What rows take from an agent's provenance, so that every checkpoint has it; there may be more."""
 

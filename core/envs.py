@@ -188,8 +188,8 @@ class AtariEnvironments(Environments):
 
     def close(self) -> None:
         self._worker.shutdown()
-        for emulator in (*self._playing, *self._spare):
-            emulator.close()
+        for kept in (self._playing, self._spare, self._prepared):
+            kept.clear()  # an emulator and its thread end with the last reference to it
 
 
 class _LoopedEnvironments(Environments):

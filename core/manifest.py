@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Refusal
-from core.records import digest, to_json, write_bytes
+from core.records import ROWS_FORMAT, digest, to_json, write_bytes
 
 LIBRARIES = ("torch", "numpy", "gymnasium", "ale-py", "minatar")
 LOCK_PATIENCE_S = 30.0
@@ -37,7 +37,9 @@ class Record:
     outputs: dict[str, str]
     """SHA-256 of each result by file name; empty while the work is unfinished."""
     command: list[str]
-    """The command line that did it, after `python -m`."""
+    """The command line that last asked for it, after `python -m`."""
+    format: str
+    """Of the rows that the version of SpikeQ that made it writes."""
 
     def mismatch(self) -> str | None:
         """What is wrong with the results, if anything is."""
@@ -56,7 +58,7 @@ def read_manifest(path: Path) -> Record | None:
         return None
     try:
         content = json.loads(path.read_text())
-        record = Record(path, content["spec"], content["outputs"], content["command"])
+        record = Record(path, content["spec"], content["outputs"], content["command"], content["format"])
         if isinstance(record.spec, dict) and isinstance(record.outputs, dict):
             return record
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
@@ -89,19 +91,22 @@ class Manifest:
 
         That it began is recorded. Where it is refused before it gave anything, nothing is left of it.
         """
-        if self.done:
+        if self.done and not self._lock_file.exists():
+            self._remember_command()
             yield False
             return
-        fresh = not self.path.exists()
         made = _make_folders(self.path.parent)
         lock = self._acquire()
+        before = {*self.path.parent.iterdir(), self.path}
+        fresh = not self.path.exists()
         try:
             self.done = self._is_done()  # another process may have finished it meanwhile
             if not self.done:
                 self._write({})
             yield not self.done
         except (Refusal, OSError):
-            if fresh:
+            # What was begun keeps its manifest: without it, other work could take it for its own.
+            if fresh and before.issuperset(self.path.parent.iterdir()):
                 self.path.unlink(missing_ok=True)
             raise
         finally:
@@ -136,11 +141,21 @@ class Manifest:
         self._write({output.name: digest(output.read_bytes()) for output in outputs})
         self.done = True
 
+    def _remember_command(self) -> None:
+        """Finished work may be asked for in other words; who asked last is recognised next time."""
+        content = json.loads(self.path.read_text())
+        if content["command"] != _command():
+            write_bytes(self.path, _pretty({**content, "command": _command()}))
+
     def _is_done(self) -> bool:
         """Whether this very work was finished here; refuses what stands in its way."""
         record = read_manifest(self.path)
         if record is None:
             return False
+        if record.format != ROWS_FORMAT:
+            raise Refusal(
+                f"{self.path} is of another version of SpikeQ, whose rows differ; choose another --out"
+            )
         self._require_same(record.spec)
         mismatch = record.mismatch()
         if mismatch:
@@ -153,12 +168,13 @@ class Manifest:
 
     def _write(self, outputs: dict[str, str]) -> None:
         content = {
-            "command": [_stage_name(sys.argv[0]), *sys.argv[1:]],
+            "command": _command(),
+            "format": ROWS_FORMAT,
             "spec": self.spec,
             "versions": library_versions(),
             "outputs": outputs,
         }
-        write_bytes(self.path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+        write_bytes(self.path, _pretty(content))
 
     def _require_same(self, recorded: dict[str, Any]) -> None:
         differing = sorted(
@@ -171,10 +187,14 @@ class Manifest:
             raise Refusal(f"{self.path} is of another specification ({changes}); choose another --out")
 
 
-def _stage_name(program: str) -> str:
-    """The name behind `python -m`: of a package's __main__.py, the package."""
-    path = Path(program)
-    return path.parent.name if path.name == "__main__.py" else path.name
+def _command() -> list[str]:
+    """What was typed behind `python -m`."""
+    program = Path(sys.argv[0])
+    return [program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]]
+
+
+def _pretty(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
 def _make_folders(folder: Path) -> list[Path]:

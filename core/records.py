@@ -49,7 +49,8 @@ class EpisodeRow:
     truncated: bool
     """Whether the protocol's cap ended it."""
     max_q_mean: float
-    """Mean over decisions of the largest Q-value (Chen et al. 2022's eval_q), of what the agent saw."""
+    """Mean over decisions of the largest Q-value (Chen et al. 2022's eval_q), of what the agent saw; NaN, as the
+    next one, where scores are no Q-values (random play, CMC-DSQN)."""
     max_q: float
     """The largest Q-value of the episode ..."""
     max_q_std: float
@@ -122,6 +123,11 @@ class ConversionRow:
     """Share of states in which the DQN takes its most frequent action: what a constant would agree."""
 
 
+def digest(content: bytes) -> str:
+    """SHA-256 of a file's content: names weights in rows (its first 12 digits) and results in manifests."""
+    return hashlib.sha256(content).hexdigest()
+
+
 Row = TypeVar("Row", EpisodeRow, AttackRow, CurveRow, ConversionRow)
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
@@ -132,6 +138,11 @@ def schema(row_type: type) -> pa.Schema:
     return pa.schema(
         [pa.field(field.name, _ARROW[hints[field.name]], nullable=False) for field in fields(row_type)]
     )
+
+
+_ROW_TYPES = (EpisodeRow, AttackRow, CurveRow, ConversionRow)
+ROWS_FORMAT = digest(str([get_type_hints(row_type) for row_type in _ROW_TYPES]).encode())[:12]
+"""Names the columns of all row types: work recorded under another one cannot be read any more."""
 
 
 def write_rows(path: Path, row_type: type[Row], rows: Sequence[Row]) -> None:
@@ -185,11 +196,6 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def digest(content: bytes) -> str:
-    """SHA-256 of a file's content: names weights in rows (its first 12 digits) and results in manifests."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def to_json(value: Any) -> str:

@@ -18,7 +18,10 @@ from evaluate.options import PlayOptions
 from evaluate.protocols import get_protocol
 from evaluate.statistics import mean_interval
 
-_RANDOM_PLAY = {"train_seed": -1, "train_steps": 0, "recipe_steps": 0, "recipe": "", "network": ""}
+_RANDOM_PLAY = {
+    **{"train_seed": -1, "train_steps": 0, "recipe_steps": 0},
+    **{"recipe": "", "network": "", "scores_are_q_values": False},
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -124,6 +124,7 @@ def episode_row(
 ) -> EpisodeRow:
     """The row of one episode."""
     agent, decisions = checkpoint.agent, played.length_steps
+    has_q_values = checkpoint.provenance["scores_are_q_values"]
     neurons = np.array(agent.neuron_counts)
     rates = played.spikes / (neurons * decisions * played.sim_steps) if agent.neuron_counts else neurons
     return EpisodeRow(
@@ -144,8 +145,8 @@ def episode_row(
         length_steps=decisions,
         length_frames=played.length_frames,
         truncated=played.truncated,
-        max_q_mean=played.max_q_sum / decisions,
-        max_q=played.max_q,
+        max_q_mean=played.max_q_sum / decisions if has_q_values else math.nan,
+        max_q=played.max_q if has_q_values else math.nan,
         max_q_std=played.max_q_std,
         sim_steps=played.sim_steps,
         spikes_per_decision=float(played.spikes.sum()) / decisions,

@@ -17,7 +17,7 @@ class PlayOptions:
     seed: int = 0
     """Decides every episode's start; equal seeds give every agent the same episodes."""
     num_envs: int = MAX_ENVS
-    """Games played side by side (speed only)."""
+    """Games played side by side. Speed; batches of another size round Q-values otherwise in the last bit."""
     device: Device = "auto"
     """Where the network runs."""
     threads: int = 0

@@ -20,6 +20,7 @@ PROVENANCE = {
     "recipe_steps": 100,
     "recipe": "minatar-fast",
     "network": "relu",
+    "scores_are_q_values": True,
 }
 
 

@@ -67,6 +67,10 @@ class Options:
     def resolved_recipe(self) -> Recipe:
         """The recipe with what this command replaces in it."""
         recipe = get_recipe(self.recipe, get_game(self.game))
+        return replace(recipe, **self._replaced(recipe))
+
+    def _replaced(self, recipe: Recipe) -> dict[str, Any]:
+        """What this command puts in place of the recipe's values."""
         replaced = {
             "total_steps": self.total_steps,
             "warmup_steps": self.warmup_steps,
@@ -78,10 +82,19 @@ class Options:
         }
         given: dict[str, Any] = {name: value for name, value in replaced.items() if value is not None}
         if self.sticky_action_probability is not None:
-            given["dynamics"] = replace(
-                recipe.dynamics, sticky_action_probability=self.sticky_action_probability
-            )
-        return replace(recipe, **given)
+            sticky = self.sticky_action_probability
+            given["dynamics"] = replace(recipe.dynamics, sticky_action_probability=sticky)
+        return {name: value for name, value in given.items() if value != getattr(recipe, name)}
+
+    def _recipe_label(self, recipe: Recipe) -> str:
+        """The recipe's name in rows, with whatever about learning is not as the recipe says."""
+        told = ("warmup_steps", "replay_capacity_steps", "num_envs", "double")
+        changes = [f"{name}={value}" for name, value in self._replaced(recipe).items() if name in told]
+        if self.sticky_action_probability is not None:
+            changes.append(f"sticky={self.sticky_action_probability:g}")
+        if self.precision != "fp32":
+            changes.append(self.precision)
+        return "+".join([recipe.name, *changes])
 
     def train(self, network_name: str, network: Preset, compensate: bool = False) -> None:
         """Train (with common-mode compensation if asked), resume, or say that it is done."""
@@ -112,10 +125,9 @@ class Options:
             "checkpoint_interval_steps": self.checkpoint_interval_steps,
         }
         manifest = Manifest(self.out / "manifest.json", spec)
-        if manifest.done:
-            clean_up(self.out)
         with manifest.work() as needed:
             if not needed:
+                clean_up(self.out)
                 print(f"{self.out / 'agent.safetensors'}: already done")
                 return
             agent = make_agent(game, network, seeding.torch_generator(self.seed, "weights")).to(device)
@@ -135,8 +147,9 @@ class Options:
             plan = Plan(
                 game=game,
                 network=network_name,
-                recipe=recipe.name,
+                recipe=self._recipe_label(get_recipe(self.recipe, game)),
                 recipe_steps=get_recipe(self.recipe, game).total_steps,
+                scores_are_q_values=not compensate,
                 seed=self.seed,
                 total_steps=recipe.total_steps,
                 eval_interval_steps=recipe.eval_interval_steps,
@@ -147,7 +160,7 @@ class Options:
                 stop_score=game.stop_score if self.early_stop else None,
             )
             TrainingRun(self.out, plan, algorithm, manifest).run()
-        print(f"{self.out / 'agent.safetensors'}: trained for {recipe.total_steps:,} decisions")
+        print(f"{self.out / 'agent.safetensors'}: trained for {algorithm.steps:,} decisions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +205,19 @@ class Dsqn(Options):
     actions' values have in common. Made for 2 to 4 simulation steps."""
 
     def run(self) -> None:
-        self.train(self.network, self.resolved_network(), self.cmc)
+        options = (
+            "sim_steps",
+            "readout",
+            "reset",
+            "detach_reset",
+            "threshold",
+            "tau",
+            "surrogate",
+            "surrogate_slope",
+        )
+        changes = [f"{name}={value}" for name, value in self._given(*options, "bias").items()]
+        label = "+".join([self.network, *changes, *(["cmc"] if self.cmc else [])])
+        self.train(label, self.resolved_network(), self.cmc)
 
     def resolved_network(self) -> Preset:
         """The network with what this command replaces in it."""

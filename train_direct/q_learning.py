@@ -192,6 +192,7 @@ class QLearning:
         self.agent = agent
         self.recipe = recipe
         self._learner = QLearner(common_mode or agent, recipe, precision)
+        self._environments = make_environments(game, recipe.num_envs, recipe.dynamics)
         self._replay = Replay(
             folder / "replay",
             game,
@@ -203,7 +204,6 @@ class QLearning:
             life_loss_terminal=recipe.life_loss_terminal,
             truncation_terminal=recipe.truncation_terminal,
         )
-        self._environments = make_environments(game, recipe.num_envs, recipe.dynamics)
         self._rollout = Rollout(
             self._environments,
             agent,

@@ -96,6 +96,8 @@ class Plan:
     """Decisions between weights that are kept for good; None keeps the best and the last only."""
     stop_score: float | None
     """Validation mean at which the run ends early, if any."""
+    scores_are_q_values: bool
+    """False where the agent's scores differ from Q-values by what a state's actions have in common."""
 
 
 class TrainingRun:
@@ -116,6 +118,7 @@ class TrainingRun:
         self._best = -math.inf
         self._stop = False
         self._solved = False
+        self._saved_steps = 0
         self._last_score = ""
         self._training_s = 0.0  # since the last point of the curve, without validations and states
         if self._state_file.exists():
@@ -146,14 +149,14 @@ class TrainingRun:
         except _Stopped:  # the validation is played again, from the state before it
             self._leave(what)
         finally:
-            signal.signal(signal.SIGTERM, previous)
             algorithm.close()
             self._writer.close()
         self._finish()
+        signal.signal(signal.SIGTERM, previous)
 
     def _leave(self, what: str) -> NoReturn:
         print(
-            f"{what}: stopped at {self._algorithm.steps:,} decisions; the same command resumes",
+            f"{what}: stopped; the same command resumes at {self._saved_steps:,} decisions",
             file=sys.stderr,
         )
         sys.exit(128 + signal.SIGTERM)
@@ -166,12 +169,12 @@ class TrainingRun:
         plan = self._plan
 
         def due(interval: int) -> bool:
-            return steps // interval > before // interval or steps >= plan.total_steps
+            return steps // interval > before // interval or steps >= plan.total_steps or self._solved
 
-        if due(plan.curve_interval_steps):
-            self._add_curve_point()
         if due(plan.eval_interval_steps):
             self._validate()
+        if due(plan.curve_interval_steps):
+            self._add_curve_point()
         if plan.keep_interval_steps and due(plan.keep_interval_steps):
             save_agent(self._kept_file(steps), self._algorithm.agent, self._provenance())
         if due(plan.checkpoint_interval_steps):
@@ -242,6 +245,7 @@ class TrainingRun:
             "recipe": self._plan.recipe,
             "recipe_steps": self._plan.recipe_steps,
             "network": self._plan.network,
+            "scores_are_q_values": self._plan.scores_are_q_values,
         }
 
     def _write_rows(self) -> list[Path]:
@@ -256,6 +260,7 @@ class TrainingRun:
         tensors, values = self._algorithm.state()
         header = {
             "algorithm": values,
+            "spec": self._manifest.spec,
             "best": self._best,
             "curve_rows": len(self._curve),
             "validation_rows": len(self._validation),
@@ -265,6 +270,7 @@ class TrainingRun:
         }
         cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         write_bytes(self._state_file, save(cpu, {"state": json.dumps(header)}))
+        self._saved_steps = self._algorithm.steps
 
     def _restore(self) -> None:
         try:
@@ -273,6 +279,8 @@ class TrainingRun:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
             raise Refusal(f"{self._state_file} is damaged; remove {self._folder} to start again")
+        if header["spec"] != self._manifest.spec:
+            raise Refusal(f"{self._state_file} is of another run; remove {self._folder} to start again")
         self._curve = read_rows(self._folder / "curve.parquet", CurveRow)[: header["curve_rows"]]
         self._validation = read_rows(self._folder / "validation.parquet", EpisodeRow)[
             : header["validation_rows"]
@@ -280,6 +288,7 @@ class TrainingRun:
         self._best, self._last_score = header["best"], header["last_score"]
         self._training_s, self._solved = header["training_s"], header["solved"]
         self._algorithm.restore(tensors, header["algorithm"])
+        self._saved_steps = self._algorithm.steps
         print(f"{self._folder}: resumes at {self._algorithm.steps:,} decisions", file=sys.stderr)
 
     def _kept_file(self, steps: int) -> Path:

@@ -33,6 +33,7 @@ def checkpoint(tmp_path: Path) -> Path:
         "recipe_steps": 100,
         "recipe": "minatar-fast",
         "network": "relu",
+        "scores_are_q_values": True,
     }
     save_agent(tmp_path / "dqn.safetensors", make_dqn(0), provenance)
     return tmp_path / "dqn.safetensors"

@@ -27,6 +27,7 @@ PROVENANCE = {
     "recipe_steps": 5000,
     "recipe": "minatar",
     "network": "relu",
+    "scores_are_q_values": True,
     "more": {"loss": "huber"},
 }
 

@@ -1,5 +1,6 @@
 """The environments against Gymnasium's reference wrappers, and the transition contract on real games."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -424,3 +425,11 @@ def test_an_announced_episode_is_the_same(dynamics: Dynamics) -> None:
 
     for one, other in zip(play(False), play(True), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_an_announced_episode_that_never_begins_is_closed_too() -> None:
+    before = len(os.listdir("/proc/self/task"))
+    for _ in range(5):
+        with opened("breakout", NO_OPS, 2) as environments:
+            environments.prepare([7, 8])
+    assert len(os.listdir("/proc/self/task")) <= before + 2

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,49 @@ def test_reading_a_manifest_finds_what_was_recorded(tmp_path: Path) -> None:
     assert record.spec == {**SPEC, "epsilons": [0.0, 1 / 255]}
     assert list(record.outputs) == ["episodes.parquet"]
     assert record.mismatch() is None
+
+
+def test_work_that_failed_after_it_had_begun_keeps_its_manifest(tmp_path: Path) -> None:
+    # Without it, a run of another seed would take the state that lies there for its own.
+    def work_until_the_disk_is_full() -> None:
+        with Manifest(tmp_path / "run" / "manifest.json", SPEC).work():
+            (tmp_path / "run" / "state").write_bytes(b"an hour of work")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        work_until_the_disk_is_full()
+    with pytest.raises(Refusal, match="of another specification"):
+        Manifest(tmp_path / "run" / "manifest.json", {**SPEC, "game": "boxing"})
+    with Manifest(tmp_path / "run" / "manifest.json", SPEC).work() as needed:
+        assert needed
+
+
+def test_a_lock_left_by_a_kill_is_tidied_up_by_the_next_who_asks(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    (tmp_path / "manifest.lock").touch()
+    with Manifest(path, SPEC).work() as needed:
+        assert not needed
+    assert not (tmp_path / "manifest.lock").exists()
+    assert Manifest(path, SPEC).done
+
+
+def test_who_asks_in_other_words_is_recognised_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = finished(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/evaluate/__main__.py", "run", "--threads", "1"])
+    with Manifest(path, SPEC).work() as needed:
+        assert not needed
+    record = read_manifest(path)
+    assert record is not None
+    assert record.command == ["evaluate", "run", "--threads", "1"]
+    assert record.mismatch() is None
+
+
+def test_work_of_a_version_with_other_rows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = finished(tmp_path)
+    monkeypatch.setattr(manifest, "ROWS_FORMAT", "another")
+    with pytest.raises(Refusal, match="another version of SpikeQ"):
+        Manifest(path, SPEC)

@@ -1,5 +1,6 @@
 """Common-mode compensation: the formula, and that nothing of it is left in the agent."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from core import seeding
 from core.checkpoint import load_agent
 from core.games import get_game
 from core.networks import DSQN, make_agent, preset
+from core.records import EpisodeRow, read_rows
 from tests.conftest import Command, random_batch
 from train_direct.common_mode import CommonMode
 from train_direct.q_learning import QLearner
@@ -59,6 +61,14 @@ def test_the_saved_agent_is_a_plain_dsqn(tmp_path: Path, command: Command) -> No
         out = tmp_path / name
         finished = command("train_direct", "dsqn", "--game", GAME.name, *sizes, *extra, "--out", out)
         assert finished.code == 0, finished.err
+    cmc_rows, plain_rows = (
+        read_rows(tmp_path / name / "validation.parquet", EpisodeRow) for name in ("cmc", "plain")
+    )
+    # Rows say which it is, and call no score a Q-value that is none.
+    assert {row.network for row in cmc_rows} == {"chen2022+sim_steps=2+cmc"}
+    assert {row.network for row in plain_rows} == {"chen2022+sim_steps=2"}
+    assert all(math.isnan(row.max_q) and math.isnan(row.max_q_mean) for row in cmc_rows)
+    assert all(math.isfinite(row.max_q) and math.isfinite(row.max_q_mean) for row in plain_rows)
     cmc, plain = (load_agent(tmp_path / name / "agent.safetensors").agent for name in ("cmc", "plain"))
     assert cmc.config() == plain.config()
     assert cmc.state_dict().keys() == plain.state_dict().keys()

@@ -96,7 +96,7 @@ def test_sigterm_leaves_a_state_to_resume_from(tmp_path: Path, command: Command)
     process.terminate()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
-    assert b"the same command resumes" in err
+    assert b"the same command resumes at" in err
     assert (tmp_path / "run" / "state.safetensors").is_file()
     again = command("train_direct", *arguments(tmp_path / "run"))
     assert again.code == 0
@@ -187,6 +187,7 @@ def test_the_best_checkpoint_is_the_best_on_validation_episodes(
         checkpoint_interval_steps=100,
         keep_interval_steps=200,
         stop_score=stop_score,
+        scores_are_q_values=True,
     )
     manifest = Manifest(tmp_path / "manifest.json", {})
     with manifest.work():
@@ -198,13 +199,16 @@ def test_the_best_checkpoint_is_the_best_on_validation_episodes(
     last = 500 if stop_score is None else 300  # the third validation reaches the stop score
     assert max(row.train_steps for row in rows) == last
     kept = {int(path.stem.removeprefix("steps-")) for path in tmp_path.glob("steps-*.safetensors")}
-    assert kept == ({200, 400, 500} if stop_score is None else {200})
+    assert kept == ({200, 400, 500} if stop_score is None else {200, 300})
     assert kept == {
         load_agent(path).provenance["train_steps"] for path in tmp_path.glob("steps-*.safetensors")
     }
     assert max(means, key=lambda steps: means[steps]) == 300
     assert load_agent(tmp_path / "best.safetensors").provenance["train_steps"] == 300
     assert load_agent(tmp_path / "agent.safetensors").provenance["train_steps"] == last
+    assert [row.steps for row in read_rows(tmp_path / "curve.parquet", CurveRow)] == list(
+        range(100, last + 1, 100)
+    )
     # The episodes that choose are none of those that are reported.
     assert {row.episode_seed for row in rows} == {
         seeding.episode_seed(7, "validation", index) for index in range(2)
@@ -222,6 +226,9 @@ def test_options_of_the_released_codes_reach_the_run(tmp_path: Path, command: Co
     assert finished.code == 0, finished.err
     spec = json.loads((tmp_path / "run" / "manifest.json").read_text())["spec"]
     assert (spec["double"], spec["dynamics"]["sticky_action_probability"]) == (True, 0.25)
+    curve = read_rows(tmp_path / "run" / "curve.parquet", CurveRow)
+    label = "minatar-fast+warmup_steps=200+replay_capacity_steps=500+double=True+sticky=0.25"
+    assert {row.recipe for row in curve} == {label}
     kept = sorted(path.name for path in (tmp_path / "run").glob("steps-*"))
     assert kept == ["steps-000000600.safetensors", "steps-000001000.safetensors"]
     assert command("train_direct", *arguments(tmp_path / "plain")).code == 0
@@ -249,3 +256,22 @@ def test_a_replay_that_fits_no_disk_is_refused_and_leaves_nothing(tmp_path: Path
     assert "a replay of 1000000000000 transitions needs" in finished.err
     assert "would fit (--replay-steps)" in finished.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_state_of_another_run_is_not_resumed(tmp_path: Path, command: Command) -> None:
+    """Also where somebody removed the manifest that would have said so."""
+    import shutil
+
+    other = tmp_path / "other"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train_direct", *arguments(other, total_steps=20_000)], cwd=ROOT
+    )
+    while not (other / "state.safetensors").exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    shutil.rmtree(other / "replay")
+    (other / "manifest.json").unlink()
+    refused = command("train_direct", *arguments(other, total_steps=1000))
+    assert refused.code == 2
+    assert "is of another run" in refused.err
