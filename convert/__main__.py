@@ -92,8 +92,15 @@ class Run:
             test = collect(dqn, self.test_states, self.seed, "conversion test")
             settings = {**options, "scales": scales, "output_scale_guarded": guarded}
 
+            few = test[: self.bindsnet_states]
+            majority = {
+                len(states): float(np.bincount(greedy_actions(dqn, states)).max() / len(states))
+                for states in (test, few)
+                if len(states)
+            }
+
             def row(
-                reference: str, readout: str, sim_steps: int, states: np.ndarray, agreement: float
+                reference: str, readout: str, sim_steps: int, num_states: int, agreement: float
             ) -> ConversionRow:
                 return ConversionRow(
                     game=dqn.game.name,
@@ -104,19 +111,18 @@ class Run:
                     reference=reference,
                     readout=readout,
                     sim_steps=sim_steps,
-                    num_states=len(states),
+                    num_states=num_states,
                     agreement=agreement,
-                    majority_share=float(np.bincount(greedy_actions(dqn, states)).max() / len(states)),
+                    majority_share=majority[num_states],
                 )
 
             rows = [
-                row("dqn", readout, sim_steps, test, agreement)
+                row("dqn", readout, sim_steps, len(test), agreement)
                 for (readout, sim_steps), agreement in agreements(dqn, snn, test).items()
             ]
-            few = test[: self.bindsnet_states]
             if len(few):
                 rows += [
-                    row("bindsnet", readout, self.sim_steps, few, agreement)
+                    row("bindsnet", readout, self.sim_steps, len(few), agreement)
                     for readout, agreement in bindsnet_agreements(snn, few).items()
                 ]
             rows_file = self.out.with_suffix(".conversion.parquet")

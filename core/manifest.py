@@ -6,11 +6,12 @@ again when the work is done (with the SHA-256 of every result). Never imports to
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,8 +24,9 @@ LIBRARIES = ("torch", "numpy", "gymnasium", "ale-py", "minatar")
 LOCK_PATIENCE_S = 30.0
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that can change numbers."""
+@functools.cache
+def library_versions() -> Mapping[str, str]:
+    """Versions of the libraries that can change numbers; read once, because every row names them."""
     return {name: version(name) for name in LIBRARIES}
 
 

@@ -1,5 +1,6 @@
 """Scoring an agent: whole games, raw rewards, one row an episode."""
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -163,6 +164,7 @@ def settings(game: Game, protocol: Protocol) -> dict[str, object]:
     }
 
 
+@functools.cache
 def rom_md5(game: Game) -> str:
     """MD5 of the game's ROM; empty for games that are not ROMs."""
     if game.tier != "atari":

@@ -166,8 +166,8 @@ class Rollout(Iterator[Step]):
         for index, slot in enumerate(self._slots):
             if slot is None and (self._episodes is None or self._next_episode < len(self._episodes)):
                 episode = self._index(self._next_episode)
-                self._slots[index] = self._new_slot(episode)
-                mask[index], seeds[index] = True, self._episode_seed(episode)
+                self._slots[index] = slot = self._new_slot(episode)
+                mask[index], seeds[index] = True, slot.seed
                 self._next_episode += 1
         if mask.any():
             self._observations = self._environments.reset(mask, seeds)

@@ -18,6 +18,10 @@ from train_direct.q_learning import Precision, QLearning
 from train_direct.recipes import Recipe, get_recipe
 from train_direct.run import Plan, TrainingRun, clean_up
 
+_SPIKING = ("sim_steps", "readout")
+_NEURON = ("reset", "detach_reset", "threshold", "tau", "surrogate", "surrogate_slope")
+"""Options of a DSQN, by the dataclass whose fields they replace."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -64,11 +68,6 @@ class Options:
 
     kind: ClassVar[str]
 
-    def resolved_recipe(self) -> Recipe:
-        """The recipe with what this command replaces in it."""
-        recipe = get_recipe(self.recipe, get_game(self.game))
-        return replace(recipe, **self._replaced(recipe))
-
     def _replaced(self, recipe: Recipe) -> dict[str, Any]:
         """What this command puts in place of the recipe's values."""
         replaced = {
@@ -103,7 +102,9 @@ class Options:
         for name in ("curve_interval_steps", "checkpoint_interval_steps", "keep_interval_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise Refusal(f"{name} is {getattr(self, name)}: at least 1 is needed")
-        game, recipe = get_game(self.game), self.resolved_recipe()
+        game = get_game(self.game)
+        named = get_recipe(self.recipe, game)
+        recipe = replace(named, **self._replaced(named))
         if self.early_stop and game.stop_score is None:
             raise Refusal(
                 f"early_stop is given, but {game.name} has no stop score: only Atari games have one"
@@ -147,8 +148,8 @@ class Options:
             plan = Plan(
                 game=game,
                 network=network_name,
-                recipe=self._recipe_label(get_recipe(self.recipe, game)),
-                recipe_steps=get_recipe(self.recipe, game).total_steps,
+                recipe=self._recipe_label(named),
+                recipe_steps=named.total_steps,
                 scores_are_q_values=not compensate,
                 seed=self.seed,
                 total_steps=recipe.total_steps,
@@ -205,17 +206,7 @@ class Dsqn(Options):
     actions' values have in common. Made for 2 to 4 simulation steps."""
 
     def run(self) -> None:
-        options = (
-            "sim_steps",
-            "readout",
-            "reset",
-            "detach_reset",
-            "threshold",
-            "tau",
-            "surrogate",
-            "surrogate_slope",
-        )
-        changes = [f"{name}={value}" for name, value in self._given(*options, "bias").items()]
+        changes = [f"{name}={value}" for name, value in self._given(*_SPIKING, *_NEURON, "bias").items()]
         label = "+".join([self.network, *changes, *(["cmc"] if self.cmc else [])])
         self.train(label, self.resolved_network(), self.cmc)
 
@@ -226,9 +217,9 @@ class Dsqn(Options):
             raise Refusal(f"network {self.network!r} does not spike: train it with the verb dqn")
         neuron = replace(
             network.spiking.neuron,
-            **self._given("reset", "detach_reset", "threshold", "tau", "surrogate", "surrogate_slope"),
+            **self._given(*_NEURON),
         )
-        spiking = replace(network.spiking, neuron=neuron, **self._given("sim_steps", "readout"))
+        spiking = replace(network.spiking, neuron=neuron, **self._given(*_SPIKING))
         return replace(network, spiking=spiking, **self._given("bias"))
 
     def _given(self, *names: str) -> dict[str, Any]:

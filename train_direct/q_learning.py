@@ -19,6 +19,8 @@ from train_direct.recipes import Recipe
 from train_direct.replay import Batch, Replay
 from train_direct.run import Means
 
+Precision = Literal["fp32", "bf16"]
+
 
 def td_loss(
     online: Tensor, action_tm1: Tensor, reward_t: Tensor, discount_t: Tensor, value_t: Tensor, loss: str
@@ -53,9 +55,6 @@ def bootstrap_value(target: Tensor, online: Tensor | None = None) -> Tensor:
     if online is None:
         return target.amax(1)
     return target.gather(1, online.argmax(1, keepdim=True)).squeeze(1)
-
-
-Precision = Literal["fp32", "bf16"]
 
 
 def flatten_parameters(network: nn.Module, gradients: bool) -> nn.Parameter:
