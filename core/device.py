@@ -1,5 +1,7 @@
-"""Where networks run, and on how many threads."""
+"""Where networks run, on how many threads, and with whose memory."""
 
+import ctypes
+import sys
 from typing import Literal
 
 import torch
@@ -7,6 +9,8 @@ import torch
 from core.errors import Refusal
 
 Device = Literal["auto", "cpu", "cuda"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def pick_device(device: Device) -> torch.device:
@@ -22,11 +26,18 @@ def set_up_torch(threads: int) -> None:
     Denormal numbers become zero: the moments that an optimiser keeps for a neuron fallen silent decay into
     them, and each update then takes several times as long.
 
+    Freed memory is kept: glibc would hand each large array back to the system, and the next one's pages
+    would be made anew, which in a virtual machine can take as long as the arithmetic.
+
     Args:
         threads: CPU threads; 0 leaves torch's choice. Equal bits need equal numbers.
     """
     if threads < 0:
         raise Refusal(f"threads is {threads}: accepted is 0 (all) or more")
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            libc.mallopt(option, 2**30)
     torch.set_flush_denormal(True)  # before the worker threads start, which inherit it
     if threads:
         torch.set_num_threads(threads)

@@ -86,8 +86,17 @@ def build_layers(
 
 
 def apply_layer(layer: Layer, x: Tensor) -> Tensor:
-    """One convolution or fully connected layer on [B, ...]."""
+    """One convolution or fully connected layer on [B, ...], in the precision of its weights."""
+    x = x.to(layer.weight.dtype)
     return layer(x.flatten(1) if isinstance(layer, nn.Linear) else x)
+
+
+def halve_precision(network: nn.Module) -> None:
+    """Make all layers bfloat16 but the output layers: Q-values lie closer together than bfloat16 can tell."""
+    for module in network.modules():
+        if isinstance(module, Layers):
+            for layer in list(module)[:-1]:
+                layer.to(torch.bfloat16)
 
 
 @torch.no_grad()
@@ -272,9 +281,7 @@ class DQN(Agent):
         for layer in hidden:
             outputs.append(apply_layer(layer, x))
             x = outputs[-1].relu()
-        # Q-values lie closer together than bfloat16 can tell, so they are float32 under autocast too.
-        with torch.autocast(observations.device.type, enabled=False):
-            return [*outputs, apply_layer(output, x.to(output.weight.dtype))]
+        return [*outputs, apply_layer(output, x)]
 
     def config(self) -> dict[str, Any]:
         return {"bias": self.bias}
@@ -313,17 +320,15 @@ class DSQN(Agent):
         trains = [spike_train(constant[None], sim_steps, neuron)]
         for layer in hidden:
             trains.append(spike_train(self._through_time(layer, trains[-1]), sim_steps, neuron))
-        # Q-values lie closer together than bfloat16 can tell, so they are read in full precision under autocast too.
-        with torch.autocast(observations.device.type, enabled=False):
-            last = trains[-1].to(output.weight.dtype)
-            if self.spiking.readout == "rate":
-                # The output layer is linear, so applying it to the mean is the mean of applying it.
-                return apply_layer(output, last.mean(0)), trains
-            currents = self._through_time(output, last)  # [T, B, A]
-            if self.spiking.readout == "spike-rate":
-                trains.append(spike_train(currents, sim_steps, neuron))
-                return trains[-1].mean(0), trains
-            return self._read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau)), trains
+        if self.spiking.readout == "rate":
+            # The output layer is linear, so applying it to the mean is the mean of applying it.
+            rates = trains[-1].to(output.weight.dtype).mean(0)
+            return apply_layer(output, rates), trains
+        currents = self._through_time(output, trains[-1])  # [T, B, A]
+        if self.spiking.readout == "spike-rate":
+            trains.append(spike_train(currents, sim_steps, neuron))
+            return trains[-1].mean(0), trains
+        return self._read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau)), trains
 
     @staticmethod
     def _through_time(layer: Layer, spikes: Tensor) -> Tensor:

@@ -55,8 +55,11 @@ class Options:
     """Decisions between weights that are kept for good (OUT/steps-*.safetensors), besides the best and the last."""
     early_stop: bool = False
     """End when a validation mean reaches the game's stop score (Chen et al. 2022's code; Atari)."""
-    double: bool = False
-    """Double DQN: the online network chooses, the target network values (Liu et al. 2022's generalisation table)."""
+    double: bool | None = None
+    """Double DQN (the online network chooses, the target network values; Liu et al. 2022's generalisation table) or
+    not (True or False), in place of the recipe's."""
+    n_step: int | None = None
+    """Decisions whose rewards are added up before the rest of the return is estimated, in place of the recipe's."""
     sticky_action_probability: float | None = None
     """Chance that the emulator repeats an action while training, in place of the recipe's."""
     precision: Precision = "fp32"
@@ -78,6 +81,7 @@ class Options:
             "eval_episodes": self.eval_episodes,
             "num_envs": self.num_envs,
             "double": self.double,
+            "n_step": self.n_step,
         }
         given: dict[str, Any] = {name: value for name, value in replaced.items() if value is not None}
         if self.sticky_action_probability is not None:
@@ -87,7 +91,7 @@ class Options:
 
     def _recipe_label(self, recipe: Recipe) -> str:
         """The recipe's name in rows, with whatever about learning is not as the recipe says."""
-        told = ("warmup_steps", "replay_capacity_steps", "num_envs", "double")
+        told = ("warmup_steps", "replay_capacity_steps", "num_envs", "double", "n_step")
         changes = [f"{name}={value}" for name, value in self._replaced(recipe).items() if name in told]
         if self.sticky_action_probability is not None:
             changes.append(f"sticky={self.sticky_action_probability:g}")

@@ -41,6 +41,5 @@ class CommonMode(nn.Module):
         x = observations
         for layer in hidden:
             x = apply_layer(layer, x).relu()
-        with torch.autocast(observations.device.type, enabled=False):
-            common = apply_layer(output, x.to(output.weight.dtype))  # [B, 1]
+        common = apply_layer(output, x)  # [B, 1]
         return q - q.mean(1, keepdim=True) + common

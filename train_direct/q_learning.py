@@ -1,6 +1,8 @@
 """Deep Q-learning (Mnih et al. 2015) of any Q-network: the DQN and the DSQN differ by the network alone."""
 
 import copy
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from core import seeding
 from core.envs import make_environments, network_input
 from core.games import Game
-from core.networks import DQN, DSQN
+from core.networks import DQN, DSQN, halve_precision
 from evaluate.rollout import Rollout
 from train_direct.common_mode import CommonMode
 from train_direct.recipes import Recipe
@@ -57,26 +59,27 @@ def bootstrap_value(target: Tensor, online: Tensor | None = None) -> Tensor:
     return target.gather(1, online.argmax(1, keepdim=True)).squeeze(1)
 
 
-def flatten_parameters(network: nn.Module, gradients: bool) -> nn.Parameter:
-    """Move a network's parameters (and their gradients) into one tensor, of which they become views.
+def flatten_parameters(network: nn.Module) -> nn.Parameter:
+    """Move a network's parameters into one tensor, of which they become views.
 
-    An optimiser step, a copy into the target network or clearing the gradients is then one operation
-    instead of one for each parameter, which on a small network is most of what it costs.
+    An optimiser step or a copy into the target network is then one operation instead of one for each
+    parameter, which on a small network is most of what it costs.
     """
     parameters = list(network.parameters())
     flat = nn.Parameter(torch.cat([parameter.detach().reshape(-1) for parameter in parameters]))
-    if gradients:
-        flat.grad = torch.zeros_like(flat)
-    offset = 0
-    for parameter in parameters:
-        shape, strides = parameter.shape, parameter.stride()  # of a dense tensor, in its own memory layout
-        view = torch.as_strided(flat.detach(), shape, strides, offset)
+    for parameter, view in zip(parameters, views(flat.detach(), parameters), strict=True):
         view.copy_(parameter.detach())
         parameter.data = view
-        if flat.grad is not None:
-            parameter.grad = torch.as_strided(flat.grad, shape, strides, offset)
-        offset += parameter.numel()
     return flat
+
+
+def views(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Views of one tensor in the shapes and memory layouts of dense ones, one after the other."""
+    offsets = itertools.accumulate((parameter.numel() for parameter in parameters), initial=0)
+    return [
+        torch.as_strided(flat, parameter.shape, parameter.stride(), offset)
+        for parameter, offset in zip(parameters, offsets, strict=False)
+    ]
 
 
 class QLearner:
@@ -85,8 +88,8 @@ class QLearner:
     Args:
         network: the network to train, from observations [B, *observation] to Q-values [B, A].
         recipe: how.
-        precision: of both forward passes and the backward pass; weights, membranes, targets and the optimiser
-            are float32 in both.
+        precision: of both forward passes and the backward pass. bf16 computes with copies of the hidden layers;
+            weights, membranes, Q-values, targets and the optimiser are float32 in both.
     """
 
     def __init__(self, network: DQN | DSQN | CommonMode, recipe: Recipe, precision: Precision = "fp32"):
@@ -94,13 +97,17 @@ class QLearner:
         network.to(memory_format=torch.channels_last)
         self.online = network
         self.target = copy.deepcopy(network)
-        self._online_flat = flatten_parameters(self.online, gradients=True)
-        self._target_flat = flatten_parameters(self.target, gradients=False)
+        self._online_flat = flatten_parameters(self.online)
+        self._target_flat = flatten_parameters(self.target)
+        self._online_flat.grad = torch.zeros_like(self._online_flat)
+        self._gradients = views(self._online_flat.grad, list(self.online.parameters()))
+        self.working, self._working_target = self.online, self.target
+        if precision == "bf16":
+            self.working, self._working_target = copy.deepcopy(self.online), copy.deepcopy(self.target)
+            halve_precision(self.working)
+            halve_precision(self._working_target)
         self.updates = 0
         self._recipe = recipe
-        self._autocast = torch.autocast(
-            network.device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False
-        )
         if recipe.optimizer == "adam":
             self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
                 [self._online_flat], lr=recipe.learning_rate, fused=True
@@ -116,30 +123,67 @@ class QLearner:
                 centered=True,
             )
 
-    def update(self, batch: Batch) -> Tensor:
-        """One gradient step; [2] loss and mean Q-value of the replayed actions."""
+    def update(self, batch: Batch, updates: int = 1) -> Tensor:
+        """One gradient step on each of so many equal parts of a batch, in turn.
+
+        Returns:
+            [2] loss and mean Q-value of the replayed actions, summed over updates.
+        """
         game, device, recipe = self.online.game, self.online.device, self._recipe
-        with torch.no_grad(), self._autocast:
-            obs_t = network_input(batch.obs_t, game, device)
-            value_t = bootstrap_value(self.target(obs_t), self.online(obs_t) if recipe.double else None)
-        with self._autocast:
-            online = self.online(network_input(batch.obs_tm1, game, device))
-        action_tm1, reward_t, discount_t = (
-            torch.as_tensor(values).to(device)
-            for values in (batch.action_tm1, batch.reward_t, batch.discount_t)
-        )
-        loss, q_tm1 = td_loss(online, action_tm1, reward_t, discount_t, value_t, recipe.loss)
-        self.optimizer.zero_grad(set_to_none=False)
-        loss.backward()
-        self.optimizer.step()
-        self.updates += 1
-        if self.updates % (recipe.target_interval_steps // recipe.train_interval_steps) == 0:
-            self._copy_to_target()
-        return torch.stack([loss.detach(), q_tm1.detach().mean()])
+        size = len(batch.action_tm1) // updates
+        obs_tm1 = network_input(batch.obs_tm1, game, device)
+        obs_t = network_input(batch.obs_t, game, device)
+        told = [torch.as_tensor(values).to(device) for values in batch[1:4]]
+        target_interval = recipe.target_interval_steps // recipe.train_interval_steps
+        sums = torch.zeros(2, device=device)
+        target: Tensor | None = None
+        for part in (slice(first, first + size) for first in range(0, updates * size, size)):
+            if target is None:  # of all that is left: the target network stays until its next copy
+                with torch.no_grad():
+                    target = self._working_target(obs_t[part.start :])
+                first = part.start
+            sums += self._step(
+                obs_tm1[part],
+                *(values[part] for values in told),
+                obs_t[part],
+                target[part.start - first : part.stop - first],
+            )
+            self.updates += 1
+            if self.updates % target_interval == 0:
+                self._copy_to_target()
+                target = None
+        return sums
+
+    def _step(
+        self,
+        obs_tm1: Tensor,
+        action_tm1: Tensor,
+        reward_t: Tensor,
+        discount_t: Tensor,
+        obs_t: Tensor,
+        target: Tensor,
+    ) -> Tensor:
+        """One gradient step; [2] loss and mean Q-value of the replayed actions."""
+        with torch.no_grad():
+            value_t = bootstrap_value(target, self.working(obs_t) if self._recipe.double else None)
+        online = self.working(obs_tm1)
+        loss, q_tm1 = td_loss(online, action_tm1, reward_t, discount_t, value_t, self._recipe.loss)
+        gradients = torch.autograd.grad(loss, list(self.working.parameters()))
+        with torch.no_grad():
+            torch._foreach_copy_(self._gradients, gradients)
+            self.optimizer.step()
+            _refresh(self.working, self.online)
+            return torch.stack([loss, q_tm1.mean()])
 
     @torch.no_grad()
     def _copy_to_target(self) -> None:
         self._target_flat.copy_(self._online_flat)
+        _refresh(self._working_target, self.target)
+
+    @property
+    def acting(self) -> DQN | DSQN:
+        """What plays while it is trained: the copy that computes fastest."""
+        return self.working.snn if isinstance(self.working, CommonMode) else self.working
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything an update changes, by name."""
@@ -154,6 +198,8 @@ class QLearner:
         self.updates = updates
         self._online_flat.copy_(tensors["online"])
         self._target_flat.copy_(tensors["target"])
+        _refresh(self.working, self.online)
+        _refresh(self._working_target, self.target)
         moments = {
             name.removeprefix("optimizer."): tensor
             for name, tensor in tensors.items()
@@ -161,6 +207,12 @@ class QLearner:
         }
         if moments:
             self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": {0: moments}})
+
+
+def _refresh(working: nn.Module, network: nn.Module) -> None:
+    """Give a working copy the network's weights."""
+    if working is not network:
+        torch._foreach_copy_(list(working.parameters()), list(network.parameters()))
 
 
 class QLearning:
@@ -199,13 +251,14 @@ class QLearning:
             recipe.replay_capacity_steps,
             2 * checkpoint_interval_steps + recipe.num_envs,
             recipe.discount,
+            recipe.n_step,
             clip_rewards=recipe.clip_rewards,
             life_loss_terminal=recipe.life_loss_terminal,
             truncation_terminal=recipe.truncation_terminal,
         )
         self._rollout = Rollout(
             self._environments,
-            agent,
+            self._learner.acting,
             episode_seed=lambda index: seeding.episode_seed(seed, "training", index),
             episodes=None,
             epsilon=recipe.epsilon,
@@ -240,9 +293,11 @@ class QLearning:
             self._ended_scores.append(float(self._scores[slot]))
             self._scores[slot] = 0.0
         due = (self.steps - self.recipe.warmup_steps) // self.recipe.train_interval_steps
-        while self.updates < due:
-            self._sums += self._learner.update(self._replay.sample(self.recipe.batch_size, self._sampling))
-            self._updates_counted += 1
+        updates = due - self.updates
+        if updates > 0:
+            batch = self._replay.sample(updates * self.recipe.batch_size, self._sampling)
+            self._sums += self._learner.update(batch, updates)
+            self._updates_counted += updates
 
     def means(self) -> Means:
         """Means since the previous call."""

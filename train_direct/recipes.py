@@ -30,12 +30,14 @@ class Recipe:
     target_interval_steps: int
     """Decisions between copies of the online network into the target network."""
     discount: float
+    n_step: int = 1
+    """Decisions whose rewards are added up before the rest of the return is estimated (1 in both papers)."""
     optimizer: Literal["adam", "rmsprop-centred"]
     learning_rate: float
     loss: Literal["huber", "mse"]
     double: bool = False
     """Whether the online network chooses the action whose value the target network gives (van Hasselt et al.
-    2016); an option, off in every recipe."""
+    2016)."""
     epsilon_end: float
     """Exploration falls linearly from 1 to this ..."""
     epsilon_decay_steps: int
@@ -63,6 +65,7 @@ class Recipe:
             ("eval_interval_steps", 1),
             ("eval_episodes", 1),
             ("num_envs", 1),
+            ("n_step", 1),
         ):
             if getattr(self, name) < least:
                 raise Refusal(f"{name} is {getattr(self, name)}: at least {least} is needed")
@@ -141,16 +144,18 @@ _ALL = (
         train_interval_steps=4,
         target_interval_steps=4_000,
         discount=0.99,
+        n_step=3,  # with Double DQN, what Rainbow's ablation names first (Hessel et al. 2018, arXiv 1710.02298)
+        double=True,
         optimizer="adam",
-        learning_rate=2.5e-4,
+        learning_rate=1e-4,
         loss="huber",
         epsilon_end=0.02,
-        epsilon_decay_steps=150_000,
+        epsilon_decay_steps=100_000,
         decay_follows_warmup=True,
         clip_rewards=True,
         life_loss_terminal=True,
         truncation_terminal=False,
-        num_envs=4,
+        num_envs=8,
         dynamics=PROTOCOLS["classic"].dynamics,
         eval_interval_steps=50_000,
         eval_episodes=10,
@@ -198,7 +203,7 @@ _ALL = (
         clip_rewards=False,
         life_loss_terminal=True,
         truncation_terminal=False,
-        num_envs=4,
+        num_envs=16,
         dynamics=PROTOCOLS["minatar"].dynamics,
         eval_interval_steps=25_000,
         eval_episodes=30,

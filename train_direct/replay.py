@@ -27,11 +27,11 @@ class Batch(NamedTuple):
     action_tm1: np.ndarray
     """[B] int64."""
     reward_t: np.ndarray
-    """[B] float32."""
+    """[B] float32: over n decisions, discounted to the first."""
     discount_t: np.ndarray
-    """[B] float32: 0 where the return ends, else the discount."""
+    """[B] float32: what the value of `obs_t` counts for; 0 where the return ends."""
     obs_t: np.ndarray
-    """[B, *observation]."""
+    """[B, *observation], n decisions later."""
 
 
 class Replay:
@@ -47,6 +47,8 @@ class Replay:
         capacity_steps: transitions that can be drawn from, all environments together.
         slack_steps: decisions that may be added after a state was taken before that state is lost.
         discount: of the returns.
+        n_step: decisions whose rewards are added up before the rest of the return is estimated; fewer where an
+            episode ends or nothing newer has been recorded.
         clip_rewards: store the sign of rewards.
         life_loss_terminal: a lost life ends a return.
         truncation_terminal: the time limit ends a return.
@@ -63,12 +65,14 @@ class Replay:
         capacity_steps: int,
         slack_steps: int,
         discount: float,
+        n_step: int = 1,
         *,
         clip_rewards: bool,
         life_loss_terminal: bool,
         truncation_terminal: bool,
     ):
         self._discount = discount
+        self._n_step = n_step
         self._clip_rewards = clip_rewards
         self._life_loss_terminal = life_loss_terminal
         self._truncation_terminal = truncation_terminal
@@ -143,26 +147,42 @@ class Replay:
             row = self._written[env] - 1 - (ends[env] - drawn)
             envs[missing], rows[missing] = env, row
             missing = missing[~self._is_transition[env, row % self._length]]
-        ring_rows = rows % self._length
-        obs_tm1, obs_t = self._observations(envs, rows)
+        rewards, discounts, later = self._returns(envs, rows)
         return Batch(
-            obs_tm1=obs_tm1,
-            action_tm1=self._actions[envs, ring_rows].astype(np.int64),
-            reward_t=self._rewards[envs, ring_rows],
-            discount_t=np.where(self._terminals[envs, ring_rows], 0.0, self._discount).astype(np.float32),
-            obs_t=obs_t,
+            obs_tm1=self._observations(envs, rows),
+            action_tm1=self._actions[envs, rows % self._length].astype(np.int64),
+            reward_t=rewards,
+            discount_t=discounts,
+            obs_t=self._observations(envs, later),
         )
 
-    def _observations(self, envs: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Observations of rows and of the rows after them, from one gather of stack + 1 frames."""
+    def _returns(self, envs: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rewards over n decisions from rows, the discount of what follows, and the row where it follows."""
+        rewards = np.zeros(len(rows), dtype=np.float32)
+        discounts = np.ones(len(rows), dtype=np.float32)
+        later = rows.copy()
+        goes_on = np.ones(len(rows), dtype=np.bool_)
+        for _ in range(self._n_step):
+            ring_rows = later % self._length
+            goes_on &= self._is_transition[envs, ring_rows]  # not at an episode's last row, nor at the newest
+            rewards += np.where(goes_on, discounts * self._rewards[envs, ring_rows], 0)
+            discounts *= np.where(goes_on, np.float32(self._discount), 1)
+            later += goes_on
+            ended = goes_on & self._terminals[envs, ring_rows]
+            discounts[ended] = 0
+            goes_on &= ~ended
+        return rewards, discounts, later
+
+    def _observations(self, envs: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The observations [B, *observation] that rows ended."""
         if self._stack == 1:
-            return self._frames[envs, rows % self._length], self._frames[envs, (rows + 1) % self._length]
-        back = np.arange(-self._stack + 1, 2)  # [stack + 1]: -3 ... 0, 1
-        frames = self._frames[envs[:, None], (rows[:, None] + back) % self._length]  # [B, stack + 1, H, W]
+            return self._frames[envs, rows % self._length]
+        back = np.arange(-self._stack + 1, 1)  # [stack]: -3 ... 0
+        frames = self._frames[envs[:, None], (rows[:, None] + back) % self._length]  # [B, stack, H, W]
         # Frames from before the episode began are zero, as in the environments' own stacks.
-        age = self._ages[envs, rows % self._length].astype(np.int64)
-        frames[-back[None, :] > age[:, None]] = 0
-        return frames[:, :-1], frames[:, 1:]
+        ages = self._ages[envs, rows % self._length].astype(np.int64)
+        frames[-back > ages[:, None]] = 0
+        return frames
 
     def flush(self) -> None:
         """Put all rows on the disk: a state that is saved next must not outlive what it points at."""

@@ -113,7 +113,7 @@ def test_done_is_done_and_another_spec_is_refused(tmp_path: Path, command: Comma
     assert (again.code, again.out.count("already done")) == (0, 1)
     other = command("train_direct", *arguments(out)[:-2], "--num-envs", 2, "--out", out)
     assert other.code == 2
-    assert "num_envs is 4 there and 2 here" in other.err
+    assert "num_envs is 16 there and 2 here" in other.err
     assert results(out)[0] == first
     (out / "agent.safetensors").write_bytes(first[:-1])
     changed = command("train_direct", *arguments(out))
@@ -221,7 +221,7 @@ def test_the_best_checkpoint_is_the_best_on_validation_episodes(
 def test_options_of_the_released_codes_reach_the_run(tmp_path: Path, command: Command) -> None:
     import json
 
-    options = ("--double", "--sticky-action-probability", 0.25, "--keep-interval-steps", 600)
+    options = ("--double", "True", "--sticky-action-probability", 0.25, "--keep-interval-steps", 600)
     finished = command("train_direct", *arguments(tmp_path / "run")[:-2], *options, "--out", tmp_path / "run")
     assert finished.code == 0, finished.err
     spec = json.loads((tmp_path / "run" / "manifest.json").read_text())["spec"]
