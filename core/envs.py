@@ -7,7 +7,7 @@ it decides what to make of that (`train_direct/replay.py`), who scores it counts
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -80,8 +80,13 @@ class Environments(abc.ABC):
         """A hint that episodes of these seeds will begin soon; it changes speed, never play."""
 
     @abc.abstractmethod
-    def step(self, actions: np.ndarray) -> Outcome:
-        """Take one decision in every environment; `actions` is [N] int64."""
+    def step(self, actions: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> Outcome:
+        """Take one decision in every environment.
+
+        Args:
+            actions: [N] int64.
+            meanwhile: called once, while the environments compute if they can do so by themselves.
+        """
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -171,12 +176,13 @@ class AtariEnvironments(Environments):
             self._over[index] = False
         return self._observations.copy()
 
-    def step(self, actions: np.ndarray) -> Outcome:
+    def step(self, actions: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> Outcome:
         rewards, frames = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=np.int64)
         terminated, truncated, life_lost = np.zeros((3, self.num_envs), dtype=bool)
         playing = np.flatnonzero(~self._over).tolist()
         for index in playing:  # all of them emulate ...
             self._playing[index].send(actions[index : index + 1])
+        meanwhile()
         for index in playing:  # ... before the first is waited for
             observation, reward, ended, cut, info = self._playing[index].recv()
             self._observations[index], rewards[index] = observation[0], reward[0]
@@ -220,7 +226,8 @@ class _LoopedEnvironments(Environments):
             self._over[index] = False
         return self._observations.copy()
 
-    def step(self, actions: np.ndarray) -> Outcome:
+    def step(self, actions: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> Outcome:
+        meanwhile()
         rewards = np.zeros(self.num_envs)
         terminated = np.zeros(self.num_envs, dtype=bool)
         for index in np.flatnonzero(~self._over).tolist():

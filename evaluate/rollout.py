@@ -91,6 +91,8 @@ class Rollout(Iterator[Step]):
         episodes: indices of the episodes to play; None plays 0, 1, 2, ... for ever.
         epsilon: share of random actions, given the decisions made so far.
         perturb: the attack, if any.
+        meanwhile: called at each decision while the environments take it, with the number of decisions made
+            once they have.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Rollout(Iterator[Step]):
         episodes: Sequence[int] | None,
         epsilon: Callable[[int], float],
         perturb: Perturb | None = None,
+        meanwhile: Callable[[int], None] = lambda steps: None,
     ):
         game = environments.game
         if (agent.game.num_actions, agent.game.observation_shape) != (
@@ -120,6 +123,7 @@ class Rollout(Iterator[Step]):
         self._episodes = episodes
         self._epsilon = epsilon
         self._perturb = perturb
+        self._meanwhile = meanwhile
         self._next_episode = 0
         self._slots: list[_Slot | None] = [None] * environments.num_envs
         self._observations: np.ndarray | None = None
@@ -137,7 +141,8 @@ class Rollout(Iterator[Step]):
         actions = epsilon_greedy(scores, self._epsilon(self.steps), [slot.policy for slot in slots])
         everyone = np.zeros(self._environments.num_envs, dtype=np.int64)
         everyone[playing] = actions
-        outcome = self._environments.step(everyone)
+        steps = self.steps + len(playing)
+        outcome = self._environments.step(everyone, lambda: self._meanwhile(steps))
         self._observations = outcome.observations
         outcome = Outcome(*(values[playing] for values in outcome))
         ended = outcome.terminated | outcome.truncated
@@ -157,7 +162,7 @@ class Rollout(Iterator[Step]):
             slot.actions.append(action)
         for index in playing[ended]:
             self._slots[index] = None
-        self.steps += len(playing)
+        self.steps = steps
         return step
 
     def _begin_episodes(self) -> None:

@@ -1,5 +1,7 @@
 """python -m train_direct dqn | dsqn: train a Q-network on a game."""
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -99,8 +101,10 @@ class Options:
             changes.append(self.precision)
         return "+".join([recipe.name, *changes])
 
-    def train(self, network_name: str, network: Preset, compensate: bool = False) -> None:
-        """Train (with common-mode compensation if asked), resume, or say that it is done."""
+    def train(
+        self, network_name: str, network: Preset, compensate: bool = False, sim_steps: Sequence[int] = ()
+    ) -> None:
+        """Train (with common-mode compensation or temporal pruning if asked), resume, or say that it is done."""
         set_up_torch(self.threads)
         seeding.require_seed(self.seed)
         for name in ("curve_interval_steps", "checkpoint_interval_steps", "keep_interval_steps"):
@@ -120,6 +124,7 @@ class Options:
             "network": network_name,
             "network_settings": to_json(asdict(network)),
             "cmc": compensate,
+            "sim_steps_in_turn": list(sim_steps),
             "recipe": recipe.name,
             "precision": self.precision,
             "seed": self.seed,
@@ -148,6 +153,7 @@ class Options:
                 self.checkpoint_interval_steps,
                 self.precision,
                 common_mode,
+                sim_steps,
             )
             plan = Plan(
                 game=game,
@@ -188,6 +194,9 @@ class Dsqn(Options):
     """chen2022, liu2022, liu2022-spike or liu2022-if."""
     sim_steps: int | None = None
     """Simulation steps a decision, in place of the network's own (chen2022: 8, liu2022: 64)."""
+    prune_sim_steps: list[int] | None = None
+    """Temporal pruning: fewer and fewer simulation steps that follow, each for an equal share of the run, as in
+    --sim-steps 8 --prune-sim-steps 4 2."""
     readout: Readout | None = None
     """How Q-values are read, in place of the network's own: rate (Liu; Chen's fr-mlp), spike-rate, or a
     statistic of the output voltage (Chen: last-mem, max-mem, mean-mem, max-abs-mem)."""
@@ -211,8 +220,24 @@ class Dsqn(Options):
 
     def run(self) -> None:
         changes = [f"{name}={value}" for name, value in self._given(*_SPIKING, *_NEURON, "bias").items()]
+        if self.prune_sim_steps:
+            changes.append(f"prune_sim_steps={'-'.join(map(str, self.prune_sim_steps))}")
         label = "+".join([self.network, *changes, *(["cmc"] if self.cmc else [])])
-        self.train(label, self.resolved_network(), self.cmc)
+        self.train(label, self.resolved_network(), self.cmc, self._sim_steps_in_turn())
+
+    def _sim_steps_in_turn(self) -> list[int]:
+        """The numbers of simulation steps that follow one another, if they are to be pruned."""
+        if not self.prune_sim_steps:
+            return []
+        spiking = self.resolved_network().spiking
+        assert spiking is not None
+        in_turn = [spiking.sim_steps, *self.prune_sim_steps]
+        if any(after >= before or after < 1 for before, after in itertools.pairwise(in_turn)):
+            raise Refusal(
+                f"prune_sim_steps is {' '.join(map(str, self.prune_sim_steps))} after {spiking.sim_steps}: "
+                f"accepted are falling numbers down to 1"
+            )
+        return in_turn
 
     def resolved_network(self) -> Preset:
         """The network with what this command replaces in it."""

@@ -2,7 +2,8 @@
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,8 +94,10 @@ class QLearner:
     """
 
     def __init__(self, network: DQN | DSQN | CommonMode, recipe: Recipe, precision: Precision = "fp32"):
-        # Convolutions are fastest with channels last, and so are the neurons behind them.
-        network.to(memory_format=torch.channels_last)
+        if network.game.tier == "atari":
+            # Convolutions are fastest with channels last, and so are the neurons behind them; on MinAtar's small
+            # boards the way there and back takes longer than that saves.
+            network.to(memory_format=torch.channels_last)
         self.online = network
         self.target = copy.deepcopy(network)
         self._online_flat = flatten_parameters(self.online)
@@ -108,9 +111,11 @@ class QLearner:
             halve_precision(self._working_target)
         self.updates = 0
         self._recipe = recipe
+        self._captured: _Captured | None = None
+        on_gpu = network.device.type == "cuda"
         if recipe.optimizer == "adam":
             self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
-                [self._online_flat], lr=recipe.learning_rate, fused=True
+                [self._online_flat], lr=recipe.learning_rate, fused=True, capturable=on_gpu
             )
         else:
             # Young & Tian 2019: squared-gradient and gradient momentum 0.95, minimum squared gradient 0.01.
@@ -121,7 +126,12 @@ class QLearner:
                 momentum=0.95,
                 eps=0.01,
                 centered=True,
+                capturable=on_gpu,
             )
+        # A step along no gradient makes the moments; from here on every tensor stays where it is.
+        self.optimizer.step()
+        for moment in self.optimizer.state[self._online_flat].values():
+            moment.zero_()
 
     def update(self, batch: Batch, updates: int = 1) -> Tensor:
         """One gradient step on each of so many equal parts of a batch, in turn.
@@ -133,7 +143,14 @@ class QLearner:
         size = len(batch.action_tm1) // updates
         obs_tm1 = network_input(batch.obs_tm1, game, device)
         obs_t = network_input(batch.obs_t, game, device)
-        told = [torch.as_tensor(values).to(device) for values in batch[1:4]]
+        action_tm1, reward_t, discount_t = (
+            torch.as_tensor(values).to(device)
+            for values in (batch.action_tm1, batch.reward_t, batch.discount_t)
+        )
+        step: Callable[..., Tensor] = self._step
+        if device.type == "cuda":
+            changed = [*self.tensors().values(), *self.working.parameters()]
+            self._captured = step = self._captured or _Captured(self._step, changed)
         target_interval = recipe.target_interval_steps // recipe.train_interval_steps
         sums = torch.zeros(2, device=device)
         target: Tensor | None = None
@@ -142,9 +159,11 @@ class QLearner:
                 with torch.no_grad():
                     target = self._working_target(obs_t[part.start :])
                 first = part.start
-            sums += self._step(
+            sums += step(
                 obs_tm1[part],
-                *(values[part] for values in told),
+                action_tm1[part],
+                reward_t[part],
+                discount_t[part],
                 obs_t[part],
                 target[part.start - first : part.stop - first],
             )
@@ -175,6 +194,14 @@ class QLearner:
             _refresh(self.working, self.online)
             return torch.stack([loss, q_tm1.mean()])
 
+    def set_sim_steps(self, sim_steps: int) -> None:
+        """Let all spiking networks run for so many simulation steps from now on."""
+        for network in (self.online, self.target, self.working, self._working_target):
+            for module in network.modules():
+                if isinstance(module, DSQN):
+                    module.spiking = replace(module.spiking, sim_steps=sim_steps)
+        self._captured = None
+
     @torch.no_grad()
     def _copy_to_target(self) -> None:
         self._target_flat.copy_(self._online_flat)
@@ -196,17 +223,48 @@ class QLearner:
     def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
         """Go on from what `tensors` gave after so many updates."""
         self.updates = updates
-        self._online_flat.copy_(tensors["online"])
-        self._target_flat.copy_(tensors["target"])
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
         _refresh(self.working, self.online)
         _refresh(self._working_target, self.target)
-        moments = {
-            name.removeprefix("optimizer."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("optimizer.")
-        }
-        if moments:
-            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": {0: moments}})
+
+
+class _Captured:
+    """A function of tensors, recorded as a CUDA graph at its first call and replayed from then on.
+
+    On a GPU an update is some hundred small kernels, and launching them one by one takes longer than they run.
+
+    Args:
+        function: whose arguments keep their shapes, and which changes tensors in place only.
+        changed: what it changes; the rehearsals that recording needs are undone.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], changed: Sequence[Tensor]):
+        self._function, self._changed = function, changed
+        self._arguments: list[Tensor] = []
+        self._graph: Any = None
+
+    def __call__(self, *arguments: Tensor) -> Tensor:
+        if self._graph is None:
+            self._record(arguments)
+        torch._foreach_copy_(self._arguments, arguments)
+        self._graph.replay()
+        return self._result
+
+    def _record(self, arguments: Sequence[Tensor]) -> None:
+        self._arguments = [argument.clone() for argument in arguments]
+        before = [tensor.detach().clone() for tensor in self._changed]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # kernels choose their algorithms before they are recorded
+            for _ in range(3):
+                self._function(*self._arguments)
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._result = self._function(*self._arguments)
+        with torch.no_grad():
+            torch._foreach_copy_(list(self._changed), before)
 
 
 def _refresh(working: nn.Module, network: nn.Module) -> None:
@@ -227,6 +285,7 @@ class QLearning:
         checkpoint_interval_steps: decisions between two states that may be resumed from.
         precision: of the updates.
         common_mode: what trains in place of a DSQN, if its common mode is to be compensated.
+        sim_steps: of a DSQN, one after the other for equal shares of the run (temporal pruning); its own if none.
     """
 
     def __init__(
@@ -239,9 +298,11 @@ class QLearning:
         checkpoint_interval_steps: int,
         precision: Precision = "fp32",
         common_mode: CommonMode | None = None,
+        sim_steps: Sequence[int] = (),
     ):
         self.agent = agent
         self.recipe = recipe
+        self._sim_steps = sim_steps
         self._learner = QLearner(common_mode or agent, recipe, precision)
         self._environments = make_environments(game, recipe.num_envs, recipe.dynamics)
         self._replay = Replay(
@@ -255,6 +316,7 @@ class QLearning:
             clip_rewards=recipe.clip_rewards,
             life_loss_terminal=recipe.life_loss_terminal,
             truncation_terminal=recipe.truncation_terminal,
+            mirror=agent.device if agent.device.type == "cuda" else None,
         )
         self._rollout = Rollout(
             self._environments,
@@ -262,6 +324,7 @@ class QLearning:
             episode_seed=lambda index: seeding.episode_seed(seed, "training", index),
             episodes=None,
             epsilon=recipe.epsilon,
+            meanwhile=self._update,
         )
         self._sampling = seeding.generator(seed, "replay")
         self._scores = np.zeros(recipe.num_envs)  # raw, of the episodes being played
@@ -285,14 +348,27 @@ class QLearning:
         return self.recipe.epsilon(self.steps)
 
     def advance(self) -> None:
-        """One decision in every environment, and the updates that are due after it."""
+        """One decision in every environment, and meanwhile the updates that are due after it."""
+        self._prune_sim_steps()
         step = next(self._rollout)
         self._replay.add(step)
         self._scores[step.slots] += step.outcome.rewards
         for slot in step.slots[step.ended]:
             self._ended_scores.append(float(self._scores[slot]))
             self._scores[slot] = 0.0
-        due = (self.steps - self.recipe.warmup_steps) // self.recipe.train_interval_steps
+
+    def _prune_sim_steps(self) -> None:
+        """Chowdhury, Rathi & Roy 2021 (arXiv 2110.05929): each number of simulation steps starts from the weights
+        that were learnt with the one before it."""
+        if isinstance(self.agent, DSQN) and self._sim_steps:
+            share = self.steps * len(self._sim_steps) // self.recipe.total_steps
+            sim_steps = self._sim_steps[min(share, len(self._sim_steps) - 1)]
+            if sim_steps != self.agent.spiking.sim_steps:
+                self._learner.set_sim_steps(sim_steps)
+
+    def _update(self, steps: int) -> None:
+        """Make the updates that are due after so many decisions, the last of which are just being taken."""
+        due = (steps - self.recipe.warmup_steps) // self.recipe.train_interval_steps
         updates = due - self.updates
         if updates > 0:
             batch = self._replay.sample(updates * self.recipe.batch_size, self._sampling)
@@ -331,6 +407,7 @@ class QLearning:
         self._sampling.bit_generator.state = values["sampling"]
         self._replay.restore(values["replay"])
         self._rollout.restore(values["rollout"])
+        self._prune_sim_steps()
 
     def close(self) -> None:
         """Free the environments."""

@@ -60,7 +60,10 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, least in (
             ("total_steps", 1),
-            ("warmup_steps", 0),
+            (
+                "warmup_steps",
+                self.num_envs,
+            ),  # updates are made while environments step: something must be there
             ("replay_capacity_steps", self.batch_size),
             ("eval_interval_steps", 1),
             ("eval_episodes", 1),

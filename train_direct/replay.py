@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from core.errors import Refusal
 from core.games import FRAME_STACK, Game
@@ -22,7 +24,7 @@ from evaluate.rollout import Step
 class Batch(NamedTuple):
     """B transitions as the learner needs them."""
 
-    obs_tm1: np.ndarray
+    obs_tm1: np.ndarray | Tensor
     """[B, *observation] as the environments give them (uint8 frames)."""
     action_tm1: np.ndarray
     """[B] int64."""
@@ -30,7 +32,7 @@ class Batch(NamedTuple):
     """[B] float32: over n decisions, discounted to the first."""
     discount_t: np.ndarray
     """[B] float32: what the value of `obs_t` counts for; 0 where the return ends."""
-    obs_t: np.ndarray
+    obs_t: np.ndarray | Tensor
     """[B, *observation], n decisions later."""
 
 
@@ -52,6 +54,8 @@ class Replay:
         clip_rewards: store the sign of rewards.
         life_loss_terminal: a lost life ends a return.
         truncation_terminal: the time limit ends a return.
+        mirror: device that is to hold a copy of the frames, from which batches are put together; from the files,
+            on the CPU, if None.
 
     Raises:
         Refusal: the disk has no room; nothing is written later than here that could run out of it.
@@ -70,6 +74,7 @@ class Replay:
         clip_rewards: bool,
         life_loss_terminal: bool,
         truncation_terminal: bool,
+        mirror: torch.device | None = None,
     ):
         self._discount = discount
         self._n_step = n_step
@@ -100,6 +105,9 @@ class Replay:
         self._frames, self._ages, self._actions, self._rewards, self._terminals, self._is_transition = (
             self._rings.values()
         )
+        self._mirror: Tensor | None = None
+        if mirror is not None:
+            self._mirror = torch.as_tensor(self._frames[:, :0]).to(mirror).new_zeros(self._frames.shape)
 
     def __len__(self) -> int:
         """Rows that can be drawn, the few that are no transitions included."""
@@ -128,7 +136,12 @@ class Replay:
 
     def _append(self, envs: np.ndarray, observations: np.ndarray, ages: np.ndarray) -> None:
         rows = self._written[envs] % self._length
-        self._frames[envs, rows] = observations[:, -1] if self._stack > 1 else observations
+        newest = observations[:, -1] if self._stack > 1 else observations
+        self._frames[envs, rows] = newest
+        if self._mirror is not None:
+            self._mirror[torch.as_tensor(envs), torch.as_tensor(rows)] = torch.as_tensor(newest).to(
+                self._mirror.device, non_blocking=True
+            )
         self._ages[envs, rows] = ages
         self._is_transition[envs, rows] = False
         self._written[envs] += 1
@@ -173,16 +186,22 @@ class Replay:
             goes_on &= ~ended
         return rewards, discounts, later
 
-    def _observations(self, envs: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def _observations(self, envs: np.ndarray, rows: np.ndarray) -> np.ndarray | Tensor:
         """The observations [B, *observation] that rows ended."""
         if self._stack == 1:
-            return self._frames[envs, rows % self._length]
+            return self._gather(envs, rows % self._length)
         back = np.arange(-self._stack + 1, 1)  # [stack]: -3 ... 0
-        frames = self._frames[envs[:, None], (rows[:, None] + back) % self._length]  # [B, stack, H, W]
+        frames = self._gather(envs[:, None], (rows[:, None] + back) % self._length)  # [B, stack, H, W]
         # Frames from before the episode began are zero, as in the environments' own stacks.
         ages = self._ages[envs, rows % self._length].astype(np.int64)
-        frames[-back > ages[:, None]] = 0
+        before = -back > ages[:, None]
+        frames[before if self._mirror is None else torch.as_tensor(before)] = 0
         return frames
+
+    def _gather(self, envs: np.ndarray, rows: np.ndarray) -> np.ndarray | Tensor:
+        if self._mirror is None:
+            return self._frames[envs, rows]
+        return self._mirror[torch.as_tensor(envs), torch.as_tensor(rows)]
 
     def flush(self) -> None:
         """Put all rows on the disk: a state that is saved next must not outlive what it points at."""
@@ -198,6 +217,8 @@ class Replay:
         self._written = np.array(state["written"], dtype=np.int64)
         begun = self._env[self._written > 0]
         self._is_transition[begun, (self._written[begun] - 1) % self._length] = False
+        if self._mirror is not None:
+            self._mirror.copy_(torch.from_numpy(self._frames))
 
 
 def _require_disk(folder: Path, needed: int, capacity_steps: int) -> None:

@@ -116,6 +116,7 @@ class TrainingRun:
         self._curve: list[CurveRow] = []
         self._validation: list[EpisodeRow] = []
         self._best = -math.inf
+        self._best_config = algorithm.agent.config()
         self._stop = False
         self._solved = False
         self._saved_steps = 0
@@ -229,8 +230,9 @@ class TrainingRun:
             "validation/max_q", sum(row.max_q_mean for row in rows) / len(rows), algorithm.steps
         )
         self._solved = plan.stop_score is not None and mean >= plan.stop_score
-        if mean >= self._best:
-            self._best = mean
+        # An agent pruned since then is another one, and only the last one is asked for.
+        if mean >= self._best or self._best_config != algorithm.agent.config():
+            self._best, self._best_config = mean, algorithm.agent.config()
             save_agent(self._folder / "best.safetensors", algorithm.agent, self._provenance())
 
     def _stop_validation(self, decisions: int) -> None:
@@ -262,6 +264,7 @@ class TrainingRun:
             "algorithm": values,
             "spec": self._manifest.spec,
             "best": self._best,
+            "best_config": self._best_config,
             "curve_rows": len(self._curve),
             "validation_rows": len(self._validation),
             "solved": self._solved,
@@ -285,7 +288,8 @@ class TrainingRun:
         self._validation = read_rows(self._folder / "validation.parquet", EpisodeRow)[
             : header["validation_rows"]
         ]
-        self._best, self._last_score = header["best"], header["last_score"]
+        self._best, self._best_config = header["best"], header["best_config"]
+        self._last_score = header["last_score"]
         self._training_s, self._solved = header["training_s"], header["solved"]
         self._algorithm.restore(tensors, header["algorithm"])
         self._saved_steps = self._algorithm.steps

@@ -3,7 +3,7 @@
 import itertools
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class Scripted(Environments):
         self.seeds[mask], self.made[mask] = seeds[mask], 0
         return self._observe()
 
-    def step(self, actions: np.ndarray) -> Outcome:
+    def step(self, actions: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> Outcome:
         self.actions.append(actions.tolist())
         rewards = self.seeds + self.made / 8 + 100.0 * actions
         self.made += 1

@@ -230,7 +230,7 @@ def test_options_of_the_released_codes_reach_the_run(tmp_path: Path, command: Co
     label = "minatar-fast+warmup_steps=200+replay_capacity_steps=500+double=True+sticky=0.25"
     assert {row.recipe for row in curve} == {label}
     kept = sorted(path.name for path in (tmp_path / "run").glob("steps-*"))
-    assert kept == ["steps-000000600.safetensors", "steps-000001000.safetensors"]
+    assert kept == ["steps-000000608.safetensors", "steps-000001008.safetensors"]
     assert command("train_direct", *arguments(tmp_path / "plain")).code == 0
     assert results(tmp_path / "run")[0] != results(tmp_path / "plain")[0]
     refused = command(
