@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,7 +26,8 @@ from core.records import ROWS_FORMAT, digest
 
 ROOT = Path(__file__).resolve().parent
 Kind = Literal["train", "convert", "evaluate", "attack"]
-TABLES = ("dqn", "dsqn", "convert", "evaluate", "attack")
+TABLES = ("dqn", "dsqn", "shipped", "convert", "evaluate", "attack")
+"""What a study may say of a game: options of commands; agents that exist already; whatever it leaves out is not run."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -103,56 +105,86 @@ def plan(study: str) -> list[Stage]:
         settings = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise Refusal(f"{path.name} is not TOML: {error}")
-    common = ["--threads", str(settings["threads"])]
-    eval_seed = ["--seed", str(settings["evaluation_seed"])]
     stages: list[Stage] = []
-    for game_name, tables in settings["games"].items():
-        get_game(game_name)
+    for name, tables in settings["games"].items():
+        get_game(name)
         unknown = sorted(tables.keys() - set(TABLES))
         if unknown:
             raise Refusal(
-                f"{path.name}: unknown table {unknown[0]!r} of {game_name}: tables are {', '.join(TABLES)}"
+                f"{path.name}: unknown table {unknown[0]!r} of {name}: tables are {', '.join(TABLES)}"
             )
-        folder = Path("results") / study / game_name.replace("/", "-")
-        game = ["--game", game_name]
-        stages.append(
-            _stage("evaluate", ["evaluate", "run"], folder / "evaluate-random", "episodes.parquet", (),
-                   ["--agent", "random", *game, *_options(tables["evaluate"]), *eval_seed, *common])
-        )  # fmt: skip
+        of_game = _GamePlan(
+            name,
+            tables,
+            Path("results") / study / name.replace("/", "-"),
+            settings["checkpoint"],
+            ("--threads", str(settings["threads"])),
+            ("--seed", str(settings["evaluation_seed"])),
+        )
+        stages += of_game.evaluate("random", ("--agent", "random", "--game", name), ())
         for seed in settings["train_seeds"]:
-            agents: dict[str, Path] = {}
-            for kind in ("dqn", "dsqn"):
-                run = folder / f"{kind}-s{seed}"
-                agents[kind] = run / f"{settings['checkpoint']}.safetensors"
-                stages.append(
-                    _stage("train", ["train_direct", kind], run, agents[kind].name, (),
-                           [*game, "--seed", str(seed), *_options(tables[kind]), *common])
-                )  # fmt: skip
-            agents["snn"] = folder / f"snn-s{seed}" / "agent.safetensors"
-            arguments = [
+            training = {kind: of_game.train(kind, seed) for kind in ("dqn", "dsqn") if kind in tables}
+            stages += training.values()
+            agents = {kind: stage.gives.relative_to(ROOT) for kind, stage in training.items()}
+            stages += of_game.use(agents, f"s{seed}", seed)
+        stages += of_game.use(
+            {kind: Path(file) for kind, file in tables.get("shipped", {}).items()}, "shipped", 0
+        )
+    return stages
+
+
+@dataclass(frozen=True)
+class _GamePlan:
+    """The stages of one game of a study."""
+
+    name: str
+    tables: Mapping[str, dict[str, Any]]
+    folder: Path
+    checkpoint: str
+    common: tuple[str, ...]
+    eval_seed: tuple[str, ...]
+
+    def train(self, kind: str, seed: int) -> Stage:
+        arguments = ["--game", self.name, "--seed", str(seed), *_options(self.tables[kind]), *self.common]
+        folder = self.folder / f"{kind}-s{seed}"
+        gives = f"{self.checkpoint}.safetensors"
+        return _stage("train", ["train_direct", kind], folder, gives, (), arguments)
+
+    def evaluate(self, label: str, agent: Sequence[str], needs: tuple[Path, ...]) -> list[Stage]:
+        if "evaluate" not in self.tables:
+            return []
+        arguments = [*agent, *_options(self.tables["evaluate"]), *self.eval_seed, *self.common]
+        folder = self.folder / f"evaluate-{label}"
+        return [_stage("evaluate", ["evaluate", "run"], folder, "episodes.parquet", needs, arguments)]
+
+    def use(self, agents: Mapping[str, Path], suffix: str, seed: int) -> list[Stage]:
+        """Convert the DQN, then evaluate and attack all of them."""
+        stages: list[Stage] = []
+        snn = self.folder / f"snn-{suffix}" / "agent.safetensors"
+        if "convert" in self.tables and "dqn" in agents:
+            dqn = agents["dqn"]
+            options = [
                 "--agent",
-                str(agents["dqn"]),
+                str(dqn),
                 "--seed",
                 str(seed),
-                *_options(tables["convert"]),
-                *common,
+                *_options(self.tables["convert"]),
+                *self.common,
             ]
-            stages.append(
-                Stage("convert", ("convert", "run", *arguments, "--out", str(agents["snn"])),
-                      ROOT / agents["snn"].with_suffix(".manifest.json"), (ROOT / agents["dqn"],), ROOT / agents["snn"])
-            )  # fmt: skip
-            for name, file in agents.items():
-                arguments = ["--agent", str(file), *_options(tables["evaluate"]), *eval_seed, *common]
+            command = ("convert", "run", *options, "--out", str(snn))
+            manifest = ROOT / snn.with_suffix(".manifest.json")
+            stages.append(Stage("convert", command, manifest, (ROOT / dqn,), ROOT / snn))
+            agents = {**agents, "snn": snn}
+        for name, file in agents.items():
+            label, agent = f"{name}-{suffix}", ("--agent", str(file))
+            stages += self.evaluate(label, agent, (file,))
+            if "attack" in self.tables:
+                arguments = [*agent, *_options(self.tables["attack"]), *self.eval_seed, *self.common]
+                folder = self.folder / f"attack-{label}"
                 stages.append(
-                    _stage("evaluate", ["evaluate", "run"], folder / f"evaluate-{name}-s{seed}", "episodes.parquet",
-                           (file,), arguments)
-                )  # fmt: skip
-                arguments = ["--agent", str(file), *_options(tables["attack"]), *eval_seed, *common]
-                stages.append(
-                    _stage("attack", ["adversarial", "run"], folder / f"attack-{name}-s{seed}", "attacks.parquet",
-                           (file,), arguments)
-                )  # fmt: skip
-    return stages
+                    _stage("attack", ["adversarial", "run"], folder, "attacks.parquet", (file,), arguments)
+                )
+        return stages
 
 
 def _stage(

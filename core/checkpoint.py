@@ -44,8 +44,10 @@ class Checkpoint:
     """First 12 hex digits of the SHA-256 of the file: names exactly these weights in rows."""
 
 
-def save_agent(path: Path, agent: Agent, provenance: Mapping[str, Any]) -> None:
-    """Write an agent atomically; the same agent and provenance give the same bytes."""
+def save_agent(
+    path: Path, agent: Agent, provenance: Mapping[str, Any], dtype: torch.dtype = torch.float32
+) -> None:
+    """Write an agent atomically, its weights rounded to `dtype`; the same arguments give the same bytes."""
     header = {
         "format": FORMAT,
         "kind": agent.kind,
@@ -53,7 +55,9 @@ def save_agent(path: Path, agent: Agent, provenance: Mapping[str, Any]) -> None:
         "config": agent.config(),
         "provenance": dict(provenance),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in agent.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous().to(dtype) for name, tensor in agent.state_dict().items()
+    }
     write_bytes(path, save(tensors, {_METADATA_KEY: json.dumps(header, sort_keys=True)}))
 
 

@@ -1,4 +1,4 @@
-"""python -m train_direct dqn | dsqn: train a Q-network on a game."""
+"""python -m train_direct dqn | dsqn | ship: train a Q-network on a game; make a trained one small."""
 
 import itertools
 from collections.abc import Sequence
@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
+
 from core import seeding
+from core.checkpoint import load_agent, save_agent
 from core.cli import main
 from core.device import Device, pick_device, set_up_torch
 from core.errors import Refusal
@@ -256,9 +259,35 @@ class Dsqn(Options):
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ship:
+    """Make the small copy of a trained agent that is handed on: its weights in half precision.
+
+    It is another agent than the one it was made from, and is to be evaluated as such.
+    """
+
+    agent: Path
+    """Checkpoint (.safetensors) to copy."""
+    out: Path
+    """File to write."""
+
+    def run(self) -> None:
+        source = load_agent(self.agent)
+        largest = max(float(tensor.abs().max()) for tensor in source.agent.state_dict().values())
+        if largest > torch.finfo(torch.float16).max:
+            raise Refusal(f"{self.agent}: a weight of {largest:g} is beyond half precision")
+        if self.out.exists():
+            raise Refusal(f"{self.out} exists; remove it, or choose another --out")
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        save_agent(
+            self.out, source.agent, {**source.provenance, "rounded_from": source.id}, dtype=torch.float16
+        )
+        print(f"{self.out}: {self.out.stat().st_size / 2**20:.1f} MiB")
+
+
 if __name__ == "__main__":
     main(
         "python -m train_direct",
-        {"dqn": Dqn, "dsqn": Dsqn},
+        {"dqn": Dqn, "dsqn": Dsqn, "ship": Ship},
         "Train Q-networks with gradients; DQN and DSQN by one recipe.",
     )
