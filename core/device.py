@@ -1,7 +1,9 @@
 """Where networks run, on how many threads, and with whose memory."""
 
 import ctypes
+import os
 import sys
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -18,6 +20,15 @@ def pick_device(device: Device) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise Refusal("device 'cuda': torch finds no GPU here; accepted are auto, cpu")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def available_memory_bytes() -> int:
+    """Memory that new work can have, the system's file cache included (Linux; elsewhere what is free)."""
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return 1024 * int(fields["MemAvailable"].split()[0])
+    except (OSError, KeyError):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def set_up_torch(threads: int) -> None:

@@ -1,6 +1,7 @@
 """python -m train_direct dqn | dsqn | ship: train a Q-network on a game; make a trained one small."""
 
 import itertools
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from core import seeding
 from core.checkpoint import load_agent, save_agent
 from core.cli import main
-from core.device import Device, pick_device, set_up_torch
+from core.device import Device, available_memory_bytes, pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
@@ -157,6 +158,12 @@ class Options:
                 self.precision,
                 common_mode,
                 sim_steps,
+            )
+            gib = algorithm.replay_bytes / 2**30
+            print(
+                f"{self.out}: the replay takes {gib:.2f} GiB of disk, and is read from memory while as much is free "
+                f"({available_memory_bytes() / 2**30:.1f} GiB now)",
+                file=sys.stderr,
             )
             plan = Plan(
                 game=game,

@@ -343,6 +343,11 @@ class QLearning:
         return self._learner.updates
 
     @property
+    def replay_bytes(self) -> int:
+        """What the replay takes on the disk, and in memory while there is room."""
+        return self._replay.size_bytes
+
+    @property
     def epsilon(self) -> float:
         """Share of random actions now."""
         return self.recipe.epsilon(self.steps)

@@ -97,7 +97,9 @@ class Replay:
             "is_transition": (np.bool_, ()),
         }
         row_bytes = sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in columns.values())
-        _require_disk(folder, num_envs * self._length * row_bytes, capacity_steps)
+        self.size_bytes = num_envs * self._length * row_bytes
+        """On the disk; the system keeps as much of it in memory as there is room for."""
+        _require_room(folder, self.size_bytes, capacity_steps, mirror)
         self._rings = {
             name: _memory_map(folder / name, dtype, (num_envs, self._length, *shape))
             for name, (dtype, shape) in columns.items()
@@ -221,16 +223,20 @@ class Replay:
             self._mirror.copy_(torch.from_numpy(self._frames))
 
 
-def _require_disk(folder: Path, needed: int, capacity_steps: int) -> None:
-    """Refuse a replay that the disk cannot hold, and say how large it may be."""
+def _require_room(folder: Path, needed: int, capacity_steps: int, mirror: torch.device | None) -> None:
+    """Refuse a replay that the disk or the mirroring device cannot hold, and say how large it may be."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     there = sum(file.stat().st_size for file in folder.glob("*"))
-    free = shutil.disk_usage(existing).free + there
-    if needed > 0.95 * free:
-        raise Refusal(
-            f"a replay of {capacity_steps} transitions needs {needed / 2**30:.1f} GiB, {folder} has {free / 2**30:.1f} "
-            f"GiB free: about {int(0.9 * capacity_steps * free / needed)} would fit (--replay-steps)"
-        )
+    rooms = {str(folder): shutil.disk_usage(existing).free + there}
+    if mirror is not None and mirror.type == "cuda":
+        rooms[f"device {mirror}"] = torch.cuda.mem_get_info(mirror)[0]
+    for where, free in rooms.items():
+        if needed > 0.95 * free:
+            raise Refusal(
+                f"a replay of {capacity_steps} transitions needs {needed / 2**30:.1f} GiB, {where} has "
+                f"{free / 2**30:.1f} GiB free: about {int(0.9 * capacity_steps * free / needed)} would fit "
+                f"(--replay-steps)"
+            )
 
 
 def _memory_map(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
