@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BATCH = 32
-BREAKOUT_DECISIONS = 800
+BREAKOUT_DECISIONS = 400
 """Of one round, for whoever trains on Breakout."""
 
 

@@ -5,7 +5,9 @@ Who is not at turn waits on a pipe.
 """
 
 import multiprocessing
+import os
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -62,7 +64,16 @@ _work: Work
 
 def _build(build: Callable[[], Work]) -> None:
     global _work
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     _work = build()
+
+
+def _leave_with_parent() -> None:
+    """An executor's process would wait for ever for one that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _round() -> Turns:
