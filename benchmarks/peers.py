@@ -7,6 +7,8 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import ale_py
+import gymnasium
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -87,19 +89,20 @@ def spikingjelly_update(sim_steps: int) -> Callable[[], object]:
     return update
 
 
+def breakout(**kwargs: Any) -> gymnasium.Env:
+    """The game, also in a process where nothing but this function was loaded."""
+    gymnasium.register_envs(ale_py)
+    return gymnasium.make("BreakoutNoFrameskip-v4", **kwargs)
+
+
 def sb3_training(num_envs: int) -> Callable[[], object]:
     """Stable-Baselines3's DQN on Breakout with its own Atari wrappers, past its warm-up, exploration at its end."""
-    import ale_py
-    import gymnasium
     from stable_baselines3 import DQN
     from stable_baselines3.common.env_util import make_atari_env
     from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack
 
-    gymnasium.register_envs(ale_py)
     kwargs: dict[str, Any] = {"vec_env_cls": SubprocVecEnv} if num_envs > 1 else {}
-    env = VecFrameStack(
-        make_atari_env("BreakoutNoFrameskip-v4", n_envs=num_envs, seed=0, **kwargs), n_stack=4
-    )
+    env = VecFrameStack(make_atari_env(breakout, n_envs=num_envs, seed=0, **kwargs), n_stack=4)
     model = DQN(
         "CnnPolicy",
         env,
