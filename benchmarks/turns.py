@@ -4,6 +4,7 @@ What one sets for its process (threads, denormals, memory) no other has, and a n
 Who is not at turn waits on a pipe.
 """
 
+import atexit
 import multiprocessing
 import os
 import statistics
@@ -55,7 +56,7 @@ def take_turns(contenders: Mapping[str, Sequence[Callable[[], Work]]], rounds: i
 
 def alone(work: Callable[[], float]) -> float:
     """What one function returns in a process of its own."""
-    with ProcessPoolExecutor(1, SPAWN) as process:
+    with ProcessPoolExecutor(1, SPAWN, _leave_with_parent) as process:
         return process.submit(work).result()
 
 
@@ -64,16 +65,21 @@ _work: Work
 
 def _build(build: Callable[[], Work]) -> None:
     global _work
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    _leave_with_parent()
     _work = build()
+    atexit.register(globals().pop, "_work")  # ALE complains about emulators that outlive the interpreter
 
 
 def _leave_with_parent() -> None:
-    """An executor's process would wait for ever for one that was killed."""
+    """An executor's process would wait for ever for a parent that was killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()
-    os._exit(1)
+
+    def leave() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=leave, daemon=True).start()
 
 
 def _round() -> Turns:
