@@ -44,5 +44,5 @@ lint: setup-dev ## ruff and mypy
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-bench: .venv/.installed-peers ## time the house against its peers
-	for name in simulation training; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+bench: .venv/.installed-peers ## time the house against its peers; kill runs and compare their bits
+	for name in simulation training resume; do $(BIN)/python -m benchmarks.$$name || exit 1; done

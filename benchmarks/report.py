@@ -2,18 +2,19 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 Figure = tuple[str, float, str]
 
 
-def report(figures: Sequence[Figure]) -> None:
-    """Print the figures; ratios are named ..._ratio, ours over the peer's, larger is better."""
-    for name, value, unit in figures:
-        print(f"{name} {value:.4g} {unit}")
-    if len(sys.argv) == 3 and sys.argv[1] == "--json":
-        content = {name: {"value": value, "unit": unit} for name, value, unit in figures}
-        Path(sys.argv[2]).write_text(json.dumps(content, indent=1) + "\n")
-    elif len(sys.argv) > 1:
+def report(figures: Iterable[Figure]) -> None:
+    """Print each figure as it comes; ratios are named ..._ratio, ours over the peer's, larger is better."""
+    if sys.argv[1:] and (len(sys.argv) != 3 or sys.argv[1] != "--json"):
         sys.exit("error: the only option is --json FILE")
+    content = {}
+    for name, value, unit in figures:
+        print(f"{name} {value:.4g} {unit}", flush=True)
+        content[name] = {"value": value, "unit": unit}
+    if sys.argv[1:]:
+        Path(sys.argv[2]).write_text(json.dumps(content, indent=1) + "\n")

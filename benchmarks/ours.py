@@ -1,0 +1,98 @@
+"""Our contenders, set up as our commands are (core/device.py)."""
+
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+from benchmarks.peers import BATCH, BREAKOUT_DECISIONS, atari_batch
+from core import seeding
+from core.device import set_up_torch
+from core.games import get_game
+from core.networks import Preset, make_agent, preset
+from train_direct.__main__ import Dqn
+from train_direct.q_learning import Precision, QLearner, QLearning
+from train_direct.recipes import RECIPES, Recipe
+from train_direct.replay import Batch
+from train_direct.run import TrainingRun
+
+
+def chen2022(sim_steps: int) -> Preset:
+    network = preset("chen2022")
+    assert network.spiking is not None
+    return replace(network, spiking=replace(network.spiking, sim_steps=sim_steps))
+
+
+def as_sb3(recipe: Recipe) -> Recipe:
+    """The recipe with the work of Stable-Baselines3's DQN: one-step returns, no Double DQN, its exploration."""
+    assert (recipe.batch_size, recipe.train_interval_steps, recipe.target_interval_steps) == (BATCH, 4, 4000)
+    return replace(recipe, double=False, n_step=1, epsilon_end=0.05, epsilon_decay_steps=1)
+
+
+def dsqn_update(sim_steps: int, precision: Precision) -> Callable[[], object]:
+    """One update of Chen et al.'s network, on all threads."""
+    set_up_torch(0)
+    agent = make_agent(get_game("breakout"), chen2022(sim_steps), seeding.torch_generator(0, "weights"))
+    learner, batch = QLearner(agent, as_sb3(RECIPES["atari-fast"]), precision), Batch(*atari_batch())
+    return lambda: learner.update(batch)
+
+
+def breakout_training(precision: Precision, threads: int, folder: Path) -> Callable[[], object]:
+    """The DQN on Atari Breakout, the same work a decision as Stable-Baselines3's."""
+    set_up_torch(threads)
+    recipe = as_sb3(RECIPES["atari-fast"])
+    return _training("breakout", preset("relu"), recipe, precision, folder, BREAKOUT_DECISIONS)
+
+
+def minatar_training(sim_steps: int | None, decisions: int, folder: Path) -> Callable[[], object]:
+    """The DQN (no simulation steps) or Chen et al.'s DSQN on MinAtar Breakout, on one thread."""
+    set_up_torch(1)
+    network = chen2022(sim_steps) if sim_steps else preset("relu")
+    return _training("minatar/breakout", network, RECIPES["minatar-fast"], "fp32", folder, decisions)
+
+
+def _training(
+    game_name: str, network: Preset, recipe: Recipe, precision: Precision, folder: Path, decisions: int
+) -> Callable[[], object]:
+    """So many decisions a round, past the warm-up, the replay under a folder."""
+    game = get_game(game_name)
+    recipe = replace(recipe, warmup_steps=1000, replay_capacity_steps=10_000)
+    agent = make_agent(game, network, seeding.torch_generator(0, "weights"))
+    algorithm = QLearning(
+        agent, game, recipe, 0, Path(tempfile.mkdtemp(dir=folder)), Dqn.checkpoint_interval_steps, precision
+    )
+
+    def advance(decisions: int) -> None:
+        until = algorithm.steps + decisions
+        while algorithm.steps < until:
+            algorithm.advance()
+
+    advance(1400)
+    return lambda: advance(decisions)
+
+
+def checkpoint_cost(folder: Path) -> float:
+    """Share of a Breakout run's time that goes into states to resume from, between its first and its third.
+
+    The run is a command's with its defaults but for bf16, which trains faster and so makes the share larger;
+    the first state is taken where updates begin.
+    """
+    saves: list[tuple[float, float]] = []  # beginning and end of each, in seconds
+    save_state = TrainingRun._save_state
+
+    def timed(self: TrainingRun) -> None:
+        began = time.perf_counter()
+        save_state(self)
+        saves.append((began, time.perf_counter()))
+        if len(saves) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)  # ends the run
+
+    with mock.patch.object(TrainingRun, "_save_state", timed), contextlib.suppress(SystemExit):
+        Dqn(game="breakout", out=folder / "checkpoints", precision="bf16").run()
+    saving = sum(end - began for began, end in saves[1:3])
+    return saving / (saves[2][1] - saves[0][1])

@@ -1,0 +1,121 @@
+"""What a user would run instead of ours, as they would run it: nothing of ours is imported or set here.
+
+Stable-Baselines3 comes with the extra `peers`.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import ale_py
+import gymnasium
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BATCH = 32
+BREAKOUT_DECISIONS = 400
+"""Of one round, for whoever trains on Breakout."""
+
+
+def atari_batch() -> tuple[np.ndarray, ...]:
+    """Transitions that mean nothing: obs_tm1, action_tm1, reward_t, discount_t, obs_t."""
+    rng = np.random.default_rng(0)
+    shape = (BATCH, 4, 84, 84)
+    return (
+        rng.integers(256, size=shape, dtype=np.uint8),
+        rng.integers(4, size=BATCH),
+        rng.normal(size=BATCH).astype(np.float32),
+        np.full(BATCH, 0.99, np.float32),
+        rng.integers(256, size=shape, dtype=np.uint8),
+    )
+
+
+def spikingjelly_network(sim_steps: int) -> nn.Module:
+    """Chen et al.'s network of spikingjelly 2.0.0's own multi-step layers, as its DSQN example builds it."""
+    from spikingjelly.activation_based import functional, layer, neuron, surrogate
+
+    def lif() -> nn.Module:
+        return neuron.LIFNode(tau=2.0, detach_reset=True, surrogate_function=surrogate.ATan(), step_mode="m")
+
+    body = nn.Sequential(
+        layer.Conv2d(4, 32, 8, 4, step_mode="m"),
+        lif(),
+        layer.Conv2d(32, 64, 4, 2, step_mode="m"),
+        lif(),
+        layer.Conv2d(64, 64, 3, 1, step_mode="m"),
+        lif(),
+        layer.Flatten(step_mode="m"),
+        layer.Linear(3136, 512, step_mode="m"),
+        lif(),
+        layer.Linear(512, 4, step_mode="m"),
+    )
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = body
+
+        def forward(self, x: Tensor) -> Tensor:
+            functional.reset_net(self)
+            currents = self.body(x.unsqueeze(0).repeat(sim_steps, 1, 1, 1, 1))  # [T, B, A]
+            v, best = torch.zeros_like(currents[0]), torch.full_like(currents[0], -torch.inf)
+            for current in currents:
+                v = v + (current - v) / 2.0
+                best = torch.maximum(best, v)
+            return best
+
+    return Network()
+
+
+def spikingjelly_update(sim_steps: int) -> Callable[[], object]:
+    """One update of that network: both forward passes, loss, backward pass, Adam."""
+    online = spikingjelly_network(sim_steps)
+    target = copy.deepcopy(online)
+    optimizer = torch.optim.Adam(online.parameters(), lr=1e-4)
+    batch = atari_batch()
+
+    def update() -> None:
+        obs_tm1, action_tm1, reward_t, discount_t, obs_t = map(torch.as_tensor, batch)
+        with torch.no_grad():
+            target_t = reward_t + discount_t * target(obs_t.float() / 255).amax(1)
+        q_tm1 = online(obs_tm1.float() / 255).gather(1, action_tm1[:, None]).squeeze(1)
+        loss = F.smooth_l1_loss(q_tm1, target_t)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return update
+
+
+def breakout(**kwargs: Any) -> gymnasium.Env:
+    """The game, also in a process where nothing but this function was loaded."""
+    gymnasium.register_envs(ale_py)
+    return gymnasium.make("BreakoutNoFrameskip-v4", **kwargs)
+
+
+def sb3_training(num_envs: int) -> Callable[[], object]:
+    """Stable-Baselines3's DQN on Breakout with its own Atari wrappers, past its warm-up, exploration at its end."""
+    from stable_baselines3 import DQN
+    from stable_baselines3.common.env_util import make_atari_env
+    from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack
+
+    kwargs: dict[str, Any] = {"vec_env_cls": SubprocVecEnv} if num_envs > 1 else {}
+    env = VecFrameStack(make_atari_env(breakout, n_envs=num_envs, seed=0, **kwargs), n_stack=4)
+    model = DQN(
+        "CnnPolicy",
+        env,
+        buffer_size=10_000,
+        learning_starts=1000,
+        batch_size=BATCH,
+        train_freq=4 // num_envs,
+        gradient_steps=1,
+        target_update_interval=4000,
+        learning_rate=1e-4,
+        exploration_final_eps=0.05,
+        device="cpu",
+        seed=0,
+    )
+    model.learn(1400)
+    return lambda: model.learn(BREAKOUT_DECISIONS, reset_num_timesteps=False)

@@ -1,0 +1,91 @@
+"""Contenders take turns, each in a process of its own.
+
+What one sets for its process (threads, denormals, memory) no other has, and a noisy machine hurts all alike.
+Who is not at turn waits on a pipe.
+"""
+
+import atexit
+import multiprocessing
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+Work = Callable[[], object]
+"""One round of a contender."""
+SPAWN = multiprocessing.get_context("spawn")
+
+
+class Turns(NamedTuple):
+    """What a contender's rounds took."""
+
+    seconds: float
+    """Median over rounds; of processes side by side, the slowest counts."""
+    peak_mib: float
+    """Most memory that a process of it ever held (resident, MiB)."""
+
+
+def take_turns(contenders: Mapping[str, Sequence[Callable[[], Work]]], rounds: int) -> dict[str, Turns]:
+    """Let contenders work in turn; the first round warms up and is not counted.
+
+    Args:
+        contenders: by name, what makes the work of each of its processes, all of which work at the same time.
+            It is called in the process: a module's function, or a functools.partial of one.
+        rounds: that are counted.
+    """
+    with ExitStack() as stack:
+        processes = {
+            name: [stack.enter_context(ProcessPoolExecutor(1, SPAWN, _build, (build,))) for build in builds]
+            for name, builds in contenders.items()
+        }
+        done: dict[str, list[Turns]] = {name: [] for name in contenders}
+        for _ in range(rounds + 1):
+            for name, own in processes.items():
+                running = [process.submit(_round) for process in own]
+                done[name].append(Turns(*map(max, zip(*(each.result() for each in running), strict=True))))
+    return {
+        name: Turns(statistics.median(turn.seconds for turn in turns[1:]), turns[-1].peak_mib)
+        for name, turns in done.items()
+    }
+
+
+def alone(work: Callable[[], float]) -> float:
+    """What one function returns in a process of its own."""
+    with ProcessPoolExecutor(1, SPAWN, _leave_with_parent) as process:
+        return process.submit(work).result()
+
+
+_work: Work
+
+
+def _build(build: Callable[[], Work]) -> None:
+    global _work
+    _leave_with_parent()
+    _work = build()
+    atexit.register(globals().pop, "_work")  # ALE complains about emulators that outlive the interpreter
+
+
+def _leave_with_parent() -> None:
+    """An executor's process would wait for ever for a parent that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def leave() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=leave, daemon=True).start()
+
+
+def _round() -> Turns:
+    start = time.perf_counter()
+    _work()
+    seconds = time.perf_counter() - start
+    # Not getrusage's ru_maxrss: that begins with what the parent held when it started this process.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return Turns(seconds, int(status["VmHWM"].split()[0]) / 1024)
