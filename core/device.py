@@ -47,8 +47,9 @@ def set_up_torch(threads: int) -> None:
         raise Refusal(f"threads is {threads}: accepted is 0 (all) or more")
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
-        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            libc.mallopt(option, 2**30)
+        # Older ones refuse a threshold above 32 MiB, and would be left with the 128 KiB they begin with.
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30) or libc.mallopt(_M_MMAP_THRESHOLD, 2**25)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**30)
     torch.set_flush_denormal(True)  # before the worker threads start, which inherit it
     if threads:
         torch.set_num_threads(threads)

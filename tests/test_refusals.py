@@ -65,6 +65,8 @@ def test_a_total_that_would_make_no_update(command: Command, tmp_path: Path) -> 
     ("option", "value", "word"),
     [
         ("--num-envs", 0, "num_envs is 0"),
+        ("--n-step", 0, "n_step is 0"),
+        ("--warmup-steps", 15, "warmup_steps is 15: at least 16"),
         ("--replay-steps", 31, "at least 32"),
         ("--eval-episodes", 0, "eval_episodes is 0"),
         ("--checkpoint-interval-steps", 0, "checkpoint_interval_steps is 0"),
@@ -87,6 +89,23 @@ def test_networks_that_do_not_exist_or_do_not_spike(command: Command, tmp_path: 
     is_refused(command("train_direct", "dsqn", "--network", "chen2023", *options), "'chen2023'", "chen2022")
     is_refused(command("train_direct", "dsqn", "--network", "relu", *options), "does not spike")
     is_refused(command("train_direct", "dsqn", "--sim-steps", 0, *options), "sim_steps is 0")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("in_turn", [(8,), (9,), (4, 4), (2, 4), (4, 0), (4, -1)])
+def test_simulation_steps_that_do_not_fall(
+    command: Command, tmp_path: Path, in_turn: tuple[int, ...]
+) -> None:
+    few = ("--warmup-steps", 16, "--total-steps", 20, "--eval-episodes", 1)  # lest it trains
+    options = ("--game", "minatar/breakout", *few, "--prune-sim-steps", *in_turn, "--out", tmp_path / "run")
+    shown = " ".join(map(str, in_turn))
+    is_refused(command("train_direct", "dsqn", *options), f"prune_sim_steps is {shown} after 8", "falling")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pruned_run_that_might_end_before_it_is_pruned(command: Command, tmp_path: Path) -> None:
+    options = ("--game", "pong", "--prune-sim-steps", 4, "--early-stop", "--out", tmp_path / "run")
+    is_refused(command("train_direct", "dsqn", *options), "prune_sim_steps", "early_stop")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -239,6 +239,10 @@ class Dsqn(Options):
         """The numbers of simulation steps that follow one another, if they are to be pruned."""
         if not self.prune_sim_steps:
             return []
+        if self.early_stop:
+            raise Refusal(
+                "prune_sim_steps and early_stop are both given: a run that ends early is not pruned"
+            )
         spiking = self.resolved_network().spiking
         assert spiking is not None
         in_turn = [spiking.sim_steps, *self.prune_sim_steps]

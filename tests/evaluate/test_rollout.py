@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,6 +46,7 @@ class Scripted(Environments):
         return self._observe()
 
     def step(self, actions: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> Outcome:
+        meanwhile()
         self.actions.append(actions.tolist())
         rewards = self.seeds + self.made / 8 + 100.0 * actions
         self.made += 1
@@ -152,6 +154,23 @@ def test_epsilon_is_asked_for_with_the_decisions_made_so_far() -> None:
     assert sum(len(step.slots) for step in rollout) == 2 + 3 + 4
     assert asked == [0, 2, 4, 6, 7, 8]
     assert rollout.steps == 9
+
+
+def test_meanwhile_is_told_the_decisions_that_are_then_made() -> None:
+    told: list[int] = []
+    rollout = Rollout(
+        Scripted(2),
+        Threshold(),
+        episode_seed=lambda index: index,
+        episodes=[4, 9, 2],
+        epsilon=lambda steps: 0.0,
+        meanwhile=told.append,
+    )
+    made = 0
+    for step in rollout:
+        made += len(step.slots)
+        assert told[-1] == rollout.steps == made
+    assert told == [2, 4, 6, 7, 8, 9]
 
 
 def test_activity_is_that_of_the_environments_that_play() -> None:
@@ -274,7 +293,12 @@ PLACES = {
 }
 
 
-def resumable(game_name: str, num_envs: int = 3, episodes: Sequence[int] | None = None) -> Rollout:
+def resumable(
+    game_name: str,
+    num_envs: int = 3,
+    episodes: Sequence[int] | None = None,
+    meanwhile: Callable[[int], None] = lambda steps: None,
+) -> Rollout:
     game = GAMES[game_name]
     if game.tier == "minatar":
         agent: Agent = make_agent(game, PRESETS["relu"], torch.Generator().manual_seed(1))
@@ -286,6 +310,7 @@ def resumable(game_name: str, num_envs: int = 3, episodes: Sequence[int] | None 
         episode_seed=lambda index: seeding.episode_seed(0, "test", index),
         episodes=episodes,
         epsilon=lambda steps: 0.5 if game.tier == "minatar" else 1.0,
+        meanwhile=meanwhile,
     )
 
 
@@ -311,6 +336,34 @@ def test_a_restored_rollout_goes_on_with_the_same_bits(game_name: str) -> None:
         assert_equal_steps(next(restored), step)
     assert restored.steps == rollout.steps
     assert sum(step.ended.sum() for step in rest) > 0
+
+
+@pytest.mark.parametrize("game_name", list(PLACES))
+def test_work_done_meanwhile_sees_no_outcome_and_changes_none(game_name: str) -> None:
+    there: list[np.ndarray] = []
+
+    def work(steps: int) -> None:
+        there.append(busy._environments._observations.copy())  # type: ignore[attr-defined]
+        if len(there) == 20:
+            time.sleep(0.05)  # the environments have long arrived
+
+    busy, idle = resumable(game_name, 2, meanwhile=work), resumable(game_name, 2)
+    for count in range(1, 81):
+        step = next(busy)
+        assert_equal_steps(step, next(idle))
+        assert len(there) == count
+        assert np.array_equal(there[-1], step.observations)
+
+
+def test_nothing_is_done_meanwhile_when_a_rollout_is_restored() -> None:
+    rollout, told = resumable("minatar/breakout"), []  # type: ignore[var-annotated]
+    for _ in range(20):
+        next(rollout)
+    restored = resumable("minatar/breakout", meanwhile=told.append)
+    restored.restore(json.loads(json.dumps(rollout.state())))
+    assert told == []
+    next(restored)
+    assert told == [63]
 
 
 def test_a_rollout_is_restored_when_some_environments_have_nothing_left_to_play() -> None:

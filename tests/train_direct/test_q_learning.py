@@ -1,6 +1,9 @@
 """The update, against arithmetic that fits on paper, and the schedules around it."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +11,12 @@ import torch
 
 from core import seeding
 from core.games import get_game
-from core.networks import halve_precision, make_agent, preset
+from core.networks import DSQN, halve_precision, make_agent, preset
 from tests.conftest import random_batch
-from train_direct.q_learning import QLearner, QLearning, bootstrap_value, td_loss
+from train_direct.common_mode import CommonMode
+from train_direct.q_learning import QLearner, QLearning, _Captured, bootstrap_value, td_loss
 from train_direct.recipes import RECIPES, Recipe, get_recipe
+from train_direct.replay import Batch
 
 
 def test_td_loss_on_two_rows_by_hand() -> None:
@@ -36,8 +41,6 @@ def test_double_dqn_values_the_online_networks_choice() -> None:
 
 @pytest.mark.parametrize("double", [False, True])
 def test_the_update_uses_the_chosen_bootstrap(double: bool) -> None:
-    from dataclasses import replace
-
     game = get_game("minatar/breakout")
     learner = QLearner(
         make_agent(game, preset("relu"), seeding.torch_generator(0, "weights")),
@@ -69,8 +72,6 @@ def test_any_recipe_lowers_the_loss_of_any_network(recipe: str, network: str) ->
 
 
 def test_target_network_is_copied_on_schedule() -> None:
-    from dataclasses import replace
-
     recipe = replace(RECIPES["minatar-fast"], target_interval_steps=12)  # 3 updates
     learner = QLearner(make_agent(get_game("minatar/breakout"), preset("relu"), torch.Generator()), recipe)
 
@@ -85,16 +86,205 @@ def test_target_network_is_copied_on_schedule() -> None:
     assert found == [False, False, True, False, False, True]
 
 
-def test_updates_a_decision_are_the_recipes(tmp_path: Path) -> None:
-    from dataclasses import replace
+def learner(
+    network: str = "relu", recipe: Recipe = RECIPES["minatar-fast"], seed: int = 0, **options: Any
+) -> QLearner:
+    """A learner of minatar/breakout; network "cmc" is a DSQN with common-mode compensation."""
+    name = "chen2022" if network == "cmc" else network
+    trained: Any = make_agent(
+        get_game("minatar/breakout"), preset(name), seeding.torch_generator(seed, "weights")
+    )
+    for layer in list(trained.layers)[:-1]:
+        layer.weight.data.mul_(3.0)  # as much as it takes for every layer to spike
+    if network == "cmc":
+        trained = CommonMode(trained, seeding.torch_generator(seed, "common mode"))
+    return QLearner(trained, recipe, **options)
 
-    recipe = replace(RECIPES["minatar-fast"], warmup_steps=40, num_envs=3, replay_capacity_steps=1000)
+
+def assert_equal_tensors(ours: QLearner, theirs: QLearner) -> None:
+    for name, tensor in ours.tensors().items():
+        assert torch.equal(tensor, theirs.tensors()[name]), name
+
+
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("network", ["relu", "chen2022"])
+def test_updates_at_once_are_updates_one_by_one(network: str, double: bool) -> None:
+    """Also where the target network is copied in between: after the third and the sixth of seven."""
+    recipe = replace(RECIPES["minatar"], double=double, target_interval_steps=3, learning_rate=0.01)
+    at_once, one_by_one = learner(network, recipe), learner(network, recipe)
+    batch = random_batch(7 * 8)
+    found = at_once.update(batch, 7)
+    expected = sum(
+        one_by_one.update(Batch(*(values[first : first + 8] for values in batch)))
+        for first in range(0, 56, 8)
+    )
+    assert at_once.updates == one_by_one.updates == 7
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for name, tensor in at_once.tensors().items():
+        torch.testing.assert_close(tensor, one_by_one.tensors()[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("network", ["relu", "chen2022", "cmc"])
+def test_bfloat16_copies_are_the_rounded_weights_whatever_happened(network: str) -> None:
+    recipe = replace(RECIPES["minatar-fast"], target_interval_steps=12)  # 3 updates
+
+    def assert_rounded(found: QLearner) -> None:
+        pairs = ((found.working, found.online), (found._working_target, found.target))
+        for copy, exact in pairs:
+            for rounded, weights in zip(copy.parameters(), exact.parameters(), strict=True):
+                assert weights.dtype == torch.float32
+                assert torch.equal(rounded, weights.to(rounded.dtype))
+
+    trained = learner(network, recipe, precision="bf16")
+    assert_rounded(trained)
+    for _ in range(4):
+        trained.update(random_batch())
+        assert_rounded(trained)
+    restored = learner(network, recipe, seed=1, precision="bf16")
+    restored.restore(trained.tensors(), trained.updates)
+    assert_rounded(restored)
+    *hidden, output = trained.acting.layers
+    assert {layer.weight.dtype for layer in hidden} == {torch.bfloat16}
+    assert output.weight.dtype == torch.float32
+    assert trained.working(torch.as_tensor(random_batch().obs_t).float()).dtype == torch.float32
+
+
+def test_steps_too_small_for_bfloat16_are_not_lost() -> None:
+    trained = learner(recipe=replace(RECIPES["minatar-fast"], learning_rate=1e-6), precision="bf16")
+    dense, rounded = trained.online.layers[1].weight, trained.acting.layers[1].weight  # type: ignore[union-attr]
+    before, rounded_before = dense.detach().clone(), rounded.detach().clone()
+    for _ in range(3):
+        trained.update(random_batch())
+    moved, seen = (dense != before).float().mean(), (rounded != rounded_before).float().mean()
+    assert (dense - before).abs().max() < 4e-6
+    assert moved > 0.2  # the others are of neurons that no observation reaches
+    assert seen < 0.1 * moved
+
+
+@pytest.mark.parametrize("updates", [0, 5])
+@pytest.mark.parametrize("recipe", ["minatar-fast", "minatar"])  # Adam and centred RMSprop
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_restored_learner_goes_on_with_the_same_bits(recipe: str, updates: int, precision: str) -> None:
+    settings = replace(RECIPES[recipe], train_interval_steps=1, target_interval_steps=3)
+    trained = learner(recipe=settings, precision=precision)
+    for _ in range(updates):
+        trained.update(random_batch())
+    tensors = {name: tensor.detach().clone() for name, tensor in trained.tensors().items()}
+    restored = learner(recipe=settings, seed=1, precision=precision)
+    restored.update(random_batch(), 2)  # and what it did before is forgotten
+    restored.restore(tensors, updates)
+    assert_equal_tensors(restored, trained)
+    for _ in range(4):
+        assert torch.equal(restored.update(random_batch()), trained.update(random_batch()))
+        assert_equal_tensors(restored, trained)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("recipe", ["minatar-fast", "minatar"])  # Adam and centred RMSprop
+@pytest.mark.parametrize("network", ["relu", "chen2022"])
+def test_updates_as_a_graph_are_those_launched_one_by_one(network: str, recipe: str, precision: str) -> None:
+    settings = replace(RECIPES[recipe], train_interval_steps=1, target_interval_steps=3)
+    captured, eager = (
+        QLearner(learner(network).online.to("cuda"), settings, precision)  # type: ignore[arg-type]
+        for _ in range(2)
+    )
+    eager._captured = eager._step  # type: ignore[assignment]
+    start = {name: tensor.detach().clone() for name, tensor in captured.tensors().items()}
+
+    def assert_close_updates() -> None:
+        batch = random_batch(5 * 8)
+        torch.testing.assert_close(captured.update(batch, 5), eager.update(batch, 5), rtol=0.01, atol=0.01)
+        for name, tensor in captured.tensors().items():
+            apart, moved = (tensor - other for other in (eager.tensors()[name], start[name]))
+            assert moved.abs().mean() > 0
+            assert apart.abs().mean() < 0.01 * moved.abs().mean(), name
+
+    assert_close_updates()
+    assert isinstance(captured._captured, _Captured)
+    for trained in (captured, eager):  # where the graph's tensors lie
+        trained.restore(start, 0)
+    assert_close_updates()
+    if network == "chen2022":  # another graph
+        captured.set_sim_steps(2)
+        eager.set_sim_steps(2)
+        eager._captured = eager._step  # type: ignore[assignment]
+        assert_close_updates()
+
+
+@pytest.mark.parametrize(("num_envs", "interval"), [(1, 4), (3, 4), (5, 1), (7, 3), (16, 5)])
+def test_updates_a_decision_are_the_recipes(num_envs: int, interval: int, tmp_path: Path) -> None:
+    recipe = replace(
+        RECIPES["minatar-fast"],
+        warmup_steps=40,
+        num_envs=num_envs,
+        train_interval_steps=interval,
+        replay_capacity_steps=1000,
+    )
     game = get_game("minatar/breakout")
     algorithm = QLearning(make_agent(game, preset("relu"), torch.Generator()), game, recipe, 0, tmp_path, 100)
     while algorithm.steps < 120:
         algorithm.advance()
-        assert algorithm.updates == max(0, (algorithm.steps - 40) // 4)
+        assert algorithm.updates == max(0, (algorithm.steps - 40) // interval)
     algorithm.close()
+
+
+def pruned(folder: Path, network: str = "chen2022", precision: str = "fp32") -> QLearning:
+    """288 decisions, 96 each with 4, 2 and 1 simulation steps."""
+    game = get_game("minatar/breakout")
+    recipe = replace(RECIPES["minatar-fast"], warmup_steps=40, total_steps=288, replay_capacity_steps=1000)
+    trained: Any = learner("chen2022").online
+    trained.spiking = replace(trained.spiking, sim_steps=4)
+    common_mode = CommonMode(trained, seeding.torch_generator(0, "common mode")) if network == "cmc" else None
+    return QLearning(trained, game, recipe, 0, folder, 1000, precision, common_mode, (4, 2, 1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("network", "precision"), [("chen2022", "fp32"), ("chen2022", "bf16"), ("cmc", "fp32")]
+)
+def test_pruned_simulation_steps_follow_one_another_at_equal_shares(
+    network: str, precision: str, tmp_path: Path
+) -> None:
+    algorithm = pruned(tmp_path, network, precision)
+    found: list[tuple[int, int]] = []
+    observed = algorithm._replay.add
+
+    def watch(step):  # type: ignore[no-untyped-def]
+        found.append((algorithm.steps - len(step.slots), step.activity.sim_steps))
+        observed(step)
+
+    algorithm._replay.add = watch  # type: ignore[method-assign]
+    while algorithm.steps < 288:
+        algorithm.advance()
+        learner = algorithm._learner
+        for trained in (learner.online, learner.target, learner.working, learner._working_target):
+            [snn] = [module for module in trained.modules() if isinstance(module, DSQN)]
+            assert snn.spiking.sim_steps == found[-1][1]
+    algorithm.close()
+    assert found == [(steps, (4, 2, 1)[steps // 96]) for steps in range(0, 288, 16)]
+    assert algorithm.agent.config()["spiking"]["sim_steps"] == 1
+
+
+@pytest.mark.parametrize("decisions", [80, 96, 112, 208, 288])
+def test_a_pruned_run_goes_on_with_the_same_bits(decisions: int, tmp_path: Path) -> None:
+    """From a state taken before, at and after the first switch, after the second, and at the end."""
+    algorithm = pruned(tmp_path)
+    while algorithm.steps < decisions:
+        algorithm.advance()
+    tensors, values = algorithm.state()
+    tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    values = json.loads(json.dumps(values))
+    while algorithm.steps < 288:
+        algorithm.advance()
+    restored = pruned(tmp_path)
+    restored.restore(tensors, values)
+    while restored.steps < 288:
+        restored.advance()
+    assert_equal_tensors(restored._learner, algorithm._learner)
+    assert torch.equal(restored._sums, algorithm._sums)
+    assert restored.agent.config() == algorithm.agent.config()
+    for finished in (algorithm, restored):
+        finished.close()
 
 
 def test_epsilon_follows_the_papers() -> None:
@@ -174,8 +364,6 @@ def test_an_update_is_the_papers_arithmetic() -> None:
 
 def test_exploration_while_training_is_the_recipes(tmp_path: Path) -> None:
     """Greedy once epsilon is 0, random before: seen in the actions that are made."""
-    from dataclasses import replace
-
     game = get_game("minatar/breakout")
     recipe = replace(RECIPES["minatar-fast"], warmup_steps=400, epsilon_decay_steps=1, epsilon_end=0.0)
     agent = make_agent(game, preset("relu"), seeding.torch_generator(0, "weights"))
@@ -198,8 +386,6 @@ def test_exploration_while_training_is_the_recipes(tmp_path: Path) -> None:
 
 def test_training_scores_are_those_of_the_episodes(tmp_path: Path) -> None:
     """CartPole-like counting is not at hand in MinAtar; so sum the raw rewards beside the algorithm."""
-    from dataclasses import replace
-
     game = get_game("minatar/asterix")
     recipe = replace(RECIPES["minatar-fast"], warmup_steps=100_000, total_steps=200_000)
     algorithm = QLearning(

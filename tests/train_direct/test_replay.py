@@ -1,11 +1,14 @@
 """The replay: what is drawn is what was played, across wraps, episode ends and resumes."""
 
+import itertools
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from core.envs import Outcome, make_environments
+from core.envs import Dynamics, Outcome, make_environments
 from core.games import Game, get_game
 from core.networks import RandomPlay
 from evaluate.protocols import get_protocol
@@ -94,6 +97,110 @@ def test_transitions_by_hand(tmp_path: Path) -> None:
     }
 
 
+def test_returns_over_three_decisions_by_hand(tmp_path: Path) -> None:
+    replay = make_replay(tmp_path, n_step=3)
+    for number in range(3):
+        replay.add(step(number, number + 1, starts=number == 0, action=number % 2, reward=4))
+    replay.add(step(3, 4, reward=8, life_lost=True))
+    replay.add(step(4, 5, reward=16, truncated=True))
+    replay.add(step(10, 11, starts=True, reward=32))
+    assert drawn(replay) == {
+        (0, 3): (0, 4 + 2 + 1, 0.125),
+        (1, 4): (1, 4 + 2 + 2, 0),  # the life is lost at the third decision, and its reward counts
+        (2, 4): (0, 4 + 4, 0),
+        (3, 4): (0, 8, 0),
+        (4, 5): (0, 16, 0.5),  # nothing after the time limit is there to be added
+        (10, 11): (0, 32, 0.5),  # nor is anything after the newest
+    }
+
+
+def stream(num_envs: int, decisions: int) -> list[Step]:
+    """Play made by chance: each observation is a number of its own, an episode lasts some five decisions."""
+    rng = np.random.default_rng(5)
+    numbers = itertools.count(1)
+    before, starts = np.zeros((num_envs, 1), dtype=np.float32), np.ones(num_envs, dtype=bool)
+    steps = []
+    for _ in range(decisions):
+        before[starts, 0] = [next(numbers) for _ in range(starts.sum())]
+        after = np.array([[next(numbers)] for _ in range(num_envs)], dtype=np.float32)
+        terminated = rng.random(num_envs) < 0.1
+        truncated = (rng.random(num_envs) < 0.1) & ~terminated
+        steps.append(
+            Step(
+                slots=np.arange(num_envs),
+                episodes=np.zeros(num_envs, dtype=np.int64),
+                starts=starts,
+                observations=before.copy(),
+                scores=np.zeros((num_envs, 2)),
+                actions=rng.integers(2, size=num_envs),
+                outcome=Outcome(
+                    after,
+                    rng.integers(-4, 5, size=num_envs).astype(float),
+                    terminated,
+                    truncated,
+                    terminated | (rng.random(num_envs) < 0.1),
+                    np.ones(num_envs, dtype=np.int64),
+                ),
+                ended=terminated | truncated,
+                activity=None,
+                attack=None,
+            )
+        )
+        before, starts = after, terminated | truncated
+    return steps
+
+
+def returns_of(
+    steps: list[Step], env: int, n_step: int, life_loss_terminal: bool, truncation_terminal: bool
+) -> dict[tuple[float, float], tuple[int, float, float]]:
+    """What `drawn` is to find of one environment, straight from the definition of the return."""
+    found = {}
+    for first in range(len(steps)):
+        total, discount = 0.0, 1.0
+        for made in steps[first : first + n_step]:
+            outcome = made.outcome
+            total += discount * outcome.rewards[env]
+            discount *= 0.5
+            last = float(outcome.observations[env, 0])
+            terminal = (
+                outcome.terminated[env]
+                or (life_loss_terminal and outcome.life_lost[env])
+                or (truncation_terminal and outcome.truncated[env])
+            )
+            if terminal:
+                discount = 0.0
+            if terminal or made.ended[env]:
+                break
+        start = float(steps[first].observations[env, 0])
+        found[start, last] = (int(steps[first].actions[env]), total, discount)
+    return found
+
+
+@pytest.mark.parametrize("n_step", [1, 2, 5, 40])
+@pytest.mark.parametrize(("life_loss_terminal", "truncation_terminal"), [(True, False), (False, True)])
+def test_returns_are_those_of_the_recorded_play(
+    n_step: int, life_loss_terminal: bool, truncation_terminal: bool, tmp_path: Path
+) -> None:
+    """Three environments, at first, when the ring is full, and when it went round five times."""
+    ends = {"life_loss_terminal": life_loss_terminal, "truncation_terminal": truncation_terminal}
+    replay = make_replay(
+        tmp_path, num_envs=3, capacity_steps=60, slack_steps=6, discount=0.5, n_step=n_step, **ends
+    )
+    steps = stream(3, 130)
+    for count, made in enumerate(steps, 1):
+        replay.add(made)
+        if count in (1, 2, 25, 129, 130):
+            found, played = (
+                drawn(replay, 1500),
+                [returns_of(steps[:count], env, n_step, **ends) for env in range(3)],
+            )
+            assert (
+                found.items() <= {key: value for returns in played for key, value in returns.items()}.items()
+            )
+            for returns in played:  # 20 rows each, of which some end an episode
+                assert set(list(returns)[-10:]) <= set(found)
+
+
 def test_what_ends_a_return_is_the_recipes_choice(tmp_path: Path) -> None:
     replay = make_replay(tmp_path, life_loss_terminal=False, truncation_terminal=True)
     replay.add(step(0, 1, starts=True, life_lost=True))
@@ -172,3 +279,62 @@ def test_restore_forgets_what_came_after_the_state(tmp_path: Path) -> None:
     assert drawn(again) == before
     again.add(step(40, 41))
     assert set(drawn(again)) == {(n, n + 1) for n in range(31, 41)}
+
+
+PLAYED = {
+    "breakout": Dynamics(0.0, 80, fire_on_reset=True),  # ends after 20 decisions
+    "minatar/breakout": Dynamics(0.1, 1000),
+}
+
+
+def assert_equal_batches(ours: Replay, theirs: Replay) -> None:
+    one, other = (replay.sample(300, np.random.default_rng(0)) for replay in (ours, theirs))
+    for name, values in one._asdict().items():
+        assert np.array_equal(np.asarray(values), getattr(other, name)), name
+
+
+@pytest.mark.parametrize("name", list(PLAYED))
+def test_a_mirror_gives_the_same_batches_as_the_files(name: str, tmp_path: Path) -> None:
+    """Before and after the ring went round, and in another process that goes on from a state."""
+    game, cpu = get_game(name), torch.device("cpu")
+    sizes = {"capacity_steps": 60, "slack_steps": 30, "n_step": 3}
+    plain = make_replay(tmp_path / "plain", game, 2, **sizes)
+    mirrored = make_replay(tmp_path / "mirrored", game, 2, **sizes, mirror=cpu)
+    environments = make_environments(game, 2, PLAYED[name])
+    rollout = Rollout(
+        environments,
+        RandomPlay(game),
+        episode_seed=lambda index: index,
+        episodes=None,
+        epsilon=lambda steps: 1.0,
+    )
+
+    def play(decisions: int, *replays: Replay) -> None:
+        for made in itertools.islice(rollout, decisions):
+            for replay in replays:
+                replay.add(made)
+
+    for decisions in (10, 15, 100):
+        play(decisions, plain, mirrored)
+        assert isinstance(mirrored.sample(1, np.random.default_rng(0)).obs_t, torch.Tensor)
+        assert_equal_batches(mirrored, plain)
+    state = json.loads(json.dumps(plain.state()))
+    play(10, mirrored)  # is lost with the process
+    again = make_replay(tmp_path / "mirrored", game, 2, **sizes, mirror=cpu)
+    again.restore(state)
+    assert_equal_batches(again, plain)
+    play(10, plain, again)
+    assert_equal_batches(again, plain)
+    environments.close()
+
+
+def test_frames_from_before_an_episode_are_zero_in_a_mirror_too(tmp_path: Path) -> None:
+    game = get_game("pong")
+    replay = make_replay(tmp_path, game, mirror=torch.device("cpu"))
+    seen = np.full((1, 4, 84, 84), 9, dtype=np.uint8)
+    for starts in (True, False, True):  # the last one starts in the middle of the ring
+        made = step(0, 0, starts=starts, truncated=not starts)
+        outcome = made.outcome._replace(observations=seen)
+        replay.add(made._replace(observations=seen, outcome=outcome))
+    frames = np.asarray(replay.sample(100, np.random.default_rng(0)).obs_tm1)[:, :, 0, 0]
+    assert {tuple(stack) for stack in frames.tolist()} == {(0, 0, 0, 9), (0, 0, 9, 9)}

@@ -52,16 +52,25 @@ def equal(one: Path, other: Path) -> bool:
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize(("verb", "game"), [("dqn", "minatar/breakout"), ("dsqn", "minatar/space_invaders")])
+@pytest.mark.parametrize(
+    ("verb", "game", "options"),
+    [
+        ("dqn", "minatar/breakout", ()),
+        ("dsqn", "minatar/space_invaders", ()),
+        # Switches at 500, 1000, ... decisions, so that some kills come after one.
+        ("dsqn", "minatar/breakout", ("--sim-steps", 6, "--prune-sim-steps", 5, 4, 3, 2, 1, "--n-step", 3)),
+    ],
+)
 def test_killed_at_random_moments_it_ends_with_the_same_bits(
-    verb: str, game: str, tmp_path: Path, command: Command
+    verb: str, game: str, options: tuple[str | int, ...], tmp_path: Path, command: Command
 ) -> None:
-    assert command("train_direct", *arguments(tmp_path / "unbroken", verb, game, 3000)).code == 0
+    more = tuple(map(str, options))
+    assert command("train_direct", *arguments(tmp_path / "unbroken", verb, game, 3000), *more).code == 0
     broken, kills = tmp_path / "broken", 0
     moments = random.Random(0)
     while True:
         process = subprocess.Popen(
-            [sys.executable, "-m", "train_direct", *arguments(broken, verb, game, 3000)],
+            [sys.executable, "-m", "train_direct", *arguments(broken, verb, game, 3000), *more],
             cwd=ROOT,
             stderr=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -216,6 +225,80 @@ def test_the_best_checkpoint_is_the_best_on_validation_episodes(
     assert {row.episode_seed for row in rows}.isdisjoint(
         seeding.episode_seed(7, "evaluation", index) for index in range(1000)
     )
+
+
+class Pruned(Scripted):
+    """The same with spikes, pruned to one simulation step when it gets worse; in Asterix episodes are short."""
+
+    def __init__(self) -> None:
+        from dataclasses import replace
+
+        from core.games import get_game
+        from core.networks import make_agent, preset
+
+        super().__init__()
+        network = preset("liu2022")
+        assert network.spiking is not None
+        spiking = replace(network.spiking, sim_steps=2)
+        self.agent = make_agent(
+            get_game("minatar/asterix"), replace(network, spiking=spiking), torch.Generator()
+        )
+
+    def advance(self) -> None:
+        from dataclasses import replace
+
+        super().advance()
+        if self.steps > 300:
+            self.agent.spiking = replace(self.agent.spiking, sim_steps=1)  # type: ignore[union-attr]
+
+
+def test_the_best_checkpoint_of_a_pruned_run_is_a_pruned_agent(tmp_path: Path) -> None:
+    from core.checkpoint import load_agent
+    from core.games import get_game
+    from core.manifest import Manifest
+    from train_direct.run import Plan, TrainingRun
+
+    plan = Plan(
+        game=get_game("minatar/asterix"),
+        network="liu2022",
+        recipe="scripted",
+        recipe_steps=400,
+        seed=7,
+        total_steps=400,
+        eval_interval_steps=300,
+        eval_episodes=1,
+        curve_interval_steps=100,
+        checkpoint_interval_steps=100,
+        keep_interval_steps=None,
+        stop_score=None,
+        scores_are_q_values=True,
+    )
+    manifest = Manifest(tmp_path / "manifest.json", {})
+    with manifest.work():
+        TrainingRun(tmp_path, plan, Pruned(), manifest).run()  # type: ignore[arg-type]
+    before, after = read_rows(tmp_path / "validation.parquet", EpisodeRow)
+    assert before.score > after.score
+    best = load_agent(tmp_path / "best.safetensors")
+    assert best.provenance["train_steps"] == 400
+    assert best.agent.config()["spiking"]["sim_steps"] == 1
+
+
+def test_a_pruned_run_says_so_and_ends_with_the_last_simulation_steps(
+    tmp_path: Path, command: Command
+) -> None:
+    from core.checkpoint import load_agent
+
+    options = ("--sim-steps", 3, "--prune-sim-steps", 2, 1, "--n-step", 2, "--keep-interval-steps", 100)
+    run = tmp_path / "run"
+    finished = command("train_direct", *arguments(run, "dsqn", total_steps=600), *options)
+    assert finished.code == 0, finished.err
+    kept = [
+        load_agent(path).agent.config()["spiking"]["sim_steps"] for path in sorted(run.glob("*.safetensors"))
+    ]
+    assert kept == [1, 1, 3, 3, 2, 2, 1, 1]  # agent, best, and after some 100, 200, ... 600 decisions
+    [curve, *_] = read_rows(run / "curve.parquet", CurveRow)
+    assert curve.network == "chen2022+sim_steps=3+prune_sim_steps=2-1"
+    assert curve.recipe.endswith("+n_step=2")
 
 
 def test_options_of_the_released_codes_reach_the_run(tmp_path: Path, command: Command) -> None:
