@@ -10,7 +10,8 @@ from torch import Tensor
 from core.errors import Refusal
 from core.games import Game
 from core.networks import DQN, Activity, Agent, Decision, build_layers, require_sim_steps
-from core.rate_coded.torch_engine import simulate
+from core.rate_coded import event_engine, torch_engine
+from core.rate_coded.torch_engine import Simulation
 
 Readout = Literal["robust", "spikes"]
 READOUTS: tuple[Readout, ...] = ("robust", "spikes")
@@ -54,22 +55,34 @@ class RateCodedNetwork(Agent):
         self.layers, self.layer_shapes = build_layers(game, bias)
         self.register_buffer("output_scale", torch.ones(()))
         self.neuron_counts = tuple(math.prod(shape) for shape in self.layer_shapes)
+        self._prepared: tuple[list[tuple[int, int]], list[event_engine.Prepared]] | None = None
 
     def decide(self, observations: Tensor, carry: Any = None) -> Decision:
-        simulation = simulate(self.layers, observations, self.sim_steps, layer_delay=self.layer_delay)
+        simulation = self._simulate(observations, self.sim_steps)
         scores = self._read(simulation.counts, simulation.residuals, self.readout, self.sim_steps)
         return Decision(scores[0], None, Activity(simulation.spikes, self.sim_steps))
 
     def scores_over_time(self, observations: Tensor, record_at: Sequence[int]) -> dict[Readout, Tensor]:
         """Q-values after each recorded simulation step, from one simulation: [R, B, A] a read-out."""
-        simulation = simulate(
-            self.layers, observations, max(record_at), layer_delay=self.layer_delay, record_at=record_at
-        )
+        simulation = self._simulate(observations, max(record_at), record_at)
         elapsed = torch.tensor(record_at, device=observations.device).view(-1, 1, 1)
         return {
             readout: self._read(simulation.counts, simulation.residuals, readout, elapsed)
             for readout in READOUTS
         }
+
+    def _simulate(self, observations: Tensor, sim_steps: int, record_at: Sequence[int] = ()) -> Simulation:
+        """On the CPU by the engine that visits spikes only, elsewhere and with a delay by the reference."""
+        if observations.device.type != "cpu" or self.layer_delay:
+            return torch_engine.simulate(
+                self.layers, observations, sim_steps, layer_delay=self.layer_delay, record_at=record_at
+            )
+        weights = [(parameter.data_ptr(), parameter._version) for parameter in self.parameters()]
+        if self._prepared is None or self._prepared[0] != weights:
+            self._prepared = weights, event_engine.prepare(self.layers, self.layer_shapes)
+        return event_engine.simulate(
+            self.layers, self._prepared[1], observations, sim_steps, record_at=record_at
+        )
 
     def _read(self, counts: Tensor, residuals: Tensor, readout: Readout, elapsed: int | Tensor) -> Tensor:
         charge = counts + residuals if readout == "robust" else counts

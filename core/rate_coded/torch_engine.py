@@ -29,6 +29,14 @@ class Simulation(NamedTuple):
     """[B, L] spikes of each layer (the output layer is the last) over all steps."""
 
 
+def require_record_at(record_at: Sequence[int], sim_steps: int) -> tuple[int, ...]:
+    """The steps at which outputs are recorded: the last one if none is said; refused if they cannot be."""
+    steps = tuple(record_at) or (sim_steps,)
+    if list(steps) != sorted({step for step in steps if 1 <= step <= sim_steps}):
+        raise Refusal(f"record_at is {list(steps)}: ascending steps from 1 to {sim_steps} are needed")
+    return steps
+
+
 @torch.no_grad()
 def simulate(
     layers: Layers,
@@ -48,9 +56,7 @@ def simulate(
             biases flow from the first step: how BindsNET, and so Tan et al. 2021, simulate.
         record_at: steps (1 to sim_steps, ascending) at which outputs are recorded; the last one if empty.
     """
-    record_at = tuple(record_at) or (sim_steps,)
-    if list(record_at) != sorted({step for step in record_at if 1 <= step <= sim_steps}):
-        raise Refusal(f"record_at is {list(record_at)}: ascending steps from 1 to {sim_steps} are needed")
+    record_at = require_record_at(record_at, sim_steps)
     batch = observations.shape[0]
     block = max(1, BLOCK_ROWS // batch)
     first = next(iter(layers))

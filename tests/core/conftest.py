@@ -30,7 +30,8 @@ def fill_dyadic() -> FillDyadic:
                 values = torch.randint(
                     -largest, largest + 1 + largest // 8, parameter.shape, generator=generator
                 )
-                parameter.data.copy_(values / 64)
+                with torch.no_grad():
+                    parameter.copy_(values / 64)
 
     return fill
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from core.errors import Refusal
 from core.games import GAMES, Game
 from core.networks import DQN, Layers, initialise
-from core.rate_coded import torch_engine
+from core.rate_coded import event_engine, torch_engine
 from core.rate_coded.network import READOUTS, RateCodedNetwork
 from core.rate_coded.torch_engine import simulate
 
@@ -68,6 +68,37 @@ def network(
     snn = RateCodedNetwork(game, sim_steps, layer_delay=layer_delay)
     fill_dyadic(snn.layers, seed)
     return snn
+
+
+# The engine that visits spikes only -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("game", ["minatar/breakout", "pong", "cartpole"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_visiting_spikes_only_gives_the_reference_to_the_last_bit(
+    fill_dyadic: FillDyadic, dyadic_inputs: DyadicInputs, game: str, bias: bool
+) -> None:
+    """On weights that add up exactly, whatever their order."""
+    snn = RateCodedNetwork(GAMES[game], 24, bias=bias)
+    fill_dyadic(snn.layers, 0)
+    x = dyadic_inputs((3, *snn.game.observation_shape), 0)
+    record_at = [1, 2, 7, 24]
+    reference = torch_engine.simulate(snn.layers, x, 24, record_at=record_at)
+    prepared = event_engine.prepare(snn.layers, snn.layer_shapes)
+    events = event_engine.simulate(snn.layers, prepared, x, 24, record_at=record_at)
+    assert (reference.spikes > 0).all()
+    for expected, found in zip(reference, events, strict=True):
+        assert torch.equal(expected, found)
+
+
+def test_changed_weights_are_noticed(fill_dyadic: FillDyadic, dyadic_inputs: DyadicInputs) -> None:
+    snn = network(fill_dyadic)
+    x = dyadic_inputs((4, *snn.game.observation_shape), 0)
+    before = snn(x)
+    fill_dyadic(snn.layers, 1)
+    after = snn(x)
+    assert not torch.equal(before, after)
+    assert torch.equal(after, network(fill_dyadic, seed=1)(x))
 
 
 # Charges by hand -------------------------------------------------------------------------------------

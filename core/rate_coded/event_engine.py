@@ -1,0 +1,297 @@
+"""The fast simulation of a converted network on the CPU: it visits spikes only.
+
+Spikes are sparse (a few neurons in a hundred fire at a step), so instead of multiplying mostly by zero, each
+spike's weights are added where it arrives. Layers do not feed back, so each lives through all simulation steps
+before the next one begins: a neuron group's membranes stay in registers, and its weights in the cache.
+
+Spikes of a layer are kept for each simulation step as the sorted numbers of the neurons that fired, channels
+last; so what one output pixel sees of one row of its kernel is a contiguous stretch of that list, and `starts`
+says where each pixel's stretch begins.
+
+The equations are those of torch_engine, to which this is compared in tests: decisions may differ only where
+the order of additions moves a membrane across the threshold.
+"""
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import torch
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.extending import intrinsic
+from torch import Tensor, nn
+
+from core.networks import Layers, apply_layer
+from core.rate_coded.torch_engine import Simulation, require_record_at
+
+LANES = 64
+"""Neurons of one pixel that are simulated together; a layer's channels are padded to a multiple of it."""
+EVENTS = 8
+"""Spikes that are added at once, so that membranes are read and written once for all of them."""
+
+_pool = ThreadPoolExecutor(thread_name_prefix="event")
+
+
+@intrinsic
+def _lowest_bit(context: Any, word: Any) -> Any:
+    """Index of the lowest bit that is set in an unsigned 64-bit word that is not 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+class Prepared(NamedTuple):
+    """A layer's weights as the compiled loops want them."""
+
+    weights: np.ndarray
+    """[G, (K + 1) * LANES]: for each group of output channels, what each of the K inputs of a pixel's view adds
+    to each channel, and zeros."""
+    bias: np.ndarray
+    """[G, LANES]."""
+    kernel: int
+    """Side of the kernel; a fully connected layer sees all of its input as one pixel."""
+    stride: int
+    in_width: int
+    """Pixels of a row of the input."""
+    in_channels: int
+    """Channels of a pixel of the input."""
+    out_width: int
+    """Pixels of a row of the output; it is square."""
+    out_channels: int
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _fire_constantly(
+    currents: np.ndarray, events: np.ndarray, starts: np.ndarray, lengths: np.ndarray
+) -> None:
+    """Spikes of neurons [P, C] (pixels, channels) that a constant current drives, at every simulation step.
+
+    A soft-reset IF neuron under a current c has fired floor(c t) times after t steps if c is at most 1, and at
+    every step if it is more; so its j-th spike comes at ceil(j / c), and no step without one is visited.
+    """
+    pixels, channels = currents.shape
+    sim_steps = events.shape[0]
+    lengths[:] = 0
+    for pixel in range(pixels):
+        starts[pixel, :] = lengths
+        for channel in range(channels):
+            current = np.float64(currents[pixel, channel])
+            if current <= 0.0:
+                continue
+            neuron = pixel * channels + channel
+            spike, t = 1, 0
+            while True:
+                t = max(t + 1, math.ceil(spike / current))
+                if t > sim_steps:
+                    break
+                events[t - 1, lengths[t - 1]] = neuron
+                lengths[t - 1] += 1
+                spike += 1
+    starts[pixels, :] = lengths
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})
+def _fire(
+    events_in: np.ndarray,
+    starts_in: np.ndarray,
+    weights: np.ndarray,
+    bias: np.ndarray,
+    kernel: int,
+    stride: int,
+    in_width: int,
+    in_channels: int,
+    out_width: int,
+    out_channels: int,
+    events: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    record_at: np.ndarray,
+    counts: np.ndarray,
+    residuals: np.ndarray,
+) -> None:
+    """Spikes of a layer at every simulation step, given those of the layer before it.
+
+    Args:
+        events_in, starts_in: of the layer before: [T, N] neurons that fired, [P + 1, T] where a pixel's begin.
+        weights to out_channels: see `Prepared`.
+        events, starts, lengths: the same of this layer, to be filled; `lengths` [T] is the number that fired.
+        record_at: [R] ascending steps (from 1) at which `counts` and `residuals` [R, out_channels] are taken;
+            only for a layer of one pixel.
+    """
+    sim_steps = events.shape[0]
+    run = kernel * in_channels
+    v = np.empty(LANES, np.float32)
+    fired_bits = np.empty(LANES, np.uint32)
+    fired = fired_bits.view(np.float32)
+    zero, one = np.float32(0), np.float32(1)
+    total = np.zeros(LANES, np.int64)
+    arrived = np.empty(kernel * run + EVENTS, np.uint32)  # where the weights of the spikes that arrive begin
+    silent = np.uint32(kernel * run * LANES)
+    lengths[:] = 0
+    for pixel in range(out_width * out_width):
+        row, column = pixel // out_width * stride, pixel % out_width * stride
+        starts[pixel, :] = lengths
+        for group in range(weights.shape[0]):
+            first = group * LANES
+            channels = min(LANES, out_channels - first)
+            w, b = weights[group], bias[group]
+            v[:] = 0.0
+            total[:] = 0
+            recorded = 0
+            for t in range(sim_steps):
+                n = 0
+                for k in range(kernel):
+                    begin_pixel = (row + k) * in_width + column
+                    begin, end = starts_in[begin_pixel, t], starts_in[begin_pixel + kernel, t]
+                    # Where a neuron's weights stand: row of the kernel, then pixel and channel within it.
+                    offset = k * run - begin_pixel * in_channels
+                    for at in range(begin, end):
+                        arrived[n] = (np.int64(events_in[t, at]) + offset) * LANES
+                        n += 1
+                for at in range(n, n + EVENTS):
+                    arrived[at] = silent
+                for lane in range(LANES):
+                    v[lane] += b[lane]
+                for at in range(0, n, EVENTS):
+                    i0, i1, i2, i3 = arrived[at], arrived[at + 1], arrived[at + 2], arrived[at + 3]
+                    i4, i5, i6, i7 = arrived[at + 4], arrived[at + 5], arrived[at + 6], arrived[at + 7]
+                    for lane in range(np.uint32(LANES)):
+                        v[lane] += ((w[i0 + lane] + w[i1 + lane]) + (w[i2 + lane] + w[i3 + lane])) + (
+                            (w[i4 + lane] + w[i5 + lane]) + (w[i6 + lane] + w[i7 + lane])
+                        )
+                for lane in range(LANES):
+                    fired[lane] = one if v[lane] >= one else zero
+                for lane in range(LANES):
+                    v[lane] -= fired[lane]
+                word = np.uint64(0)
+                for lane in range(LANES):
+                    word |= np.uint64(fired_bits[lane] >> np.uint32(29)) << np.uint64(lane)
+                length = lengths[t]
+                while word:
+                    lane = _lowest_bit(word)  # type: ignore[call-arg]
+                    word &= word - np.uint64(1)
+                    events[t, length] = pixel * out_channels + first + lane
+                    length += 1
+                    total[lane] += 1
+                lengths[t] = length
+                if recorded < len(record_at) and record_at[recorded] == t + 1:
+                    for lane in range(channels):
+                        counts[recorded, first + lane] = total[lane]
+                        residuals[recorded, first + lane] = v[lane]
+                    recorded += 1
+    starts[out_width * out_width, :] = lengths
+
+
+@torch.no_grad()
+def prepare(layers: Layers, shapes: Sequence[tuple[int, ...]]) -> list[Prepared]:
+    """Weights of all layers but the first, laid out for the compiled loops.
+
+    Args:
+        layers: of the network.
+        shapes: of what each layer gives.
+    """
+    prepared = []
+    for layer, before, after in zip(list(layers)[1:], shapes, shapes[1:], strict=False):
+        if isinstance(layer, nn.Conv2d):
+            weights = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # [K, out]
+            kernel, stride, in_width, in_channels = (
+                layer.kernel_size[0],
+                layer.stride[0],
+                before[2],
+                before[0],
+            )
+        else:  # what is flattened channels first is numbered channels last here
+            weights = layer.weight.unflatten(1, before).movedim(1, -1).flatten(1).T
+            kernel, stride, in_width, in_channels = 1, 1, 1, math.prod(before)
+        channels = after[0]
+        groups = -(-channels // LANES)
+        padded = torch.zeros(len(weights) + 2, groups * LANES)
+        padded[:-2, :channels] = weights
+        if layer.bias is not None:
+            padded[-1, :channels] = layer.bias
+        grouped = padded.unflatten(1, (groups, LANES)).movedim(1, 0)  # [G, K + 2, LANES]
+        prepared.append(
+            Prepared(
+                grouped[:, :-1].flatten(1).contiguous().numpy(),
+                grouped[:, -1].contiguous().numpy(),
+                kernel,
+                stride,
+                in_width,
+                in_channels,
+                after[2] if len(after) == 3 else 1,
+                channels,
+            )
+        )
+    return prepared
+
+
+class _Spikes(NamedTuple):
+    """What a layer did, see `_fire`."""
+
+    events: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+
+def _no_spikes(sim_steps: int, pixels: int, channels: int) -> _Spikes:
+    return _Spikes(
+        np.empty((sim_steps, pixels * channels), np.uint16),
+        np.empty((pixels + 1, sim_steps), np.int32),
+        np.empty(sim_steps, np.int32),
+    )
+
+
+@torch.no_grad()
+def simulate(
+    layers: Layers,
+    prepared: Sequence[Prepared],
+    observations: Tensor,
+    sim_steps: int,
+    *,
+    record_at: Sequence[int] = (),
+) -> Simulation:
+    """Soft-reset IF neurons (threshold 1, from rest) after every layer, driven by a constant image.
+
+    Arguments and result are those of `torch_engine.simulate`, for networks on the CPU and without layer delay.
+    """
+    steps = require_record_at(record_at, sim_steps)
+    currents = apply_layer(next(iter(layers)), observations)  # [B, ...], the same at every step
+    pixels_last = currents.flatten(2).mT if currents.ndim == 4 else currents.unsqueeze(1)
+    images = pixels_last.contiguous().numpy()  # [B, P, C]
+    batch, outputs = len(images), prepared[-1].out_channels
+    counts = np.zeros((len(steps), batch, outputs), np.float32)
+    residuals = np.zeros_like(counts)
+    spikes = np.zeros((batch, len(prepared) + 1), np.float32)
+
+    def one(index: int, workspace: list[_Spikes]) -> None:
+        before = workspace[0]
+        _fire_constantly(images[index], *before)
+        spikes[index, 0] = before.lengths.sum()
+        for position, (layer, now) in enumerate(zip(prepared, workspace[1:], strict=True)):
+            starts = before.starts if layer.kernel > 1 else before.starts[[0, -1]]
+            is_output = position == len(prepared) - 1
+            recorded = (
+                np.array(steps if is_output else (), np.int64),
+                counts[:, index],
+                residuals[:, index],
+            )
+            _fire(before.events, starts, *layer, *now, *recorded)
+            spikes[index, position + 1] = now.lengths.sum()
+            before = now
+
+    def share(first: int) -> None:
+        workspace = [_no_spikes(sim_steps, images.shape[1], images.shape[2])]
+        for layer in prepared:
+            workspace.append(_no_spikes(sim_steps, layer.out_width**2, layer.out_channels))
+        for index in range(first, batch, threads):
+            one(index, workspace)
+
+    threads = min(torch.get_num_threads(), batch)
+    list(_pool.map(share, range(threads)))
+    return Simulation(torch.from_numpy(counts), torch.from_numpy(residuals), torch.from_numpy(spikes))
