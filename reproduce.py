@@ -26,8 +26,8 @@ from core.records import ROWS_FORMAT, digest
 
 ROOT = Path(__file__).resolve().parent
 Kind = Literal["train", "convert", "evaluate", "attack"]
-TABLES = ("dqn", "dsqn", "shipped", "convert", "evaluate", "attack")
-"""What a study may say of a game: options of commands; agents that exist already; whatever it leaves out is not run."""
+SETTINGS = ("train_seeds", "dqn", "dsqn", "shipped", "convert", "evaluate", "attack")
+"""What a study may say of a game: its own seeds, options of commands, agents there are already; the rest is not run."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -108,10 +108,10 @@ def plan(study: str) -> list[Stage]:
     stages: list[Stage] = []
     for name, tables in settings["games"].items():
         get_game(name)
-        unknown = sorted(tables.keys() - set(TABLES))
+        unknown = sorted(tables.keys() - set(SETTINGS))
         if unknown:
             raise Refusal(
-                f"{path.name}: unknown table {unknown[0]!r} of {name}: tables are {', '.join(TABLES)}"
+                f"{path.name}: unknown setting {unknown[0]!r} of {name}: settings are {', '.join(SETTINGS)}"
             )
         of_game = _GamePlan(
             name,
@@ -122,7 +122,7 @@ def plan(study: str) -> list[Stage]:
             ("--seed", str(settings["evaluation_seed"])),
         )
         stages += of_game.evaluate("random", ("--agent", "random", "--game", name), ())
-        for seed in settings["train_seeds"]:
+        for seed in tables.get("train_seeds", settings["train_seeds"]):
             training = {kind: of_game.train(kind, seed) for kind in ("dqn", "dsqn") if kind in tables}
             stages += training.values()
             agents = {kind: stage.gives.relative_to(ROOT) for kind, stage in training.items()}

@@ -74,14 +74,16 @@ class Manifest:
     Args:
         path: where the manifest lies.
         spec: all that decides the numbers of the work, JSON-able.
+        adjustable: entries of the specification that unfinished work may be resumed with other values of.
 
     Raises:
         Refusal: another specification was run here, the manifest is damaged, a finished result is
             missing or changed, or the place cannot be written.
     """
 
-    def __init__(self, path: Path, spec: dict[str, Any]):
+    def __init__(self, path: Path, spec: dict[str, Any], adjustable: Sequence[str] = ()):
         self.path = path
+        self._adjustable = adjustable
         self.spec = json.loads(to_json(spec))
         self.done = self._is_done()
         if not self.done:
@@ -158,7 +160,7 @@ class Manifest:
             raise Refusal(
                 f"{self.path} is of another version of SpikeQ, whose rows differ; choose another --out"
             )
-        self._require_same(record.spec)
+        self.require_same(record.spec, finished=bool(record.outputs))
         mismatch = record.mismatch()
         if mismatch:
             raise Refusal(f"{mismatch}; remove {self.path} to run again")
@@ -178,9 +180,12 @@ class Manifest:
         }
         write_bytes(self.path, _pretty(content))
 
-    def _require_same(self, recorded: dict[str, Any]) -> None:
+    def require_same(self, recorded: dict[str, Any], finished: bool) -> None:
+        """Refuse a specification that is not this one; that of unfinished work may differ where it is adjustable."""
         differing = sorted(
-            key for key in recorded.keys() | self.spec.keys() if recorded.get(key) != self.spec.get(key)
+            key
+            for key in recorded.keys() | self.spec.keys()
+            if recorded.get(key) != self.spec.get(key) and (finished or key not in self._adjustable)
         )
         if differing:
             changes = ", ".join(

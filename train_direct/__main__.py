@@ -42,7 +42,7 @@ class Options:
     seed: int = 0
     """Decides weights, episodes, exploration and replay."""
     total_steps: int | None = None
-    """Decisions to train for; the recipe's number if not given."""
+    """Decisions to train for; the recipe's number if not given. A run that has not ended may be given another end."""
     warmup_steps: int | None = None
     """Random decisions before learning starts, in place of the recipe's."""
     replay_steps: int | None = None
@@ -138,7 +138,9 @@ class Options:
             "stop_score": game.stop_score if self.early_stop else None,
             "checkpoint_interval_steps": self.checkpoint_interval_steps,
         }
-        manifest = Manifest(self.out / "manifest.json", spec)
+        # What temporal pruning does depends on how long the run is.
+        adjustable = () if sim_steps else ("total_steps",)
+        manifest = Manifest(self.out / "manifest.json", spec, adjustable)
         with manifest.work() as needed:
             if not needed:
                 clean_up(self.out)

@@ -282,8 +282,7 @@ class TrainingRun:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
             raise Refusal(f"{self._state_file} is damaged; remove {self._folder} to start again")
-        if header["spec"] != self._manifest.spec:
-            raise Refusal(f"{self._state_file} is of another run; remove {self._folder} to start again")
+        self._manifest.require_same(header["spec"], finished=False)
         self._curve = read_rows(self._folder / "curve.parquet", CurveRow)[: header["curve_rows"]]
         self._validation = read_rows(self._folder / "validation.parquet", EpisodeRow)[
             : header["validation_rows"]
@@ -293,6 +292,10 @@ class TrainingRun:
         self._training_s, self._solved = header["training_s"], header["solved"]
         self._algorithm.restore(tensors, header["algorithm"])
         self._saved_steps = self._algorithm.steps
+        if header["spec"] != self._manifest.spec and self._saved_steps >= self._plan.total_steps:
+            raise Refusal(
+                f"total_steps is {self._plan.total_steps}: {self._saved_steps} decisions are made in {self._folder}"
+            )
         print(f"{self._folder}: resumes at {self._algorithm.steps:,} decisions", file=sys.stderr)
 
     def _kept_file(self, steps: int) -> Path:

@@ -355,6 +355,25 @@ def test_the_state_of_another_run_is_not_resumed(tmp_path: Path, command: Comman
     process.wait()
     shutil.rmtree(other / "replay")
     (other / "manifest.json").unlink()
-    refused = command("train_direct", *arguments(other, total_steps=1000))
+    refused = command("train_direct", *arguments(other, total_steps=20_000), "--double", "True")
     assert refused.code == 2
-    assert "is of another run" in refused.err
+    assert "double is False there and True here" in refused.err
+
+
+def test_an_unfinished_run_may_be_given_another_end(tmp_path: Path, command: Command) -> None:
+    """It then is the run that was asked for with that end from the start; a finished one stays what it is."""
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train_direct", *arguments(run, total_steps=200_000)], cwd=ROOT
+    )
+    while not (run / "best.safetensors").exists() and process.poll() is None:  # validated after 700 decisions
+        time.sleep(0.005)
+    process.terminate()
+    process.wait()
+    past = command("train_direct", *arguments(run, total_steps=300))
+    assert (past.code, "decisions are made in" in past.err) == (2, True)
+    assert command("train_direct", *arguments(run, total_steps=4000)).code == 0
+    assert command("train_direct", *arguments(whole, total_steps=4000)).code == 0
+    assert equal(run, whole)
+    longer = command("train_direct", *arguments(run, total_steps=5000))
+    assert (longer.code, "total_steps is 4000 there and 5000 here" in longer.err) == (2, True)
