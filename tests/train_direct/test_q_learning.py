@@ -431,3 +431,35 @@ def test_bfloat16_moves_no_q_value_by_as_much_as_they_differ(network: str) -> No
     assert rounded.dtype == torch.float32
     assert (rounded - exact).abs().mean() < 0.5 * exact.std()
     assert len(rounded.unique()) > 40
+
+
+@pytest.mark.parametrize("network", ["relu", "chen2022"])
+def test_bfloat16_learns_what_float32_learns(network: str) -> None:
+    """Rewards that are a function of the board, no discount: after equal updates, equal errors on other boards."""
+    from dataclasses import replace
+
+    game = get_game("minatar/breakout")
+    rng = np.random.default_rng(0)
+
+    def boards(number: int) -> Batch:
+        obs = (rng.random((number, *game.observation_shape)) < 0.3).astype(np.uint8)
+        actions = rng.integers(game.num_actions, size=number)
+        rewards = (obs[:, :, :5].mean((1, 2, 3)) - 0.3) * 20 + actions % 2
+        return Batch(obs, actions, rewards.astype(np.float32), np.zeros(number, np.float32), obs)
+
+    training, test = [boards(128) for _ in range(50)], boards(500)
+    recipe = replace(RECIPES["minatar-fast"], learning_rate=1e-3)
+    errors: dict[str, float] = {}
+    for precision in ("fp32", "bf16"):
+        agent = make_agent(game, preset(network), seeding.torch_generator(0, "weights"))
+        learner = QLearner(agent, recipe, precision)
+        for batch in training:
+            learner.update(batch, 4)
+        with torch.no_grad():
+            q = agent(torch.as_tensor(test.obs_tm1).float())[
+                torch.arange(500), torch.as_tensor(test.action_tm1)
+            ]
+        errors[precision] = float(((q - torch.as_tensor(test.reward_t)) ** 2).mean())
+    spread = float(test.reward_t.var())
+    assert errors["fp32"] < 0.5 * spread
+    assert errors["bf16"] == pytest.approx(errors["fp32"], rel=0.2)
