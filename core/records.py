@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -141,8 +141,19 @@ def schema(row_type: type) -> pa.Schema:
 
 
 _ROW_TYPES = (EpisodeRow, AttackRow, CurveRow, ConversionRow)
-ROWS_FORMAT = digest(str([get_type_hints(row_type) for row_type in _ROW_TYPES]).encode())[:12]
-"""Names the columns of all row types: work recorded under another one cannot be read any more."""
+
+
+def _required(row_type: type) -> list[str]:
+    """Columns that every file has. One that is added later has a default, for the rows from before it."""
+    return [field.name for field in fields(row_type) if field.default is MISSING]
+
+
+ROWS_FORMAT = digest(
+    str(
+        [{name: get_type_hints(row_type)[name] for name in _required(row_type)} for row_type in _ROW_TYPES]
+    ).encode()
+)[:12]
+"""Names the columns that all row types require: work recorded under another one cannot be read any more."""
 
 
 def write_rows(path: Path, row_type: type[Row], rows: Sequence[Row]) -> None:
@@ -168,11 +179,12 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
         raise Refusal(f"no rows at {path}")
     try:
         table = pq.read_table(path, page_checksum_verification=True)
-        names = table.schema.names
+        names: list[str] = table.schema.names
         rows = table.to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise Refusal(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]})")
-    expected = schema(row_type)
+    present = {*_required(row_type), *names}
+    expected = pa.schema([field for field in schema(row_type) if field.name in present])
     if not table.schema.equals(expected):
         columns = [name for name in expected.names if name not in names]
         raise Refusal(

@@ -184,6 +184,23 @@ def test_rows_with_more_columns_are_refused(tmp_path: Path) -> None:
         read_rows(path, EpisodeRow)
 
 
+def test_rows_from_before_a_column_was_added_have_its_default(tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Before:
+        game: str
+
+    @dataclasses.dataclass(frozen=True)
+    class After(Before):
+        lives: int = -1
+
+    write_rows(tmp_path / "rows", Before, [Before("pong")])  # type: ignore[type-var]
+    assert read_rows(tmp_path / "rows", After) == [After("pong", -1)]  # type: ignore[type-var]
+    write_rows(tmp_path / "rows", After, [After("pong", 3)])  # type: ignore[type-var]
+    assert read_rows(tmp_path / "rows", After) == [After("pong", 3)]  # type: ignore[type-var]
+    with pytest.raises(Refusal, match="does not hold Befores"):
+        read_rows(tmp_path / "rows", Before)  # type: ignore[type-var]
+
+
 def test_a_column_of_another_type_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     table = pa.Table.from_pylist([dataclasses.asdict(CONVERSION)])  # nullable columns, else the same
