@@ -30,8 +30,16 @@ def chen2022(sim_steps: int) -> Preset:
 
 def as_sb3(recipe: Recipe) -> Recipe:
     """The recipe with the work of Stable-Baselines3's DQN: one-step returns, no Double DQN, its exploration."""
-    assert (recipe.batch_size, recipe.train_interval_steps, recipe.target_interval_steps) == (BATCH, 4, 4000)
-    return replace(recipe, double=False, n_step=1, epsilon_end=0.05, epsilon_decay_steps=1)
+    return replace(
+        recipe,
+        batch_size=BATCH,
+        train_interval_steps=4,
+        target_interval_steps=4000,
+        double=False,
+        n_step=1,
+        epsilon_end=0.05,
+        epsilon_decay_steps=1,
+    )
 
 
 def dsqn_update(sim_steps: int, precision: Precision) -> Callable[[], object]:

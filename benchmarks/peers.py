@@ -95,13 +95,13 @@ def breakout(**kwargs: Any) -> gymnasium.Env:
     return gymnasium.make("BreakoutNoFrameskip-v4", **kwargs)
 
 
-def sb3_training(num_envs: int) -> Callable[[], object]:
+def sb3_training(num_envs: int, subprocesses: bool) -> Callable[[], object]:
     """Stable-Baselines3's DQN on Breakout with its own Atari wrappers, past its warm-up, exploration at its end."""
     from stable_baselines3 import DQN
     from stable_baselines3.common.env_util import make_atari_env
     from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack
 
-    kwargs: dict[str, Any] = {"vec_env_cls": SubprocVecEnv} if num_envs > 1 else {}
+    kwargs: dict[str, Any] = {"vec_env_cls": SubprocVecEnv} if subprocesses else {}
     env = VecFrameStack(make_atari_env(breakout, n_envs=num_envs, seed=0, **kwargs), n_stack=4)
     model = DQN(
         "CnnPolicy",
@@ -109,8 +109,8 @@ def sb3_training(num_envs: int) -> Callable[[], object]:
         buffer_size=10_000,
         learning_starts=1000,
         batch_size=BATCH,
-        train_freq=4 // num_envs,
-        gradient_steps=1,
+        train_freq=max(1, 4 // num_envs),
+        gradient_steps=max(1, num_envs // 4),
         target_update_interval=4000,
         learning_rate=1e-4,
         exploration_final_eps=0.05,

@@ -41,8 +41,10 @@ def dqn_figures(folder: Path) -> Iterator[Figure]:
     from benchmarks import ours, peers
 
     contenders = {
-        "sb3_dummy": [partial(peers.sb3_training, 1)],
-        "sb3_subproc": [partial(peers.sb3_training, 4)],
+        "sb3_dummy_1": [partial(peers.sb3_training, 1, False)],
+        "sb3_dummy_8": [partial(peers.sb3_training, 8, False)],
+        "sb3_subproc_4": [partial(peers.sb3_training, 4, True)],
+        "sb3_subproc_8": [partial(peers.sb3_training, 8, True)],
         "fp32": [partial(ours.breakout_training, "fp32", 0, folder)],
         "bf16": [partial(ours.breakout_training, "bf16", 0, folder)],
         "two_runs": [partial(ours.breakout_training, "bf16", 1, folder)] * 2,
@@ -51,7 +53,7 @@ def dqn_figures(folder: Path) -> Iterator[Figure]:
         name: len(contenders[name]) * peers.BREAKOUT_DECISIONS / turn.seconds
         for name, turn in take_turns(contenders, ROUNDS).items()
     }
-    peer = max(rates["sb3_dummy"], rates["sb3_subproc"])
+    peer = max(rate for name, rate in rates.items() if name.startswith("sb3"))
     for name, rate in rates.items():
         yield f"dqn_breakout_{name}_decisions_per_s", rate, "decisions/s"
     yield "dqn_breakout_fp32_vs_sb3_ratio", rates["fp32"] / peer, "x"

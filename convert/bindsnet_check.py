@@ -69,6 +69,8 @@ def bindsnet_scores(snn: RateCodedNetwork, inputs: Tensor) -> tuple[np.ndarray, 
     with torch.no_grad():
         for image in inputs:  # batch 1, as Tan et al. run it
             network.reset_state_variables()
+            for index in range(len(snn.layers)):
+                network.layers[f"layer{index}"].v.fill_(snn.v_init)
             network.run({"image": image.expand(snn.sim_steps, 1, *image.shape)}, time=snn.sim_steps)
             counts.append(monitor.get("s").float().sum(0).flatten().numpy())
             residuals.append(output.v.flatten().numpy().copy())

@@ -55,33 +55,40 @@ def percentiles(dqn: DQN, states: np.ndarray, percentile: float) -> list[float]:
 @torch.no_grad()
 def convert(
     dqn: DQN,
-    scales: Sequence[float],
+    scales: Sequence[float | Tensor],
     *,
     sim_steps: int,
     readout: Readout = "robust",
     layer_delay: bool = False,
+    v_init: float = 0.0,
 ) -> RateCodedNetwork:
     """The spiking network of a DQN, given each layer's lambda.
 
     Args:
         dqn: the network to convert; it is not changed.
-        scales: lambda of every layer, positive.
+        scales: lambda of every layer, positive; or one of every channel, [C], of a hidden layer.
         sim_steps: simulation steps a decision.
         readout: "robust" (spike count plus residual membrane, Tan's) or "spikes" (the count).
         layer_delay: one simulation step of delay a layer, as in Tan's simulator BindsNET.
+        v_init: where membranes start, in thresholds.
     """
-    if len(scales) != len(dqn.layers) or not all(scale > 0 and math.isfinite(scale) for scale in scales):
+    lambdas = [torch.as_tensor(scale, dtype=torch.float32, device=dqn.device).reshape(-1) for scale in scales]
+    if len(scales) != len(dqn.layers) or not all(
+        bool(((scale > 0) & scale.isfinite()).all()) for scale in lambdas
+    ):
         raise Refusal(
             f"scales are {list(scales)}: one positive number for each of {len(dqn.layers)} layers is needed"
         )
-    snn = RateCodedNetwork(dqn.game, sim_steps, readout, layer_delay, dqn.bias)
-    previous = 1.0
-    for mine, its, scale in zip(snn.layers, dqn.layers, scales, strict=True):
-        mine.weight.copy_(its.weight * (previous / scale))
+    snn = RateCodedNetwork(dqn.game, sim_steps, readout, layer_delay, dqn.bias, v_init)
+    previous = torch.ones(1, device=dqn.device)
+    before = dqn.game.observation_shape
+    for mine, its, scale, shape in zip(snn.layers, dqn.layers, lambdas, dqn.layer_shapes, strict=True):
+        weight = its.weight.unflatten(1, (before[0], -1)).flatten(2)  # [outputs, input channels, the rest]
+        mine.weight.copy_((weight * previous[:, None] / scale[:, None, None]).reshape(its.weight.shape))
         if mine.bias is not None and its.bias is not None:
             mine.bias.copy_(its.bias / scale)
-        previous = scale
-    snn.output_scale.fill_(scales[-1])
+        previous, before = scale, shape
+    snn.output_scale.fill_(lambdas[-1].item())
     return snn.to(dqn.device).requires_grad_(False).eval()
 
 

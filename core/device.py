@@ -26,7 +26,12 @@ def available_memory_bytes() -> int:
     """Memory that new work can have, the system's file cache included (Linux; elsewhere what is free)."""
     try:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return 1024 * int(fields["MemAvailable"].split()[0])
+        available = 1024 * int(fields["MemAvailable"].split()[0])
+        limit = Path("/sys/fs/cgroup/memory.max")  # of the container, if this is one
+        if limit.exists() and (value := limit.read_text().strip()) != "max":
+            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+            available = min(available, int(value) - used)
+        return available
     except (OSError, KeyError):
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
@@ -50,6 +55,7 @@ def set_up_torch(threads: int) -> None:
         # Older ones refuse a threshold above 32 MiB, and would be left with the 128 KiB they begin with.
         libc.mallopt(_M_MMAP_THRESHOLD, 2**30) or libc.mallopt(_M_MMAP_THRESHOLD, 2**25)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**30)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32 on a GPU too
     torch.set_flush_denormal(True)  # before the worker threads start, which inherit it
     if threads:
         torch.set_num_threads(threads)

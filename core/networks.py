@@ -7,7 +7,7 @@ last weight shape; what lies between the layers is all that differs.
 
 import abc
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
@@ -131,9 +131,9 @@ class Decision(NamedTuple):
     """None for an agent without spikes."""
 
 
-def spikes_per_layer(trains: list[Tensor]) -> Tensor:
-    """Total spikes [B, L] of L spike trains [T, B, ...]."""
-    return torch.stack([train.sum(0).flatten(1).sum(1) for train in trains], dim=1)
+def count_spikes(train: Tensor) -> Tensor:
+    """Total spikes [B] of a spike train [T, B, ...]."""
+    return train.sum(0, dtype=torch.float32).flatten(1).sum(1)
 
 
 def spike_train(currents: Tensor, sim_steps: int, neuron: Neuron) -> Tensor:
@@ -306,29 +306,32 @@ class DSQN(Agent):
         self.neuron_counts = tuple(math.prod(shape) for shape in spiking_shapes)
 
     def forward(self, observations: Tensor) -> Tensor:
-        return self._simulate(observations)[0]  # spares training the count of spikes
+        return self._simulate(observations, lambda train: None)
 
     def decide(self, observations: Tensor, carry: Any = None) -> Decision:
-        scores, trains = self._simulate(observations)
-        return Decision(scores, None, Activity(spikes_per_layer(trains), self.spiking.sim_steps))
+        counts: list[Tensor] = []
+        scores = self._simulate(observations, lambda train: counts.append(count_spikes(train)))
+        return Decision(scores, None, Activity(torch.stack(counts, 1), self.spiking.sim_steps))
 
-    def _simulate(self, observations: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Q-values [B, A] and the spike train [T, B, ...] of every spiking layer."""
+    def _simulate(self, observations: Tensor, look: Callable[[Tensor], None]) -> Tensor:
+        """Q-values [B, A]; every spiking layer's spike train [T, B, ...] is looked at and not kept."""
         sim_steps, neuron = self.spiking.sim_steps, self.spiking.neuron
         first, *hidden, output = self.layers
         constant = apply_layer(first, observations)  # [B, ...]
-        trains = [spike_train(constant[None], sim_steps, neuron)]
+        train = spike_train(constant[None], sim_steps, neuron)
+        look(train)
         for layer in hidden:
-            trains.append(spike_train(self._through_time(layer, trains[-1]), sim_steps, neuron))
+            train = spike_train(self._through_time(layer, train), sim_steps, neuron)
+            look(train)
         if self.spiking.readout == "rate":
             # The output layer is linear, so applying it to the mean is the mean of applying it.
-            rates = trains[-1].to(output.weight.dtype).mean(0)
-            return apply_layer(output, rates), trains
-        currents = self._through_time(output, trains[-1])  # [T, B, A]
+            return apply_layer(output, train.to(output.weight.dtype).mean(0))
+        currents = self._through_time(output, train)  # [T, B, A]
         if self.spiking.readout == "spike-rate":
-            trains.append(spike_train(currents, sim_steps, neuron))
-            return trains[-1].mean(0), trains
-        return self._read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau)), trains
+            train = spike_train(currents, sim_steps, neuron)
+            look(train)
+            return train.mean(0)
+        return self._read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau))
 
     @staticmethod
     def _through_time(layer: Layer, spikes: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from core.neurons import Surrogate
 from core.records import to_json
 from train_direct.common_mode import CommonMode
 from train_direct.q_learning import Precision, QLearning
-from train_direct.recipes import Recipe, get_recipe
+from train_direct.recipes import Recipe, get_recipe, validation_protocol
 from train_direct.run import Plan, TrainingRun, clean_up
 
 _SPIKING = ("sim_steps", "readout")
@@ -66,6 +66,8 @@ class Options:
     not (True or False), in place of the recipe's."""
     n_step: int | None = None
     """Decisions whose rewards are added up before the rest of the return is estimated, in place of the recipe's."""
+    life_loss_terminal: bool | None = None
+    """Whether a lost life ends the return that is learnt (True or False), in place of the recipe's."""
     sticky_action_probability: float | None = None
     """Chance that the emulator repeats an action while training, in place of the recipe's."""
     precision: Precision = "fp32"
@@ -88,6 +90,7 @@ class Options:
             "num_envs": self.num_envs,
             "double": self.double,
             "n_step": self.n_step,
+            "life_loss_terminal": self.life_loss_terminal,
         }
         given: dict[str, Any] = {name: value for name, value in replaced.items() if value is not None}
         if self.sticky_action_probability is not None:
@@ -97,9 +100,10 @@ class Options:
 
     def _recipe_label(self, recipe: Recipe) -> str:
         """The recipe's name in rows, with whatever about learning is not as the recipe says."""
-        told = ("warmup_steps", "replay_capacity_steps", "num_envs", "double", "n_step")
-        changes = [f"{name}={value}" for name, value in self._replaced(recipe).items() if name in told]
-        if self.sticky_action_probability is not None:
+        told = ("warmup_steps", "replay_capacity_steps", "num_envs", "double", "n_step", "life_loss_terminal")
+        replaced = self._replaced(recipe)
+        changes = [f"{name}={value}" for name, value in replaced.items() if name in told]
+        if "dynamics" in replaced:
             changes.append(f"sticky={self.sticky_action_probability:g}")
         if self.precision != "fp32":
             changes.append(self.precision)
@@ -120,6 +124,13 @@ class Options:
         if self.early_stop and game.stop_score is None:
             raise Refusal(
                 f"early_stop is given, but {game.name} has no stop score: only Atari games have one"
+            )
+        share = recipe.total_steps // max(1, len(sim_steps))
+        first_update = recipe.warmup_steps + recipe.train_interval_steps
+        if sim_steps and share < max(first_update, recipe.num_envs):
+            raise Refusal(
+                f"total_steps is {recipe.total_steps}: {share} decisions for each of {len(sim_steps)} numbers of "
+                f"simulation steps, at least {max(first_update, recipe.num_envs)} are needed"
             )
         device = pick_device(self.device)
         spec = {
@@ -172,6 +183,7 @@ class Options:
                 network=network_name,
                 recipe=self._recipe_label(named),
                 recipe_steps=named.total_steps,
+                protocol=validation_protocol(named, game),
                 scores_are_q_values=not compensate,
                 seed=self.seed,
                 total_steps=recipe.total_steps,

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from train_direct.replay import Batch, Replay
 from train_direct.run import Means
 
 Precision = Literal["fp32", "bf16"]
+TARGET_ROWS = 2048
+"""Observations times simulation steps that the target network sees at once, if an update does not need more."""
 
 
 def td_loss(
@@ -129,7 +132,8 @@ class QLearner:
                 capturable=on_gpu,
             )
         # A step along no gradient makes the moments; from here on every tensor stays where it is.
-        self.optimizer.step()
+        with warnings.catch_warnings(action="ignore"):  # on a GPU: that this step is not part of a CUDA graph
+            self.optimizer.step()
         for moment in self.optimizer.state[self._online_flat].values():
             moment.zero_()
 
@@ -147,17 +151,18 @@ class QLearner:
             torch.as_tensor(values).to(device)
             for values in (batch.action_tm1, batch.reward_t, batch.discount_t)
         )
-        step: Callable[..., Tensor] = self._step
+        step: Callable[..., Tensor] = self._update_once
         if device.type == "cuda":
             changed = [*self.tensors().values(), *self.working.parameters()]
-            self._captured = step = self._captured or _Captured(self._step, changed)
+            self._captured = step = self._captured or _Captured(self._update_once, changed)
         target_interval = recipe.target_interval_steps // recipe.train_interval_steps
         sums = torch.zeros(2, device=device)
         target: Tensor | None = None
         for part in (slice(first, first + size) for first in range(0, updates * size, size)):
-            if target is None:  # of all that is left: the target network stays until its next copy
+            if target is None:  # of all parts that are left: the target network stays until its next copy
                 with torch.no_grad():
-                    target = self._working_target(obs_t[part.start :])
+                    left = obs_t[part.start :].split(self._target_batch(size))
+                    target = torch.cat([self._working_target(few) for few in left])
                 first = part.start
             sums += step(
                 obs_tm1[part],
@@ -173,7 +178,12 @@ class QLearner:
                 target = None
         return sums
 
-    def _step(
+    def _target_batch(self, size: int) -> int:
+        """Observations that the target network is given at once; spike trains must not fill the memory."""
+        sim_steps = self.acting.spiking.sim_steps if isinstance(self.acting, DSQN) else 1
+        return max(size, TARGET_ROWS // sim_steps)
+
+    def _update_once(
         self,
         obs_tm1: Tensor,
         action_tm1: Tensor,

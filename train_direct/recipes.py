@@ -4,13 +4,13 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from core.envs import Dynamics
 from core.errors import Refusal
 from core.games import Game, Tier
-from evaluate.protocols import PROTOCOLS
+from evaluate.protocols import PROTOCOLS, Protocol, get_protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ _ALL = (
         train_interval_steps=4,
         target_interval_steps=2_000,
         discount=0.99,
-        n_step=5,  # as in Rainbow (Hessel et al. 2018, arXiv 1710.02298; 3 there)
+        n_step=5,
         optimizer="adam",
         learning_rate=2e-4,
         loss="huber",
@@ -230,4 +230,12 @@ def get_recipe(name: str | None, game: Game) -> Recipe:
             f"recipe {name!r} trains {RECIPES[name].tier} games, {game.name} is {game.tier}: "
             f"recipes for it are {', '.join(fitting) or 'none yet'}"
         )
-    return RECIPES[name]
+    recipe = RECIPES[name]
+    if name in PROTOCOLS:  # some games have dynamics of their own
+        return replace(recipe, dynamics=PROTOCOLS[name].resolve(game).dynamics)
+    return recipe
+
+
+def validation_protocol(recipe: Recipe, game: Game) -> Protocol:
+    """How validation episodes are scored: as the recipe's paper scores, or as is usual for the game."""
+    return get_protocol(recipe.name if recipe.name in PROTOCOLS else None, game)

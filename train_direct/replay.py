@@ -54,8 +54,8 @@ class Replay:
         clip_rewards: store the sign of rewards.
         life_loss_terminal: a lost life ends a return.
         truncation_terminal: the time limit ends a return.
-        mirror: device that is to hold a copy of the frames, from which batches are put together; from the files,
-            on the CPU, if None.
+        mirror: device that is to hold a copy of the frames if they fit, from which batches are put together; from
+            the files, on the CPU, if None.
 
     Raises:
         Refusal: the disk has no room; nothing is written later than here that could run out of it.
@@ -99,7 +99,9 @@ class Replay:
         row_bytes = sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in columns.values())
         self.size_bytes = num_envs * self._length * row_bytes
         """On the disk; the system keeps as much of it in memory as there is room for."""
-        _require_room(folder, self.size_bytes, capacity_steps, mirror)
+        _require_room(
+            folder, self.size_bytes, capacity_steps, num_envs * row_bytes * (self._length - self._window)
+        )
         self._rings = {
             name: _memory_map(folder / name, dtype, (num_envs, self._length, *shape))
             for name, (dtype, shape) in columns.items()
@@ -108,7 +110,9 @@ class Replay:
             self._rings.values()
         )
         self._mirror: Tensor | None = None
-        if mirror is not None:
+        if mirror is not None and (
+            mirror.type == "cpu" or self.size_bytes < 0.8 * torch.cuda.mem_get_info(mirror)[0]
+        ):
             self._mirror = torch.as_tensor(self._frames[:, :0]).to(mirror).new_zeros(self._frames.shape)
 
     def __len__(self) -> int:
@@ -223,20 +227,24 @@ class Replay:
             self._mirror.copy_(torch.from_numpy(self._frames))
 
 
-def _require_room(folder: Path, needed: int, capacity_steps: int, mirror: torch.device | None) -> None:
-    """Refuse a replay that the disk or the mirroring device cannot hold, and say how large it may be."""
+def _require_room(folder: Path, needed: int, capacity_steps: int, slack: int) -> None:
+    """Refuse a replay that the disk cannot hold, and say how large it may be.
+
+    Args:
+        folder: where it is to lie.
+        needed: bytes of all of it.
+        capacity_steps: transitions that can be drawn from it.
+        slack: bytes of it that have nothing to do with that.
+    """
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     there = sum(file.stat().st_size for file in folder.glob("*"))
-    rooms = {str(folder): shutil.disk_usage(existing).free + there}
-    if mirror is not None and mirror.type == "cuda":
-        rooms[f"device {mirror}"] = torch.cuda.mem_get_info(mirror)[0]
-    for where, free in rooms.items():
-        if needed > 0.95 * free:
-            raise Refusal(
-                f"a replay of {capacity_steps} transitions needs {needed / 2**30:.1f} GiB, {where} has "
-                f"{free / 2**30:.1f} GiB free: about {int(0.9 * capacity_steps * free / needed)} would fit "
-                f"(--replay-steps)"
-            )
+    free = shutil.disk_usage(existing).free + there
+    if needed > 0.95 * free:
+        fitting = int(capacity_steps * max(0.0, 0.9 * free - slack) / (needed - slack))
+        raise Refusal(
+            f"a replay of {capacity_steps} transitions needs {needed / 2**30:.1f} GiB, {folder} has {free / 2**30:.1f} "
+            f"GiB free: about {fitting} would fit (--replay-steps)"
+        )
 
 
 def _memory_map(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:

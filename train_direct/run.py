@@ -29,7 +29,7 @@ from core.networks import Agent
 from core.progress import Progress
 from core.records import CurveRow, EpisodeRow, read_rows, write_bytes, write_rows
 from evaluate.evaluation import episode_row, play
-from evaluate.protocols import get_protocol
+from evaluate.protocols import Protocol as Scoring
 
 VALIDATION = "validation"
 """The stream of episodes that choose the best weights."""
@@ -85,6 +85,8 @@ class Plan:
     recipe: str
     recipe_steps: int
     """Decisions the recipe asks for."""
+    protocol: Scoring
+    """By which validation episodes are played."""
     seed: int
     total_steps: int
     """Decisions this run makes."""
@@ -112,7 +114,6 @@ class TrainingRun:
 
     def __init__(self, folder: Path, plan: Plan, algorithm: Algorithm, manifest: Manifest):
         self._folder, self._plan, self._algorithm, self._manifest = folder, plan, algorithm, manifest
-        self._protocol = get_protocol(None, plan.game)
         self._curve: list[CurveRow] = []
         self._validation: list[EpisodeRow] = []
         self._best = -math.inf
@@ -122,6 +123,8 @@ class TrainingRun:
         self._saved_steps = 0
         self._last_score = ""
         self._training_s = 0.0  # since the last point of the curve, without validations and states
+        # Decisions before the latest ones, if what is due after these was left undone.
+        self._due_since: int | None = None
         if self._state_file.exists():
             self._restore()
         # The points at the state's own count of decisions were written before it.
@@ -138,6 +141,8 @@ class TrainingRun:
         what = f"train {algorithm.agent.kind} on {plan.game.name}"
         try:
             with Progress(what, plan.total_steps, "decisions", algorithm.steps) as progress:
+                if self._due_since is not None:
+                    self._after(self._due_since, algorithm.steps)
                 while algorithm.steps < plan.total_steps and not self._solved:
                     before, began = algorithm.steps, time.perf_counter()
                     algorithm.advance()
@@ -147,7 +152,8 @@ class TrainingRun:
                     if self._stop:
                         self._save_state()
                         self._leave(what)
-        except _Stopped:  # the validation is played again, from the state before it
+        except _Stopped:  # the validation is played again
+            self._save_state()
             self._leave(what)
         finally:
             algorithm.close()
@@ -173,7 +179,9 @@ class TrainingRun:
             return steps // interval > before // interval or steps >= plan.total_steps or self._solved
 
         if due(plan.eval_interval_steps):
+            self._due_since = before
             self._validate()
+            self._due_since = None
         if due(plan.curve_interval_steps):
             self._add_curve_point()
         if plan.keep_interval_steps and due(plan.keep_interval_steps):
@@ -211,11 +219,11 @@ class TrainingRun:
         plan, algorithm = self._plan, self._algorithm
         here = Checkpoint(algorithm.agent, self._provenance(), "")
         rows = [
-            episode_row(played, here, plan.game, self._protocol, plan.seed, VALIDATION)
+            episode_row(played, here, plan.game, plan.protocol, plan.seed, VALIDATION)
             for played in play(
                 algorithm.agent,
                 plan.game,
-                self._protocol,
+                plan.protocol,
                 eval_seed=plan.seed,
                 episodes=range(plan.eval_episodes),
                 stream=VALIDATION,
@@ -270,6 +278,7 @@ class TrainingRun:
             "solved": self._solved,
             "last_score": self._last_score,
             "training_s": self._training_s,
+            "due_since": self._due_since,
         }
         cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         write_bytes(self._state_file, save(cpu, {"state": json.dumps(header)}))
@@ -290,6 +299,7 @@ class TrainingRun:
         self._best, self._best_config = header["best"], header["best_config"]
         self._last_score = header["last_score"]
         self._training_s, self._solved = header["training_s"], header["solved"]
+        self._due_since = header.get("due_since")
         self._algorithm.restore(tensors, header["algorithm"])
         self._saved_steps = self._algorithm.steps
         if header["spec"] != self._manifest.spec and self._saved_steps >= self._plan.total_steps:

@@ -68,12 +68,13 @@ class Prepared(NamedTuple):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _fire_constantly(
-    currents: np.ndarray, events: np.ndarray, starts: np.ndarray, lengths: np.ndarray
+    currents: np.ndarray, v_init: float, events: np.ndarray, starts: np.ndarray, lengths: np.ndarray
 ) -> None:
     """Spikes of neurons [P, C] (pixels, channels) that a constant current drives, at every simulation step.
 
-    A soft-reset IF neuron under a current c has fired floor(c t) times after t steps if c is at most 1, and at
-    every step if it is more; so its j-th spike comes at ceil(j / c), and no step without one is visited.
+    A soft-reset IF neuron that starts at v and receives c a step has fired floor(v + c t) times after t steps if
+    c is at most 1, and at every step once it is more; so its j-th spike comes at ceil((j - v) / c), and no step
+    without one is visited.
     """
     pixels, channels = currents.shape
     sim_steps = events.shape[0]
@@ -87,7 +88,7 @@ def _fire_constantly(
             neuron = pixel * channels + channel
             spike, t = 1, 0
             while True:
-                t = max(t + 1, math.ceil(spike / current))
+                t = max(t + 1, math.ceil((spike - v_init) / current))
                 if t > sim_steps:
                     break
                 events[t - 1, lengths[t - 1]] = neuron
@@ -108,6 +109,7 @@ def _fire(
     in_channels: int,
     out_width: int,
     out_channels: int,
+    v_init: np.float32,
     events: np.ndarray,
     starts: np.ndarray,
     lengths: np.ndarray,
@@ -120,6 +122,7 @@ def _fire(
     Args:
         events_in, starts_in: of the layer before: [T, N] neurons that fired, [P + 1, T] where a pixel's begin.
         weights to out_channels: see `Prepared`.
+        v_init: membrane of every neuron before the first step.
         events, starts, lengths: the same of this layer, to be filled; `lengths` [T] is the number that fired.
         record_at: [R] ascending steps (from 1) at which `counts` and `residuals` [R, out_channels] are taken;
             only for a layer of one pixel.
@@ -141,7 +144,8 @@ def _fire(
             first = group * LANES
             channels = min(LANES, out_channels - first)
             w, b = weights[group], bias[group]
-            v[:] = 0.0
+            v[:channels] = v_init
+            v[channels:] = 0.0
             total[:] = 0
             recorded = 0
             for t in range(sim_steps):
@@ -254,9 +258,10 @@ def simulate(
     observations: Tensor,
     sim_steps: int,
     *,
+    v_init: float = 0.0,
     record_at: Sequence[int] = (),
 ) -> Simulation:
-    """Soft-reset IF neurons (threshold 1, from rest) after every layer, driven by a constant image.
+    """Soft-reset IF neurons (threshold 1) after every layer, driven by a constant image.
 
     Arguments and result are those of `torch_engine.simulate`, for networks on the CPU and without layer delay.
     """
@@ -271,7 +276,7 @@ def simulate(
 
     def one(index: int, workspace: list[_Spikes]) -> None:
         before = workspace[0]
-        _fire_constantly(images[index], *before)
+        _fire_constantly(images[index], v_init, *before)
         spikes[index, 0] = before.lengths.sum()
         for position, (layer, now) in enumerate(zip(prepared, workspace[1:], strict=True)):
             starts = before.starts if layer.kernel > 1 else before.starts[[0, -1]]
@@ -281,7 +286,7 @@ def simulate(
                 counts[:, index],
                 residuals[:, index],
             )
-            _fire(before.events, starts, *layer, *now, *recorded)
+            _fire(before.events, starts, *layer, np.float32(v_init), *now, *recorded)
             spikes[index, position + 1] = now.lengths.sum()
             before = now
 

@@ -29,6 +29,8 @@ class RateCodedNetwork(Agent):
         readout: "robust": spike count plus residual membrane (Tan's); "spikes": the count alone.
         layer_delay: simulate one step of delay a layer, as BindsNET does.
         bias: whether layers have biases.
+        v_init: membrane of every neuron before a decision, in thresholds: 0, or 1/2 so that rates are rounded
+            and not cut off (Bu et al. 2022, arXiv 2202.01440).
     """
 
     kind = "rate-coded"
@@ -42,6 +44,7 @@ class RateCodedNetwork(Agent):
         readout: Readout = "robust",
         layer_delay: bool = False,
         bias: bool = True,
+        v_init: float = 0.0,
     ):
         super().__init__()
         require_sim_steps(sim_steps)
@@ -51,7 +54,10 @@ class RateCodedNetwork(Agent):
         self.sim_steps = sim_steps
         self.readout = readout
         self.layer_delay = layer_delay
+        if not 0.0 <= v_init < 1.0:
+            raise Refusal(f"v_init is {v_init}: accepted is 0 up to, not with, 1 (the threshold)")
         self.bias = bias
+        self.v_init = v_init
         self.layers, self.layer_shapes = build_layers(game, bias)
         self.register_buffer("output_scale", torch.ones(()))
         self.neuron_counts = tuple(math.prod(shape) for shape in self.layer_shapes)
@@ -75,17 +81,23 @@ class RateCodedNetwork(Agent):
         """On the CPU by the engine that visits spikes only, elsewhere and with a delay by the reference."""
         if observations.device.type != "cpu" or self.layer_delay:
             return torch_engine.simulate(
-                self.layers, observations, sim_steps, layer_delay=self.layer_delay, record_at=record_at
+                self.layers,
+                observations,
+                sim_steps,
+                layer_delay=self.layer_delay,
+                v_init=self.v_init,
+                record_at=record_at,
             )
         weights = [(parameter.data_ptr(), parameter._version) for parameter in self.parameters()]
         if self._prepared is None or self._prepared[0] != weights:
             self._prepared = weights, event_engine.prepare(self.layers, self.layer_shapes)
         return event_engine.simulate(
-            self.layers, self._prepared[1], observations, sim_steps, record_at=record_at
+            self.layers, self._prepared[1], observations, sim_steps, v_init=self.v_init, record_at=record_at
         )
 
     def _read(self, counts: Tensor, residuals: Tensor, readout: Readout, elapsed: int | Tensor) -> Tensor:
-        charge = counts + residuals if readout == "robust" else counts
+        # What the output layer received is what it fired and what its membrane gained.
+        charge = counts + residuals - self.v_init if readout == "robust" else counts
         return self.output_scale * charge / elapsed
 
     @torch.no_grad()
@@ -106,4 +118,5 @@ class RateCodedNetwork(Agent):
             "readout": self.readout,
             "layer_delay": self.layer_delay,
             "bias": self.bias,
+            "v_init": self.v_init,
         }

@@ -44,9 +44,10 @@ def simulate(
     sim_steps: int,
     *,
     layer_delay: bool = False,
+    v_init: float = 0.0,
     record_at: Sequence[int] = (),
 ) -> Simulation:
-    """Soft-reset IF neurons (threshold 1, from rest) after every layer, driven by a constant image.
+    """Soft-reset IF neurons (threshold 1) after every layer, driven by a constant image.
 
     Args:
         layers: normalised convolutions and fully connected layers.
@@ -54,6 +55,7 @@ def simulate(
         sim_steps: how many steps to simulate.
         layer_delay: whether a spike takes one step to reach the next layer (the image too), while
             biases flow from the first step: how BindsNET, and so Tan et al. 2021, simulate.
+        v_init: membrane of every neuron before the first step.
         record_at: steps (1 to sim_steps, ascending) at which outputs are recorded; the last one if empty.
     """
     record_at = require_record_at(record_at, sim_steps)
@@ -81,7 +83,7 @@ def simulate(
                     previous[index - 1 : index] = [trains[-1:].clone()]
                 trains = apply_layer(layer, arriving.flatten(0, 1)).unflatten(0, (steps, batch))
             if start == 0:
-                membranes.append(torch.zeros_like(trains[0]))
+                membranes.append(torch.full_like(trains[0], v_init))
             is_output = index == len(layers) - 1
             v = membranes[index]
             for step in range(steps):

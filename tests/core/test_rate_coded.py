@@ -74,21 +74,39 @@ def network(
 
 
 @pytest.mark.parametrize("game", ["minatar/breakout", "pong", "cartpole"])
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("bias", "v_init"), [(True, 0.0), (False, 0.0), (True, 0.5)])
 def test_visiting_spikes_only_gives_the_reference_to_the_last_bit(
-    fill_dyadic: FillDyadic, dyadic_inputs: DyadicInputs, game: str, bias: bool
+    fill_dyadic: FillDyadic, dyadic_inputs: DyadicInputs, game: str, bias: bool, v_init: float
 ) -> None:
     """On weights that add up exactly, whatever their order."""
     snn = RateCodedNetwork(GAMES[game], 24, bias=bias)
     fill_dyadic(snn.layers, 0)
     x = dyadic_inputs((3, *snn.game.observation_shape), 0)
     record_at = [1, 2, 7, 24]
-    reference = torch_engine.simulate(snn.layers, x, 24, record_at=record_at)
+    reference = torch_engine.simulate(snn.layers, x, 24, v_init=v_init, record_at=record_at)
     prepared = event_engine.prepare(snn.layers, snn.layer_shapes)
-    events = event_engine.simulate(snn.layers, prepared, x, 24, record_at=record_at)
+    events = event_engine.simulate(snn.layers, prepared, x, 24, v_init=v_init, record_at=record_at)
     assert (reference.spikes > 0).all()
     for expected, found in zip(reference, events, strict=True):
         assert torch.equal(expected, found)
+
+
+@pytest.mark.parametrize("v_init", [0.0, 0.5])
+def test_a_constant_current_is_rounded_from_where_membranes_start(v_init: float) -> None:
+    """N(T) = clip(floor(T x + v_init), 0, T), with both engines (dyadic x: exact)."""
+    snn = RateCodedNetwork(TOY, 16, v_init=v_init)
+    x = torch.arange(-8, 72, dtype=torch.float32)[:, None] / 64  # [B, 1]
+    with torch.no_grad():
+        for parameter in snn.parameters():
+            parameter.zero_()
+        next(iter(snn.layers)).weight[0] = 1.0
+    expected = (16 * x[:, 0] + v_init).floor().clamp(0, 16)
+    prepared = event_engine.prepare(snn.layers, snn.layer_shapes)
+    for simulation in (
+        torch_engine.simulate(snn.layers, x, 16, v_init=v_init),
+        event_engine.simulate(snn.layers, prepared, x, 16, v_init=v_init),
+    ):
+        assert torch.equal(simulation.spikes[:, 0], expected)
 
 
 def test_changed_weights_are_noticed(fill_dyadic: FillDyadic, dyadic_inputs: DyadicInputs) -> None:

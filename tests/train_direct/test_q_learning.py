@@ -292,7 +292,7 @@ def test_epsilon_follows_the_papers() -> None:
     assert liu.epsilon(49_999) == 1.0
     assert liu.epsilon(50_000 + 500_000) == pytest.approx(0.55)
     assert liu.epsilon(50_000 + 1_000_000) == pytest.approx(0.1) == liu.epsilon(40_000_000)
-    # Chen et al.: random until 50,000 decisions, then where the slope that began at 0 has arrived.
+    # Chen et al. with our warm-up (departure 18), then where the slope that began at 0 has arrived.
     assert chen.epsilon(49_999) == 1.0
     assert chen.epsilon(50_000) == pytest.approx(1 - 0.05)
     assert chen.epsilon(900_000) == pytest.approx(0.1)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from core.records import CurveRow, EpisodeRow, read_rows
+from evaluate.protocols import get_protocol
 from tests.conftest import Command
 from train_direct.run import Means
 
@@ -56,7 +57,7 @@ def equal(one: Path, other: Path) -> bool:
     ("verb", "game", "options"),
     [
         ("dqn", "minatar/breakout", ()),
-        ("dsqn", "minatar/space_invaders", ()),
+        ("dsqn", "minatar/space_invaders", ("--cmc", "--precision", "bf16", "--keep-interval-steps", 500)),
         # Switches at 500, 1000, ... decisions, so that some kills come after one.
         ("dsqn", "minatar/breakout", ("--sim-steps", 6, "--prune-sim-steps", 5, 4, 3, 2, 1, "--n-step", 3)),
     ],
@@ -197,6 +198,7 @@ def test_the_best_checkpoint_is_the_best_on_validation_episodes(
         keep_interval_steps=200,
         stop_score=stop_score,
         scores_are_q_values=True,
+        protocol=get_protocol(None, get_game("minatar/freeway")),
     )
     manifest = Manifest(tmp_path / "manifest.json", {})
     with manifest.work():
@@ -272,6 +274,7 @@ def test_the_best_checkpoint_of_a_pruned_run_is_a_pruned_agent(tmp_path: Path) -
         keep_interval_steps=None,
         stop_score=None,
         scores_are_q_values=True,
+        protocol=get_protocol(None, get_game("minatar/asterix")),
     )
     manifest = Manifest(tmp_path / "manifest.json", {})
     with manifest.work():
@@ -290,12 +293,12 @@ def test_a_pruned_run_says_so_and_ends_with_the_last_simulation_steps(
 
     options = ("--sim-steps", 3, "--prune-sim-steps", 2, 1, "--n-step", 2, "--keep-interval-steps", 100)
     run = tmp_path / "run"
-    finished = command("train_direct", *arguments(run, "dsqn", total_steps=600), *options)
+    finished = command("train_direct", *arguments(run, "dsqn", total_steps=630), *options)
     assert finished.code == 0, finished.err
     kept = [
         load_agent(path).agent.config()["spiking"]["sim_steps"] for path in sorted(run.glob("*.safetensors"))
     ]
-    assert kept == [1, 1, 3, 3, 2, 2, 1, 1]  # agent, best, and after some 100, 200, ... 600 decisions
+    assert kept == [1, 1, 3, 3, 2, 2, 1, 1, 1]  # agent, best, and after some 100, 200, ... 600, 630 decisions
     [curve, *_] = read_rows(run / "curve.parquet", CurveRow)
     assert curve.network == "chen2022+sim_steps=3+prune_sim_steps=2-1"
     assert curve.recipe.endswith("+n_step=2")

@@ -1,0 +1,76 @@
+"""The threshold search, against a search written out slowly, and what folding thresholds into weights keeps."""
+
+import numpy as np
+import pytest
+import torch
+
+from convert import tan2021, thresholds
+from convert.states import batches, collect
+from core import seeding
+from core.errors import Refusal
+from core.games import get_game
+from core.networks import DQN, make_agent, preset
+
+GAME = get_game("minatar/breakout")
+
+
+@pytest.fixture(scope="module")
+def dqn() -> DQN:
+    agent = make_agent(GAME, preset("relu"), seeding.torch_generator(0, "weights"))
+    assert isinstance(agent, DQN)
+    return agent.requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def states(dqn: DQN) -> np.ndarray:
+    return collect(dqn, 150, seed=0, stream="calibration")
+
+
+@pytest.mark.parametrize("by_channel", [True, False])
+@pytest.mark.parametrize(("sim_steps", "v_init"), [(2, 0.5), (8, 0.0)])
+def test_no_other_candidate_has_a_smaller_error(
+    dqn: DQN, states: np.ndarray, sim_steps: int, v_init: float, by_channel: bool
+) -> None:
+    found = thresholds.least_squares(dqn, states, sim_steps, v_init, by_channel)
+    z = dqn.preactivations(next(batches(dqn, states, size=len(states))))[0].double().relu()  # [B, C, H, W]
+
+    def error(values: torch.Tensor, theta: float) -> float:
+        staircase = theta / sim_steps * (sim_steps * values / theta + v_init).floor().clamp(0, sim_steps)
+        return float((staircase - values).square().sum())
+
+    better = False
+    for channel in range(3 if by_channel else 1):
+        values = z[:, channel] if by_channel else z
+        candidates = [
+            float(values.max()) * k / thresholds.CANDIDATES for k in range(1, thresholds.CANDIDATES + 1)
+        ]
+        best = min(error(values, theta) for theta in candidates)
+        assert error(values, float(found[0][channel])) == pytest.approx(best, rel=1e-4)
+        better |= best < error(values, candidates[-1])
+    assert better  # the largest output is not always the best threshold
+
+
+def test_thresholds_of_channels_leave_the_function_as_it_was(dqn: DQN, states: np.ndarray) -> None:
+    scales = thresholds.least_squares(dqn, states, 4, 0.5, by_channel=True)
+    assert [len(scale) for scale in scales] == [16, 128, 1]
+    snn = tan2021.convert(dqn, scales, sim_steps=4, v_init=0.5)
+    inputs = next(batches(dqn, states))
+    torch.testing.assert_close(snn.twin()(inputs), dqn(inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_few_simulation_steps_come_closer_than_with_a_percentile(dqn: DQN, states: np.ndarray) -> None:
+    inputs = next(batches(dqn, states))
+    q = dqn(inputs)
+    plain = tan2021.convert(dqn, tan2021.percentiles(dqn, states, 99.9), sim_steps=4)
+    for by_channel in (False, True):
+        scales = thresholds.least_squares(dqn, states, 4, 0.5, by_channel)
+        searched = tan2021.convert(dqn, scales, sim_steps=4, v_init=0.5)
+        assert (searched(inputs) - q).square().mean() < 0.5 * (plain(inputs) - q).square().mean()
+
+
+def test_a_dead_layer_is_refused(dqn: DQN, states: np.ndarray) -> None:
+    dead = DQN(GAME)
+    dead.load_state_dict(dqn.state_dict())
+    dead.layers[1].bias.data.fill_(-1e3)  # type: ignore[union-attr]
+    with pytest.raises(Refusal, match="layer 2 is dead: none of its outputs on 150 states is positive"):
+        thresholds.least_squares(dead, states, 4, 0.5, by_channel=True)
