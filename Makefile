@@ -19,10 +19,6 @@ help: ## say what can be made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bindsnet,dev]'
 	@touch $@
 
-.venv/.installed-peers: .venv/.installed-dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bindsnet,dev,peers]'
-	@touch $@
-
 setup: .venv/.installed ## make .venv and install what constraints.txt pins
 
 setup-dev: .venv/.installed-dev
@@ -44,5 +40,5 @@ lint: setup-dev ## ruff and mypy
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-bench: .venv/.installed-peers ## time the house against its peers; kill runs and compare their bits
+bench: setup-dev ## time the house against its peers; kill runs and compare their bits
 	for name in simulation training resume; do $(BIN)/python -m benchmarks.$$name || exit 1; done

@@ -209,7 +209,8 @@ def _runs(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 def _label(agent: str, seed: int, rows: pd.DataFrame) -> str:
     """The agent's name, with its training seed where there are several."""
     several = rows[rows.agent == agent].train_seed.nunique() > 1
-    return f"{LABELS[agent]}, seed {seed}" if several else LABELS[agent]
+    name = "imported" if seed < 0 else f"seed {seed}"
+    return f"{LABELS[agent]}, {name}" if several else LABELS[agent]
 
 
 def _panels(rows: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:

@@ -1,6 +1,6 @@
 """What a user would run instead of ours, as they would run it: nothing of ours is imported or set here.
 
-Stable-Baselines3 comes with the extra `peers`.
+Stable-Baselines3 comes with the extra `dev`.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""python -m convert run: turn a trained DQN into a rate-coded spiking network."""
+"""python -m convert run | import: turn a trained DQN into a rate-coded spiking network; read one of another project."""
 
 import copy
 import importlib.util
@@ -9,14 +9,15 @@ from typing import Literal
 import numpy as np
 from sklearn.metrics import accuracy_score
 
-from convert import tan2021
+from convert import foreign, tan2021
 from convert.states import batches, collect, greedy_actions
 from core.checkpoint import load_agent, save_agent
 from core.cli import main, specification
 from core.device import Device, pick_device, set_up_torch
 from core.errors import Refusal
+from core.games import get_game
 from core.manifest import Manifest
-from core.networks import DQN
+from core.networks import DQN, DSQN
 from core.progress import Progress
 from core.rate_coded.network import READOUTS, RateCodedNetwork, Readout
 from core.records import ConversionRow, to_json, write_rows
@@ -70,8 +71,7 @@ class Run:
             raise Refusal(
                 f"bindsnet_states is {self.bindsnet_states}: BindsNET is not installed; 0 goes without"
             )
-        if self.out.suffix != ".safetensors":
-            raise Refusal(f"--out {self.out}: a file name that ends in .safetensors is needed")
+        _require_safetensors(self.out)
         checkpoint = load_agent(self.agent, device=pick_device(self.device))
         dqn = checkpoint.agent
         if not isinstance(dqn, DQN):
@@ -142,6 +142,67 @@ class Run:
                 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Read a pretrained Nature-DQN of another project into a checkpoint; nothing that the file holds is run."""
+
+    source: Path
+    """What the other project saved."""
+    game: str
+    """The Atari game that it plays, which the file does not tell."""
+    out: Path
+    """Checkpoint to write (.safetensors)."""
+    format: foreign.Format = "auto"
+    """sb3 (Stable-Baselines3), cleanrl, aptx395 (Liu et al. 2022's code), atari-agents (floringogianu's); auto tells
+    them apart by what they call their weights."""
+    network: str | None = None
+    """For the spiking networks of aptx395: liu2022 (LIF) or liu2022-if, whose files do not differ; liu2022 if not
+    given."""
+
+    def run(self) -> None:
+        game = get_game(self.game)
+        _require_safetensors(self.out)
+        if self.out.resolve() == self.source.resolve():
+            raise Refusal(f"--out {self.out} is the source: another file is needed")
+        weights, sha256 = foreign.read_weights(self.source)
+        layout = foreign.recognise(self.source, weights, self.format)
+        network = foreign.choose_network(self.source, layout, self.network)
+        agent = foreign.rebuild(self.source, weights, layout, game, network)
+        spec = {"verb": "convert import", "source": sha256, "game": game.name, "network": network}
+        manifest = Manifest(self.out.with_suffix(".manifest.json"), spec)
+        with manifest.work() as needed:
+            if not needed:
+                print(f"{self.out}: already done")
+                return
+            provenance = {
+                # Nobody can mistake these for a run of ours: no seed, an unknown number of decisions, no recipe.
+                **{"train_seed": -1, "train_steps": -1, "recipe_steps": 0},
+                "recipe": f"imported ({layout.format})",
+                "network": network,
+                "scores_are_q_values": True,
+                "source_name": self.source.name,
+                "source_format": layout.format,
+                "source_sha256": sha256,
+                # Fields of the agent's configuration that the file does not tell.
+                "assumed": ["neuron", "sim_steps"] if isinstance(agent, DSQN) else [],
+            }
+            save_agent(self.out, agent, provenance)
+            manifest.finish([self.out])
+        print(f"{self.out}: a {agent.kind} agent of {game.name}, read as {layout.format}")
+        if isinstance(agent, DSQN):
+            neuron = agent.spiking.neuron
+            print(
+                f"the file tells neither neurons nor simulation steps, taken as in {network}: {neuron.charge}, tau "
+                f"{neuron.tau:g}, threshold {neuron.threshold:g}, {neuron.reset} reset, {agent.spiking.sim_steps} "
+                f"sim steps"
+            )
+
+
+def _require_safetensors(out: Path) -> None:
+    if out.suffix != ".safetensors":
+        raise Refusal(f"--out {out}: a file name that ends in .safetensors is needed")
+
+
 def agreements(dqn: DQN, snn: RateCodedNetwork, states: np.ndarray) -> dict[tuple[Readout, int], float]:
     """Share of states in which the spiking network prefers the DQN's action, by read-out and sim steps.
 
@@ -183,6 +244,6 @@ def bindsnet_agreements(snn: RateCodedNetwork, states: np.ndarray) -> dict[Reado
 if __name__ == "__main__":
     main(
         "python -m convert",
-        {"run": Run},
-        "Turn a trained DQN into a spiking network that needs no further training.",
+        {"run": Run, "import": Import},
+        "Turn a trained DQN, ours or another project's, into a spiking network that needs no further training.",
     )

@@ -28,11 +28,11 @@ class EpisodeRow:
     checkpoint_id: str
     """Names the weights (see core.checkpoint); empty for random play."""
     train_seed: int
-    """Seed of the run that trained the weights; -1 for random play."""
+    """Seed of the run that trained the weights; -1 for random play and imported weights."""
     train_steps: int
-    """Decisions the weights were trained on."""
+    """Decisions the weights were trained on; -1 where that is unknown (imported weights)."""
     recipe_steps: int
-    """Decisions their recipe asks for; 0 for random play."""
+    """Decisions their recipe asks for; 0 for random play and imported weights."""
     network: str
     recipe: str
     protocol: str

@@ -80,7 +80,7 @@ def _note(row: EpisodeRow, score: Interval, random_high: float) -> str:
     """Whether this is an agent that learnt, in words; a few lucky episodes do not make it one."""
     if row.agent == "random":
         return ""
-    if row.train_steps < TRAINED_SHARE * row.recipe_steps:
+    if 0 <= row.train_steps < TRAINED_SHARE * row.recipe_steps:
         return f"not a trained agent: {row.train_steps / row.recipe_steps:.1%} of its recipe"
     return "" if score.low > random_high else "not a trained agent: no better than random play"
 
@@ -96,7 +96,7 @@ def markdown(lines: Sequence[Line]) -> str:
             line.game,
             line.agent,
             "" if line.train_seed < 0 else str(line.train_seed),
-            f"{line.train_steps:,}",
+            "unknown" if line.train_steps < 0 else f"{line.train_steps:,}",
             line.protocol,
             str(line.score.n),
             f"{line.score.mean:.2f}",

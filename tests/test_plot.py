@@ -68,6 +68,18 @@ def test_an_agent_no_better_than_random_play_is_called_untrained() -> None:
     assert "1.0% of its recipe" in line.note
 
 
+def test_an_imported_agent_claims_no_training() -> None:
+    unknown = {"train_seed": -1, "train_steps": -1, "recipe_steps": 0}
+    rows = [episode(score=20.0, **unknown), episode(score=19.0, checkpoint_id="ours")]
+    imported, ours = score_lines(rows)
+    assert (imported.note, ours.note) == ("", "")
+    assert "| unknown " in markdown([imported])
+    (axis,) = plot.score_bars(pd.DataFrame([vars(row) for row in rows])).axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["DQN, imported", "DQN, seed 0"]
+    (line,) = score_lines([episode(score=-20.9, **unknown)])
+    assert line.note == "not a trained agent: no better than random play"
+
+
 def test_checkpoints_are_not_averaged() -> None:
     lines = score_lines([episode(score=0.0), episode(score=100.0, checkpoint_id="other")])
     assert sorted(line.score.mean for line in lines) == [0.0, 100.0]

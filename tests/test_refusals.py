@@ -118,7 +118,7 @@ def test_a_checkpoint_truncated_at_every_tenth(command: Command, checkpoint: Pat
     assert sorted(tmp_path.iterdir()) == [cut]
 
 
-class _Payload:
+class Payload:
     def __init__(self, target: Path):
         self.target = target
 
@@ -129,13 +129,13 @@ class _Payload:
 @pytest.mark.parametrize("stage", ["evaluate", "convert", "adversarial"])
 def test_a_renamed_pickle_is_never_executed(stage: str, command: Command, tmp_path: Path) -> None:
     trap, target = tmp_path / "trap.safetensors", tmp_path / "executed"
-    trap.write_bytes(pickle.dumps(_Payload(target)))
+    trap.write_bytes(pickle.dumps(Payload(target)))
     is_refused(
         command(stage, "run", "--agent", trap, "--out", tmp_path / "out.safetensors"),
         "not a whole safetensors",
     )
     assert sorted(tmp_path.iterdir()) == [trap]
-    torch.save({"weights": _Payload(target)}, trap)
+    torch.save({"weights": Payload(target)}, trap)
     is_refused(
         command(stage, "run", "--agent", trap, "--out", tmp_path / "out.safetensors"),
         "not a whole safetensors",

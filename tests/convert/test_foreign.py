@@ -1,0 +1,454 @@
+"""`convert import`: files as the other projects write them, read to equal Q-values; bad ones refused, never run."""
+
+import gzip
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from torch import Tensor, nn
+
+from convert import foreign
+from core.checkpoint import load_agent
+from core.games import get_game
+from core.networks import DQN, DSQN, PRESETS
+from core.records import digest
+from evaluate.evaluation import Played, episode_row
+from evaluate.protocols import get_protocol
+from evaluate.tables import markdown, score_lines
+from tests.conftest import Command
+from tests.test_refusals import Payload, is_refused
+
+GAME = get_game("breakout")
+
+
+@pytest.fixture(scope="module")
+def frames() -> Tensor:
+    """Random stacks of frames [8, 4, 84, 84], uint8."""
+    return torch.randint(
+        0, 256, (8, *GAME.observation_shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+
+
+# What the other projects write ----------------------------------------------------------------------
+
+
+class Noise(gymnasium.Env[np.ndarray, np.int64]):
+    """Stacks of random frames, as Stable-Baselines3's Atari wrappers give them (channels last)."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (84, 84, 4), np.uint8)
+    action_space = gymnasium.spaces.Discrete(4)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self._frames(), {}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return self._frames(), float(action), False, False, {}
+
+    def _frames(self) -> np.ndarray:
+        return self.np_random.integers(0, 256, (84, 84, 4), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def sb3(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
+    """A Stable-Baselines3 DQN, trained for a few steps and saved; its online network."""
+    path = tmp_path_factory.mktemp("sb3") / "dqn.zip"
+    settings = {
+        "buffer_size": 20,
+        "learning_starts": 4,
+        "batch_size": 2,
+        "train_freq": 4,
+        "learning_rate": 1e-2,
+    }
+    model = stable_baselines3.DQN("CnnPolicy", Noise(), seed=0, device="cpu", **settings)  # type: ignore[arg-type]
+    model.learn(20)
+    model.save(path)
+    # Otherwise the wrong one of the two could be read unseen.
+    assert not torch.equal(model.q_net.q_net[0].weight, model.q_net_target.q_net[0].weight)
+    return path, model.q_net
+
+
+class CleanRL(nn.Module):
+    """The network of CleanRL's dqn_atari.py, by its names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(
+            *(nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU()),
+            *(nn.Conv2d(64, 64, 3, 1), nn.ReLU(), nn.Flatten()),
+            *(nn.Linear(3136, 512), nn.ReLU(), nn.Linear(512, 4)),
+        )
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.network(frames / 255.0)
+
+
+class AtariNet(nn.Module):
+    """The network of floringogianu/atari-agents, by its names: private ones, which Python mangles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__features = nn.Sequential(
+            *(nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU()),
+            *(nn.Conv2d(64, 64, 3, 1), nn.ReLU()),
+        )
+        self.__head = nn.Sequential(nn.Linear(3136, 512), nn.ReLU(), nn.Linear(512, 4))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.__head(self.__features(frames.float().div(255)).flatten(1))
+
+
+class AptxDqn(nn.Module):
+    """Dqn of AptX395/Deep-Spiking-Q-Networks, by its names; bytes are divided by 255 before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv1 = nn.Sequential(nn.Conv2d(4, 32, 8, 4), nn.ReLU())
+        self._conv2 = nn.Sequential(nn.Conv2d(32, 64, 4, 2), nn.ReLU())
+        self._conv3 = nn.Sequential(nn.Conv2d(64, 64, 3, 1), nn.ReLU())
+        self._fc1 = nn.Sequential(nn.Flatten(), nn.Linear(3136, 512), nn.ReLU())
+        self._fc2 = nn.Linear(512, 4)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        x = frames / 255.0
+        for part in (self._conv1, self._conv2, self._conv3, self._fc1, self._fc2):
+            x = part(x)
+        return x
+
+
+class AptxDsqn(nn.Module):
+    """Dsqn, DsqnIF or DsqnSpike of the same code, by its names, of SpikingJelly's layers and neurons."""
+
+    def __init__(self, charge: str = "lif", output_spikes: bool = False):
+        super().__init__()
+
+        def spiking(*layers: nn.Module) -> nn.Sequential:
+            return nn.Sequential(layer.SeqToANNContainer(*layers), neurons())
+
+        def neurons() -> nn.Module:
+            options = {"v_threshold": 1.0, "v_reset": 0.0, "surrogate_function": surrogate.ATan(2.0)}
+            if charge == "if":
+                return neuron.IFNode(step_mode="m", **options)
+            return neuron.LIFNode(tau=2.0, step_mode="m", **options)
+
+        self._static_conv1 = nn.Conv2d(4, 32, 8, 4)
+        self._conv1 = neurons()
+        self._conv2 = spiking(nn.Conv2d(32, 64, 4, 2))
+        self._conv3 = spiking(nn.Conv2d(64, 64, 3, 1))
+        self._fc1 = spiking(nn.Flatten(), nn.Linear(3136, 512))
+        output = nn.Linear(512, 4)
+        self._fc2 = spiking(output) if output_spikes else output
+        self._output_spikes = output_spikes
+        # Larger than fresh weights, or deeper layers would fall silent; multiples of 1/64, which add up exactly in
+        # any order, so that no spike hangs on rounding.
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_((8 * 64 * parameter).round() / 64)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        functional.reset_net(self)
+        train = self._static_conv1(frames / 255.0).repeat(64, 1, 1, 1, 1)
+        for part in (self._conv1, self._conv2, self._conv3, self._fc1):
+            train = part(train)
+        return self._fc2(train).mean(0) if self._output_spikes else self._fc2(train.mean(0))
+
+
+def seeded(make: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make().requires_grad_(False)
+
+
+def torch_file(content: object, **options: bool) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **options)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def with_payload(container: str, payload: bytes) -> bytes:
+    """A torch file or a pickle, in each thing that one may come in."""
+    if container == "zip":
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("data", "{}")
+            archive.writestr("policy.pth", payload)
+        return buffer.getvalue()
+    return gzip.compress(payload) if container == "gzip" else payload
+
+
+def cleanrl_weights() -> dict[str, Tensor]:
+    return dict(seeded(CleanRL).state_dict())
+
+
+# Q-values -------------------------------------------------------------------------------------------
+
+
+def import_options(source: Path, out: Path, *more: object) -> tuple[object, ...]:
+    return ("convert", "import", "--source", source, "--game", "breakout", "--out", out, *more)
+
+
+def imported(command: Command, source: Path, out: Path, *more: object) -> DQN | DSQN:
+    finished = command(*import_options(source, out, *more))
+    assert finished.code == 0, finished.err
+    agent = load_agent(out, GAME).agent
+    assert isinstance(agent, (DQN, DSQN))
+    return agent
+
+
+def test_stable_baselines3(
+    command: Command, sb3: tuple[Path, nn.Module], frames: Tensor, tmp_path: Path
+) -> None:
+    source, q_net = sb3
+    for name in ("auto", "sb3"):
+        agent = imported(command, source, tmp_path / f"{name}.safetensors", "--format", name)
+        with torch.no_grad():
+            torch.testing.assert_close(agent(frames / 255), q_net(frames), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("old_file", [False, True])
+@pytest.mark.parametrize(
+    ("format", "make"), [("cleanrl", CleanRL), ("aptx395", AptxDqn), ("atari-agents", AtariNet)]
+)
+def test_a_dqn_in_pytorch(
+    command: Command,
+    frames: Tensor,
+    tmp_path: Path,
+    format: str,
+    make: Callable[[], nn.Module],
+    old_file: bool,
+) -> None:
+    """Also in a file as PyTorch wrote it before 1.6."""
+    network = seeded(make)
+    content: Mapping[str, object] = network.state_dict()
+    if format == "atari-agents":
+        content = {"step": 50_000_000, "estimator_state": content}
+    saved = torch_file(content, _use_new_zipfile_serialization=not old_file)
+    source = tmp_path / "model"
+    source.write_bytes(gzip.compress(saved) if format == "atari-agents" else saved)
+    for name in ("auto", format):
+        agent = imported(command, source, tmp_path / f"{name}.safetensors", "--format", name)
+        assert isinstance(agent, DQN)
+        torch.testing.assert_close(agent(frames / 255), network(frames), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("network", "asked", "options"),
+    [
+        ("liu2022", (), {}),
+        ("liu2022-if", ("--network", "liu2022-if"), {"charge": "if"}),
+        ("liu2022-spike", (), {"output_spikes": True}),
+    ],
+)
+def test_a_dsqn_of_liu_et_al(
+    command: Command,
+    frames: Tensor,
+    tmp_path: Path,
+    network: str,
+    asked: tuple[str, ...],
+    options: dict[str, Any],
+) -> None:
+    theirs = seeded(lambda: AptxDsqn(**options))
+    source, out = tmp_path / "Dsqn_BreakoutNoFrameskip-v4.pkl", tmp_path / "agent.safetensors"
+    source.write_bytes(torch_file(theirs.state_dict()))
+    agent = imported(command, source, out, *asked)
+    assert isinstance(agent, DSQN)
+    assert agent.spiking == PRESETS[network].spiking
+    expected = theirs(frames[:2])
+    assert expected.unique().numel() > 2  # otherwise nothing was compared
+    torch.testing.assert_close(agent(frames[:2] / 255), expected, rtol=0, atol=1e-5)
+    provenance = load_agent(out).provenance
+    assert (provenance["network"], provenance["assumed"]) == (network, ["neuron", "sim_steps"])
+
+
+def test_what_the_file_does_not_tell_is_said(command: Command, tmp_path: Path) -> None:
+    source, out = tmp_path / "dsqn.pkl", tmp_path / "agent.safetensors"
+    source.write_bytes(torch_file(seeded(AptxDsqn).state_dict()))
+    said = command(*import_options(source, out)).out
+    assert "neither neurons nor simulation steps, taken as in liu2022: lif, tau 2, threshold 1, hard" in said
+    is_refused(
+        command(*import_options(source, tmp_path / "other.safetensors", "--network", "chen2022")),
+        "'chen2022'",
+        "liu2022 or liu2022-if",
+    )
+
+
+# What is said of an imported agent ------------------------------------------------------------------
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in" / "dqn_atari.cleanrl_model"
+    path.parent.mkdir()
+    path.write_bytes(torch_file(cleanrl_weights()))
+    return path
+
+
+def test_provenance_claims_no_training(command: Command, source: Path, tmp_path: Path) -> None:
+    imported(command, source, tmp_path / "agent.safetensors")
+    checkpoint = load_agent(tmp_path / "agent.safetensors")
+    assert checkpoint.provenance == {
+        "train_seed": -1,
+        "train_steps": -1,
+        "recipe_steps": 0,
+        "recipe": "imported (cleanrl)",
+        "network": "relu",
+        "scores_are_q_values": True,
+        "source_name": "dqn_atari.cleanrl_model",
+        "source_format": "cleanrl",
+        "source_sha256": digest(source.read_bytes()),
+        "assumed": [],
+    }
+    played = Played(0)
+    played.score, played.length_steps, played.length_frames = 400.0, 1000, 4000
+    row = episode_row(played, checkpoint, GAME, get_protocol("classic", GAME), 0)
+    (line,) = score_lines([row])
+    assert line.note == ""
+    assert [cell.strip() for cell in markdown([line]).splitlines()[-1].split("|")][3:5] == ["", "unknown"]
+
+
+def test_twice_does_it_once(command: Command, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "agent.safetensors"
+    imported(command, source, out)
+    before = out.stat().st_mtime_ns
+    moved = source.rename(tmp_path / "moved.pt")
+    again = command(*import_options(moved, out, "--format", "cleanrl"))
+    assert (again.code, "already done" in again.out, out.stat().st_mtime_ns) == (0, True, before)
+    manifest = json.loads(out.with_suffix(".manifest.json").read_text())
+    assert manifest["outputs"] == {out.name: digest(out.read_bytes())}
+    is_refused(
+        command("convert", "import", "--source", moved, "--game", "atlantis", "--out", out),
+        "'breakout' there and 'atlantis' here",
+    )
+
+
+# Refusals -------------------------------------------------------------------------------------------
+
+
+def refused(command: Command, content: bytes, tmp_path: Path, *words: str, game: str = "breakout") -> None:
+    """Refused in one line, and nothing but the source left."""
+    source = tmp_path / "source"
+    source.write_bytes(content)
+    finished = command(
+        *("convert", "import", "--source", source, "--game", game),
+        *("--out", tmp_path / "out" / "agent.safetensors"),
+    )
+    is_refused(finished, *words)
+    assert sorted(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("container", ["bare", "zip", "gzip"])
+def test_code_in_a_file_is_never_run(command: Command, tmp_path: Path, container: str) -> None:
+    """Pickles that would create a file, as such and as torch saves them, beside weights and in their place."""
+    target = tmp_path / "executed"
+    trap = Payload(target)
+    pickle.loads(pickle.dumps(trap))
+    assert target.exists()  # the traps work
+    target.unlink()
+    for content in (
+        *(pickle.dumps(trap, protocol) for protocol in (0, 2, 5)),
+        *(torch_file(trap, _use_new_zipfile_serialization=new) for new in (True, False)),
+        torch_file({**cleanrl_weights(), "network.0.weight": trap}),
+        torch_file({"estimator_state": cleanrl_weights(), "step": trap}),
+    ):
+        refused(command, with_payload(container, content), tmp_path, "source", "tensors")
+        assert not target.exists()
+    refused(
+        command, with_payload(container, torch_file(trap)), tmp_path, "only tensors", "none of it was run"
+    )
+
+
+@pytest.mark.parametrize("container", ["bare", "zip", "gzip"])
+def test_truncated_files(command: Command, tmp_path: Path, container: str) -> None:
+    for new in (True, False):
+        whole = with_payload(container, torch_file(cleanrl_weights(), _use_new_zipfile_serialization=new))
+        for tenth in range(10):
+            refused(command, whole[: len(whole) * tenth // 10], tmp_path, "not a whole file of tensors")
+        refused(command, whole[:-1], tmp_path, "not a whole file of tensors")
+    refused(command, b"no weights at all", tmp_path, "not a whole file of tensors")
+
+
+def test_what_unpacks_to_more_than_a_dqn(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member of a zip, a gzip, a member of a torch file that says it is huge, a huge file: none is unpacked."""
+    monkeypatch.setattr(foreign, "MAX_BYTES", 2**20)
+    zeros = bytes(2**21)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("policy.pth", zeros)
+    refused(command, buffer.getvalue(), tmp_path, "more than 1 MiB")
+    refused(command, gzip.compress(zeros), tmp_path, "more than 1 MiB")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}, 2))
+        archive.writestr("archive/data/0", zeros)
+    assert len(buffer.getvalue()) < 2**16
+    refused(command, buffer.getvalue(), tmp_path, "more than 1 MiB")
+    refused(command, zeros, tmp_path, "more than 1 MiB")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"network.0.weight": torch.zeros(32, 3, 8, 8)}, ("'network.0.weight'", "(32, 3, 8, 8)", "(32, 4, 8, 8)")),
+        ({"network.9.weight": torch.zeros(6, 512)}, ("6 actions", "breakout has 4")),
+        ({"network.2.bias": torch.full((64,), torch.nan)}, ("'network.2.bias'", "NaN")),
+        ({"network.2.bias": torch.full((64,), 1e300, dtype=torch.float64)}, ("'network.2.bias'", "infinity")),
+        ({"network.2.bias": torch.zeros(64, dtype=torch.int64)}, ("'network.2.bias'", "no plain tensor")),
+        ({"network.2.bias": torch.zeros(64, device="meta")}, ("'network.2.bias'", "no plain tensor")),
+        ({"network.2.bias": torch.zeros(64).to_sparse()}, ("'network.2.bias'", "no plain tensor")),
+        ({"network.2.bias": 3}, ("'network.2.bias'", "no plain tensor")),
+        ({"network.2.bias": None}, ("cleanrl", "lacks 'network.2.bias'", "holds nothing besides")),
+        ({"critic.weight": torch.zeros(1), 7: 7}, ("lacks nothing", "holds 'critic.weight', 7 besides")),
+    ],
+)  # fmt: skip
+def test_weights_that_do_not_fit(
+    command: Command, tmp_path: Path, change: dict[Any, Any], words: tuple[str, ...]
+) -> None:
+    """None stands for a weight that is missing."""
+    weights = {name: value for name, value in {**cleanrl_weights(), **change}.items() if value is not None}
+    refused(command, torch_file(weights), tmp_path, *words)
+
+
+def test_files_of_no_known_layout(
+    command: Command, sb3: tuple[Path, nn.Module], source: Path, tmp_path: Path
+) -> None:
+    inside = tmp_path / "out"
+    inside.mkdir()
+    looked_for = ("looked for sb3 (q_net.", "cleanrl (network.0 ... network.9)", "aptx395", "atari-agents")
+    refused(command, torch_file({"linear.weight": torch.zeros(1)}), inside, "'linear.weight'", *looked_for)
+    refused(command, torch_file([torch.zeros(1)]), inside, *looked_for)
+    refused(command, torch_file({}), inside, *looked_for)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("data", "{}")
+    refused(command, buffer.getvalue(), inside, "policy.pth")
+    out = inside / "agent.safetensors"
+    is_refused(command(*import_options(sb3[0], out, "--format", "cleanrl")), "looked for cleanrl (")
+    is_refused(command(*import_options(source, out, "--format", "aptx395")), "looked for aptx395 (_conv1.0")
+
+
+def test_options(command: Command, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "agent.safetensors"
+    game = ("--source", source, "--out", out, "--game")
+    is_refused(command("convert", "import", *game, "minatar/breakout"), "minatar/breakout", "Atari", "pong")
+    is_refused(command("convert", "import", *game, "pong"), "4 actions", "pong has 6")
+    is_refused(command("convert", "import", *game, "brekout"), "did you mean 'breakout'?")
+    is_refused(command(*import_options(source, out, "--format", "dopamine")), "dopamine", "atari-agents")
+    is_refused(command(*import_options(source, out, "--network", "liu2022")), "'liu2022'", "relu")
+    is_refused(command(*import_options(tmp_path / "no", out)), f"no file at {tmp_path / 'no'}")
+    is_refused(command(*import_options(tmp_path, out)), f"no file at {tmp_path}")
+    is_refused(command(*import_options(source, tmp_path / "agent.pt")), ".safetensors")
+    own = source.rename(source.with_suffix(".safetensors"))
+    is_refused(command(*import_options(own, own)), "is the source")
+    assert sorted(tmp_path.iterdir()) == [source.parent]
