@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from sklearn.metrics import accuracy_score
 
-from convert import foreign, tan2021
+from convert import foreign, tan2021, thresholds
 from convert.states import batches, collect, greedy_actions
 from core.checkpoint import load_agent, save_agent
 from core.cli import main, specification
@@ -32,10 +32,15 @@ class Run:
     """Checkpoint of a DQN."""
     out: Path
     """The spiking network (.safetensors); OUT with the ending .conversion.parquet gets the agreement rows."""
-    method: Literal["tan2021"] = "tan2021"
-    """tan2021: percentile weight normalisation, reset by subtraction (Tan et al. 2021)."""
+    method: Literal["tan2021", "max", "threshold-search"] = "tan2021"
+    """Where thresholds come from. tan2021: a percentile of each layer's outputs (Tan et al. 2021); max: the largest
+    output; threshold-search: least squared error at --sim-steps, with membranes that start half-way."""
     percentile: float = 99.9
-    """Percentile of a layer's outputs that fires at every simulation step."""
+    """Percentile of a layer's outputs that fires at every simulation step (tan2021)."""
+    thresholds: Literal["channel", "layer"] = "channel"
+    """One threshold a channel or a layer (threshold-search)."""
+    v_init: float | None = None
+    """Membranes before a decision, in thresholds, in place of the method's own (threshold-search: 0.5; others: 0)."""
     sim_steps: int = 500
     """Simulation steps a decision."""
     readout: Readout = "robust"
@@ -85,9 +90,14 @@ class Run:
                 print(f"{self.out}: already done")
                 return
             calibration = collect(dqn, self.calibration_states, self.seed, "calibration")
-            scales, guarded = tan2021.guarded_scales(dqn, calibration, self.percentile)
+            scales, guarded = self._scales(dqn, calibration)
             snn = tan2021.convert(
-                dqn, scales, sim_steps=self.sim_steps, readout=self.readout, layer_delay=self.layer_delay
+                dqn,
+                scales,
+                sim_steps=self.sim_steps,
+                readout=self.readout,
+                layer_delay=self.layer_delay,
+                v_init=self._membranes(),
             )
             test = collect(dqn, self.test_states, self.seed, "conversion test")
             settings = {**options, "scales": scales, "output_scale_guarded": guarded}
@@ -140,6 +150,20 @@ class Run:
                     f"{each.agreement:.1%} agreement with {each.reference} on {each.num_states} held-out states "
                     f"(the DQN's most frequent action: {each.majority_share:.1%})"
                 )
+
+    def _membranes(self) -> float:
+        """Where membranes start, in thresholds."""
+        if self.v_init is not None:
+            return self.v_init
+        return 0.5 if self.method == "threshold-search" else 0.0
+
+    def _scales(self, dqn: DQN, states: np.ndarray) -> tuple[list[float] | list[list[float]], bool]:
+        """What fires at every simulation step, by layer or channel, and whether the output's had to be replaced."""
+        if self.method == "threshold-search":
+            by_channel = self.thresholds == "channel"
+            found = thresholds.least_squares(dqn, states, self.sim_steps, self._membranes(), by_channel)
+            return [scale.tolist() for scale in found], False
+        return tan2021.guarded_scales(dqn, states, self.percentile if self.method == "tan2021" else 100.0)
 
 
 @dataclass(frozen=True, kw_only=True)

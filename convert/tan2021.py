@@ -55,7 +55,7 @@ def percentiles(dqn: DQN, states: np.ndarray, percentile: float) -> list[float]:
 @torch.no_grad()
 def convert(
     dqn: DQN,
-    scales: Sequence[float | Tensor],
+    scales: Sequence[float | Sequence[float] | Tensor],
     *,
     sim_steps: int,
     readout: Readout = "robust",

@@ -102,3 +102,41 @@ def test_states_are_drawn_from_whole_episodes() -> None:
     rows = {int(row) for state in everything for row in np.flatnonzero(state[1].any(1))}
     assert len(rows) > 5
     assert len(next(iter(batches(dqn, states, size=64)))) == 50
+
+
+@pytest.mark.parametrize(
+    ("options", "v_init", "thresholds"),
+    [
+        (("--method", "threshold-search"), 0.5, [16, 128, 1]),
+        (("--method", "threshold-search", "--thresholds", "layer", "--v-init", 0.25), 0.25, [1, 1, 1]),
+        (("--method", "max"), 0.0, None),
+    ],
+)
+def test_methods_are_what_the_network_says_it_was_made_by(
+    command: Command,
+    checkpoint: Path,
+    tmp_path: Path,
+    options: tuple[str | float, ...],
+    v_init: float,
+    thresholds: list[int] | None,
+) -> None:
+    out = tmp_path / "snn.safetensors"
+    few = ("--sim-steps", 4, "--calibration-states", 60, "--test-states", 40, "--bindsnet-states", 5)
+    finished = command("convert", "run", "--agent", checkpoint, "--out", out, *options, *few)
+    assert finished.code == 0, finished.err
+    made = load_agent(out)
+    assert isinstance(made.agent, RateCodedNetwork)
+    assert made.agent.v_init == v_init
+    scales = made.provenance["conversion"]["scales"]
+    if thresholds is None:  # the largest output of each layer
+        states = collect(make_dqn(0), 60, 0, "calibration")
+        outputs = make_dqn(0).preactivations(next(batches(make_dqn(0), states)))
+        assert scales == pytest.approx([float(output.max()) for output in outputs], rel=1e-5)
+    else:
+        assert [len(scale) for scale in scales] == thresholds
+    bindsnet = [
+        row
+        for row in read_rows(out.with_suffix(".conversion.parquet"), ConversionRow)
+        if row.reference == "bindsnet"
+    ]
+    assert {row.agreement for row in bindsnet} == {1.0}
