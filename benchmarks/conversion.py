@@ -1,0 +1,78 @@
+"""One decision of a converted Nature network at T = 500: our simulations against BindsNET's of the same weights.
+
+python -m benchmarks.conversion [--json FILE]. The network is the shipped Pong DQN's, on states of its own play; all
+take turns in one process, so a noisy machine hurts all.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.report import Figure, report
+from convert import tan2021
+from convert.bindsnet_check import bindsnet_scores
+from convert.states import batches, collect
+from core.checkpoint import load_agent
+from core.device import set_up_torch
+from core.networks import DQN
+from core.rate_coded import event_engine, torch_engine
+
+AGENT = Path(__file__).resolve().parent.parent / "results" / "agents" / "pong-dqn-s0.safetensors"
+SIM_STEPS = 500
+ROUNDS = 3
+
+
+def figures() -> Iterator[Figure]:
+    agent = load_agent(AGENT).agent
+    assert isinstance(agent, DQN)
+    states = collect(agent, 512, seed=0, stream="calibration")
+    scales, _ = tan2021.guarded_scales(agent, states, 99.9)
+    snn = tan2021.convert(agent, scales, sim_steps=SIM_STEPS)
+    prepared = event_engine.prepare(snn.layers, snn.layer_shapes)
+    inputs = next(batches(agent, states[-32:]))
+
+    def event(few: Tensor) -> torch_engine.Simulation:
+        return event_engine.simulate(snn.layers, prepared, few, SIM_STEPS)
+
+    def reference(few: Tensor) -> torch_engine.Simulation:
+        return torch_engine.simulate(snn.layers, few, SIM_STEPS)
+
+    ours, theirs = event(inputs), reference(inputs)
+    preferred = [(each.counts + each.residuals)[0].argmax(1) for each in (ours, theirs)]
+    yield "snn_event_vs_torch_same_decisions", float((preferred[0] == preferred[1]).float().mean()), "share"
+    yield (
+        "snn_event_vs_torch_largest_spike_difference",
+        float((ours.spikes - theirs.spikes).abs().max()),
+        "spikes",
+    )
+    rates = ours.spikes.mean(0) / torch.tensor(snn.neuron_counts) / SIM_STEPS
+    yield "snn_hidden_firing_rate", float(rates[:-1].mean()), "spikes/neuron/step"
+
+    works: dict[str, tuple[Callable[[], object], int]] = {
+        "bindsnet_b1": (lambda: bindsnet_scores(snn, inputs[:1]), 1),
+        "torch_b32": (lambda: reference(inputs), 32),
+        "event_b1": (lambda: event(inputs[:1]), 1),
+        "event_b32": (lambda: event(inputs), 32),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(ROUNDS):
+        for name, (work, decisions) in works.items():
+            start = time.perf_counter()
+            work()
+            seconds[name].append((time.perf_counter() - start) / decisions)
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    for name, value in median.items():
+        yield f"snn_t500_{name}_ms_per_decision", 1000 * value, "ms"
+    yield "snn_t500_b1_vs_bindsnet_ratio", median["bindsnet_b1"] / median["event_b1"], "x"
+    yield "snn_t500_b32_vs_bindsnet_ratio", median["bindsnet_b1"] / median["event_b32"], "x"
+    yield "snn_t500_b32_event_vs_torch_ratio", median["torch_b32"] / median["event_b32"], "x"
+    yield "threads", torch.get_num_threads(), "threads"
+
+
+if __name__ == "__main__":
+    set_up_torch(0)
+    report(figures())
