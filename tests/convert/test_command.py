@@ -8,21 +8,12 @@ import torch
 
 import convert.__main__ as stage
 from convert.states import batches, collect
-from core import seeding
 from core.checkpoint import load_agent, save_agent
-from core.games import get_game
-from core.networks import DQN, make_agent, preset
+from core.networks import DQN
 from core.rate_coded.network import RateCodedNetwork
 from core.records import ConversionRow, read_rows
 from tests.conftest import Command
-
-GAME = get_game("minatar/breakout")
-
-
-def make_dqn(seed: int) -> DQN:
-    agent = make_agent(GAME, preset("relu"), seeding.torch_generator(seed, "weights"))
-    assert isinstance(agent, DQN)
-    return agent.requires_grad_(False)
+from tests.convert.conftest import GAME, make_dqn
 
 
 @pytest.fixture

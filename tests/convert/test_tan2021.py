@@ -10,26 +10,12 @@ import torch
 from convert import tan2021
 from convert.bindsnet_check import bindsnet_scores
 from convert.states import batches, collect, greedy_actions
-from core import seeding
 from core.errors import Refusal
-from core.games import get_game
-from core.networks import DQN, make_agent, preset
+from core.games import GAMES
+from core.networks import DQN
 from core.rate_coded.network import RateCodedNetwork
 from core.rate_coded.torch_engine import simulate
-
-GAME = get_game("minatar/breakout")
-
-
-@pytest.fixture(scope="module")
-def dqn() -> DQN:
-    agent = make_agent(GAME, preset("relu"), seeding.torch_generator(0, "weights"))
-    assert isinstance(agent, DQN)
-    return agent.requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
-def states(dqn: DQN) -> np.ndarray:
-    return collect(dqn, 300, seed=0, stream="calibration")
+from tests.convert.conftest import GAME, make_dqn
 
 
 @pytest.mark.parametrize("percentile", [50.0, 99.0, 99.9, 100.0])
@@ -103,9 +89,7 @@ def test_bindsnet_agrees_spike_for_spike_on_dyadic_weights() -> None:
 
 
 def test_bindsnet_agrees_on_atari_with_real_weights() -> None:
-    game = get_game("pong")
-    agent = make_agent(game, preset("relu"), seeding.torch_generator(1, "weights"))
-    assert isinstance(agent, DQN)
+    agent = make_dqn(1, GAMES["pong"])
     states = collect(agent, 40, seed=0, stream="calibration", num_envs=2)
     scales, _ = tan2021.guarded_scales(agent.requires_grad_(False), states, 99.0)
     snn = tan2021.convert(agent, scales, sim_steps=12, layer_delay=True)

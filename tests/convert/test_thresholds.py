@@ -5,25 +5,10 @@ import pytest
 import torch
 
 from convert import tan2021, thresholds
-from convert.states import batches, collect
-from core import seeding
+from convert.states import batches
 from core.errors import Refusal
-from core.games import get_game
-from core.networks import DQN, make_agent, preset
-
-GAME = get_game("minatar/breakout")
-
-
-@pytest.fixture(scope="module")
-def dqn() -> DQN:
-    agent = make_agent(GAME, preset("relu"), seeding.torch_generator(0, "weights"))
-    assert isinstance(agent, DQN)
-    return agent.requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
-def states(dqn: DQN) -> np.ndarray:
-    return collect(dqn, 150, seed=0, stream="calibration")
+from core.networks import DQN
+from tests.convert.conftest import GAME
 
 
 @pytest.mark.parametrize("by_channel", [True, False])
@@ -72,5 +57,5 @@ def test_a_dead_layer_is_refused(dqn: DQN, states: np.ndarray) -> None:
     dead = DQN(GAME)
     dead.load_state_dict(dqn.state_dict())
     dead.layers[1].bias.data.fill_(-1e3)  # type: ignore[union-attr]
-    with pytest.raises(Refusal, match="layer 2 is dead: none of its outputs on 150 states is positive"):
+    with pytest.raises(Refusal, match="layer 2 is dead: none of its outputs on 300 states is positive"):
         thresholds.least_squares(dead, states, 4, 0.5, by_channel=True)

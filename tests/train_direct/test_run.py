@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -174,35 +175,45 @@ class Scripted:
         pass
 
 
+def train(folder: Path, algorithm: "Scripted", **plan: Any) -> None:
+    """A run of the skeleton with an algorithm that only pretends to learn."""
+    from core.manifest import Manifest
+    from train_direct.run import Plan, TrainingRun
+
+    given: dict[str, Any] = {"keep_interval_steps": None, "stop_score": None, **plan}
+    manifest = Manifest(folder / "manifest.json", {})
+    with manifest.work():
+        whole = Plan(
+            game=algorithm.agent.game,
+            network="relu",
+            recipe="scripted",
+            recipe_steps=500,
+            protocol=get_protocol(None, algorithm.agent.game),
+            seed=7,
+            curve_interval_steps=100,
+            checkpoint_interval_steps=100,
+            scores_are_q_values=True,
+            **given,
+        )
+        TrainingRun(folder, whole, algorithm, manifest).run()  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("stop_score", [None, 1.0])
 def test_the_best_checkpoint_is_the_best_on_validation_episodes(
     stop_score: float | None, tmp_path: Path
 ) -> None:
     from core import seeding
     from core.checkpoint import load_agent
-    from core.games import get_game
-    from core.manifest import Manifest
-    from train_direct.run import Plan, TrainingRun
 
-    plan = Plan(
-        game=get_game("minatar/freeway"),
-        network="relu",
-        recipe="scripted",
-        recipe_steps=500,
-        seed=7,
+    train(
+        tmp_path,
+        Scripted(),
         total_steps=500,
         eval_interval_steps=100,
         eval_episodes=2,
-        curve_interval_steps=100,
-        checkpoint_interval_steps=100,
         keep_interval_steps=200,
         stop_score=stop_score,
-        scores_are_q_values=True,
-        protocol=get_protocol(None, get_game("minatar/freeway")),
     )
-    manifest = Manifest(tmp_path / "manifest.json", {})
-    with manifest.work():
-        TrainingRun(tmp_path, plan, Scripted(), manifest).run()  # type: ignore[arg-type]
     rows = read_rows(tmp_path / "validation.parquet", EpisodeRow)
     means = {
         steps: sum(row.score for row in rows if row.train_steps == steps) for steps in range(100, 600, 100)
@@ -256,29 +267,8 @@ class Pruned(Scripted):
 
 def test_the_best_checkpoint_of_a_pruned_run_is_a_pruned_agent(tmp_path: Path) -> None:
     from core.checkpoint import load_agent
-    from core.games import get_game
-    from core.manifest import Manifest
-    from train_direct.run import Plan, TrainingRun
 
-    plan = Plan(
-        game=get_game("minatar/asterix"),
-        network="liu2022",
-        recipe="scripted",
-        recipe_steps=400,
-        seed=7,
-        total_steps=400,
-        eval_interval_steps=300,
-        eval_episodes=1,
-        curve_interval_steps=100,
-        checkpoint_interval_steps=100,
-        keep_interval_steps=None,
-        stop_score=None,
-        scores_are_q_values=True,
-        protocol=get_protocol(None, get_game("minatar/asterix")),
-    )
-    manifest = Manifest(tmp_path / "manifest.json", {})
-    with manifest.work():
-        TrainingRun(tmp_path, plan, Pruned(), manifest).run()  # type: ignore[arg-type]
+    train(tmp_path, Pruned(), total_steps=400, eval_interval_steps=300, eval_episodes=1)
     before, after = read_rows(tmp_path / "validation.parquet", EpisodeRow)
     assert before.score > after.score
     best = load_agent(tmp_path / "best.safetensors")
