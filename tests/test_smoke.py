@@ -130,8 +130,8 @@ def test_the_clean_game_under_the_attack_bench_is_the_evaluators(
 
 def test_curves_and_conversions_are_there(finished: subprocess.CompletedProcess[str]) -> None:
     curve = read_rows(RESULTS / "minatar-breakout" / "dqn-s0" / "curve.parquet", CurveRow)
-    assert [row.steps for row in curve] == [200, 400, 600, 800, 1000, 1200]
-    assert [row.updates for row in curve] == [0, 0, 50, 100, 150, 200]
+    assert [row.steps for row in curve] == [208, 400, 608, 800, 1008, 1200]  # 16 games side by side
+    assert [row.updates for row in curve] == [0, 0, 52, 100, 152, 200]
     rows = read_rows(RESULTS / "minatar-breakout" / "snn-s0" / "agent.conversion.parquet", ConversionRow)
     against_dqn = [row.sim_steps for row in rows if (row.reference, row.readout) == ("dqn", "robust")]
     assert against_dqn == [1, 2, 4, 8, 16]

@@ -58,7 +58,7 @@ def equal(one: Path, other: Path) -> bool:
     ("verb", "game", "options"),
     [
         ("dqn", "minatar/breakout", ()),
-        ("dsqn", "minatar/space_invaders", ("--cmc", "--precision", "bf16", "--keep-interval-steps", 500)),
+        ("dsqn", "minatar/space_invaders", ()),
         # Switches at 500, 1000, ... decisions, so that some kills come after one.
         ("dsqn", "minatar/breakout", ("--sim-steps", 6, "--prune-sim-steps", 5, 4, 3, 2, 1, "--n-step", 3)),
     ],
