@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.report import Figure, report
-from tests.train_direct.test_run import results, without_nan
+from tests.train_direct.test_run import results
 
 ROOT = Path(__file__).parents[1]
 EVERY = "--warmup-steps {} --eval-interval-steps {} --checkpoint-interval-steps {} --total-steps {}"
@@ -30,7 +30,7 @@ KILLS = (7, 7, 6)
 MOMENTS = (("manifest.json", 0.5), ("curve.parquet", 0.02), ("state.safetensors", 0.2))
 """Kills follow the writing of a file by up to so many seconds, in turn: while the run starts or resumes, while it
 writes a checkpoint (rows come first), and while it trains or validates after one."""
-RESULTS = ("agent.safetensors", "best.safetensors", "validation rows", "curve rows")
+RESULTS = ("agent.safetensors", "best.safetensors", "kept weights", "validation rows", "curve rows")
 PATIENCE_S = 300.0
 
 
@@ -84,9 +84,8 @@ def run(arguments: str, folder: Path, kills: Kills, until: int) -> None:
 
 def differences(one: Path, other: Path) -> list[str]:
     """Which results of two runs differ."""
-    (*a, a_curve), (*b, b_curve) = results(one), results(other)
-    pairs = zip((*a, without_nan(a_curve)), (*b, without_nan(b_curve)), strict=True)
-    return [name for name, (x, y) in zip(RESULTS, pairs, strict=True) if x != y]
+    found = zip(RESULTS, results(one), results(other), strict=True)
+    return [name for name, mine, its in found if mine != its]
 
 
 def figures(differing: list[str]) -> Iterator[Figure]:
