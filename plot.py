@@ -24,9 +24,15 @@ from evaluate.tables import AGENT_ORDER, markdown, score_lines
 
 ROOT = Path(__file__).resolve().parent
 PANEL_INCHES = (3.5, 2.6)
-LABELS = {"random": "random play", "dqn": "DQN", "rate-coded": "converted SNN", "dsqn": "DSQN"}
+LABELS = {
+    **{"random": "random play", "dqn": "DQN", "quantised": "quantised DQN"},
+    **{"rate-coded": "converted SNN", "dsqn": "DSQN"},
+}
 # Okabe & Ito's colours, which the colour-blind tell apart; the same agent has the same one everywhere.
-COLOURS = {"random": "#999999", "dqn": "#0072B2", "rate-coded": "#E69F00", "dsqn": "#009E73"}
+COLOURS = {
+    **{"random": "#999999", "dqn": "#0072B2", "quantised": "#56B4E9"},
+    **{"rate-coded": "#E69F00", "dsqn": "#009E73"},
+}
 LINE_STYLES = {"fgsm": "-", "random-sign": ":", "robust": "-", "spikes": "--"}
 
 matplotlib.use("Agg")

@@ -20,6 +20,7 @@ from core.checkpoint import load_agent
 from core.device import set_up_torch
 from core.networks import DQN
 from core.rate_coded import event_engine, torch_engine
+from core.rate_coded.network import RateCoding
 
 AGENT = Path(__file__).resolve().parent.parent / "results" / "agents" / "pong-dqn-s0.safetensors"
 SIM_STEPS = 500
@@ -31,7 +32,7 @@ def figures() -> Iterator[Figure]:
     assert isinstance(agent, DQN)
     states = collect(agent, 512, seed=0, stream="calibration")
     scales, _ = tan2021.guarded_scales(agent, states, 99.9)
-    snn = tan2021.convert(agent, scales, sim_steps=SIM_STEPS)
+    snn = tan2021.convert(agent, scales, RateCoding(SIM_STEPS))
     prepared = event_engine.prepare(snn.layers, snn.layer_shapes)
     inputs = next(batches(agent, states[-32:]))
 
@@ -49,7 +50,7 @@ def figures() -> Iterator[Figure]:
         float((ours.spikes - theirs.spikes).abs().max()),
         "spikes",
     )
-    rates = ours.spikes.mean(0) / torch.tensor(snn.neuron_counts) / SIM_STEPS
+    rates = ours.spikes[0].mean(0) / torch.tensor(snn.neuron_counts) / SIM_STEPS
     yield "snn_hidden_firing_rate", float(rates[:-1].mean()), "spikes/neuron/step"
 
     works: dict[str, tuple[Callable[[], object], int]] = {

@@ -1,17 +1,18 @@
-"""python -m convert run | import: turn a trained DQN into a rate-coded spiking network; read one of another project."""
+"""python -m convert run | compare | import: turn a trained DQN into a rate-coded spiking network; hold methods side by
+side; read a DQN of another project."""
 
-import copy
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from sklearn.metrics import accuracy_score
 
-from convert import foreign, tan2021, thresholds
+from convert import comparison, foreign
+from convert.comparison import VARIANTS
+from convert.methods import MethodOptions, convert
 from convert.states import batches, collect, greedy_actions
-from core.checkpoint import load_agent, save_agent
+from core.checkpoint import Checkpoint, load_agent, save_agent
 from core.cli import main, specification
 from core.device import Device, pick_device, set_up_torch
 from core.errors import Refusal
@@ -19,55 +20,57 @@ from core.games import get_game
 from core.manifest import Manifest
 from core.networks import DQN, DSQN
 from core.progress import Progress
-from core.rate_coded.network import READOUTS, RateCodedNetwork, Readout
-from core.records import ConversionRow, to_json, write_rows
+from core.rate_coded.network import RateCodedNetwork, Readout
+from core.records import ConversionRow, EpisodeRow, read_rows, to_json, write_bytes, write_rows
 from core.seeding import require_seed
+from evaluate.protocols import get_protocol
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """Convert a DQN, and measure on held-out states how often the spiking network decides as it does."""
+class Common:
+    """What `run` and `compare` share."""
 
     agent: Path
     """Checkpoint of a DQN."""
-    out: Path
-    """The spiking network (.safetensors); OUT with the ending .conversion.parquet gets the agreement rows."""
-    method: Literal["tan2021", "max", "threshold-search"] = "tan2021"
-    """Where thresholds come from. tan2021: a percentile of each layer's outputs (Tan et al. 2021); max: the largest
-    output; threshold-search: least squared error at --sim-steps, with membranes that start half-way."""
-    percentile: float = 99.9
-    """Percentile of a layer's outputs that fires at every simulation step (tan2021)."""
-    thresholds: Literal["channel", "layer"] = "channel"
-    """One threshold a channel or a layer (threshold-search)."""
-    v_init: float | None = None
-    """Membranes before a decision, in thresholds, in place of the method's own (threshold-search: 0.5; others: 0)."""
-    sim_steps: int = 500
-    """Simulation steps a decision."""
-    readout: Readout = "robust"
-    """robust: output spikes plus residual membrane; spikes: output spikes alone."""
-    layer_delay: bool = False
-    """Let every layer cost one simulation step of delay, as in Tan's simulator BindsNET."""
     calibration_states: int = 15_000
-    """States that the percentiles are taken over."""
+    """States that thresholds and weights are made on."""
     test_states: int = 1000
-    """Held-out states, from other episodes, on which agreement is measured."""
-    bindsnet_states: int = 0
-    """Held-out states on which the network is also simulated in BindsNET and compared (slow)."""
+    """Held-out states, from other episodes, on which choices are compared."""
     seed: int = 0
-    """Of the episodes that states are collected from."""
+    """Of the episodes that states are collected from, and of distillation."""
     device: Device = "auto"
     """Where networks run."""
     threads: int = 0
     """CPU threads; 0 takes all."""
 
-    def run(self) -> None:
+    def begin(self) -> tuple[Checkpoint, DQN]:
+        """Set up, refuse what cannot work, and read the DQN."""
         set_up_torch(self.threads)
         require_seed(self.seed)
-        if not 0 < self.percentile <= 100:
-            raise Refusal(f"percentile is {self.percentile}: accepted is above 0 and up to 100")
-        for name in ("sim_steps", "calibration_states", "test_states"):
+        for name in ("calibration_states", "test_states"):
             if getattr(self, name) < 1:
                 raise Refusal(f"{name} is {getattr(self, name)}: at least 1 is needed")
+        checkpoint = load_agent(self.agent, device=pick_device(self.device))
+        dqn = checkpoint.agent
+        if not isinstance(dqn, DQN):
+            raise Refusal(f"{self.agent} is a {dqn.kind} agent: only a dqn can be converted")
+        return checkpoint, dqn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(MethodOptions, Common):
+    """Convert a DQN, and measure on held-out states how often the spiking network decides as it does."""
+
+    out: Path
+    """The spiking network (.safetensors); OUT with the ending .conversion.parquet gets the agreement rows."""
+    sim_steps: int = 500
+    """Simulation steps a decision (that each layer fires for, with neurons that fire afterwards)."""
+    quantised: bool = False
+    """Write the quantised DQN beside it, OUT with the ending .quantised.safetensors: the same weights without time."""
+    bindsnet_states: int = 0
+    """Held-out states on which the network is also simulated in BindsNET and compared (slow)."""
+
+    def run(self) -> None:
         if not 0 <= self.bindsnet_states <= self.test_states:
             raise Refusal(
                 f"bindsnet_states is {self.bindsnet_states}: accepted is 0 to test_states ({self.test_states})"
@@ -77,10 +80,14 @@ class Run:
                 f"bindsnet_states is {self.bindsnet_states}: BindsNET is not installed; 0 goes without"
             )
         _require_safetensors(self.out)
-        checkpoint = load_agent(self.agent, device=pick_device(self.device))
-        dqn = checkpoint.agent
-        if not isinstance(dqn, DQN):
-            raise Refusal(f"{self.agent} is a {dqn.kind} agent: only a dqn can be converted")
+        self.require_sound(self.sim_steps)
+        checkpoint, dqn = self.begin()
+        neuron = self.coding(self.sim_steps).neuron
+        if self.bindsnet_states and (neuron.firing != "at-once" or neuron.tau is not None or self.presteps):
+            raise Refusal(
+                f"bindsnet_states is {self.bindsnet_states}: in BindsNET neurons fire at once, without leak or presteps; "
+                f"0 goes without"
+            )
         options = specification(self, "agent", "out", "device", "threads")
         manifest = Manifest(
             self.out.with_suffix(".manifest.json"), {**options, "verb": "convert run", "agent": checkpoint.id}
@@ -90,17 +97,10 @@ class Run:
                 print(f"{self.out}: already done")
                 return
             calibration = collect(dqn, self.calibration_states, self.seed, "calibration")
-            scales, guarded = self._scales(dqn, calibration)
-            snn = tan2021.convert(
-                dqn,
-                scales,
-                sim_steps=self.sim_steps,
-                readout=self.readout,
-                layer_delay=self.layer_delay,
-                v_init=self._membranes(),
-            )
+            converted = convert(dqn, calibration, self, self.sim_steps, self.seed)
+            snn = converted.snn
             test = collect(dqn, self.test_states, self.seed, "conversion test")
-            settings = {**options, "scales": scales, "output_scale_guarded": guarded}
+            settings = {**options, **converted.settings()}
 
             few = test[: self.bindsnet_states]
             majority = {
@@ -136,12 +136,15 @@ class Run:
                     for readout, agreement in bindsnet_agreements(snn, few).items()
                 ]
             rows_file = self.out.with_suffix(".conversion.parquet")
-            save_agent(
-                self.out, snn, {**checkpoint.provenance, "source_id": checkpoint.id, "conversion": settings}
-            )
+            provenance = {**checkpoint.provenance, "source_id": checkpoint.id, "conversion": settings}
+            results = [self.out, rows_file]
+            save_agent(self.out, snn, provenance)
+            if self.quantised:
+                results.append(self.out.with_suffix(".quantised.safetensors"))
+                save_agent(results[-1], snn.quantised(), provenance)
             write_rows(rows_file, ConversionRow, rows)
-            manifest.finish([self.out, rows_file])
-        if guarded:
+            manifest.finish(results)
+        if converted.guarded:
             print("output scale: its percentile was not positive, the percentile of magnitudes was taken")
         for each in rows:
             if each.sim_steps == self.sim_steps:
@@ -151,19 +154,78 @@ class Run:
                     f"(the DQN's most frequent action: {each.majority_share:.1%})"
                 )
 
-    def _membranes(self) -> float:
-        """Where membranes start, in thresholds."""
-        if self.v_init is not None:
-            return self.v_init
-        return 0.5 if self.method == "threshold-search" else 0.0
 
-    def _scales(self, dqn: DQN, states: np.ndarray) -> tuple[list[float] | list[list[float]], bool]:
-        """What fires at every simulation step, by layer or channel, and whether the output's had to be replaced."""
-        if self.method == "threshold-search":
-            by_channel = self.thresholds == "channel"
-            found = thresholds.least_squares(dqn, states, self.sim_steps, self._membranes(), by_channel)
-            return [scale.tolist() for scale in found], False
-        return tan2021.guarded_scales(dqn, states, self.percentile if self.method == "tan2021" else 100.0)
+@dataclass(frozen=True, kw_only=True)
+class Compare(Common):
+    """Hold conversions of one DQN side by side, at several numbers of simulation steps: agreement, regret, errors,
+    spikes and, with --episodes, scores."""
+
+    out: Path
+    """Folder for the rows (methods.conversion.parquet, conversion_episodes.parquet) and the table (comparison.md)."""
+    sim_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 500)
+    """Numbers of simulation steps."""
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    """Methods, by the names in the table."""
+    percentile: float = 99.9
+    """Percentile of a layer's outputs that fires at every simulation step (tan2021, v-init)."""
+    distil_updates: int = 5000
+    """Gradient steps of each of the four rounds of qcfs and exact."""
+    episodes: int = 0
+    """Evaluation games that each network plays, on the same starts: their states are the SNN-driven ones."""
+    protocol: str | None = None
+    """Of those games; the game's usual one if not given."""
+
+    def run(self) -> None:
+        unknown = [name for name in self.variants if name not in VARIANTS]
+        if unknown or not self.variants:
+            raise Refusal(f"variants are {' '.join(self.variants)!r}: accepted are {', '.join(VARIANTS)}")
+        if not self.sim_steps or min(self.sim_steps) < 1:
+            given = " ".join(map(str, self.sim_steps))
+            raise Refusal(f"sim_steps is {given!r}: integers of at least 1 are needed")
+        if self.episodes < 0:
+            raise Refusal(f"episodes is {self.episodes}: 0 or more are accepted")
+        base = MethodOptions(percentile=self.percentile, distil_updates=self.distil_updates)
+        for name in self.variants:
+            comparison.options_of(name, base, 0.0).require_sound(1)
+        checkpoint, dqn = self.begin()
+        protocol = get_protocol(self.protocol, dqn.game)
+        manifest = Manifest(
+            self.out / "manifest.json",
+            {
+                **specification(self, "agent", "out", "device", "threads"),
+                "verb": "convert compare",
+                "agent": checkpoint.id,
+                "protocol": protocol.name,
+            },
+        )
+        rows_file, games_file = (
+            self.out / "methods.conversion.parquet",
+            self.out / "conversion_episodes.parquet",
+        )
+        with manifest.work() as needed:
+            if not needed:
+                print(f"{rows_file}: already done")
+                return
+            comparison.Comparison(
+                checkpoint=checkpoint,
+                dqn=dqn,
+                base=base,
+                calibration=collect(dqn, self.calibration_states, self.seed, "calibration"),
+                test={
+                    stream: collect(dqn, self.test_states, self.seed, f"conversion {stream}")
+                    for stream in comparison.STREAMS
+                },
+                protocol=protocol,
+                episodes=self.episodes,
+                seed=self.seed,
+                rows_file=rows_file,
+                games_file=games_file,
+            ).run(self.variants, sorted(set(self.sim_steps)))
+            rows, games = read_rows(rows_file, ConversionRow), read_rows(games_file, EpisodeRow)
+            table = comparison.markdown(rows, games)
+            write_bytes(self.out / "comparison.md", table.encode())
+            manifest.finish([rows_file, games_file, self.out / "comparison.md"])
+        print(table)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,18 +294,24 @@ def agreements(dqn: DQN, snn: RateCodedNetwork, states: np.ndarray) -> dict[tupl
 
     One simulation gives every number of simulation steps: powers of two, and the network's own.
     """
-    record_at = sorted({2**power for power in range(snn.sim_steps.bit_length())} | {snn.sim_steps})
-    preferred: dict[Readout, list[np.ndarray]] = {readout: [] for readout in READOUTS}
-    with Progress(f"agreement at {snn.sim_steps} sim steps", len(states), "states") as progress:
+    record_at = sorted(
+        {2**power for power in range(snn.coding.sim_steps.bit_length())} | {snn.coding.sim_steps}
+    )
+    if snn.coding.neuron.firing == "afterwards":  # there is nothing to read before the end
+        record_at = [snn.coding.sim_steps]
+    # The read-out `current` gives the Q-values of `robust`.
+    preferred: dict[Readout, list[np.ndarray]] = {"robust": [], "spikes": []}
+    with Progress(f"agreement at {snn.coding.sim_steps} sim steps", len(states), "states") as progress:
         for batch in batches(snn, states):
-            for readout, scores in snn.scores_over_time(batch, record_at).items():
-                preferred[readout].append(scores.argmax(2).cpu().numpy())  # [R, B]
+            scores = snn.scores_over_time(batch, record_at)
+            for readout, kept in preferred.items():
+                kept.append(scores[readout].argmax(2).cpu().numpy())  # [R, B]
             progress.advance(len(batch))
     reference = greedy_actions(dqn, states)
     return {
         (readout, sim_steps): float(accuracy_score(reference, actions))
-        for readout in READOUTS
-        for sim_steps, actions in zip(record_at, np.concatenate(preferred[readout], axis=1), strict=True)
+        for readout, kept in preferred.items()
+        for sim_steps, actions in zip(record_at, np.concatenate(kept, axis=1), strict=True)
     }
 
 
@@ -251,23 +319,24 @@ def bindsnet_agreements(snn: RateCodedNetwork, states: np.ndarray) -> dict[Reado
     """The same between our simulation, with BindsNET's layer delay, and BindsNET's of the same weights."""
     from convert.bindsnet_check import bindsnet_scores
 
-    ours = copy.deepcopy(snn).cpu()
-    ours.layer_delay = True
+    ours = RateCodedNetwork(snn.game, replace(snn.coding, layer_delay=True), snn.bias)
+    ours.load_state_dict(snn.state_dict())
     (inputs,) = batches(ours, states, size=len(states))
     counts, residuals = bindsnet_scores(ours, inputs)
     mine = {
-        name: scores[0].numpy() for name, scores in ours.scores_over_time(inputs, [ours.sim_steps]).items()
+        name: scores[0].numpy()
+        for name, scores in ours.scores_over_time(inputs, [ours.coding.sim_steps]).items()
     }
-    theirs: dict[Readout, np.ndarray] = {"robust": counts + residuals, "spikes": counts}
+    theirs: dict[Readout, np.ndarray] = {"robust": counts + residuals, "spikes": counts}  # current is robust
     return {
-        readout: float(accuracy_score(theirs[readout].argmax(1), mine[readout].argmax(1)))
-        for readout in READOUTS
+        readout: float(accuracy_score(scores.argmax(1), mine[readout].argmax(1)))
+        for readout, scores in theirs.items()
     }
 
 
 if __name__ == "__main__":
     main(
         "python -m convert",
-        {"run": Run, "import": Import},
+        {"run": Run, "compare": Compare, "import": Import},
         "Turn a trained DQN, ours or another project's, into a spiking network that needs no further training.",
     )

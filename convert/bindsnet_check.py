@@ -17,11 +17,11 @@ def bindsnet_scores(snn: RateCodedNetwork, inputs: Tensor) -> tuple[np.ndarray, 
     """Simulate a converted network in BindsNET, with its one step of delay a layer.
 
     Args:
-        snn: the converted network; its own `layer_delay` is not looked at.
+        snn: the converted network; its own delay is not looked at.
         inputs: [B, *observation] float32.
 
     Returns:
-        Output spike counts [B, A] and residual membranes [B, A] after `snn.sim_steps` steps.
+        Output spike counts [B, A] and residual membranes [B, A] after `snn.coding.sim_steps` steps.
     """
     try:
         from bindsnet.conversion.nodes import SubtractiveResetIFNodes
@@ -63,15 +63,17 @@ def bindsnet_scores(snn: RateCodedNetwork, inputs: Tensor) -> tuple[np.ndarray, 
         network.add_connection(connection, source=name, target=target_name)
         source, name = target, target_name
     output = network.layers[name]
-    monitor = Monitor(output, state_vars=["s"], time=snn.sim_steps)
+    monitor = Monitor(output, state_vars=["s"], time=snn.coding.sim_steps)
     network.add_monitor(monitor, name="output")
     counts, residuals = [], []
     with torch.no_grad():
         for image in inputs:  # batch 1, as Tan et al. run it
             network.reset_state_variables()
             for index in range(len(snn.layers)):
-                network.layers[f"layer{index}"].v.fill_(snn.v_init)
-            network.run({"image": image.expand(snn.sim_steps, 1, *image.shape)}, time=snn.sim_steps)
+                network.layers[f"layer{index}"].v.fill_(snn.coding.neuron.v_init)
+            network.run(
+                {"image": image.expand(snn.coding.sim_steps, 1, *image.shape)}, time=snn.coding.sim_steps
+            )
             counts.append(monitor.get("s").float().sum(0).flatten().numpy())
             residuals.append(output.v.flatten().numpy().copy())
     return np.stack(counts), np.stack(residuals)

@@ -18,7 +18,7 @@ from torch import Tensor
 from convert.states import batches
 from core.errors import Refusal
 from core.networks import DQN
-from core.rate_coded.network import RateCodedNetwork, Readout
+from core.rate_coded.network import RateCodedNetwork, RateCoding
 
 
 @torch.no_grad()
@@ -56,21 +56,14 @@ def percentiles(dqn: DQN, states: np.ndarray, percentile: float) -> list[float]:
 def convert(
     dqn: DQN,
     scales: Sequence[float | Sequence[float] | Tensor],
-    *,
-    sim_steps: int,
-    readout: Readout = "robust",
-    layer_delay: bool = False,
-    v_init: float = 0.0,
+    coding: RateCoding,
 ) -> RateCodedNetwork:
     """The spiking network of a DQN, given each layer's lambda.
 
     Args:
         dqn: the network to convert; it is not changed.
         scales: lambda of every layer, positive; or one of every channel, [C], of a hidden layer.
-        sim_steps: simulation steps a decision.
-        readout: "robust" (spike count plus residual membrane, Tan's) or "spikes" (the count).
-        layer_delay: one simulation step of delay a layer, as in Tan's simulator BindsNET.
-        v_init: where membranes start, in thresholds.
+        coding: how the spiking network lives through a decision.
     """
     lambdas = [torch.as_tensor(scale, dtype=torch.float32, device=dqn.device).reshape(-1) for scale in scales]
     if len(scales) != len(dqn.layers) or not all(
@@ -79,7 +72,7 @@ def convert(
         raise Refusal(
             f"scales are {list(scales)}: one positive number for each of {len(dqn.layers)} layers is needed"
         )
-    snn = RateCodedNetwork(dqn.game, sim_steps, readout, layer_delay, dqn.bias, v_init)
+    snn = RateCodedNetwork(dqn.game, coding, dqn.bias)
     previous = torch.ones(1, device=dqn.device)
     before = dqn.game.observation_shape
     for mine, its, scale, shape in zip(snn.layers, dqn.layers, lambdas, dqn.layer_shapes, strict=True):

@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 
 from core.errors import Refusal
 from core.games import Game, get_game
-from core.networks import DQN, DSQN, Agent
+from core.networks import DQN, DSQN, Agent, QuantisedDQN
 from core.rate_coded.network import RateCodedNetwork
 from core.records import digest, write_bytes
 
@@ -115,9 +115,11 @@ def _build(kind: str, game: Game, config: Mapping[str, Any]) -> Agent:
             return DQN(game, **config)
         case "dsqn":
             return DSQN.from_config(game, config)
+        case "quantised":
+            return QuantisedDQN(game, **config)
         case "rate-coded":
-            return RateCodedNetwork(game, **config)
-    raise Refusal(f"unknown kind of agent {kind!r}: kinds are dqn, dsqn, rate-coded")
+            return RateCodedNetwork.from_config(game, config)
+    raise Refusal(f"unknown kind of agent {kind!r}: kinds are dqn, quantised, rate-coded, dsqn")
 
 
 def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

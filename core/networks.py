@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core import fused, neurons
@@ -91,6 +92,22 @@ def apply_layer(layer: Layer, x: Tensor) -> Tensor:
     return layer(x.flatten(1) if isinstance(layer, nn.Linear) else x)
 
 
+def apply_to_image(layer: Layer, images: Tensor, bits: int | None) -> Tensor:
+    """The first layer on [B, ...]. With bits, what it gives is rounded, from double precision, to multiples of 2^-bits:
+    a network whose weights are such multiples then adds up exactly, whatever the order. Gradients pass unrounded."""
+    current = apply_layer(layer, images)
+    if bits is None:
+        return current
+    with torch.no_grad():
+        weight, bias = layer.weight.double(), None if layer.bias is None else layer.bias.double()
+        if isinstance(layer, nn.Conv2d):
+            precise = F.conv2d(images.double(), weight, bias, layer.stride)
+        else:
+            precise = F.linear(images.flatten(1).double(), weight, bias)
+        rounded = (torch.round(precise * 2**bits) / 2**bits).to(current.dtype)
+    return rounded if not current.requires_grad else current + (rounded - current).detach()
+
+
 def halve_precision(network: nn.Module) -> None:
     """Make all layers bfloat16 but the output layers: Q-values lie closer together than bfloat16 can tell."""
     for module in network.modules():
@@ -116,8 +133,8 @@ class Activity(NamedTuple):
 
     spikes: Tensor
     """[B, L] float32: spikes of each of the L spiking layers, summed over neurons and simulation steps."""
-    sim_steps: int
-    """Simulation steps each decision took."""
+    sim_steps: Tensor
+    """[B] float32: simulation steps each decision took."""
 
 
 class Decision(NamedTuple):
@@ -125,8 +142,9 @@ class Decision(NamedTuple):
 
     scores: Tensor
     """[B, A] float32: Q-values."""
-    carry: Any
-    """State that a later decision of the same episode may use; None for every agent so far."""
+    carry: tuple[Tensor, ...] | None
+    """[B, ...] each: what the next decision of the same episodes begins with, zero rows being an episode's start;
+    None for an agent that keeps nothing."""
     activity: Activity | None
     """None for an agent without spikes."""
 
@@ -152,18 +170,18 @@ class Agent(nn.Module, abc.ABC):
     """What evaluation, attack and conversion know of any agent."""
 
     kind: str
-    """What it is: "dqn", "dsqn", "rate-coded" or "random"."""
+    """What it is: "dqn", "quantised", "rate-coded", "dsqn" or "random"."""
     game: Game
     neuron_counts: tuple[int, ...] = ()
     """Neurons of each spiking layer, in the order of `Activity.spikes`; empty without spikes."""
 
     @abc.abstractmethod
-    def decide(self, observations: Tensor, carry: Any = None) -> Decision:
+    def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
         """Score actions, and say what that took.
 
         Args:
             observations: [B, *observation] float32 within the game's bounds.
-            carry: what the previous decision of the same episodes returned; None at their start.
+            carry: what the previous decision of the same episodes returned, zero rows where one starts; None if all do.
         """
 
     def forward(self, observations: Tensor) -> Tensor:
@@ -189,7 +207,7 @@ class RandomPlay(Agent):
         super().__init__()
         self.game = game
 
-    def decide(self, observations: Tensor, carry: Any = None) -> Decision:
+    def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
         return Decision(observations.new_zeros(len(observations), self.game.num_actions), None, None)
 
     def config(self) -> dict[str, Any]:
@@ -270,7 +288,7 @@ class DQN(Agent):
         self.bias = bias
         self.layers, self.layer_shapes = build_layers(game, bias)
 
-    def decide(self, observations: Tensor, carry: Any = None) -> Decision:
+    def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
         return Decision(self.preactivations(observations)[-1], None, None)
 
     def preactivations(self, observations: Tensor) -> list[Tensor]:
@@ -285,6 +303,68 @@ class DQN(Agent):
 
     def config(self) -> dict[str, Any]:
         return {"bias": self.bias}
+
+
+class _Staircase(torch.autograd.Function):
+    """clip(floor(levels z + start), 0, levels) / levels; its gradient is that of clip(z, 0, 1)."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, levels: int, start: float) -> Tensor:
+        ctx.save_for_backward(z)
+        return (levels * z + start).floor_().clamp_(0, levels) / levels
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (z,) = ctx.saved_tensors
+        return grads[0] * ((z >= 0) & (z <= 1)), None, None
+
+
+class QuantisedDQN(Agent):
+    """The Q-network between DQN and converted network: activations of a few levels, no time.
+
+    Its hidden neurons give clip(floor(L z + v_init), 0, L) / L, with v_init = 1/2 the quantisation of QCFS (Bu et al.
+    2022, arXiv 2303.04347), which is the rate of an IF neuron that hears the constant current z for L steps.
+    Weights are normalised (thresholds 1) and named as a converted network's, so one's are the other's.
+
+    Args:
+        game: whose observations and actions.
+        levels: L.
+        v_init: 1/2 rounds to the nearest level, 0 cuts off.
+        bias: whether layers have biases.
+        image_bits: see `apply_to_image`; None does not round.
+    """
+
+    kind = "quantised"
+    output_scale: Tensor
+    """[] float32: what the normalised output is worth in Q."""
+
+    def __init__(
+        self, game: Game, levels: int, v_init: float = 0.5, bias: bool = True, image_bits: int | None = None
+    ):
+        super().__init__()
+        require_sim_steps(levels)
+        self.game = game
+        self.levels = levels
+        self.v_init = v_init
+        self.bias = bias
+        self.image_bits = image_bits
+        self.layers, self.layer_shapes = build_layers(game, bias)
+        self.register_buffer("output_scale", torch.ones(()))
+
+    def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
+        first, *hidden, output = self.layers
+        x = _Staircase.apply(apply_to_image(first, observations, self.image_bits), self.levels, self.v_init)
+        for layer in hidden:
+            x = _Staircase.apply(apply_layer(layer, x), self.levels, self.v_init)
+        return Decision(self.output_scale * apply_layer(output, x), None, None)
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "levels": self.levels,
+            "v_init": self.v_init,
+            "bias": self.bias,
+            "image_bits": self.image_bits,
+        }
 
 
 class DSQN(Agent):
@@ -308,10 +388,13 @@ class DSQN(Agent):
     def forward(self, observations: Tensor) -> Tensor:
         return self._simulate(observations, lambda train: None)
 
-    def decide(self, observations: Tensor, carry: Any = None) -> Decision:
+    def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
         counts: list[Tensor] = []
         scores = self._simulate(observations, lambda train: counts.append(count_spikes(train)))
-        return Decision(scores, None, Activity(torch.stack(counts, 1), self.spiking.sim_steps))
+        spikes = torch.stack(counts, 1)
+        return Decision(
+            scores, None, Activity(spikes, spikes.new_full((len(spikes),), self.spiking.sim_steps))
+        )
 
     def _simulate(self, observations: Tensor, look: Callable[[Tensor], None]) -> Tensor:
         """Q-values [B, A]; every spiking layer's spike train [T, B, ...] is looked at and not kept."""

@@ -6,9 +6,10 @@ so a file of another version is refused and never half understood.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -24,7 +25,7 @@ class EpisodeRow:
 
     game: str
     agent: str
-    """What played: dqn, dsqn, rate-coded, random."""
+    """What played: dqn, quantised, rate-coded, dsqn, random."""
     checkpoint_id: str
     """Names the weights (see core.checkpoint); empty for random play."""
     train_seed: int
@@ -56,10 +57,15 @@ class EpisodeRow:
     max_q_std: float
     """... and the population standard deviation over actions at that decision (Liu et al. 2022)."""
     sim_steps: int
-    """Simulation steps a decision; 0 without spikes."""
+    """Simulation steps a decision at most; 0 without spikes."""
     spikes_per_decision: float
     layer_rates: str
     """JSON list: spikes a neuron and simulation step of each spiking layer."""
+    variant: str = field(default="", kw_only=True)
+    """Of the games of `convert compare`: which method and sim steps; empty elsewhere."""
+    mean_sim_steps: float = field(default=math.nan, kw_only=True)
+    """Simulation steps a decision, which are fewer where decisions may end early; NaN in rows from before there was
+    such a column."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,27 @@ class ConversionRow:
     """Share of states with the same greedy action."""
     majority_share: float
     """Share of states in which the DQN takes its most frequent action: what a constant would agree."""
+    variant: str = ""
+    """The method with its options, by its name in `convert compare`; as all below, of that command's rows only."""
+    states: str = "dqn-driven"
+    """What the states are: dqn-driven (held-out play of the DQN), validation (the same, other episodes: a method is
+    chosen on these), snn-driven (the spiking network's own evaluation games)."""
+    kappa: float = math.nan
+    """Agreement over chance (Cohen's)."""
+    regret: float = math.nan
+    """Mean Q(s, a*) - Q(s, a_snn) in the DQN's Q."""
+    common_error: float = math.nan
+    """Root mean square error in Q that all actions share ..."""
+    differential_error: float = math.nan
+    """... and of what is left, which alone changes choices."""
+    layer_r2: str = ""
+    """JSON list: r2 of each hidden layer's rates against the DQN's activations."""
+    spikes_per_decision: float = math.nan
+    additions_per_decision: float = math.nan
+    """Synaptic additions: spikes of each layer times the mean number of neurons a spike of it reaches."""
+    mean_sim_steps: float = math.nan
+    """Simulation steps until the decision: presteps included, and of all layers one after the other where they fire
+    so."""
 
 
 def digest(content: bytes) -> str:

@@ -44,7 +44,9 @@ class Played:
     flips: float = 0.0
     zero_gradients: float = 0.0
     largest_perturbation: float = 0.0
-    sim_steps: int = 0
+    sim_steps: float = 0.0
+    """Largest of the decisions, and their sum."""
+    sim_steps_sum: float = 0.0
     spikes: np.ndarray = field(default_factory=lambda: np.zeros(0))
     """[L] by layer."""
 
@@ -62,7 +64,9 @@ class Played:
         if step.activity is not None:
             spikes = step.activity.spikes[row].double().cpu().numpy()
             self.spikes = spikes if self.spikes.size == 0 else self.spikes + spikes
-            self.sim_steps = step.activity.sim_steps
+            sim_steps = float(step.activity.sim_steps[row])
+            self.sim_steps = max(self.sim_steps, sim_steps)
+            self.sim_steps_sum += sim_steps
         if step.attack is not None:
             self.flips += float(step.attack.flipped[row])
             self.zero_gradients += float(step.attack.zero_gradient[row])
@@ -122,12 +126,13 @@ def episode_row(
     protocol: Protocol,
     eval_seed: int,
     stream: str = EVALUATION,
+    variant: str = "",
 ) -> EpisodeRow:
     """The row of one episode."""
     agent, decisions = checkpoint.agent, played.length_steps
     has_q_values = checkpoint.provenance["scores_are_q_values"]
     neurons = np.array(agent.neuron_counts)
-    rates = played.spikes / (neurons * decisions * played.sim_steps) if agent.neuron_counts else neurons
+    rates = played.spikes / (neurons * played.sim_steps_sum) if agent.neuron_counts else neurons
     return EpisodeRow(
         game=game.name,
         agent=agent.kind,
@@ -149,9 +154,11 @@ def episode_row(
         max_q_mean=played.max_q_sum / decisions if has_q_values else math.nan,
         max_q=played.max_q if has_q_values else math.nan,
         max_q_std=played.max_q_std,
-        sim_steps=played.sim_steps,
+        sim_steps=int(played.sim_steps),
         spikes_per_decision=float(played.spikes.sum()) / decisions,
         layer_rates=to_json([round(float(rate), 8) for rate in rates]),
+        variant=variant,
+        mean_sim_steps=played.sim_steps_sum / decisions,
     )
 
 

@@ -127,6 +127,7 @@ class Rollout(Iterator[Step]):
         self._next_episode = 0
         self._slots: list[_Slot | None] = [None] * environments.num_envs
         self._observations: np.ndarray | None = None
+        self._carry: tuple[Tensor, ...] | None = None  # [N, ...] each
 
     def __next__(self) -> Step:
         self._begin_episodes()
@@ -137,7 +138,8 @@ class Rollout(Iterator[Step]):
             raise StopIteration
         slots = [slot for slot in self._slots if slot is not None]
         observations = self._observations[playing]
-        scores, activity, attack = self._decide(observations, slots)
+        starts = np.array([not slot.actions for slot in slots])
+        scores, activity, attack = self._decide(observations, slots, playing, starts)
         actions = epsilon_greedy(scores, self._epsilon(self.steps), [slot.policy for slot in slots])
         everyone = np.zeros(self._environments.num_envs, dtype=np.int64)
         everyone[playing] = actions
@@ -149,7 +151,7 @@ class Rollout(Iterator[Step]):
         step = Step(
             slots=playing,
             episodes=np.array([slot.episode for slot in slots]),
-            starts=np.array([not slot.actions for slot in slots]),
+            starts=starts,
             observations=observations,
             scores=scores,
             actions=actions,
@@ -188,30 +190,41 @@ class Rollout(Iterator[Step]):
         return _Slot(episode, seed, [], generator(seed, "policy"), generator(seed, "attack"))
 
     def _decide(
-        self, observations: np.ndarray, slots: Sequence[_Slot]
+        self, observations: np.ndarray, slots: Sequence[_Slot], playing: np.ndarray, starts: np.ndarray
     ) -> tuple[np.ndarray, Activity | None, UnderAttack | None]:
         game = self._environments.game
         inputs = network_input(observations, game, self._device)
-        attack = None
+        attack, carry = None, None
+        if self._carry is not None:
+            carry = tuple(kept[playing] for kept in self._carry)
+            for kept in carry:
+                kept[starts] = 0.0
         if self._perturb is None:
             with torch.no_grad():
-                decision = self._agent.decide(inputs)
+                decision = self._agent.decide(inputs, carry)
         else:
             with torch.no_grad():
-                clean = self._agent(inputs)
+                clean = self._agent.decide(inputs, carry).scores
             perturbed = self._perturb(inputs, clean, [slot.attack for slot in slots])
             require_in_bounds(perturbed.inputs, game)
             with torch.no_grad():
-                decision = self._agent.decide(perturbed.inputs)
+                decision = self._agent.decide(perturbed.inputs, carry)
             attack = UnderAttack(
                 (decision.scores.argmax(1) != clean.argmax(1)).cpu().numpy(),
                 (perturbed.inputs - inputs).abs().flatten(1).amax(1).double().cpu().numpy(),
                 perturbed.zero_gradient,
             )
+        if decision.carry is not None:
+            if self._carry is None:
+                envs = self._environments.num_envs
+                self._carry = tuple(kept.new_zeros(envs, *kept.shape[1:]) for kept in decision.carry)
+            for kept, new in zip(self._carry, decision.carry, strict=True):
+                kept[playing] = new
         return decision.scores.cpu().numpy(), decision.activity, attack
 
     def state(self) -> dict[str, Any]:
-        """JSON-able: all that `restore` needs to go on exactly here (without an attack)."""
+        """JSON-able: all that `restore` needs to go on exactly here (without an attack, with an agent that
+        carries nothing from decision to decision)."""
         return {
             "steps": self.steps,
             "next_episode": self._next_episode,

@@ -10,7 +10,7 @@ from evaluate.statistics import Interval, mean_interval
 
 TRAINED_SHARE = 0.1
 """Of its recipe's decisions: an agent that made fewer is called untrained whatever it scored."""
-AGENT_ORDER = ("random", "dqn", "rate-coded", "dsqn")
+AGENT_ORDER = ("random", "dqn", "quantised", "rate-coded", "dsqn")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,12 @@ def markdown(lines: Sequence[Line]) -> str:
         )
         for line in lines
     ]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    return aligned(cells)
+
+
+def aligned(cells: Sequence[tuple[str, ...]]) -> str:
+    """Rows of cells, the header first, as a Markdown table whose columns line up."""
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     text = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in cells

@@ -263,7 +263,8 @@ def simulate(
 ) -> Simulation:
     """Soft-reset IF neurons (threshold 1) after every layer, driven by a constant image.
 
-    Arguments and result are those of `torch_engine.simulate`, for networks on the CPU and without layer delay.
+    Arguments and result are those of `torch_engine.simulate`, for networks on the CPU whose neurons fire at once, do
+    not leak and start at `v_init`.
     """
     steps = require_record_at(record_at, sim_steps)
     currents = apply_layer(next(iter(layers)), observations)  # [B, ...], the same at every step
@@ -272,12 +273,13 @@ def simulate(
     batch, outputs = len(images), prepared[-1].out_channels
     counts = np.zeros((len(steps), batch, outputs), np.float32)
     residuals = np.zeros_like(counts)
-    spikes = np.zeros((batch, len(prepared) + 1), np.float32)
+    spikes = np.zeros((len(steps), batch, len(prepared) + 1), np.float32)
+    until = np.array(steps) - 1
 
     def one(index: int, workspace: list[_Spikes]) -> None:
         before = workspace[0]
         _fire_constantly(images[index], v_init, *before)
-        spikes[index, 0] = before.lengths.sum()
+        spikes[:, index, 0] = before.lengths.cumsum()[until]
         for position, (layer, now) in enumerate(zip(prepared, workspace[1:], strict=True)):
             starts = before.starts if layer.kernel > 1 else before.starts[[0, -1]]
             is_output = position == len(prepared) - 1
@@ -287,7 +289,7 @@ def simulate(
                 residuals[:, index],
             )
             _fire(before.events, starts, *layer, np.float32(v_init), *now, *recorded)
-            spikes[index, position + 1] = now.lengths.sum()
+            spikes[:, index, position + 1] = now.lengths.cumsum()[until]
             before = now
 
     def share(first: int) -> None:
@@ -299,4 +301,4 @@ def simulate(
 
     threads = min(torch.get_num_threads(), batch)
     list(_pool.map(share, range(threads)))
-    return Simulation(torch.from_numpy(counts), torch.from_numpy(residuals), torch.from_numpy(spikes))
+    return Simulation(torch.from_numpy(counts), torch.from_numpy(residuals), torch.from_numpy(spikes), [], [])

@@ -1,7 +1,8 @@
 """The converted network: a DQN's normalised weights, IF neurons, and the read-out of its Q-values."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -9,12 +10,59 @@ from torch import Tensor
 
 from core.errors import Refusal
 from core.games import Game
-from core.networks import DQN, Activity, Agent, Decision, build_layers, require_sim_steps
+from core.networks import DQN, Activity, Agent, Decision, QuantisedDQN, build_layers, require_sim_steps
 from core.rate_coded import event_engine, torch_engine
-from core.rate_coded.torch_engine import Simulation
+from core.rate_coded.torch_engine import IFNeuron, Simulation
 
-Readout = Literal["robust", "spikes"]
-READOUTS: tuple[Readout, ...] = ("robust", "spikes")
+Readout = Literal["robust", "current", "spikes"]
+READOUTS: tuple[Readout, ...] = ("robust", "current", "spikes")
+"""What the last layer's Q-values are read from. robust: spike count plus residual membrane (Tan et al. 2021);
+current: the charge that output neurons received which do not fire: the same numbers, without output spikes;
+spikes: the count alone."""
+
+
+@dataclass(frozen=True)
+class RateCoding:
+    """How a converted network lives through a decision."""
+
+    sim_steps: int = 500
+    """Simulation steps a layer fires for. A decision takes as many, and more with `presteps` or with neurons that
+    fire afterwards: `RateCodedNetwork.latency_sim_steps`."""
+    readout: Readout = "robust"
+    neuron: IFNeuron = field(default_factory=IFNeuron)
+    layer_delay: bool = False
+    """Simulate one step of delay a layer, as BindsNET does."""
+    presteps: int = 0
+    """Simulate so many steps first, and silence the neurons whose membranes are below 0 after them: they would
+    not have fired at all, had everything arrived at once (SRP: Hao et al. 2023, arXiv 2302.02091)."""
+    residual_alpha: float = 0.0
+    """Share of what a decision left in the membranes, over `neuron.v_init`, that the episode's next one begins with
+    (CRPI: Xu et al. 2026, arXiv 2610.07808): u_{k+1}(0) = v_init + alpha (u_k(T) - v_init)."""
+    image_bits: int | None = None
+    """Currents of the image are rounded to multiples of 2^-image_bits (see `exact.whole_numbers`); None: not rounded."""
+    stop_gap: float | None = None
+    """Decide at the first step at which the two largest Q-values lie so far apart; None: after all steps."""
+
+    def __post_init__(self) -> None:
+        require_sim_steps(self.sim_steps)
+        if self.readout not in READOUTS:
+            raise Refusal(f"readout {self.readout!r}: accepted are {', '.join(READOUTS)}")
+        if not isinstance(self.presteps, int) or self.presteps < 0:
+            raise Refusal(f"presteps is {self.presteps}: an integer of at least 0 is needed")
+        if not 0.0 <= self.residual_alpha <= 1.0:
+            raise Refusal(f"residual_alpha is {self.residual_alpha}: accepted is 0 to 1")
+        if self.stop_gap is not None and not 0.0 <= self.stop_gap < math.inf:
+            raise Refusal(f"stop_gap is {self.stop_gap}: accepted is any finite number from 0, or none")
+        unusual = self.layer_delay or self.presteps or self.residual_alpha or self.stop_gap is not None
+        if self.neuron.firing == "afterwards" and (unusual or self.neuron.tau is not None):
+            raise Refusal(
+                "neurons that fire afterwards go with no layer_delay, presteps, residual_alpha, stop_gap or tau: "
+                "the order of arrival, which those mend, does not matter to them"
+            )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "RateCoding":
+        return cls(**{**config, "neuron": IFNeuron(**config["neuron"])})
 
 
 class RateCodedNetwork(Agent):
@@ -25,80 +73,125 @@ class RateCodedNetwork(Agent):
 
     Args:
         game: whose observations and actions.
-        sim_steps: simulation steps a decision takes.
-        readout: "robust": spike count plus residual membrane (Tan's); "spikes": the count alone.
-        layer_delay: simulate one step of delay a layer, as BindsNET does.
+        coding: how it lives through a decision.
         bias: whether layers have biases.
-        v_init: membrane of every neuron before a decision, in thresholds: 0, or 1/2 so that rates are rounded
-            and not cut off (Bu et al. 2022, arXiv 2202.01440).
     """
 
     kind = "rate-coded"
     output_scale: Tensor
     """[] float32: what one output spike a simulation step is worth in Q."""
 
-    def __init__(
-        self,
-        game: Game,
-        sim_steps: int,
-        readout: Readout = "robust",
-        layer_delay: bool = False,
-        bias: bool = True,
-        v_init: float = 0.0,
-    ):
+    def __init__(self, game: Game, coding: RateCoding, bias: bool = True):
         super().__init__()
-        require_sim_steps(sim_steps)
-        if readout not in READOUTS:
-            raise Refusal(f"readout {readout!r}: accepted are {', '.join(READOUTS)}")
         self.game = game
-        self.sim_steps = sim_steps
-        self.readout = readout
-        self.layer_delay = layer_delay
-        if not 0.0 <= v_init < 1.0:
-            raise Refusal(f"v_init is {v_init}: accepted is 0 up to, not with, 1 (the threshold)")
+        self.coding = coding
         self.bias = bias
-        self.v_init = v_init
         self.layers, self.layer_shapes = build_layers(game, bias)
         self.register_buffer("output_scale", torch.ones(()))
-        self.neuron_counts = tuple(math.prod(shape) for shape in self.layer_shapes)
+        spiking = self.layer_shapes if coding.readout != "current" else self.layer_shapes[:-1]
+        self.neuron_counts = tuple(math.prod(shape) for shape in spiking)
         self._prepared: tuple[list[tuple[int, int]], list[event_engine.Prepared]] | None = None
 
-    def decide(self, observations: Tensor, carry: Any = None) -> Decision:
-        simulation = self._simulate(observations, self.sim_steps)
-        scores = self._read(simulation.counts, simulation.residuals, self.readout, self.sim_steps)
-        return Decision(scores[0], None, Activity(simulation.spikes, self.sim_steps))
+    @property
+    def latency_sim_steps(self) -> int:
+        """Simulation steps until Q-values can be read, if nothing stops it earlier."""
+        if self.coding.neuron.firing != "afterwards":
+            return self.coding.presteps + self.coding.sim_steps
+        # The first layer fires while it listens; each later one fires after it, the output only to be counted.
+        return (len(self.layers) - (self.coding.readout != "spikes")) * self.coding.sim_steps
+
+    def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
+        coding, batch = self.coding, len(observations)
+        record_at = (coding.sim_steps,) if coding.stop_gap is None else range(1, coding.sim_steps + 1)
+        starts: list[Tensor] = []
+        if coding.residual_alpha and carry is not None:
+            starts = [coding.neuron.v_init + coding.residual_alpha * left for left in carry]
+            if coding.readout != "spikes":  # this read-out leaves nothing in the membranes
+                starts[-1] = torch.full_like(starts[-1], coding.neuron.v_init)
+        before, simulation = self._simulate(observations, coding.sim_steps, record_at, starts)
+        elapsed = torch.tensor(record_at, device=observations.device)
+        scores = self._read(simulation, coding.readout, elapsed)
+        chosen = torch.full((batch,), len(record_at) - 1, device=observations.device)
+        if coding.stop_gap is not None:
+            best, second = scores.topk(2, dim=2).values.unbind(2)  # [R, B]
+            reached = (best - second >= coding.stop_gap).float()
+            chosen = torch.where(reached.any(0), reached.argmax(0), chosen)
+        rows = torch.arange(batch, device=observations.device)
+        spikes = (simulation.spikes + before)[chosen, rows, : len(self.neuron_counts)]
+        extra = self.latency_sim_steps - coding.sim_steps
+        left = (
+            tuple(v - coding.neuron.v_init for v in simulation.membranes) if coding.residual_alpha else None
+        )
+        return Decision(scores[chosen, rows], left, Activity(spikes, (elapsed[chosen] + extra).float()))
 
     def scores_over_time(self, observations: Tensor, record_at: Sequence[int]) -> dict[Readout, Tensor]:
         """Q-values after each recorded simulation step, from one simulation: [R, B, A] a read-out."""
-        simulation = self._simulate(observations, max(record_at), record_at)
-        elapsed = torch.tensor(record_at, device=observations.device).view(-1, 1, 1)
-        return {
-            readout: self._read(simulation.counts, simulation.residuals, readout, elapsed)
-            for readout in READOUTS
-        }
+        _, simulation = self._simulate(observations, max(record_at), record_at)
+        elapsed = torch.tensor(record_at, device=observations.device)
+        return {readout: self._read(simulation, readout, elapsed) for readout in READOUTS}
 
-    def _simulate(self, observations: Tensor, sim_steps: int, record_at: Sequence[int] = ()) -> Simulation:
-        """On the CPU by the engine that visits spikes only, elsewhere and with a delay by the reference."""
-        if observations.device.type != "cpu" or self.layer_delay:
+    def _simulate(
+        self,
+        observations: Tensor,
+        sim_steps: int,
+        record_at: Sequence[int],
+        starts: Sequence[Tensor] = (),
+    ) -> tuple[Tensor, Simulation]:
+        """Spikes [B, L] of the presteps, and the simulation: on the CPU by the engine that visits spikes only,
+        elsewhere, and for what that one does not know, by the reference."""
+        coding, neuron = self.coding, self.coding.neuron
+        special = neuron.firing != "at-once" or neuron.tau is not None or coding.image_bits is not None
+        carried = coding.layer_delay or coding.presteps or coding.residual_alpha
+        if observations.device.type == "cpu" and not special and not carried:
+            weights = [(parameter.data_ptr(), parameter._version) for parameter in self.parameters()]
+            if self._prepared is None or self._prepared[0] != weights:
+                self._prepared = weights, event_engine.prepare(self.layers, self.layer_shapes)
+            simulation = event_engine.simulate(
+                self.layers,
+                self._prepared[1],
+                observations,
+                sim_steps,
+                v_init=neuron.v_init,
+                record_at=record_at,
+            )
+            return simulation.spikes.new_zeros(()), simulation
+
+        def simulate(sim_steps: int, record_at: Sequence[int], silent: Sequence[Tensor]) -> Simulation:
             return torch_engine.simulate(
                 self.layers,
                 observations,
                 sim_steps,
-                layer_delay=self.layer_delay,
-                v_init=self.v_init,
+                neuron,
+                layer_delay=coding.layer_delay,
                 record_at=record_at,
+                starts=starts,
+                silent=silent,
+                image_bits=coding.image_bits,
             )
-        weights = [(parameter.data_ptr(), parameter._version) for parameter in self.parameters()]
-        if self._prepared is None or self._prepared[0] != weights:
-            self._prepared = weights, event_engine.prepare(self.layers, self.layer_shapes)
-        return event_engine.simulate(
-            self.layers, self._prepared[1], observations, sim_steps, v_init=self.v_init, record_at=record_at
-        )
 
-    def _read(self, counts: Tensor, residuals: Tensor, readout: Readout, elapsed: int | Tensor) -> Tensor:
-        # What the output layer received is what it fired and what its membrane gained.
-        charge = counts + residuals - self.v_init if readout == "robust" else counts
-        return self.output_scale * charge / elapsed
+        if not coding.presteps:
+            simulation = simulate(sim_steps, record_at, ())
+            return simulation.spikes.new_zeros(()), simulation
+        first = simulate(coding.presteps, (), ())
+        # The output layer has no silent neurons: its membranes are read.
+        silent = [v < 0.0 for v in first.membranes[:-1]] + [
+            torch.zeros_like(first.membranes[-1], dtype=torch.bool)
+        ]
+        return first.spikes[0], simulate(sim_steps, record_at, silent)
+
+    def _read(self, simulation: Simulation, readout: Readout, elapsed: Tensor) -> Tensor:
+        """Q-values [R, B, A] after `elapsed` [R] steps."""
+        charge = simulation.counts
+        if readout != "spikes":
+            # What the output layer received is what it fired and what its membrane gained.
+            charge = charge + simulation.residuals - self.coding.neuron.v_init
+        return self.output_scale * charge / elapsed[:, None, None]
+
+    def simulated_for(self, sim_steps: int) -> "RateCodedNetwork":
+        """The same weights, simulated for another number of steps."""
+        other = RateCodedNetwork(self.game, replace(self.coding, sim_steps=sim_steps), self.bias)
+        other.load_state_dict(self.state_dict())
+        return other.to(self.output_scale.device).requires_grad_(False).eval()
 
     @torch.no_grad()
     def twin(self) -> DQN:
@@ -112,11 +205,17 @@ class RateCodedNetwork(Agent):
             parameter.mul_(self.output_scale)
         return dqn.to(self.output_scale.device)
 
+    def quantised(self) -> QuantisedDQN:
+        """The same weights without time: what this network computes if nothing arrives unevenly."""
+        quantised = QuantisedDQN(
+            self.game, self.coding.sim_steps, self.coding.neuron.v_init, self.bias, self.coding.image_bits
+        )
+        quantised.load_state_dict(self.state_dict())
+        return quantised.to(self.output_scale.device).requires_grad_(False).eval()
+
     def config(self) -> dict[str, Any]:
-        return {
-            "sim_steps": self.sim_steps,
-            "readout": self.readout,
-            "layer_delay": self.layer_delay,
-            "bias": self.bias,
-            "v_init": self.v_init,
-        }
+        return {"coding": asdict(self.coding), "bias": self.bias}
+
+    @classmethod
+    def from_config(cls, game: Game, config: Mapping[str, Any]) -> "RateCodedNetwork":
+        return cls(game, RateCoding.from_config(config["coding"]), config["bias"])

@@ -11,7 +11,7 @@ from core.envs import bounds
 from core.errors import Refusal
 from core.games import get_game
 from core.networks import DQN, Agent, make_agent, preset
-from core.rate_coded.network import RateCodedNetwork
+from core.rate_coded.network import RateCodedNetwork, RateCoding
 
 GAME = get_game("minatar/breakout")
 LOW, HIGH = bounds(GAME, torch.device("cpu"))
@@ -41,7 +41,7 @@ def inputs(rows: int = 5) -> Tensor:
 
 def agents() -> dict[str, Agent]:
     generator = seeding.torch_generator(0, "weights")
-    snn = RateCodedNetwork(GAME, sim_steps=8)
+    snn = RateCodedNetwork(GAME, RateCoding(8))
     dqn = make_agent(GAME, preset("relu"), generator)
     snn.load_state_dict({**dqn.state_dict(), "output_scale": torch.tensor(2.0)})
     return {

@@ -10,7 +10,7 @@ import convert.__main__ as stage
 from convert.states import batches, collect
 from core.checkpoint import load_agent, save_agent
 from core.networks import DQN
-from core.rate_coded.network import RateCodedNetwork
+from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.records import ConversionRow, read_rows
 from tests.conftest import Command
 from tests.convert.conftest import GAME, make_dqn
@@ -58,7 +58,7 @@ def test_agreement_is_counted_on_the_held_out_states(
     }
     for row in rows:
         if row.reference == "dqn":
-            simulated = RateCodedNetwork(GAME, row.sim_steps, row.readout)  # type: ignore[arg-type]
+            simulated = RateCodedNetwork(GAME, RateCoding(row.sim_steps, row.readout))  # type: ignore[arg-type]
             simulated.load_state_dict(snn.state_dict())
             assert row.agreement == pytest.approx(
                 (simulated(held_out).argmax(1) == wanted).float().mean().item()
@@ -74,7 +74,7 @@ def test_agreement_of_another_network_is_low() -> None:
     """Not a tautology: the network of another DQN disagrees, and so does BindsNET's simulation of another network."""
     states = collect(make_dqn(0), 60, 0, "test")
     dqn = make_dqn(0)
-    own, other = (RateCodedNetwork(GAME, 64) for _ in range(2))
+    own, other = (RateCodedNetwork(GAME, RateCoding(64)) for _ in range(2))
     own.load_state_dict({**make_dqn(0).state_dict(), "output_scale": torch.ones(())})
     other.load_state_dict({**make_dqn(1).state_dict(), "output_scale": torch.ones(())})
     assert stage.agreements(dqn, own, states)["robust", 64] > 0.8
@@ -117,7 +117,7 @@ def test_methods_are_what_the_network_says_it_was_made_by(
     assert finished.code == 0, finished.err
     made = load_agent(out)
     assert isinstance(made.agent, RateCodedNetwork)
-    assert made.agent.v_init == v_init
+    assert made.agent.coding.neuron.v_init == v_init
     scales = made.provenance["conversion"]["scales"]
     if thresholds is None:  # the largest output of each layer
         states = collect(make_dqn(0), 60, 0, "calibration")

@@ -13,7 +13,7 @@ from convert.states import batches, collect, greedy_actions
 from core.errors import Refusal
 from core.games import GAMES
 from core.networks import DQN
-from core.rate_coded.network import RateCodedNetwork
+from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import simulate
 from tests.convert.conftest import GAME, make_dqn
 
@@ -27,7 +27,7 @@ def test_percentiles_are_numpys(dqn: DQN, states: np.ndarray, percentile: float)
 
 def test_normalised_network_gives_q_over_the_last_scale(dqn: DQN, states: np.ndarray) -> None:
     scales, _ = tan2021.guarded_scales(dqn, states, 99.9)
-    snn = tan2021.convert(dqn, scales, sim_steps=4)
+    snn = tan2021.convert(dqn, scales, RateCoding(4))
     inputs = next(batches(dqn, states))
     plain = DQN(GAME)
     plain.load_state_dict({name: value for name, value in snn.state_dict().items() if name != "output_scale"})
@@ -39,7 +39,7 @@ def test_normalised_network_gives_q_over_the_last_scale(dqn: DQN, states: np.nda
 
 def test_agreement_and_q_values_converge_with_sim_steps(dqn: DQN, states: np.ndarray) -> None:
     scales, _ = tan2021.guarded_scales(dqn, states, 100.0)  # nothing saturates on these states
-    snn = tan2021.convert(dqn, scales, sim_steps=4096)
+    snn = tan2021.convert(dqn, scales, RateCoding(4096))
     inputs = next(batches(dqn, states, size=40))
     scores = snn.scores_over_time(inputs, [16, 256, 4096])["robust"]
     errors = (scores - dqn(inputs)).abs().amax((1, 2))
@@ -57,7 +57,7 @@ def test_negative_q_values_keep_their_order(dqn: DQN, states: np.ndarray) -> Non
     scales, guarded = tan2021.guarded_scales(loser, states, 99.9)
     assert guarded
     assert scales[-1] > 0
-    snn = tan2021.convert(loser, scales, sim_steps=2048)
+    snn = tan2021.convert(loser, scales, RateCoding(2048))
     agreement = (greedy_actions(snn, states[:60]) == greedy_actions(loser, states[:60])).mean()
     assert agreement > 0.9
 
@@ -74,7 +74,7 @@ def test_a_dead_layer_is_refused(dqn: DQN, states: np.ndarray) -> None:
 
 def test_bindsnet_agrees_spike_for_spike_on_dyadic_weights() -> None:
     """Multiples of 1/64 add up exactly in any order, so two simulators have no excuse to differ."""
-    snn = RateCodedNetwork(GAME, sim_steps=40, layer_delay=True)
+    snn = RateCodedNetwork(GAME, RateCoding(40, layer_delay=True))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for layer, spread in zip(snn.layers, (16, 3, 6), strict=True):
@@ -92,7 +92,7 @@ def test_bindsnet_agrees_on_atari_with_real_weights() -> None:
     agent = make_dqn(1, GAMES["pong"])
     states = collect(agent, 40, seed=0, stream="calibration", num_envs=2)
     scales, _ = tan2021.guarded_scales(agent.requires_grad_(False), states, 99.0)
-    snn = tan2021.convert(agent, scales, sim_steps=12, layer_delay=True)
+    snn = tan2021.convert(agent, scales, RateCoding(12, layer_delay=True))
     inputs = next(batches(agent, states[-2:]))
     simulation = simulate(snn.layers, inputs, 12, layer_delay=True)
     counts, residuals = bindsnet_scores(snn, inputs)

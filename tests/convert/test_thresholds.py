@@ -8,6 +8,8 @@ from convert import tan2021, thresholds
 from convert.states import batches
 from core.errors import Refusal
 from core.networks import DQN
+from core.rate_coded.network import RateCoding
+from core.rate_coded.torch_engine import IFNeuron
 from tests.convert.conftest import GAME
 
 
@@ -38,7 +40,7 @@ def test_no_other_candidate_has_a_smaller_error(
 def test_thresholds_of_channels_leave_the_function_as_it_was(dqn: DQN, states: np.ndarray) -> None:
     scales = thresholds.least_squares(dqn, states, 4, 0.5, by_channel=True)
     assert [len(scale) for scale in scales] == [16, 128, 1]
-    snn = tan2021.convert(dqn, scales, sim_steps=4, v_init=0.5)
+    snn = tan2021.convert(dqn, scales, RateCoding(4, neuron=IFNeuron(v_init=0.5)))
     inputs = next(batches(dqn, states))
     torch.testing.assert_close(snn.twin()(inputs), dqn(inputs), rtol=1e-4, atol=1e-5)
 
@@ -46,10 +48,10 @@ def test_thresholds_of_channels_leave_the_function_as_it_was(dqn: DQN, states: n
 def test_few_simulation_steps_come_closer_than_with_a_percentile(dqn: DQN, states: np.ndarray) -> None:
     inputs = next(batches(dqn, states))
     q = dqn(inputs)
-    plain = tan2021.convert(dqn, tan2021.percentiles(dqn, states, 99.9), sim_steps=4)
+    plain = tan2021.convert(dqn, tan2021.percentiles(dqn, states, 99.9), RateCoding(4))
     for by_channel in (False, True):
         scales = thresholds.least_squares(dqn, states, 4, 0.5, by_channel)
-        searched = tan2021.convert(dqn, scales, sim_steps=4, v_init=0.5)
+        searched = tan2021.convert(dqn, scales, RateCoding(4, neuron=IFNeuron(v_init=0.5)))
         assert (searched(inputs) - q).square().mean() < 0.5 * (plain(inputs) - q).square().mean()
 
 

@@ -18,7 +18,8 @@ from core.errors import Refusal
 from core.games import GAMES
 from core.networks import DQN, DSQN, PRESETS, Agent, Spiking, initialise, make_agent
 from core.neurons import Neuron
-from core.rate_coded.network import RateCodedNetwork
+from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.rate_coded.torch_engine import IFNeuron
 
 GAME = GAMES["minatar/breakout"]
 PROVENANCE = {
@@ -45,7 +46,9 @@ def a_dsqn() -> Agent:
 
 
 def a_rate_coded() -> Agent:
-    agent = RateCodedNetwork(GAME, 17, "spikes", layer_delay=True, bias=False)
+    agent = RateCodedNetwork(
+        GAME, RateCoding(17, "spikes", IFNeuron("signed", 0.5), layer_delay=True), bias=False
+    )
     initialise(agent.layers, torch.Generator().manual_seed(0))
     agent.output_scale.fill_(2.75)
     return agent

@@ -11,8 +11,8 @@ from core.errors import Refusal
 from core.games import GAMES, Game
 from core.networks import DQN, Layers, initialise
 from core.rate_coded import event_engine, torch_engine
-from core.rate_coded.network import READOUTS, RateCodedNetwork
-from core.rate_coded.torch_engine import simulate
+from core.rate_coded.network import READOUTS, RateCodedNetwork, RateCoding
+from core.rate_coded.torch_engine import IFNeuron, simulate
 
 FillDyadic = Callable[[Layers, int], None]
 DyadicInputs = Callable[[tuple[int, ...], int], Tensor]
@@ -65,7 +65,7 @@ def network(
     layer_delay: bool = False,
     seed: int = 0,
 ) -> RateCodedNetwork:
-    snn = RateCodedNetwork(game, sim_steps, layer_delay=layer_delay)
+    snn = RateCodedNetwork(game, RateCoding(sim_steps, layer_delay=layer_delay))
     fill_dyadic(snn.layers, seed)
     return snn
 
@@ -79,22 +79,22 @@ def test_visiting_spikes_only_gives_the_reference_to_the_last_bit(
     fill_dyadic: FillDyadic, dyadic_inputs: DyadicInputs, game: str, bias: bool, v_init: float
 ) -> None:
     """On weights that add up exactly, whatever their order."""
-    snn = RateCodedNetwork(GAMES[game], 24, bias=bias)
+    snn = RateCodedNetwork(GAMES[game], RateCoding(24), bias)
     fill_dyadic(snn.layers, 0)
     x = dyadic_inputs((3, *snn.game.observation_shape), 0)
     record_at = [1, 2, 7, 24]
-    reference = torch_engine.simulate(snn.layers, x, 24, v_init=v_init, record_at=record_at)
+    reference = torch_engine.simulate(snn.layers, x, 24, IFNeuron(v_init=v_init), record_at=record_at)
     prepared = event_engine.prepare(snn.layers, snn.layer_shapes)
     events = event_engine.simulate(snn.layers, prepared, x, 24, v_init=v_init, record_at=record_at)
     assert (reference.spikes > 0).all()
-    for expected, found in zip(reference, events, strict=True):
+    for expected, found in zip(reference[:3], events[:3], strict=True):
         assert torch.equal(expected, found)
 
 
 @pytest.mark.parametrize("v_init", [0.0, 0.5])
 def test_a_constant_current_is_rounded_from_where_membranes_start(v_init: float) -> None:
     """N(T) = clip(floor(T x + v_init), 0, T), with both engines (dyadic x: exact)."""
-    snn = RateCodedNetwork(TOY, 16, v_init=v_init)
+    snn = RateCodedNetwork(TOY, RateCoding(16))
     x = torch.arange(-8, 72, dtype=torch.float32)[:, None] / 64  # [B, 1]
     with torch.no_grad():
         for parameter in snn.parameters():
@@ -103,10 +103,10 @@ def test_a_constant_current_is_rounded_from_where_membranes_start(v_init: float)
     expected = (16 * x[:, 0] + v_init).floor().clamp(0, 16)
     prepared = event_engine.prepare(snn.layers, snn.layer_shapes)
     for simulation in (
-        torch_engine.simulate(snn.layers, x, 16, v_init=v_init),
+        torch_engine.simulate(snn.layers, x, 16, IFNeuron(v_init=v_init)),
         event_engine.simulate(snn.layers, prepared, x, 16, v_init=v_init),
     ):
-        assert torch.equal(simulation.spikes[:, 0], expected)
+        assert torch.equal(simulation.spikes[0, :, 0], expected)
 
 
 def test_changed_weights_are_noticed(fill_dyadic: FillDyadic, dyadic_inputs: DyadicInputs) -> None:
@@ -124,7 +124,7 @@ def test_changed_weights_are_noticed(fill_dyadic: FillDyadic, dyadic_inputs: Dya
 
 def chain(layer_delay: bool) -> RateCodedNetwork:
     """An input of 1 makes one hidden neuron spike at every step; each spike and each bias is worth 1/2, 3/4."""
-    snn = RateCodedNetwork(TOY, 4, layer_delay=layer_delay)
+    snn = RateCodedNetwork(TOY, RateCoding(4, layer_delay=layer_delay))
     weights = dict(snn.named_parameters())
     with torch.no_grad():
         for parameter in snn.parameters():
@@ -140,7 +140,7 @@ def test_a_chain_without_delay_gives_the_charges_made_by_hand() -> None:
     given = simulate(chain(False).layers, torch.ones(1, 1), 4, record_at=(1, 2, 3, 4))
     assert given.counts[:, 0].tolist() == [[1, 0], [2, 0], [3, 0], [4, 0]]
     assert given.residuals[:, 0].tolist() == [[0.25, -0.25], [0.5, -0.5], [0.75, -0.75], [1.0, -1.0]]
-    assert given.spikes.tolist() == [[4, 4]]
+    assert given.spikes[-1].tolist() == [[4, 4]]
 
 
 def test_a_chain_with_delay_gives_the_charges_made_by_hand() -> None:
@@ -149,7 +149,7 @@ def test_a_chain_with_delay_gives_the_charges_made_by_hand() -> None:
     given = simulate(chain(True).layers, torch.ones(1, 1), 4, layer_delay=True, record_at=(1, 2, 3, 4))
     assert given.counts[:, 0].tolist() == [[0, 0], [1, 0], [2, 0], [3, 0]]
     assert given.residuals[:, 0].tolist() == [[0.75, -0.25], [0.5, -0.5], [0.75, -0.75], [1.0, -1.0]]
-    assert given.spikes.tolist() == [[3, 3]]
+    assert given.spikes[-1].tolist() == [[3, 3]]
 
 
 def test_the_read_outs_are_the_charges_made_by_hand_per_step_in_the_old_units() -> None:
@@ -176,7 +176,9 @@ def test_the_engine_equals_the_slow_simulation_at_every_step(
     assert all(bool((spikes > 0).any()) for spikes in slow.spikes)
     assert torch.equal(fast.counts, slow.counts)
     assert torch.equal(fast.residuals, slow.residuals)
-    assert torch.equal(fast.spikes, torch.stack([total.flatten(1).sum(1) for total in slow.spikes], dim=1))
+    assert torch.equal(
+        fast.spikes[-1], torch.stack([total.flatten(1).sum(1) for total in slow.spikes], dim=1)
+    )
 
 
 def test_a_delay_changes_what_is_read(fill_dyadic: FillDyadic, dyadic_inputs: DyadicInputs) -> None:
@@ -185,7 +187,7 @@ def test_a_delay_changes_what_is_read(fill_dyadic: FillDyadic, dyadic_inputs: Dy
     x = dyadic_inputs((3, *snn.game.observation_shape), 1)
     prompt, late = (simulate(snn.layers, x, 24, layer_delay=delay) for delay in (False, True))
     assert not torch.equal(prompt.residuals, late.residuals)
-    assert bool((late.spikes[:, 0] < prompt.spikes[:, 0]).all())
+    assert bool((late.spikes[-1, :, 0] < prompt.spikes[-1, :, 0]).all())
 
 
 @pytest.mark.parametrize("layer_delay", [False, True])
@@ -223,7 +225,7 @@ def test_the_size_of_a_block_does_not_matter(
 
     usual = run()  # three blocks of 64 steps
     monkeypatch.setattr(torch_engine, "BLOCK_ROWS", block_rows)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(run(), usual, strict=True))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(run()[:3], usual[:3], strict=True))
     assert bool((usual.counts[-1] > usual.counts[0]).any())
 
 
@@ -267,7 +269,7 @@ def test_a_decision_reports_its_neurons_and_its_steps(
     activity = snn.decide(dyadic_inputs((2, *snn.game.observation_shape), 1)).activity
     assert snn.neuron_counts == (16 * 8 * 8, 128, 6)  # the output layer spikes too
     assert activity is not None
-    assert activity.sim_steps == 9
+    assert activity.sim_steps.tolist() == [9, 9]
     assert activity.spikes.shape == (2, 3)
     assert bool((activity.spikes <= 9 * torch.tensor(snn.neuron_counts)).all())
 
@@ -284,7 +286,7 @@ def test_scores_over_time_are_those_of_decisions_of_that_many_steps(
     record_at = [1, 5, 80]
     over_time = network(fill_dyadic, sim_steps=7, layer_delay=layer_delay).scores_over_time(x, record_at)
     for index, sim_steps in enumerate(record_at):
-        snn = RateCodedNetwork(MINATAR, sim_steps, readout, layer_delay)
+        snn = RateCodedNetwork(MINATAR, RateCoding(sim_steps, readout, layer_delay=layer_delay))
         fill_dyadic(snn.layers, 0)
         assert torch.equal(snn.decide(x).scores, over_time[readout][index])
 
@@ -311,7 +313,7 @@ def dqn_and_converted(sim_steps: int, gain: float = 3.0) -> tuple[DQN, RateCoded
         for layer in dqn.layers:
             layer.weight.mul_(gain)
         scales = [output.max() for output in dqn.preactivations(states(500))]
-        snn = RateCodedNetwork(MINATAR, sim_steps)
+        snn = RateCodedNetwork(MINATAR, RateCoding(sim_steps))
         before = torch.tensor(1.0)
         for ours, theirs, scale in zip(snn.layers, dqn.layers, scales, strict=True):
             ours.weight.copy_(theirs.weight * before / scale)
@@ -344,7 +346,7 @@ def test_the_twin_is_a_copy_and_leaves_the_network_alone() -> None:
 
 
 def test_a_network_without_biases_has_a_twin_without_biases() -> None:
-    snn = RateCodedNetwork(MINATAR, 8, bias=False)
+    snn = RateCodedNetwork(MINATAR, RateCoding(8), bias=False)
     initialise(snn.layers, torch.Generator().manual_seed(0))
     snn.output_scale.fill_(2.0)
     twin = snn.twin()
@@ -381,10 +383,10 @@ def test_the_robust_scores_approach_the_dqns_q_values() -> None:
 
 def test_no_simulation_step_is_refused() -> None:
     with pytest.raises(Refusal, match="sim_steps is 0"):
-        RateCodedNetwork(MINATAR, 0)
+        RateCodedNetwork(MINATAR, RateCoding(0))
 
 
 def test_an_unknown_readout_is_refused() -> None:
     readout: Any = "membrane"
     with pytest.raises(Refusal, match=r"'membrane'.*robust, spikes"):
-        RateCodedNetwork(MINATAR, 8, readout)
+        RateCodedNetwork(MINATAR, RateCoding(8, readout))

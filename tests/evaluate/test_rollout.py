@@ -191,7 +191,7 @@ def test_activity_is_that_of_the_environments_that_play() -> None:
         expected = agent.decide(torch.from_numpy(step.observations).float()).activity
         assert expected is not None
         assert torch.equal(step.activity.spikes, expected.spikes)
-        assert step.activity.sim_steps == 8
+        assert (step.activity.sim_steps == 8).all()
         sizes.add(len(step.slots))
         spikes += step.activity.spikes.sum().item()
     assert {1, 3} <= sizes

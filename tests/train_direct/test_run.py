@@ -33,7 +33,7 @@ def arguments(
 
 
 def results(folder: Path) -> tuple[object, ...]:
-    """All that a run gives, to be compared: last, best and kept weights, validation, curve (wall-clock speed left out)."""
+    """All that a run gives, to be compared: last, best and kept weights, validation, curve (without its speed)."""
 
     def comparable(rows: Sequence[EpisodeRow | CurveRow]) -> list[dict[str, object]]:
         return [  # NaN, which says that there was nothing to measure, is not equal to itself

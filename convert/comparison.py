@@ -1,0 +1,379 @@
+"""Held side by side: how much of a DQN's choices survives each conversion, at each number of simulation steps."""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from sklearn.metrics import cohen_kappa_score, r2_score
+from torch import Tensor, nn
+
+from convert.methods import Converted, MethodOptions, convert
+from convert.states import batches
+from core import seeding
+from core.checkpoint import Checkpoint
+from core.envs import make_environments, network_input
+from core.networks import DQN
+from core.progress import Progress
+from core.rate_coded import torch_engine
+from core.rate_coded.network import RateCodedNetwork
+from core.records import ConversionRow, EpisodeRow, read_rows, to_json, write_rows
+from evaluate.evaluation import EVALUATION, MAX_ENVS, Played, episode_row, play
+from evaluate.protocols import Protocol
+from evaluate.rollout import Rollout
+from evaluate.statistics import mean_interval
+from evaluate.tables import aligned
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with its options, as it stands in a comparison."""
+
+    options: dict[str, Any]
+    """Fields of MethodOptions."""
+    trained: bool = False
+    """Whether weights are trained (distilled), which is another class of effort."""
+    most_sim_steps: int | None = 64
+    """Above it nothing is left to mend, and making the network is slow; None: weights do not depend on sim steps."""
+
+
+VARIANTS: dict[str, Variant] = {
+    "tan2021": Variant({"method": "tan2021"}, most_sim_steps=None),
+    "max": Variant({"method": "max"}, most_sim_steps=None),
+    "v-init": Variant({"method": "tan2021", "v_init": 0.5}, most_sim_steps=None),
+    "threshold-search": Variant({"method": "threshold-search"}),
+    "presteps": Variant({"method": "threshold-search", "presteps": 4}),
+    "signed": Variant({"method": "threshold-search", "firing": "signed"}),
+    "reconstruct": Variant({"method": "reconstruct"}),
+    "residual": Variant({"method": "reconstruct", "residual_alpha": 0.5}),
+    "anytime": Variant({"method": "reconstruct", "stop_gap": 0.0}),
+    "afterwards": Variant({"method": "reconstruct", "firing": "afterwards"}),
+    "qcfs": Variant({"method": "qcfs"}, trained=True),
+    "exact": Variant({"method": "exact"}, trained=True),
+}
+"""What `convert compare` knows. `anytime` stops at the DQN's median gap between its two best Q-values."""
+
+
+class Measures(NamedTuple):
+    """A spiking network's Q-values against its DQN's on the same states."""
+
+    agreement: float
+    """Share of states with the same greedy action ..."""
+    kappa: float
+    """... over what chance would agree (Cohen 1960); NaN where both know one action only."""
+    regret: float
+    """Mean of Q(s, a*) - Q(s, a_snn), in the DQN's Q."""
+    common_error: float
+    """Root mean square of the error's mean over actions ..."""
+    differential_error: float
+    """... and of what remains, which alone can change a choice."""
+
+
+def measures(q_dqn: np.ndarray, q_snn: np.ndarray) -> Measures:
+    """Of Q-values [S, A] each."""
+    wanted, chosen = q_dqn.argmax(1), q_snn.argmax(1)
+    regret = q_dqn.max(1) - np.take_along_axis(q_dqn, chosen[:, None], 1)[:, 0]
+    error = q_snn - q_dqn
+    common = error.mean(1, keepdims=True)
+    one_action = len(set(wanted) | set(chosen)) == 1
+    return Measures(
+        agreement=float((wanted == chosen).mean()),
+        kappa=float("nan") if one_action else float(cohen_kappa_score(wanted, chosen)),
+        regret=float(regret.mean()),
+        common_error=float(np.sqrt(np.square(common).mean())),
+        differential_error=float(np.sqrt(np.square(error - common).mean())),
+    )
+
+
+class OnStates(NamedTuple):
+    """What a network did on given states."""
+
+    q: np.ndarray
+    """[S, A]."""
+    spikes: np.ndarray
+    """[S, L] by layer."""
+    sim_steps: np.ndarray
+    """[S]."""
+
+
+@torch.no_grad()
+def decide_all(snn: RateCodedNetwork, states: np.ndarray) -> OnStates:
+    """One decision on each state, each an episode's first."""
+    found = []
+    for batch in batches(snn, states):
+        decision = snn.decide(batch)
+        assert decision.activity is not None
+        parts = (decision.scores, decision.activity.spikes, decision.activity.sim_steps)
+        found.append([part.cpu().numpy() for part in parts])
+    return OnStates(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def q_values(dqn: DQN, states: np.ndarray) -> np.ndarray:
+    """[S, A]."""
+    with torch.no_grad():
+        return np.concatenate([dqn(batch).cpu().numpy() for batch in batches(dqn, states)])
+
+
+def median_gap(q: np.ndarray) -> float:
+    """Median over states of the distance between the two largest Q-values [S, A]."""
+    largest = np.sort(q, axis=1)
+    return float(np.median(largest[:, -1] - largest[:, -2]))
+
+
+@torch.no_grad()
+def layer_r2(dqn: DQN, converted: Converted, states: np.ndarray) -> list[float]:
+    """Of each hidden layer, how much of the DQN's activations the simulated rates explain (r2; 1 is all)."""
+    snn = converted.snn
+    coding = snn.coding
+    wanted: list[list[Tensor]] = [[] for _ in converted.scales[:-1]]
+    given: list[list[Tensor]] = [[] for _ in converted.scales[:-1]]
+    for batch in batches(dqn, states):
+        counts = torch_engine.simulate(
+            snn.layers, batch, coding.sim_steps, coding.neuron, image_bits=coding.image_bits
+        ).layer_counts
+        for index, (z, scale) in enumerate(
+            zip(dqn.preactivations(batch)[:-1], converted.scales[:-1], strict=True)
+        ):
+            rate = counts[index][0] / coding.sim_steps
+            wanted[index].append(z.relu().flatten())
+            given[index].append((rate * scale.to(rate.device).reshape(-1, *[1] * (rate.ndim - 2))).flatten())
+    return [
+        float(r2_score(torch.cat(a).cpu().numpy(), torch.cat(b).cpu().numpy()))
+        for a, b in zip(wanted, given, strict=True)
+    ]
+
+
+def fan_out(snn: RateCodedNetwork) -> np.ndarray:
+    """[L] additions that a spike of each layer causes in the next one, on average over neurons; the output's: none."""
+    shapes = snn.layer_shapes
+    macs = []
+    for layer, shape in zip(snn.layers, shapes, strict=True):
+        positions = int(np.prod(shape[1:])) if isinstance(layer, nn.Conv2d) else 1
+        macs.append(layer.weight.numel() * positions)
+    neurons = [int(np.prod(shape)) for shape in shapes]
+    return np.array([after / count for after, count in zip(macs[1:], neurons[:-1], strict=True)] + [0.0])
+
+
+class Game(NamedTuple):
+    """One episode that a converted network played, and what its DQN thought of every state of it."""
+
+    played: Played
+    q_dqn: np.ndarray
+    q_snn: np.ndarray
+
+
+def play_beside(
+    dqn: DQN, snn: RateCodedNetwork, protocol: Protocol, eval_seed: int, episodes: Sequence[int]
+) -> Iterator[Game]:
+    """Episodes of an evaluation, played by the spiking network, in the order in which they end."""
+    environments = make_environments(dqn.game, min(MAX_ENVS, len(episodes)), protocol.dynamics)
+    playing: dict[int, tuple[Played, list[np.ndarray], list[np.ndarray]]] = {}
+    try:
+        for step in Rollout(
+            environments,
+            snn,
+            episode_seed=lambda index: seeding.episode_seed(eval_seed, EVALUATION, index),
+            episodes=episodes,
+            epsilon=lambda steps: protocol.epsilon,
+        ):
+            with torch.no_grad():
+                q = dqn(network_input(step.observations, dqn.game, dqn.device)).cpu().numpy()
+            for row, episode in enumerate(step.episodes.tolist()):
+                played, q_dqn, q_snn = playing.setdefault(episode, (Played(episode), [], []))
+                played.add(step, row)
+                q_dqn.append(q[row])
+                q_snn.append(step.scores[row])
+                if step.ended[row]:
+                    playing.pop(episode)
+                    yield Game(played, np.stack(q_dqn), np.stack(q_snn))
+    finally:
+        environments.close()
+
+
+def options_of(name: str, base: MethodOptions, gap: float) -> MethodOptions:
+    """A variant's options over those that hold for all."""
+    options = dict(VARIANTS[name].options)
+    if "stop_gap" in options:
+        options["stop_gap"] = gap
+    return replace(base, **options)
+
+
+STREAMS = ("validation", "test")
+"""A method is chosen on the states of one, and reported on those of the other."""
+R2_STATES = 128
+DQN_ITSELF = "dqn"
+"""The variant of games that the DQN plays."""
+
+
+def _label(name: str, sim_steps: int) -> str:
+    """The variant of games that a converted network plays."""
+    return f"{name} T={sim_steps}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One DQN's conversions, measured one after the other; what was measured is not measured again."""
+
+    checkpoint: Checkpoint
+    dqn: DQN
+    base: MethodOptions
+    calibration: np.ndarray
+    test: dict[str, np.ndarray]
+    """Held-out states of each of STREAMS."""
+    protocol: Protocol
+    episodes: int
+    seed: int
+    rows_file: Path
+    games_file: Path
+
+    def run(self, variants: Sequence[str], sim_steps: Sequence[int]) -> None:
+        """Measure each variant at each number of sim steps, and keep the rows so far after each."""
+        rows = read_rows(self.rows_file, ConversionRow) if self.rows_file.exists() else []
+        games = read_rows(self.games_file, EpisodeRow) if self.games_file.exists() else []
+        # Games are written first, so that whoever has rows has games too.
+        measured = {(row.variant, row.sim_steps) for row in rows}
+        games = [
+            game for game in games if game.variant in {DQN_ITSELF, *(_label(*each) for each in measured)}
+        ]
+        wanted = [
+            (name, steps)
+            for name in variants
+            for steps in sim_steps
+            if steps <= (VARIANTS[name].most_sim_steps or steps) and (name, steps) not in measured
+        ]
+        if not games and self.episodes:
+            games = self._games_of_the_dqn()
+        q = {stream: q_values(self.dqn, states) for stream, states in self.test.items()}
+        gap = median_gap(q_values(self.dqn, self.calibration))
+        converted: dict[str, Converted] = {}
+        with Progress(f"compare conversions on {self.dqn.game.name}", len(wanted), "networks") as progress:
+            for name, steps in wanted:
+                options = options_of(name, self.base, gap)
+                if VARIANTS[name].most_sim_steps is not None:
+                    converted = {name: convert(self.dqn, self.calibration, options, steps, self.seed)}
+                elif name not in converted:
+                    converted = {
+                        name: convert(self.dqn, self.calibration, options, max(sim_steps), self.seed)
+                    }
+                made = converted[name]
+                if made.snn.coding.sim_steps != steps:
+                    made = made._replace(snn=made.snn.simulated_for(steps))
+                new_rows, new_games = self._measure(name, options, made, q)
+                rows, games = rows + new_rows, games + new_games
+                write_rows(self.games_file, EpisodeRow, games)
+                write_rows(self.rows_file, ConversionRow, rows)
+                progress.advance(1, f"{name} at {steps} sim steps: {new_rows[-1].agreement:.1%} agreement")
+
+    def _games_of_the_dqn(self) -> list[EpisodeRow]:
+        """What the scores are held against."""
+        return [
+            self._game_row(played, self.checkpoint, DQN_ITSELF)
+            for played in play(
+                self.dqn, self.dqn.game, self.protocol, eval_seed=self.seed, episodes=range(self.episodes)
+            )
+        ]
+
+    def _game_row(self, played: Played, checkpoint: Checkpoint, variant: str) -> EpisodeRow:
+        return episode_row(played, checkpoint, self.dqn.game, self.protocol, self.seed, variant=variant)
+
+    def _measure(
+        self, name: str, options: MethodOptions, made: Converted, q: dict[str, np.ndarray]
+    ) -> tuple[list[ConversionRow], list[EpisodeRow]]:
+        snn = made.snn
+        r2 = to_json([round(value, 4) for value in layer_r2(self.dqn, made, self.test["test"][:R2_STATES])])
+        settings = to_json({**asdict(options), **made.settings(), "seed": self.seed})
+        reached = fan_out(snn)
+
+        def row(states: str, q_dqn: np.ndarray, found: OnStates) -> ConversionRow:
+            actions = q_dqn.argmax(1)
+            return ConversionRow(
+                game=self.dqn.game.name,
+                source_id=self.checkpoint.id,
+                train_seed=self.checkpoint.provenance["train_seed"],
+                method=options.method,
+                settings=settings,
+                reference="dqn",
+                readout=snn.coding.readout,
+                sim_steps=snn.coding.sim_steps,
+                num_states=len(actions),
+                majority_share=float(np.bincount(actions).max() / len(actions)),
+                variant=name,
+                states=states,
+                layer_r2=r2,
+                spikes_per_decision=float(found.spikes.sum(1).mean()),
+                additions_per_decision=float((found.spikes @ reached[: found.spikes.shape[1]]).mean()),
+                mean_sim_steps=float(found.sim_steps.mean()),
+                **measures(q_dqn, found.q)._asdict(),
+            )
+
+        rows = [row("validation", q["validation"], decide_all(snn, self.test["validation"]))]
+        games: list[EpisodeRow] = []
+        if self.episodes:
+            snn_checkpoint, label = replace(self.checkpoint, agent=snn), _label(name, snn.coding.sim_steps)
+            beside = list(play_beside(self.dqn, snn, self.protocol, self.seed, range(self.episodes)))
+            games = [self._game_row(game.played, snn_checkpoint, label) for game in beside]
+            decisions = sum(game.played.length_steps for game in beside)
+            found = OnStates(
+                np.concatenate([game.q_snn for game in beside]),
+                np.sum([game.played.spikes for game in beside], axis=0)[None] / decisions,
+                np.array([sum(game.played.sim_steps_sum for game in beside) / decisions]),
+            )
+            rows.append(row("snn-driven", np.concatenate([game.q_dqn for game in beside]), found))
+        return [*rows, row("dqn-driven", q["test"], decide_all(snn, self.test["test"]))], games
+
+
+def markdown(rows: Sequence[ConversionRow], games: Sequence[EpisodeRow]) -> str:
+    """The comparison as a Markdown table; * marks the untrained and the trained variant with the least regret on the
+    validation states of each number of sim steps."""
+    scores = {
+        key: mean_interval([game.score for game in group])
+        for key, group in _grouped(games, lambda game: game.variant).items()
+    }
+    lines = []
+    for steps, here in sorted(_grouped(rows, lambda row: row.sim_steps).items()):
+        by_variant = _grouped(here, lambda row: row.variant)
+        for trained in (False, True):
+            named = [name for name in by_variant if VARIANTS[name].trained == trained]
+            regrets = {
+                name: next(row.regret for row in by_variant[name] if row.states == "validation")
+                for name in named
+            }
+            for name in named:
+                of = {row.states: row for row in by_variant[name]}
+                test, own = of["dqn-driven"], of.get("snn-driven")
+                score = scores.get(_label(name, steps))
+                lines.append(
+                    (
+                        str(steps),
+                        name + ("*" if regrets[name] == min(regrets.values()) else ""),
+                        f"{test.agreement:.1%}",
+                        f"{test.kappa:.3f}",
+                        f"{own.agreement:.1%}" if own else "",
+                        f"{test.regret:.4g}",
+                        f"{test.common_error:.3g}",
+                        f"{test.differential_error:.3g}",
+                        f"{test.mean_sim_steps:.1f}",
+                        f"{test.spikes_per_decision:,.0f}",
+                        f"{test.additions_per_decision / 1e6:.3f}",
+                        f"{score.mean:.2f} ({score.low:.2f} to {score.high:.2f})" if score else "",
+                    )
+                )
+    header = (
+        "T", "method", "agreement", "kappa", "on own states", "regret", "common error", "differential error",
+        "sim steps", "spikes", "additions (M)", "score (95 %)",
+    )  # fmt: skip
+    dqn = scores.get(DQN_ITSELF)
+    said = f"\nDQN: {dqn.mean:.2f} ({dqn.low:.2f} to {dqn.high:.2f}), n = {dqn.n} games\n" if dqn else ""
+    return aligned([header, *lines]) + said
+
+
+def _grouped(rows: Sequence[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    groups: dict[K, list[T]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
