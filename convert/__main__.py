@@ -85,7 +85,7 @@ class Run(MethodOptions, Common):
         neuron = self.coding(self.sim_steps).neuron
         if self.bindsnet_states and (neuron.firing != "at-once" or neuron.tau is not None or self.presteps):
             raise Refusal(
-                f"bindsnet_states is {self.bindsnet_states}: in BindsNET neurons fire at once, without leak or presteps; "
+                f"bindsnet_states is {self.bindsnet_states}: BindsNET knows no leak, presteps or later firing; "
                 f"0 goes without"
             )
         options = specification(self, "agent", "out", "device", "threads")

@@ -53,8 +53,8 @@ VARIANTS: dict[str, Variant] = {
     "residual": Variant({"method": "reconstruct", "residual_alpha": 0.5}),
     "anytime": Variant({"method": "reconstruct", "stop_gap": 0.0}),
     "afterwards": Variant({"method": "reconstruct", "firing": "afterwards"}),
-    "qcfs": Variant({"method": "qcfs"}, trained=True),
-    "exact": Variant({"method": "exact"}, trained=True),
+    "qcfs": Variant({"method": "qcfs"}, trained=True, most_sim_steps=16),
+    "exact": Variant({"method": "exact"}, trained=True, most_sim_steps=16),
 }
 """What `convert compare` knows. `anytime` stops at the DQN's median gap between its two best Q-values."""
 

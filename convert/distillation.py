@@ -4,9 +4,9 @@ The student's activations have L levels, h(z) = clip(floor(L z + 1/2), 0, L) / L
 go through the staircase as through clip(z, 0, 1). Simulated for T = L steps from v_init = 1/2 its network has no
 expected error. Thresholds need no parameter of their own: normalised weights hold them (theta W' / theta).
 
-No reward is needed: the teacher's Q-values are the labels. Fitting them wastes the few levels on differences that decide
-nothing, so the loss is mostly what a choice costs in the teacher's eyes, the regret of a softmax over the student's
-Q-values, and lightly their squared error. After a first round on the teacher's play, each further one adds
+No reward is needed: the teacher's Q-values are the labels. Fitting them wastes the few levels on differences that
+decide nothing, so the loss is mostly what a choice costs in the teacher's eyes, the regret of a softmax over the
+student's Q-values, and lightly their squared error. After a first round on the teacher's play, each further one adds
 states that the student itself meets (DAgger: Ross et al. 2011, arXiv 1011.0686).
 """
 

@@ -39,7 +39,7 @@ class RateCoding:
     """Share of what a decision left in the membranes, over `neuron.v_init`, that the episode's next one begins with
     (CRPI: Xu et al. 2026, arXiv 2610.07808): u_{k+1}(0) = v_init + alpha (u_k(T) - v_init)."""
     image_bits: int | None = None
-    """Currents of the image are rounded to multiples of 2^-image_bits (see `exact.whole_numbers`); None: not rounded."""
+    """Currents of the image are rounded to multiples of 2^-image_bits (`convert/exact.py` says why); None: are not."""
     stop_gap: float | None = None
     """Decide at the first step at which the two largest Q-values lie so far apart; None: after all steps."""
 

@@ -388,5 +388,5 @@ def test_no_simulation_step_is_refused() -> None:
 
 def test_an_unknown_readout_is_refused() -> None:
     readout: Any = "membrane"
-    with pytest.raises(Refusal, match=r"'membrane'.*robust, spikes"):
+    with pytest.raises(Refusal, match=r"'membrane'.*robust, current, spikes"):
         RateCodedNetwork(MINATAR, RateCoding(8, readout))
