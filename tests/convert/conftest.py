@@ -1,10 +1,13 @@
 """What tests of conversions share: a DQN with its first weights, and states that it meets."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from convert.states import collect
 from core import seeding
+from core.checkpoint import save_agent
 from core.games import Game, get_game
 from core.networks import DQN, make_agent, preset
 
@@ -25,3 +28,17 @@ def dqn() -> DQN:
 @pytest.fixture(scope="package")
 def states(dqn: DQN) -> np.ndarray:
     return collect(dqn, 300, seed=0, stream="calibration")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    provenance = {
+        "train_seed": 5,
+        "train_steps": 10,
+        "recipe_steps": 100,
+        "recipe": "minatar-fast",
+        "network": "relu",
+        "scores_are_q_values": True,
+    }
+    save_agent(tmp_path / "dqn.safetensors", make_dqn(0), provenance)
+    return tmp_path / "dqn.safetensors"

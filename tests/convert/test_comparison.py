@@ -1,0 +1,148 @@
+"""`convert compare`: its measures by hand, its rows against decisions made one by one, and what a kill leaves."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from convert import comparison
+from convert.comparison import VARIANTS, fan_out, measures, median_gap
+from convert.methods import MethodOptions, convert
+from convert.states import collect
+from core.checkpoint import load_agent
+from core.networks import DQN
+from core.records import ConversionRow, EpisodeRow, read_rows
+from evaluate.evaluation import play
+from evaluate.protocols import get_protocol
+from tests.conftest import Command
+from tests.convert.conftest import GAME
+
+FEW = ("--calibration-states", 80, "--test-states", 40, "--distil-updates", 2)
+
+
+def test_measures_by_hand() -> None:
+    q_dqn = np.array([[1.0, 3.0], [2.0, 0.0], [0.0, 1.0], [5.0, 1.0]])
+    q_snn = np.array([[2.0, 4.0], [0.0, 2.0], [0.0, 1.0], [5.0, 1.0]])
+    found = measures(q_dqn, q_snn)
+    assert found.agreement == 0.75  # the second state is decided otherwise, and costs 2
+    assert found.regret == 0.5
+    # Both prefer action 1 with shares 2/4 and 3/4: by chance they agree in (2*3 + 2*1) / 16 of states.
+    assert found.kappa == pytest.approx((0.75 - 0.5) / (1 - 0.5))
+    # Errors are (1, 1), (-2, 2), 0, 0: in common 1, 0, 0, 0; the rest 0, (-2, 2), 0, 0.
+    assert found.common_error == 0.5
+    assert found.differential_error == pytest.approx(math.sqrt(8 / 8))
+
+
+def test_kappa_of_one_action_is_no_number() -> None:
+    assert math.isnan(measures(np.array([[1.0, 0.0]]), np.array([[2.0, 0.0]])).kappa)
+
+
+def test_median_gap_by_hand() -> None:
+    assert median_gap(np.array([[1.0, 3.0, 2.0], [0.0, 0.0, 5.0], [9.0, 1.0, 1.0]])) == 5.0
+
+
+def test_a_spike_reaches_on_average_what_the_next_layer_multiplies(dqn: DQN, states: np.ndarray) -> None:
+    snn = convert(dqn, states, MethodOptions(), 2, 0).snn
+    # 1,024 neurons of the convolution reach 128 each, those reach 6, the output nobody.
+    assert fan_out(snn).tolist() == [128.0, 6.0, 0.0]
+
+
+def test_rows_say_what_decisions_one_by_one_say(command: Command, checkpoint: Path, tmp_path: Path) -> None:
+    variants = ("tan2021", "reconstruct", "residual", "anytime", "exact")
+    options = ("--variants", *variants, "--sim-steps", 2, 3, "--episodes", 2, "--threads", 1, *FEW)
+    out = tmp_path / "compare"
+    finished = command("convert", "compare", "--agent", checkpoint, "--out", out, *options)
+    assert finished.code == 0, finished.err
+    rows = read_rows(out / "methods.conversion.parquet", ConversionRow)
+    assert {(row.variant, row.sim_steps, row.states) for row in rows} == {
+        (variant, steps, states)
+        for variant in variants
+        for steps in (2, 3)
+        for states in ("validation", "dqn-driven", "snn-driven")
+    }
+    dqn = load_agent(checkpoint).agent
+    assert isinstance(dqn, DQN)
+    calibration = collect(dqn, 80, 0, "calibration")
+    test = collect(dqn, 40, 0, "conversion test")
+    q = comparison.q_values(dqn, test)
+    gap = median_gap(comparison.q_values(dqn, calibration))
+    games = read_rows(out / "conversion_episodes.parquet", EpisodeRow)
+    protocol = get_protocol(None, GAME)
+    for row in rows:
+        chosen = comparison.options_of(row.variant, MethodOptions(distil_updates=2), gap)
+        assert json.loads(row.settings)["method"] == chosen.method == row.method
+        snn = convert(dqn, calibration, chosen, row.sim_steps, 0).snn
+        if row.states == "dqn-driven":
+            decisions = [snn.decide(torch.as_tensor(state).float()[None]) for state in test]
+            found = measures(q, np.concatenate([decision.scores.numpy() for decision in decisions]))
+            assert row.agreement == found.agreement
+            assert row.regret == pytest.approx(found.regret, abs=1e-6)
+            spikes = [decision.activity.spikes.sum() for decision in decisions if decision.activity]
+            assert row.spikes_per_decision == pytest.approx(float(np.mean(spikes)))
+            assert len(json.loads(row.layer_r2)) == 2
+        if row.states == "snn-driven":
+            played = list(play(snn, GAME, protocol, eval_seed=0, episodes=range(2)))
+            of_row = [game for game in games if game.variant == f"{row.variant} T={row.sim_steps}"]
+            assert sorted(game.score for game in of_row) == sorted(each.score for each in played)
+            assert row.num_states == sum(game.length_steps for game in of_row)
+            latency = {"anytime": row.mean_sim_steps, "exact": 2 * row.sim_steps}
+            assert row.mean_sim_steps == latency.get(row.variant, row.sim_steps)
+            assert row.mean_sim_steps <= snn.latency_sim_steps
+    assert len([game for game in games if game.variant == "dqn"]) == 2
+    assert "reconstruct" in (out / "comparison.md").read_text()
+    again = command("convert", "compare", "--agent", checkpoint, "--out", out, *options)
+    assert "already done" in again.out
+
+
+def test_what_was_measured_before_a_kill_is_not_measured_again(
+    command: Command, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--variants", "tan2021", "threshold-search", "--sim-steps", 1, 2, "--episodes", 1, *FEW)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert command("convert", "compare", "--agent", checkpoint, "--out", whole, *options).code == 0
+    measured: list[str] = []
+    measure = comparison.Comparison._measure
+
+    def until_third(self: comparison.Comparison, name: str, *rest: object) -> object:
+        measured.append(name)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return measure(self, name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(comparison.Comparison, "_measure", until_third)
+    assert command("convert", "compare", "--agent", checkpoint, "--out", killed, *options).code == 130
+    assert command("convert", "compare", "--agent", checkpoint, "--out", killed, *options).code == 0
+    assert measured == ["tan2021", "tan2021", "threshold-search", "threshold-search", "threshold-search"]
+    for name, row_type in (
+        ("methods.conversion.parquet", ConversionRow),
+        ("conversion_episodes.parquet", EpisodeRow),
+    ):
+        one, other = (str(read_rows(folder / name, row_type)) for folder in (whole, killed))
+        assert one == other
+
+
+def test_no_variant_trains_without_saying_so() -> None:
+    trained = {name for name, variant in VARIANTS.items() if variant.options["method"] in ("qcfs", "exact")}
+    assert trained == {name for name, variant in VARIANTS.items() if variant.trained}
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--variants", "tan2022"), "tan2022"),
+        (("--sim-steps", 0), "sim_steps is '0'"),
+        (("--episodes", -1), "episodes is -1"),
+        (("--distil-updates", 0), "distil_updates is 0"),
+        (("--percentile", 101), "percentile is 101"),
+    ],
+)
+def test_bad_comparisons_are_refused(
+    command: Command, checkpoint: Path, tmp_path: Path, options: tuple[object, ...], complaint: str
+) -> None:
+    finished = command("convert", "compare", "--agent", checkpoint, "--out", tmp_path / "out", *options)
+    assert finished.code == 2
+    assert complaint in finished.err
+    assert not (tmp_path / "out").exists()

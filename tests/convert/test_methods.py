@@ -1,0 +1,150 @@
+"""Methods that change weights: reconstruction and distillation come closer to the DQN than thresholds alone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from convert import comparison, reconstruction
+from convert.distillation import distil
+from convert.methods import METHODS, MethodOptions, Weights, convert
+from convert.states import batches, collect
+from core.checkpoint import load_agent
+from core.errors import Refusal
+from core.networks import DQN, apply_layer
+from core.rate_coded.network import RateCoding
+from core.rate_coded.torch_engine import IFNeuron, simulate
+from tests.convert.conftest import make_dqn
+
+AGENTS = Path(__file__).parents[2] / "results" / "agents"
+
+
+@pytest.fixture(scope="module")
+def held_out(dqn: DQN) -> np.ndarray:
+    return collect(dqn, 200, seed=0, stream="conversion test")
+
+
+def differential_error(dqn: DQN, states: np.ndarray, held_out: np.ndarray, options: MethodOptions) -> float:
+    """Of a method at 4 sim steps."""
+    made = convert(dqn, states, options, 4, 0)
+    found = comparison.decide_all(made.snn, held_out)
+    return comparison.measures(comparison.q_values(dqn, held_out), found.q).differential_error
+
+
+def test_each_method_comes_closer_than_the_one_before(
+    dqn: DQN, states: np.ndarray, held_out: np.ndarray
+) -> None:
+    errors = [
+        differential_error(dqn, states, held_out, MethodOptions(method=method))
+        for method in ("max", "threshold-search", "reconstruct")
+    ]
+    assert errors[0] > 1.5 * errors[1]
+    assert errors[1] > 1.2 * errors[2]
+
+
+@pytest.mark.parametrize("firing", ["at-once", "signed", "afterwards"])
+def test_a_layer_is_fitted_to_what_it_really_hears(dqn: DQN, states: np.ndarray, firing: str) -> None:
+    """The last layer's weights are a ridge regression on simulated rates: no small step away from them helps."""
+    coding = RateCoding(4, neuron=IFNeuron(firing, 0.5))  # type: ignore[arg-type]
+    snn, scales = reconstruction.reconstruct(dqn, states, coding, by_channel=True)
+    *_, output = snn.layers
+    rates, wanted = [], []
+    for batch in batches(dqn, states):
+        hidden = simulate(snn.layers, batch, 4, coding.neuron).layer_counts[-2][0] / 4
+        rates.append(hidden)
+        wanted.append(dqn(batch))
+    heard, q = torch.cat(rates), torch.cat(wanted)
+
+    def error(weight: torch.Tensor) -> float:
+        given = (heard @ weight.T + output.bias) * snn.output_scale
+        # In the DQN's units, in which weights are held where they were.
+        moved = weight * snn.output_scale / scales[-2] - dqn.layers[-1].weight
+        moment = (heard * scales[-2]).square().sum(0).mean()
+        return float((given - q).square().sum() + reconstruction.RIDGE * moment * moved.square().sum())
+
+    best = error(output.weight)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        step = torch.randn(output.weight.shape, generator=generator) * output.weight.abs().mean() * 0.05
+        assert error(output.weight + step) > best
+
+
+def test_a_dead_layer_is_refused_while_it_is_reconstructed(dqn: DQN, states: np.ndarray) -> None:
+    dead = make_dqn(0)
+    with torch.no_grad():
+        dead.layers[1].bias.fill_(-100.0)  # type: ignore[union-attr, operator]
+    with pytest.raises(Refusal, match="layer 2 is dead"):
+        reconstruction.reconstruct(dead, states, RateCoding(4), by_channel=True)
+
+
+def test_distillation_teaches_choices() -> None:
+    dqn = load_agent(AGENTS / "minatar-breakout-dqn-s0.safetensors").agent  # one that has preferences
+    assert isinstance(dqn, DQN)
+    states, held_out = (collect(dqn, 1500, 0, stream) for stream in ("calibration", "conversion test"))
+    q = comparison.q_values(dqn, held_out)
+    plain = convert(dqn, states, MethodOptions(method="threshold-search"), 2, 0).snn.quantised()
+    taught = convert(dqn, states, MethodOptions(method="threshold-search"), 2, 0).snn.quantised()
+    distil(taught, dqn, states, 150, seed=0)
+    before, after = (
+        comparison.measures(q, comparison.q_values(agent, held_out)) for agent in (plain, taught)
+    )
+    assert after.regret < 0.7 * before.regret
+    assert not any(parameter.requires_grad for parameter in taught.parameters())
+
+
+def test_distillation_is_repeatable_and_leaves_its_teacher_alone(dqn: DQN, states: np.ndarray) -> None:
+    before = {name: value.clone() for name, value in dqn.state_dict().items()}
+    students = []
+    for _ in range(2):
+        students.append(convert(dqn, states, MethodOptions(method="qcfs", distil_updates=3), 2, 7).snn)
+    for one, other in zip(*(student.parameters() for student in students), strict=True):
+        assert torch.equal(one, other)
+    assert all(torch.equal(value, before[name]) for name, value in dqn.state_dict().items())
+
+
+def test_a_gradient_goes_through_a_staircase_as_through_a_ramp(dqn: DQN, states: np.ndarray) -> None:
+    quantised = convert(dqn, states, MethodOptions(method="threshold-search"), 4, 0).snn.quantised()
+    first, *_ = quantised.layers
+    x = next(batches(dqn, states, size=3)).requires_grad_()
+    z = apply_layer(first, x)
+    staircase = (4 * z + 0.5).floor().clamp(0, 4) / 4
+    output = quantised.layers[1](staircase.flatten(1))
+    wanted = z.clamp(0, 1) + (staircase - z.clamp(0, 1)).detach()
+    hidden = quantised.layers[1](wanted.flatten(1))
+    rates = (4 * output + 0.5).floor().clamp(0, 4) / 4
+    ramp = hidden.clamp(0, 1) + (rates - hidden.clamp(0, 1)).detach()
+    q = quantised.output_scale * quantised.layers[2](ramp)
+    (expected,) = torch.autograd.grad(q.max(), x)
+    (given,) = torch.autograd.grad(quantised(x).max(), x)
+    assert bool(expected.abs().sum() > 0)
+    torch.testing.assert_close(given, expected)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_method_says_what_neurons_it_is_for(dqn: DQN, states: np.ndarray, method: Weights) -> None:
+    options = MethodOptions(method=method, distil_updates=1)
+    made = convert(dqn, states, options, 3, 0)
+    assert made.snn.coding.neuron == IFNeuron(*METHODS[method])
+    assert made.snn.coding.sim_steps == 3
+    assert (made.snn.coding.image_bits is None) == (method != "exact")
+    assert len(made.scales) == 3
+    assert [len(scale) for scale in made.scales] == (
+        [1, 1, 1] if method in ("tan2021", "max") else [16, 128, 1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"percentile": 0.0}, "percentile is 0.0"),
+        ({"method": "qcfs", "distil_updates": 0}, "distil_updates is 0"),
+        ({"method": "exact", "firing": "signed"}, "firing is signed"),
+        ({"method": "exact", "presteps": 3}, "afterwards go with no"),
+        ({"v_init": 1.0}, "v_init is 1.0"),
+    ],
+)
+def test_options_that_no_method_knows_are_refused(options: dict[str, object], complaint: str) -> None:
+    with pytest.raises(Refusal, match=complaint):
+        replace(MethodOptions(), **options).require_sound(8)  # type: ignore[arg-type]
