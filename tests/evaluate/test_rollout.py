@@ -515,3 +515,37 @@ def test_an_agent_of_another_games_shape_is_refused(name: str) -> None:
             episodes=None,
             epsilon=lambda steps: 0.0,
         )
+
+
+class Counting(Threshold):
+    """Scores are what it carries: the sum of the first elements it has seen since the episode began."""
+
+    def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
+        (before,) = (torch.zeros(len(observations)),) if carry is None else carry
+        seen = before + observations[:, 0]
+        return Decision(torch.stack([seen, seen], dim=1), (seen,), None)
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_what_an_agent_carries_ends_with_the_episode(num_envs: int) -> None:
+    """Episodes of different lengths end and begin beside each other; each carries its own."""
+    rollout = Rollout(
+        Scripted(num_envs),
+        Counting(),
+        episode_seed=lambda index: index,
+        episodes=range(9),
+        epsilon=lambda steps: 0.0,
+        perturb=attack_nothing,
+    )
+    seen: dict[int, list[float]] = {}
+    for step in rollout:
+        for row, episode in enumerate(step.episodes.tolist()):
+            seen.setdefault(episode, []).append(float(step.scores[row, 0]))
+    for episode, carried in seen.items():
+        assert carried == pytest.approx(np.cumsum(np.arange(2 + episode % 4) / 10))
+
+
+def attack_nothing(inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator]) -> Perturbed:
+    """Clean scores that a perturbed decision equals prove that both began with the same carry."""
+    assert len(scores) == len(inputs)
+    return Perturbed(inputs.clone(), np.full(len(inputs), np.nan))
