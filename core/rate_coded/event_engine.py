@@ -13,25 +13,36 @@ the order of additions moves a membrane across the threshold.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 import torch
+import torch.nn.functional as F
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 from torch import Tensor, nn
 
-from core.networks import Layers, apply_layer
-from core.rate_coded.torch_engine import Simulation, require_record_at
+from core.errors import Refusal
+from core.networks import Layers, apply_to_image
+from core.rate_coded.torch_engine import (
+    DEFAULT_NEURON,
+    FIRINGS,
+    Firing,
+    IFNeuron,
+    Simulation,
+    require_record_at,
+)
 
 LANES = 64
 """Neurons of one pixel that are simulated together; a layer's channels are padded to a multiple of it."""
 EVENTS = 8
 """Spikes that are added at once, so that membranes are read and written once for all of them."""
+TAKEN_BACK = 1 << 15
+"""Added to a neuron's number where it takes a spike back; no layer has so many neurons."""
 
 _pool = ThreadPoolExecutor(thread_name_prefix="event")
 
@@ -50,8 +61,8 @@ class Prepared(NamedTuple):
     """A layer's weights as the compiled loops want them."""
 
     weights: np.ndarray
-    """[G, (K + 1) * LANES]: for each group of output channels, what each of the K inputs of a pixel's view adds
-    to each channel, and zeros."""
+    """[G, (2 K + 1) * LANES]: for each group of output channels, what each of the K inputs of a pixel's view adds
+    to each channel, zeros, and what it adds when it takes a spike back (only for neurons that do)."""
     bias: np.ndarray
     """[G, LANES]."""
     kernel: int
@@ -97,109 +108,155 @@ def _fire_constantly(
     starts[pixels, :] = lengths
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})
-def _fire(
-    events_in: np.ndarray,
-    starts_in: np.ndarray,
-    weights: np.ndarray,
-    bias: np.ndarray,
-    kernel: int,
-    stride: int,
-    in_width: int,
-    in_channels: int,
-    out_width: int,
-    out_channels: int,
-    v_init: np.float32,
-    events: np.ndarray,
-    starts: np.ndarray,
-    lengths: np.ndarray,
-    record_at: np.ndarray,
-    counts: np.ndarray,
-    residuals: np.ndarray,
-) -> None:
-    """Spikes of a layer at every simulation step, given those of the layer before it.
+def _compile(firing: Firing) -> Callable[..., None]:
+    """The loops of a layer whose neurons fire so; the branches of other neurons are compiled away."""
+    signed, afterwards = firing == "signed", firing == "afterwards"
 
-    Args:
-        events_in, starts_in: of the layer before: [T, N] neurons that fired, [P + 1, T] where a pixel's begin.
-        weights to out_channels: see `Prepared`.
-        v_init: membrane of every neuron before the first step.
-        events, starts, lengths: the same of this layer, to be filled; `lengths` [T] is the number that fired.
-        record_at: [R] ascending steps (from 1) at which `counts` and `residuals` [R, out_channels] are taken;
-            only for a layer of one pixel.
-    """
-    sim_steps = events.shape[0]
-    run = kernel * in_channels
-    v = np.empty(LANES, np.float32)
-    fired_bits = np.empty(LANES, np.uint32)
-    fired = fired_bits.view(np.float32)
-    zero, one = np.float32(0), np.float32(1)
-    total = np.zeros(LANES, np.int64)
-    arrived = np.empty(kernel * run + EVENTS, np.uint32)  # where the weights of the spikes that arrive begin
-    silent = np.uint32(kernel * run * LANES)
-    lengths[:] = 0
-    for pixel in range(out_width * out_width):
-        row, column = pixel // out_width * stride, pixel % out_width * stride
-        starts[pixel, :] = lengths
-        for group in range(weights.shape[0]):
-            first = group * LANES
-            channels = min(LANES, out_channels - first)
-            w, b = weights[group], bias[group]
-            v[:channels] = v_init
-            v[channels:] = 0.0
-            total[:] = 0
-            recorded = 0
-            for t in range(sim_steps):
-                n = 0
-                for k in range(kernel):
-                    begin_pixel = (row + k) * in_width + column
-                    begin, end = starts_in[begin_pixel, t], starts_in[begin_pixel + kernel, t]
-                    # Where a neuron's weights stand: row of the kernel, then pixel and channel within it.
-                    offset = k * run - begin_pixel * in_channels
-                    for at in range(begin, end):
-                        arrived[n] = (np.int64(events_in[t, at]) + offset) * LANES
-                        n += 1
-                for at in range(n, n + EVENTS):
-                    arrived[at] = silent
-                for lane in range(LANES):
-                    v[lane] += b[lane]
-                for at in range(0, n, EVENTS):
-                    i0, i1, i2, i3 = arrived[at], arrived[at + 1], arrived[at + 2], arrived[at + 3]
-                    i4, i5, i6, i7 = arrived[at + 4], arrived[at + 5], arrived[at + 6], arrived[at + 7]
-                    for lane in range(np.uint32(LANES)):
-                        v[lane] += ((w[i0 + lane] + w[i1 + lane]) + (w[i2 + lane] + w[i3 + lane])) + (
-                            (w[i4 + lane] + w[i5 + lane]) + (w[i6 + lane] + w[i7 + lane])
-                        )
-                for lane in range(LANES):
-                    fired[lane] = one if v[lane] >= one else zero
-                for lane in range(LANES):
-                    v[lane] -= fired[lane]
-                word = np.uint64(0)
-                for lane in range(LANES):
-                    word |= np.uint64(fired_bits[lane] >> np.uint32(29)) << np.uint64(lane)
-                length = lengths[t]
-                while word:
-                    lane = _lowest_bit(word)  # type: ignore[call-arg]
-                    word &= word - np.uint64(1)
-                    events[t, length] = pixel * out_channels + first + lane
-                    length += 1
-                    total[lane] += 1
-                lengths[t] = length
-                if recorded < len(record_at) and record_at[recorded] == t + 1:
-                    for lane in range(channels):
-                        counts[recorded, first + lane] = total[lane]
-                        residuals[recorded, first + lane] = v[lane]
-                    recorded += 1
-    starts[out_width * out_width, :] = lengths
+    @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})
+    def fire(
+        events_in: np.ndarray,
+        starts_in: np.ndarray,
+        weights: np.ndarray,
+        bias: np.ndarray,
+        kernel: int,
+        stride: int,
+        in_width: int,
+        in_channels: int,
+        out_width: int,
+        out_channels: int,
+        v_init: np.float32,
+        events: np.ndarray,
+        starts: np.ndarray,
+        lengths: np.ndarray,
+        record_at: np.ndarray,
+        counts: np.ndarray,
+        residuals: np.ndarray,
+    ) -> None:
+        """Spikes of a layer at every simulation step, given those of the layer before it.
+
+        Args:
+            events_in, starts_in: of the layer before: [T, N] neurons that fired, [P + 1, T] where a pixel's begin.
+            weights to out_channels: see `Prepared`.
+            v_init: membrane of every neuron before the first step.
+            events, starts, lengths: the same of this layer, to be filled; `lengths` [T] is the number that fired.
+            record_at: [R] ascending steps (from 1) at which `counts` and `residuals` [R, out_channels] are taken;
+                only for a layer of one pixel.
+        """
+        sim_steps = events.shape[0]
+        run = kernel * in_channels
+        v = np.empty(LANES, np.float32)
+        net = np.empty(LANES, np.float32)  # spikes so far less those taken back
+        fired_bits = np.empty(LANES, np.uint32)
+        fired = fired_bits.view(np.float32)
+        zero, one = np.float32(0), np.float32(1)
+        counted = signed or len(record_at) > 0
+        arrived = np.empty(
+            kernel * run + EVENTS, np.uint32
+        )  # where the weights of the spikes that arrive begin
+        silent = np.uint32(kernel * run * LANES)
+        negated = kernel * run + 1 - TAKEN_BACK
+        lengths[:] = 0
+        for pixel in range(out_width * out_width):
+            row, column = pixel // out_width * stride, pixel % out_width * stride
+            starts[pixel, :] = lengths
+            for group in range(weights.shape[0]):
+                first = group * LANES
+                channels = min(LANES, out_channels - first)
+                w, b = weights[group], bias[group]
+                v[:channels] = v_init
+                v[channels:] = 0.0
+                net[:] = 0.0
+                recorded = 0
+                for step in range(2 * sim_steps if afterwards else sim_steps):
+                    listens = not afterwards or step < sim_steps
+                    t = step if listens else step - sim_steps
+                    if listens:
+                        n = 0
+                        for k in range(kernel):
+                            begin_pixel = (row + k) * in_width + column
+                            begin, end = starts_in[begin_pixel, t], starts_in[begin_pixel + kernel, t]
+                            # Where a neuron's weights stand: row of the kernel, then pixel and channel within it.
+                            offset = k * run - begin_pixel * in_channels
+                            for at in range(begin, end):
+                                event = np.int64(events_in[t, at])
+                                if signed and event & TAKEN_BACK:
+                                    event += negated
+                                arrived[n] = (event + offset) * LANES
+                                n += 1
+                        for at in range(n, n + EVENTS):
+                            arrived[at] = silent
+                        for lane in range(LANES):
+                            v[lane] += b[lane]
+                        for at in range(0, n, EVENTS):
+                            i0, i1, i2, i3 = arrived[at], arrived[at + 1], arrived[at + 2], arrived[at + 3]
+                            i4, i5, i6, i7 = (
+                                arrived[at + 4],
+                                arrived[at + 5],
+                                arrived[at + 6],
+                                arrived[at + 7],
+                            )
+                            for lane in range(np.uint32(LANES)):
+                                v[lane] += ((w[i0 + lane] + w[i1 + lane]) + (w[i2 + lane] + w[i3 + lane])) + (
+                                    (w[i4 + lane] + w[i5 + lane]) + (w[i6 + lane] + w[i7 + lane])
+                                )
+                    if afterwards and listens:
+                        continue
+                    for lane in range(LANES):
+                        fired[lane] = one if v[lane] >= one else zero
+                    for lane in range(LANES):
+                        v[lane] -= fired[lane]
+                    if counted:
+                        for lane in range(LANES):
+                            net[lane] += fired[lane]
+                    number = pixel * out_channels + first
+                    length = lengths[t]
+                    word = np.uint64(0)
+                    for lane in range(LANES):
+                        word |= np.uint64(fired_bits[lane] >> np.uint32(29)) << np.uint64(lane)
+                    while word:
+                        events[t, length] = number + _lowest_bit(word)  # type: ignore[call-arg]
+                        word &= word - np.uint64(1)
+                        length += 1
+                    if signed:
+                        for lane in range(LANES):
+                            fired[lane] = one if v[lane] < zero and net[lane] > zero else zero
+                        for lane in range(LANES):
+                            v[lane] += fired[lane]
+                            net[lane] -= fired[lane]
+                        for lane in range(LANES):
+                            word |= np.uint64(fired_bits[lane] >> np.uint32(29)) << np.uint64(lane)
+                        while word:
+                            events[t, length] = TAKEN_BACK + number + _lowest_bit(word)  # type: ignore[call-arg]
+                            word &= word - np.uint64(1)
+                            length += 1
+                    lengths[t] = length
+                    if recorded < len(record_at) and record_at[recorded] == t + 1:
+                        for lane in range(channels):
+                            counts[recorded, first + lane] = net[lane]
+                            residuals[recorded, first + lane] = v[lane]
+                        recorded += 1
+        starts[out_width * out_width, :] = lengths
+
+    compiled: Callable[..., None] = fire
+    return compiled
+
+
+_FIRE = {firing: _compile(firing) for firing in FIRINGS}
 
 
 @torch.no_grad()
-def prepare(layers: Layers, shapes: Sequence[tuple[int, ...]]) -> list[Prepared]:
+def prepare(layers: Layers, shapes: Sequence[tuple[int, ...]], signed: bool = False) -> list[Prepared]:
     """Weights of all layers but the first, laid out for the compiled loops.
 
     Args:
         layers: of the network.
         shapes: of what each layer gives.
+        signed: whether neurons may take spikes back.
     """
+    if max(math.prod(shape) for shape in shapes) >= TAKEN_BACK:
+        raise Refusal(
+            f"layers of {shapes} have more than {TAKEN_BACK - 1} neurons, which events cannot number"
+        )
     prepared = []
     for layer, before, after in zip(list(layers)[1:], shapes, shapes[1:], strict=False):
         if isinstance(layer, nn.Conv2d):
@@ -215,11 +272,10 @@ def prepare(layers: Layers, shapes: Sequence[tuple[int, ...]]) -> list[Prepared]
             kernel, stride, in_width, in_channels = 1, 1, 1, math.prod(before)
         channels = after[0]
         groups = -(-channels // LANES)
-        padded = torch.zeros(len(weights) + 2, groups * LANES)
-        padded[:-2, :channels] = weights
-        if layer.bias is not None:
-            padded[-1, :channels] = layer.bias
-        grouped = padded.unflatten(1, (groups, LANES)).movedim(1, 0)  # [G, K + 2, LANES]
+        bias = torch.zeros(channels) if layer.bias is None else layer.bias
+        rows = [weights, torch.zeros(1, channels), *([-weights] if signed else []), bias[None]]
+        padded = F.pad(torch.cat(rows), (0, groups * LANES - channels))
+        grouped = padded.unflatten(1, (groups, LANES)).movedim(1, 0)  # [G, 2 K + 2, LANES]
         prepared.append(
             Prepared(
                 grouped[:, :-1].flatten(1).contiguous().numpy(),
@@ -236,7 +292,7 @@ def prepare(layers: Layers, shapes: Sequence[tuple[int, ...]]) -> list[Prepared]
 
 
 class _Spikes(NamedTuple):
-    """What a layer did, see `_fire`."""
+    """What a layer did, see `_compile`."""
 
     events: np.ndarray
     starts: np.ndarray
@@ -257,17 +313,19 @@ def simulate(
     prepared: Sequence[Prepared],
     observations: Tensor,
     sim_steps: int,
+    neuron: IFNeuron = DEFAULT_NEURON,
     *,
-    v_init: float = 0.0,
     record_at: Sequence[int] = (),
+    image_bits: int | None = None,
 ) -> Simulation:
     """Soft-reset IF neurons (threshold 1) after every layer, driven by a constant image.
 
-    Arguments and result are those of `torch_engine.simulate`, for networks on the CPU whose neurons fire at once, do
-    not leak and start at `v_init`.
+    Arguments and result are those of `torch_engine.simulate`, for networks on the CPU whose neurons do not leak.
     """
-    steps = require_record_at(record_at, sim_steps)
-    currents = apply_layer(next(iter(layers)), observations)  # [B, ...], the same at every step
+    steps = require_record_at(record_at, sim_steps, neuron)
+    currents = apply_to_image(
+        next(iter(layers)), observations, image_bits
+    )  # [B, ...], the same at every step
     pixels_last = currents.flatten(2).mT if currents.ndim == 4 else currents.unsqueeze(1)
     images = pixels_last.contiguous().numpy()  # [B, P, C]
     batch, outputs = len(images), prepared[-1].out_channels
@@ -278,7 +336,8 @@ def simulate(
 
     def one(index: int, workspace: list[_Spikes]) -> None:
         before = workspace[0]
-        _fire_constantly(images[index], v_init, *before)
+        # Whatever comes later, a constant current gives nothing to take back and needs no waiting.
+        _fire_constantly(images[index], neuron.v_init, *before)
         spikes[:, index, 0] = before.lengths.cumsum()[until]
         for position, (layer, now) in enumerate(zip(prepared, workspace[1:], strict=True)):
             starts = before.starts if layer.kernel > 1 else before.starts[[0, -1]]
@@ -288,7 +347,7 @@ def simulate(
                 counts[:, index],
                 residuals[:, index],
             )
-            _fire(before.events, starts, *layer, np.float32(v_init), *now, *recorded)
+            fire(before.events, starts, *layer, np.float32(neuron.v_init), *now, *recorded)
             spikes[:, index, position + 1] = now.lengths.cumsum()[until]
             before = now
 
@@ -299,6 +358,7 @@ def simulate(
         for index in range(first, batch, threads):
             one(index, workspace)
 
+    fire = _FIRE[neuron.firing]
     threads = min(torch.get_num_threads(), batch)
     list(_pool.map(share, range(threads)))
     return Simulation(torch.from_numpy(counts), torch.from_numpy(residuals), torch.from_numpy(spikes), [], [])

@@ -140,19 +140,20 @@ class RateCodedNetwork(Agent):
         """Spikes [B, L] of the presteps, and the simulation: on the CPU by the engine that visits spikes only,
         elsewhere, and for what that one does not know, by the reference."""
         coding, neuron = self.coding, self.coding.neuron
-        special = neuron.firing != "at-once" or neuron.tau is not None or coding.image_bits is not None
-        carried = coding.layer_delay or coding.presteps or coding.residual_alpha
-        if observations.device.type == "cpu" and not special and not carried:
+        special = coding.layer_delay or coding.presteps or coding.residual_alpha or neuron.tau is not None
+        if observations.device.type == "cpu" and not special:
             weights = [(parameter.data_ptr(), parameter._version) for parameter in self.parameters()]
             if self._prepared is None or self._prepared[0] != weights:
-                self._prepared = weights, event_engine.prepare(self.layers, self.layer_shapes)
+                signed = neuron.firing == "signed"
+                self._prepared = weights, event_engine.prepare(self.layers, self.layer_shapes, signed)
             simulation = event_engine.simulate(
                 self.layers,
                 self._prepared[1],
                 observations,
                 sim_steps,
-                v_init=neuron.v_init,
+                neuron,
                 record_at=record_at,
+                image_bits=coding.image_bits,
             )
             return simulation.spikes.new_zeros(()), simulation
 

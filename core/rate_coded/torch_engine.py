@@ -48,6 +48,9 @@ class IFNeuron:
             raise Refusal(f"tau is {self.tau}: accepted is any finite number above 0, or none for no leak")
 
 
+DEFAULT_NEURON = IFNeuron()
+
+
 class Simulation(NamedTuple):
     """What one simulation gave, at R recorded steps and at its end."""
 
@@ -63,9 +66,13 @@ class Simulation(NamedTuple):
     """Of each layer, [B, ...], after the last step; the event engine gives none."""
 
 
-def require_record_at(record_at: Sequence[int], sim_steps: int) -> tuple[int, ...]:
+def require_record_at(record_at: Sequence[int], sim_steps: int, neuron: IFNeuron) -> tuple[int, ...]:
     """The steps at which outputs are recorded: the last one if none is said; refused if they cannot be."""
     steps = tuple(record_at) or (sim_steps,)
+    if neuron.firing == "afterwards" and steps != (sim_steps,):
+        raise Refusal(
+            f"record_at is {list(steps)}: neurons that fire afterwards have one count, after {sim_steps}"
+        )
     if list(steps) != sorted({step for step in steps if 1 <= step <= sim_steps}):
         raise Refusal(f"record_at is {list(steps)}: ascending steps from 1 to {sim_steps} are needed")
     return steps
@@ -114,7 +121,7 @@ def simulate(
     layers: Layers,
     observations: Tensor,
     sim_steps: int,
-    neuron: IFNeuron = IFNeuron(),
+    neuron: IFNeuron = DEFAULT_NEURON,
     *,
     layer_delay: bool = False,
     record_at: Sequence[int] = (),
@@ -136,12 +143,10 @@ def simulate(
         silent: of every layer, which neurons [B, ...] may not fire, if any.
         image_bits: see `core.networks.apply_to_image`.
     """
-    record_at = require_record_at(record_at, sim_steps)
+    record_at = require_record_at(record_at, sim_steps, neuron)
     if neuron.firing == "afterwards":
-        if layer_delay or starts or silent or record_at != (sim_steps,):
-            raise Refusal(
-                "neurons that fire afterwards know no delay, no carried membranes, and one count: the last"
-            )
+        if layer_delay or starts or silent:
+            raise Refusal("neurons that fire afterwards know no delay, no carried membranes and no silence")
         return _in_turn(layers, observations, sim_steps, neuron, image_bits)
     batch = observations.shape[0]
     block = max(1, BLOCK_ROWS // batch)

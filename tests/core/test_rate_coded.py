@@ -85,7 +85,7 @@ def test_visiting_spikes_only_gives_the_reference_to_the_last_bit(
     record_at = [1, 2, 7, 24]
     reference = torch_engine.simulate(snn.layers, x, 24, IFNeuron(v_init=v_init), record_at=record_at)
     prepared = event_engine.prepare(snn.layers, snn.layer_shapes)
-    events = event_engine.simulate(snn.layers, prepared, x, 24, v_init=v_init, record_at=record_at)
+    events = event_engine.simulate(snn.layers, prepared, x, 24, IFNeuron(v_init=v_init), record_at=record_at)
     assert (reference.spikes > 0).all()
     for expected, found in zip(reference[:3], events[:3], strict=True):
         assert torch.equal(expected, found)
@@ -104,7 +104,7 @@ def test_a_constant_current_is_rounded_from_where_membranes_start(v_init: float)
     prepared = event_engine.prepare(snn.layers, snn.layer_shapes)
     for simulation in (
         torch_engine.simulate(snn.layers, x, 16, IFNeuron(v_init=v_init)),
-        event_engine.simulate(snn.layers, prepared, x, 16, v_init=v_init),
+        event_engine.simulate(snn.layers, prepared, x, 16, IFNeuron(v_init=v_init)),
     ):
         assert torch.equal(simulation.spikes[0, :, 0], expected)
 
