@@ -16,7 +16,7 @@ help: ## say what can be made
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bindsnet,dev,peers]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bindsnet,dev,nir,peers]'
 	@touch $@
 
 setup: .venv/.installed ## make .venv and install what constraints.txt pins

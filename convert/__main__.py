@@ -1,5 +1,5 @@
-"""python -m convert run | compare | import: turn a trained DQN into a rate-coded spiking network; hold methods side by
-side; read a DQN of another project."""
+"""python -m convert run | compare | import | export: turn a trained DQN into a rate-coded spiking network; hold methods
+side by side; read a DQN of another project; write a spiking network for other simulators."""
 
 import importlib.util
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import accuracy_score
 
-from convert import comparison, foreign
+from convert import comparison, foreign, nir_export
 from convert.comparison import VARIANTS
 from convert.methods import MethodOptions, convert
 from convert.states import batches, collect, greedy_actions
@@ -69,8 +69,19 @@ class Run(MethodOptions, Common):
     """Write the quantised DQN beside it, OUT with the ending .quantised.safetensors: the same weights without time."""
     bindsnet_states: int = 0
     """Held-out states on which the network is also simulated in BindsNET and compared (slow)."""
+    nir: Path | None = None
+    """Write the spiking network as NIR too (.nir), as `convert export` does."""
 
     def run(self) -> None:
+        if self.nir is not None:  # refuse now what would be refused after hours
+            _require_ending(self.nir, ".nir", "--nir")
+            nir_export.require_nir()
+            nir_export.require_expressible(self.coding(self.sim_steps))
+        self._convert()
+        if self.nir is not None:
+            Export(agent=self.out, out=self.nir).run()
+
+    def _convert(self) -> None:
         if not 0 <= self.bindsnet_states <= self.test_states:
             raise Refusal(
                 f"bindsnet_states is {self.bindsnet_states}: accepted is 0 to test_states ({self.test_states})"
@@ -79,7 +90,7 @@ class Run(MethodOptions, Common):
             raise Refusal(
                 f"bindsnet_states is {self.bindsnet_states}: BindsNET is not installed; 0 goes without"
             )
-        _require_safetensors(self.out)
+        _require_ending(self.out, ".safetensors")
         self.require_sound(self.sim_steps)
         checkpoint, dqn = self.begin()
         neuron = self.coding(self.sim_steps).neuron
@@ -88,7 +99,7 @@ class Run(MethodOptions, Common):
                 f"bindsnet_states is {self.bindsnet_states}: BindsNET knows no leak, presteps or later firing; "
                 f"0 goes without"
             )
-        options = specification(self, "agent", "out", "device", "threads")
+        options = specification(self, "agent", "out", "device", "threads", "nir")
         manifest = Manifest(
             self.out.with_suffix(".manifest.json"), {**options, "verb": "convert run", "agent": checkpoint.id}
         )
@@ -247,7 +258,7 @@ class Import:
 
     def run(self) -> None:
         game = get_game(self.game)
-        _require_safetensors(self.out)
+        _require_ending(self.out, ".safetensors")
         if self.out.resolve() == self.source.resolve():
             raise Refusal(f"--out {self.out} is the source: another file is needed")
         weights, sha256 = foreign.read_weights(self.source)
@@ -284,9 +295,40 @@ class Import:
             )
 
 
-def _require_safetensors(out: Path) -> None:
-    if out.suffix != ".safetensors":
-        raise Refusal(f"--out {out}: a file name that ends in .safetensors is needed")
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a spiking network, converted or a DSQN, as a NIR graph, for other simulators and for hardware."""
+
+    agent: Path
+    """Checkpoint of a rate-coded network or of a DSQN."""
+    out: Path
+    """NIR file to write (.nir)."""
+
+    def run(self) -> None:
+        _require_ending(self.out, ".nir")
+        checkpoint = load_agent(self.agent)
+        agent = checkpoint.agent
+        if not isinstance(agent, RateCodedNetwork | DSQN):
+            raise Refusal(
+                f"{self.agent} is a {agent.kind} agent: only a rate-coded or a dsqn one can be exported"
+            )
+        # The checkpoint of the same name has its manifest beside it already.
+        manifest = Manifest(
+            self.out.with_suffix(".nir.manifest.json"), {"verb": "convert export", "agent": checkpoint.id}
+        )
+        with manifest.work() as needed:
+            if not needed:
+                print(f"{self.out}: already done")
+                return
+            content = nir_export.to_bytes(agent)
+            write_bytes(self.out, content)
+            manifest.finish([self.out])
+        print(f"{self.out}: the {agent.kind} agent of {agent.game.name}, {len(content):,} bytes")
+
+
+def _require_ending(path: Path, ending: str, option: str = "--out") -> None:
+    if path.suffix != ending:
+        raise Refusal(f"{option} {path}: a file name that ends in {ending} is needed")
 
 
 def agreements(dqn: DQN, snn: RateCodedNetwork, states: np.ndarray) -> dict[tuple[Readout, int], float]:
@@ -337,6 +379,6 @@ def bindsnet_agreements(snn: RateCodedNetwork, states: np.ndarray) -> dict[Reado
 if __name__ == "__main__":
     main(
         "python -m convert",
-        {"run": Run, "compare": Compare, "import": Import},
+        {"run": Run, "compare": Compare, "import": Import, "export": Export},
         "Turn a trained DQN, ours or another project's, into a spiking network that needs no further training.",
     )

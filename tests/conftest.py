@@ -39,7 +39,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         verbs = {
             "train_direct": ("Dqn", "Dsqn"),
             "evaluate": ("Run",),
-            "convert": ("Run", "Compare", "Import"),
+            "convert": ("Run", "Compare", "Import", "Export"),
             "adversarial": ("Run",),
         }[stage]
         monkeypatch.setattr(sys, "argv", [str(module.__file__), *map(str, arguments)])
