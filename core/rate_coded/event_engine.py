@@ -25,7 +25,7 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor, nn
 
-from core.networks import Layers, apply_layer
+from core.networks import Layers, SameConv2d, apply_layer, same_margins
 from core.rate_coded.torch_engine import Simulation, require_record_at
 
 LANES = 64
@@ -57,8 +57,10 @@ class Prepared(NamedTuple):
     kernel: int
     """Side of the kernel; a fully connected layer sees all of its input as one pixel."""
     stride: int
+    margin: int
+    """Pixels of padding, left of the input and above it: nothing fires there."""
     in_width: int
-    """Pixels of a row of the input."""
+    """Pixels of a row of the input; it is square."""
     in_channels: int
     """Channels of a pixel of the input."""
     out_width: int
@@ -105,6 +107,7 @@ def _fire(
     bias: np.ndarray,
     kernel: int,
     stride: int,
+    margin: int,
     in_width: int,
     in_channels: int,
     out_width: int,
@@ -138,7 +141,10 @@ def _fire(
     silent = np.uint32(kernel * run * LANES)
     lengths[:] = 0
     for pixel in range(out_width * out_width):
-        row, column = pixel // out_width * stride, pixel % out_width * stride
+        row, column = pixel // out_width * stride - margin, pixel % out_width * stride - margin
+        # What of the kernel lies on the input, and not on the padding around it.
+        top, bottom = max(0, -row), min(kernel, in_width - row)
+        left, right = max(0, -column), min(kernel, in_width - column)
         starts[pixel, :] = lengths
         for group in range(weights.shape[0]):
             first = group * LANES
@@ -150,9 +156,9 @@ def _fire(
             recorded = 0
             for t in range(sim_steps):
                 n = 0
-                for k in range(kernel):
+                for k in range(top, bottom):
                     begin_pixel = (row + k) * in_width + column
-                    begin, end = starts_in[begin_pixel, t], starts_in[begin_pixel + kernel, t]
+                    begin, end = starts_in[begin_pixel + left, t], starts_in[begin_pixel + right, t]
                     # Where a neuron's weights stand: row of the kernel, then pixel and channel within it.
                     offset = k * run - begin_pixel * in_channels
                     for at in range(begin, end):
@@ -210,9 +216,11 @@ def prepare(layers: Layers, shapes: Sequence[tuple[int, ...]]) -> list[Prepared]
                 before[2],
                 before[0],
             )
+            margin = same_margins(in_width, kernel, stride)[0] if isinstance(layer, SameConv2d) else 0
         else:  # what is flattened channels first is numbered channels last here
             weights = layer.weight.unflatten(1, before).movedim(1, -1).flatten(1).T
             kernel, stride, in_width, in_channels = 1, 1, 1, math.prod(before)
+            margin = 0
         channels = after[0]
         groups = -(-channels // LANES)
         padded = torch.zeros(len(weights) + 2, groups * LANES)
@@ -226,6 +234,7 @@ def prepare(layers: Layers, shapes: Sequence[tuple[int, ...]]) -> list[Prepared]
                 grouped[:, -1].contiguous().numpy(),
                 kernel,
                 stride,
+                margin,
                 in_width,
                 in_channels,
                 after[2] if len(after) == 3 else 1,

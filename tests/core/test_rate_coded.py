@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from core.errors import Refusal
 from core.games import GAMES, Game
-from core.networks import DQN, Layers, initialise
+from core.networks import DQN, Layers, Padding, initialise
 from core.rate_coded import event_engine, torch_engine
 from core.rate_coded.network import READOUTS, RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron, simulate
@@ -73,13 +73,27 @@ def network(
 # The engine that visits spikes only -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("game", ["minatar/breakout", "pong", "cartpole"])
+@pytest.mark.parametrize(
+    ("game", "padding"),
+    [
+        ("minatar/breakout", "valid"),
+        ("minatar/breakout", "same"),
+        ("pong", "valid"),
+        ("pong", "same"),
+        ("cartpole", "valid"),
+    ],
+)
 @pytest.mark.parametrize(("bias", "v_init"), [(True, 0.0), (False, 0.0), (True, 0.5)])
 def test_visiting_spikes_only_gives_the_reference_to_the_last_bit(
-    fill_dyadic: FillDyadic, dyadic_inputs: DyadicInputs, game: str, bias: bool, v_init: float
+    fill_dyadic: FillDyadic,
+    dyadic_inputs: DyadicInputs,
+    game: str,
+    padding: Padding,
+    bias: bool,
+    v_init: float,
 ) -> None:
     """On weights that add up exactly, whatever their order."""
-    snn = RateCodedNetwork(GAMES[game], RateCoding(24), bias)
+    snn = RateCodedNetwork(GAMES[game], RateCoding(24), bias, padding)
     fill_dyadic(snn.layers, 0)
     x = dyadic_inputs((3, *snn.game.observation_shape), 0)
     record_at = [1, 2, 7, 24]
