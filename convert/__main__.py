@@ -250,8 +250,8 @@ class Import:
     out: Path
     """Checkpoint to write (.safetensors)."""
     format: foreign.Format = "auto"
-    """sb3 (Stable-Baselines3), cleanrl, aptx395 (Liu et al. 2022's code), atari-agents (floringogianu's); auto tells
-    them apart by what they call their weights."""
+    """sb3 (Stable-Baselines3), cleanrl, aptx395 (Liu et al. 2022's code), atari-agents (floringogianu's), nature-same
+    (an .npz of a DQN of Dopamine or OpenAI Baselines); auto tells them apart by what they call their weights."""
     network: str | None = None
     """For the spiking networks of aptx395: liu2022 (LIF) or liu2022-if, whose files do not differ; liu2022 if not
     given."""
@@ -361,7 +361,7 @@ def bindsnet_agreements(snn: RateCodedNetwork, states: np.ndarray) -> dict[Reado
     """The same between our simulation, with BindsNET's layer delay, and BindsNET's of the same weights."""
     from convert.bindsnet_check import bindsnet_scores
 
-    ours = RateCodedNetwork(snn.game, replace(snn.coding, layer_delay=True), snn.bias)
+    ours = RateCodedNetwork(snn.game, replace(snn.coding, layer_delay=True), snn.bias, snn.padding)
     ours.load_state_dict(snn.state_dict())
     (inputs,) = batches(ours, states, size=len(states))
     counts, residuals = bindsnet_scores(ours, inputs)

@@ -7,9 +7,11 @@ it is an optional extra, never needed to train, evaluate or attack.
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.errors import Refusal
+from core.networks import SameConv2d, same_margins
 from core.rate_coded.network import RateCodedNetwork
 
 
@@ -50,12 +52,18 @@ def bindsnet_scores(snn: RateCodedNetwork, inputs: Tensor) -> tuple[np.ndarray, 
         network.add_layer(target, name=target_name)
         bias = torch.zeros(shape[0]) if layer.bias is None else layer.bias.detach()
         if isinstance(layer, nn.Conv2d):
+            before, after = (0, 0)
+            if isinstance(layer, SameConv2d):
+                before, after = same_margins(source.shape[1], layer.kernel_size[0], layer.stride[0])
+            # BindsNET pads all sides alike: zeros in the kernel make up for the row and column too many.
+            weight = F.pad(layer.weight.detach(), (after - before, 0, after - before, 0))
             connection = Conv2dConnection(
                 source,
                 target,
-                kernel_size=layer.kernel_size,
+                kernel_size=weight.shape[2:],
                 stride=layer.stride,
-                w=layer.weight.detach(),
+                padding=after,
+                w=weight,
                 b=bias,
             )
         else:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.metrics import cohen_kappa_score, r2_score
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from convert.states import batches
 from core import seeding
 from core.checkpoint import Checkpoint
 from core.envs import make_environments, network_input
-from core.networks import DQN
+from core.networks import DQN, padded
 from core.progress import Progress
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork
@@ -152,9 +153,13 @@ def fan_out(snn: RateCodedNetwork) -> np.ndarray:
     """[L] additions that a spike of each layer causes in the next one, on average over neurons; the output's: none."""
     shapes = snn.layer_shapes
     macs = []
-    for layer, shape in zip(snn.layers, shapes, strict=True):
-        positions = int(np.prod(shape[1:])) if isinstance(layer, nn.Conv2d) else 1
-        macs.append(layer.weight.numel() * positions)
+    for layer, before in zip(snn.layers, (snn.game.observation_shape, *shapes), strict=False):
+        uses = layer.weight.new_tensor(1.0)  # of a weight, summed over the kernel
+        if isinstance(layer, nn.Conv2d):  # where the kernel lies on padding, no spike arrives
+            ones = layer.weight.new_ones(1, 1, *before[1:])
+            kernel = layer.weight.new_ones(1, 1, *layer.kernel_size)
+            uses = F.conv2d(padded(layer, ones), kernel, stride=layer.stride).sum() / kernel.numel()
+        macs.append(layer.weight.numel() * uses.item())
     neurons = [int(np.prod(shape)) for shape in shapes]
     return np.array([after / count for after, count in zip(macs[1:], neurons[:-1], strict=True)] + [0.0])
 

@@ -42,7 +42,7 @@ def whole_numbers(snn: RateCodedNetwork) -> RateCodedNetwork:
     if v_init * 2 ** min(bits) % 1 != 0:
         raise Refusal(f"v_init is {v_init}: exact counts need a multiple of 2^-{min(bits)}, as 0 and 0.5 are")
     coding = replace(snn.coding, image_bits=bits[0])
-    exact = RateCodedNetwork(snn.game, coding, snn.bias)
+    exact = RateCodedNetwork(snn.game, coding, snn.bias, snn.padding)
     exact.load_state_dict(snn.state_dict())
     for layer, k in zip(exact.layers, bits, strict=True):
         for parameter in layer.parameters():

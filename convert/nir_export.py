@@ -60,7 +60,6 @@ def require_nir() -> Any:
 
 def require_expressible(coding: RateCoding) -> None:
     """Refuse what a converted network may do and neither a NIR graph nor its reader can be expected to know."""
-    leaky = coding.neuron.tau is not None
     beyond = {
         f"firing {coding.neuron.firing}": coding.neuron.firing != "at-once",
         f"presteps {coding.presteps}": bool(coding.presteps),
@@ -69,7 +68,6 @@ def require_expressible(coding: RateCoding) -> None:
         "layer_delay": coding.layer_delay,
         f"image_bits {coding.image_bits}": coding.image_bits is not None,
         # Its Q-values are then those of an output that leaks and fires: not what its silent output receives.
-        "readout current of neurons that leak": coding.readout == "current" and leaky,
     }
     found = [name for name, present in beyond.items() if present]
     if found:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from convert import tan2021, thresholds
 from convert.states import batches
-from core.networks import DQN, Layer, Layers, apply_layer
+from core.networks import DQN, Layer, Layers, apply_layer, padded
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 
@@ -40,7 +40,7 @@ def reconstruct(
         coding: how the spiking network lives through a decision; the fit is for its sim_steps and neurons.
         by_channel: one threshold a channel instead of one a layer.
     """
-    fitted = DQN(dqn.game, dqn.bias)
+    fitted = DQN(dqn.game, dqn.bias, dqn.padding)
     fitted.load_state_dict(dqn.state_dict())
     fitted.to(dqn.device)
     ones = torch.ones(1, device=dqn.device)
@@ -94,7 +94,8 @@ def _fit(
         for batch, heard in zip(batches(dqn, states), inputs, strict=True):
             wanted = dqn.preactivations(batch)[index]
             if isinstance(layer, nn.Conv2d):
-                views = F.unfold(heard, layer.kernel_size, stride=layer.stride).mT.flatten(0, 1)
+                views = F.unfold(padded(layer, heard), layer.kernel_size, stride=layer.stride)
+                views = views.mT.flatten(0, 1)
                 wanted = wanted.flatten(2).mT.flatten(0, 1)
             else:
                 views = heard.flatten(1)

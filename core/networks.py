@@ -23,9 +23,15 @@ from core.neurons import Neuron
 # Architectures ---------------------------------------------------------------------------------------
 
 
+Padding = Literal["valid", "same"]
+PADDINGS: tuple[Padding, ...] = ("valid", "same")
+"""What surrounds a convolution's input. valid: nothing (Mnih et al. 2015). same: zeros, so that ceil(size / stride)
+come out, as in TensorFlow (OpenAI Baselines, Dopamine)."""
+
+
 @dataclass(frozen=True)
 class Conv:
-    """A convolution without padding."""
+    """A convolution, with the padding that its network has."""
 
     out_channels: int
     kernel_size: int
@@ -49,6 +55,13 @@ HIDDEN_LAYERS: Mapping[Tier, tuple[Conv | Dense, ...]] = {
 }
 
 
+class SameConv2d(nn.Conv2d):
+    """A convolution that pads its input as TensorFlow's SAME does."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(padded(self, input))
+
+
 Layer = nn.Conv2d | nn.Linear
 
 
@@ -59,14 +72,37 @@ class Layers(nn.ModuleList):
         return cast(Iterator[Layer], super().__iter__())
 
 
+def same_margins(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after a row of `size` pixels under TensorFlow's SAME padding, which puts the odd one after it.
+
+    Source: TensorFlow's documentation of tf.nn, "Notes on padding": (ceil(size / stride) - 1) stride + kernel - size
+    in all, if that is positive.
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
+    return total // 2, total - total // 2
+
+
+def padded(layer: Layer, x: Tensor) -> Tensor:
+    """What a layer's kernel runs over: [B, C, H, W] with the zeros around it, or x itself if the layer pads nothing."""
+    if not isinstance(layer, SameConv2d):
+        return x
+    height, width = (
+        same_margins(size, kernel_size, stride)
+        for size, kernel_size, stride in zip(x.shape[2:], layer.kernel_size, layer.stride, strict=True)
+    )
+    return F.pad(x, (*width, *height))
+
+
 def build_layers(
-    game: Game, bias: bool, num_outputs: int | None = None
+    game: Game, bias: bool, num_outputs: int | None = None, padding: Padding = "valid"
 ) -> tuple[Layers, list[tuple[int, ...]]]:
     """The layers of a game's network, output layer (one output an action unless said otherwise) included, and the
     shape each one gives.
 
     Weights are uninitialised memory until `initialise` or a checkpoint fills them.
     """
+    if padding not in PADDINGS:  # it may come from a file
+        raise Refusal(f"padding {padding!r}: accepted are {', '.join(PADDINGS)}")
     shape: tuple[int, ...] = game.observation_shape
     layers = Layers()
     shapes: list[tuple[int, ...]] = []
@@ -74,10 +110,16 @@ def build_layers(
         if isinstance(spec, Conv):
             layers.append(
                 nn.utils.skip_init(
-                    nn.Conv2d, shape[0], spec.out_channels, spec.kernel_size, spec.stride, bias=bias
+                    SameConv2d if padding == "same" else nn.Conv2d,
+                    shape[0],
+                    spec.out_channels,
+                    spec.kernel_size,
+                    spec.stride,
+                    bias=bias,
                 )
             )
-            height, width = ((size - spec.kernel_size) // spec.stride + 1 for size in shape[1:])
+            covered = 1 if padding == "same" else spec.kernel_size
+            height, width = ((size - covered) // spec.stride + 1 for size in shape[1:])
             shape = (spec.out_channels, height, width)
         else:
             layers.append(nn.utils.skip_init(nn.Linear, math.prod(shape), spec.out_features, bias=bias))
@@ -101,7 +143,7 @@ def apply_to_image(layer: Layer, images: Tensor, bits: int | None) -> Tensor:
     with torch.no_grad():
         weight, bias = layer.weight.double(), None if layer.bias is None else layer.bias.double()
         if isinstance(layer, nn.Conv2d):
-            precise = F.conv2d(images.double(), weight, bias, layer.stride)
+            precise = F.conv2d(padded(layer, images.double()), weight, bias, layer.stride)
         else:
             precise = F.linear(images.flatten(1).double(), weight, bias)
         rounded = (torch.round(precise * 2**bits) / 2**bits).to(current.dtype)
@@ -278,15 +320,22 @@ def preset(name: str) -> Preset:
 
 
 class DQN(Agent):
-    """The Q-network with ReLU."""
+    """The Q-network with ReLU.
+
+    Args:
+        game: whose observations and actions.
+        bias: whether layers have biases.
+        padding: of its convolutions.
+    """
 
     kind = "dqn"
 
-    def __init__(self, game: Game, bias: bool = True):
+    def __init__(self, game: Game, bias: bool = True, padding: Padding = "valid"):
         super().__init__()
         self.game = game
         self.bias = bias
-        self.layers, self.layer_shapes = build_layers(game, bias)
+        self.padding: Padding = padding
+        self.layers, self.layer_shapes = build_layers(game, bias, padding=padding)
 
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
         return Decision(self.preactivations(observations)[-1], None, None)
@@ -302,7 +351,7 @@ class DQN(Agent):
         return [*outputs, apply_layer(output, x)]
 
     def config(self) -> dict[str, Any]:
-        return {"bias": self.bias}
+        return {"bias": self.bias, "padding": self.padding}
 
 
 class _Staircase(torch.autograd.Function):
@@ -332,6 +381,7 @@ class QuantisedDQN(Agent):
         v_init: 1/2 rounds to the nearest level, 0 cuts off.
         bias: whether layers have biases.
         image_bits: see `apply_to_image`; None does not round.
+        padding: of its convolutions.
     """
 
     kind = "quantised"
@@ -339,7 +389,13 @@ class QuantisedDQN(Agent):
     """[] float32: what the normalised output is worth in Q."""
 
     def __init__(
-        self, game: Game, levels: int, v_init: float = 0.5, bias: bool = True, image_bits: int | None = None
+        self,
+        game: Game,
+        levels: int,
+        v_init: float = 0.5,
+        bias: bool = True,
+        image_bits: int | None = None,
+        padding: Padding = "valid",
     ):
         super().__init__()
         require_sim_steps(levels)
@@ -348,7 +404,8 @@ class QuantisedDQN(Agent):
         self.v_init = v_init
         self.bias = bias
         self.image_bits = image_bits
-        self.layers, self.layer_shapes = build_layers(game, bias)
+        self.padding: Padding = padding
+        self.layers, self.layer_shapes = build_layers(game, bias, padding=padding)
         self.register_buffer("output_scale", torch.ones(()))
 
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
@@ -364,6 +421,7 @@ class QuantisedDQN(Agent):
             "v_init": self.v_init,
             "bias": self.bias,
             "image_bits": self.image_bits,
+            "padding": self.padding,
         }
 
 

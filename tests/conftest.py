@@ -1,16 +1,26 @@
 """What tests share: one thread, and commands run as a user types them."""
 
 import importlib
+import itertools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
+from core import seeding
+from core.envs import make_environments
 from core.games import get_game
+from core.networks import Agent
+from evaluate.protocols import get_protocol
+from evaluate.rollout import Rollout
 from train_direct.replay import Batch
+
+AGENTS = Path(__file__).parents[1] / "results" / "agents"
+"""Trained agents that are shipped."""
 
 
 class Finished(NamedTuple):
@@ -66,3 +76,20 @@ def random_batch(size: int = 8) -> Batch:
         np.full(size, 0.99, dtype=np.float32),
         rng.integers(2, size=shape, dtype=np.uint8),
     )
+
+
+def opening(agent: Agent, num_states: int) -> np.ndarray:
+    """The first states [num_states, *observation] of an agent's play at epsilon 0.05, one game at a time;
+    `convert.states.collect` would play them to their ends."""
+    environments = make_environments(agent.game, 1, get_protocol(None, agent.game).dynamics)
+    try:
+        rollout = Rollout(
+            environments,
+            agent,
+            episode_seed=lambda index: seeding.episode_seed(0, "opening", index),
+            episodes=range(num_states),
+            epsilon=lambda steps: 0.05,
+        )
+        return np.concatenate([step.observations.copy() for step in itertools.islice(rollout, num_states)])
+    finally:
+        environments.close()

@@ -27,7 +27,7 @@ from numba.extending import intrinsic
 from torch import Tensor, nn
 
 from core.errors import Refusal
-from core.networks import Layers, apply_to_image
+from core.networks import Layers, SameConv2d, apply_to_image, same_margins
 from core.rate_coded.torch_engine import (
     DEFAULT_NEURON,
     FIRINGS,
@@ -68,8 +68,10 @@ class Prepared(NamedTuple):
     kernel: int
     """Side of the kernel; a fully connected layer sees all of its input as one pixel."""
     stride: int
+    margin: int
+    """Pixels of padding, left of the input and above it: nothing fires there."""
     in_width: int
-    """Pixels of a row of the input."""
+    """Pixels of a row of the input; it is square."""
     in_channels: int
     """Channels of a pixel of the input."""
     out_width: int
@@ -120,6 +122,7 @@ def _compile(firing: Firing) -> Callable[..., None]:
         bias: np.ndarray,
         kernel: int,
         stride: int,
+        margin: int,
         in_width: int,
         in_channels: int,
         out_width: int,
@@ -157,7 +160,10 @@ def _compile(firing: Firing) -> Callable[..., None]:
         negated = kernel * run + 1 - TAKEN_BACK
         lengths[:] = 0
         for pixel in range(out_width * out_width):
-            row, column = pixel // out_width * stride, pixel % out_width * stride
+            row, column = pixel // out_width * stride - margin, pixel % out_width * stride - margin
+            # What of the kernel lies on the input, and not on the padding around it.
+            top, bottom = max(0, -row), min(kernel, in_width - row)
+            left, right = max(0, -column), min(kernel, in_width - column)
             starts[pixel, :] = lengths
             for group in range(weights.shape[0]):
                 first = group * LANES
@@ -172,9 +178,9 @@ def _compile(firing: Firing) -> Callable[..., None]:
                     t = step if listens else step - sim_steps
                     if listens:
                         n = 0
-                        for k in range(kernel):
+                        for k in range(top, bottom):
                             begin_pixel = (row + k) * in_width + column
-                            begin, end = starts_in[begin_pixel, t], starts_in[begin_pixel + kernel, t]
+                            begin, end = starts_in[begin_pixel + left, t], starts_in[begin_pixel + right, t]
                             # Where a neuron's weights stand: row of the kernel, then pixel and channel within it.
                             offset = k * run - begin_pixel * in_channels
                             for at in range(begin, end):
@@ -267,9 +273,11 @@ def prepare(layers: Layers, shapes: Sequence[tuple[int, ...]], signed: bool = Fa
                 before[2],
                 before[0],
             )
+            margin = same_margins(in_width, kernel, stride)[0] if isinstance(layer, SameConv2d) else 0
         else:  # what is flattened channels first is numbered channels last here
             weights = layer.weight.unflatten(1, before).movedim(1, -1).flatten(1).T
             kernel, stride, in_width, in_channels = 1, 1, 1, math.prod(before)
+            margin = 0
         channels = after[0]
         groups = -(-channels // LANES)
         bias = torch.zeros(channels) if layer.bias is None else layer.bias
@@ -282,6 +290,7 @@ def prepare(layers: Layers, shapes: Sequence[tuple[int, ...]], signed: bool = Fa
                 grouped[:, -1].contiguous().numpy(),
                 kernel,
                 stride,
+                margin,
                 in_width,
                 in_channels,
                 after[2] if len(after) == 3 else 1,

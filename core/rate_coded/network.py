@@ -10,7 +10,16 @@ from torch import Tensor
 
 from core.errors import Refusal
 from core.games import Game
-from core.networks import DQN, Activity, Agent, Decision, QuantisedDQN, build_layers, require_sim_steps
+from core.networks import (
+    DQN,
+    Activity,
+    Agent,
+    Decision,
+    Padding,
+    QuantisedDQN,
+    build_layers,
+    require_sim_steps,
+)
 from core.rate_coded import event_engine, torch_engine
 from core.rate_coded.torch_engine import IFNeuron, Simulation
 
@@ -53,6 +62,10 @@ class RateCoding:
             raise Refusal(f"residual_alpha is {self.residual_alpha}: accepted is 0 to 1")
         if self.stop_gap is not None and not 0.0 <= self.stop_gap < math.inf:
             raise Refusal(f"stop_gap is {self.stop_gap}: accepted is any finite number from 0, or none")
+        if self.readout == "current" and self.neuron.tau is not None:
+            raise Refusal(
+                "readout 'current' goes with no tau: a membrane that leaks does not keep its charge"
+            )
         unusual = self.layer_delay or self.presteps or self.residual_alpha or self.stop_gap is not None
         if self.neuron.firing == "afterwards" and (unusual or self.neuron.tau is not None):
             raise Refusal(
@@ -75,18 +88,20 @@ class RateCodedNetwork(Agent):
         game: whose observations and actions.
         coding: how it lives through a decision.
         bias: whether layers have biases.
+        padding: of its convolutions.
     """
 
     kind = "rate-coded"
     output_scale: Tensor
     """[] float32: what one output spike a simulation step is worth in Q."""
 
-    def __init__(self, game: Game, coding: RateCoding, bias: bool = True):
+    def __init__(self, game: Game, coding: RateCoding, bias: bool = True, padding: Padding = "valid"):
         super().__init__()
         self.game = game
         self.coding = coding
         self.bias = bias
-        self.layers, self.layer_shapes = build_layers(game, bias)
+        self.padding: Padding = padding
+        self.layers, self.layer_shapes = build_layers(game, bias, padding=padding)
         self.register_buffer("output_scale", torch.ones(()))
         spiking = self.layer_shapes if coding.readout != "current" else self.layer_shapes[:-1]
         self.neuron_counts = tuple(math.prod(shape) for shape in spiking)
@@ -190,14 +205,15 @@ class RateCodedNetwork(Agent):
 
     def simulated_for(self, sim_steps: int) -> "RateCodedNetwork":
         """The same weights, simulated for another number of steps."""
-        other = RateCodedNetwork(self.game, replace(self.coding, sim_steps=sim_steps), self.bias)
+        coding = replace(self.coding, sim_steps=sim_steps)
+        other = RateCodedNetwork(self.game, coding, self.bias, self.padding)
         other.load_state_dict(self.state_dict())
         return other.to(self.output_scale.device).requires_grad_(False).eval()
 
     @torch.no_grad()
     def twin(self) -> DQN:
         """The DQN this network came from, up to rounding: same weights, ReLU, Q in the old units."""
-        dqn = DQN(self.game, self.bias)
+        dqn = DQN(self.game, self.bias, self.padding)
         for mine, its in zip(self.layers, dqn.layers, strict=True):
             for name, parameter in its.named_parameters():
                 parameter.copy_(mine.get_parameter(name))
@@ -208,15 +224,17 @@ class RateCodedNetwork(Agent):
 
     def quantised(self) -> QuantisedDQN:
         """The same weights without time: what this network computes if nothing arrives unevenly."""
+        coding = self.coding
         quantised = QuantisedDQN(
-            self.game, self.coding.sim_steps, self.coding.neuron.v_init, self.bias, self.coding.image_bits
+            self.game, coding.sim_steps, coding.neuron.v_init, self.bias, coding.image_bits, self.padding
         )
         quantised.load_state_dict(self.state_dict())
         return quantised.to(self.output_scale.device).requires_grad_(False).eval()
 
     def config(self) -> dict[str, Any]:
-        return {"coding": asdict(self.coding), "bias": self.bias}
+        return {"coding": asdict(self.coding), "bias": self.bias, "padding": self.padding}
 
     @classmethod
     def from_config(cls, game: Game, config: Mapping[str, Any]) -> "RateCodedNetwork":
-        return cls(game, RateCoding.from_config(config["coding"]), config["bias"])
+        coding, others = config["coding"], {name: value for name, value in config.items() if name != "coding"}
+        return cls(game, RateCoding.from_config(coding), **others)

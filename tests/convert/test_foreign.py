@@ -17,16 +17,22 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
-from convert import foreign
-from core.checkpoint import load_agent
+from adversarial.attacks import make_attack
+from convert import exact, foreign, tan2021
+from convert.bindsnet_check import bindsnet_scores
+from convert.comparison import fan_out
+from core.checkpoint import load_agent, save_agent
 from core.games import get_game
 from core.networks import DQN, DSQN, PRESETS
+from core.rate_coded import torch_engine
+from core.rate_coded.network import RateCoding
+from core.rate_coded.torch_engine import IFNeuron
 from core.records import digest
 from evaluate.evaluation import Played, episode_row
 from evaluate.protocols import get_protocol
 from evaluate.tables import markdown, score_lines
 from tests.conftest import Command
-from tests.test_refusals import Payload, is_refused
+from tests.test_refusals import PROVENANCE, Payload, is_refused
 
 GAME = get_game("breakout")
 
@@ -163,6 +169,86 @@ class AptxDsqn(nn.Module):
         return self._fc2(train).mean(0) if self._output_spikes else self._fc2(train.mean(0))
 
 
+SAME_NAMES = {
+    "dopamine": [
+        (f"Online/{name}/weights", f"Online/{name}/biases")
+        for name in ("Conv", "Conv_1", "Conv_2", "fully_connected", "fully_connected_1")
+    ],
+    "dopamine, jax": [
+        (f"params/{name}/kernel", f"params/{name}/bias")
+        for name in ("Conv_0", "Conv_1", "Conv_2", "Dense_0", "Dense_1")
+    ],
+    "baselines": [
+        (f"deepq/q_func/{name}/weights:0", f"deepq/q_func/{name}/biases:0")
+        for name in (
+            *("convnet/Conv", "convnet/Conv_1", "convnet/Conv_2"),
+            *("action_value/fully_connected", "action_value/fully_connected_1"),
+        )
+    ],
+}
+
+
+def same_weights(dyadic: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weights and biases as TensorFlow keeps them: kernels [height, width, in, out], matrices [in, out].
+
+    Args:
+        dyadic: multiples of 1/64, skewed to the positive side so that all layers spike, instead of normal ones.
+    """
+    rng = np.random.default_rng(0)
+    made = []
+    for shape in ((8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64), (7744, 512), (512, 4)):
+        fan_in = int(np.prod(shape[:-1]))
+        if dyadic:
+            largest = max(2, round(64 * 4.0 / fan_in**0.5))
+            pair = [
+                rng.integers(-largest, largest + 1 + largest // 8, size) / 64 for size in (shape, shape[-1])
+            ]
+        else:
+            pair = [rng.normal(scale=(2 / fan_in) ** 0.5, size=shape), rng.normal(scale=0.1, size=shape[-1])]
+        made.append((pair[0].astype(np.float32), pair[1].astype(np.float32)))
+    return made
+
+
+def same_currents(index: int, weights: tuple[np.ndarray, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """What a layer gives before its ReLU, in NumPy and double precision, from [B, H, W, C] or [B, inputs].
+
+    Written from TensorFlow's documentation of SAME ("Notes on padding", in the form with size % stride).
+    """
+    weight, bias = (array.astype(np.float64) for array in weights)
+    if index > 2:
+        return x.reshape(len(x), -1) @ weight + bias
+    kernel, stride = ((8, 4), (4, 2), (3, 1))[index]
+    size = x.shape[1]
+    total = max(kernel - stride, 0) if size % stride == 0 else max(kernel - size % stride, 0)
+    around = (total // 2, total - total // 2)
+    x = np.pad(x, ((0, 0), around, around, (0, 0)))
+    views = np.lib.stride_tricks.sliding_window_view(x, (kernel, kernel), (1, 2))[:, ::stride, ::stride]
+    return np.einsum("bijcrs,rsco->bijo", views, weight, optimize=True) + bias
+
+
+def same_q(weights: list[tuple[np.ndarray, np.ndarray]], frames: Tensor) -> np.ndarray:
+    """Q-values [B, 4] of [B, 4, 84, 84] bytes."""
+    x = frames.permute(0, 2, 3, 1).numpy() / 255.0
+    for index, each in enumerate(weights):
+        x = same_currents(index, each, x)
+        x = np.maximum(x, 0.0) if index < 4 else x
+    return x
+
+
+def npz(arrays: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def same_arrays(
+    names: str = "dopamine", weights: list[tuple[np.ndarray, np.ndarray]] | None = None
+) -> dict[str, np.ndarray]:
+    """The arrays of a file of theirs, by name."""
+    pairs = zip(SAME_NAMES[names], weights or same_weights(), strict=True)
+    return {name: array for both, pair in pairs for name, array in zip(both, pair, strict=True)}
+
+
 def seeded(make: Callable[[], nn.Module]) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -280,6 +366,111 @@ def test_what_the_file_does_not_tell_is_said(command: Command, tmp_path: Path) -
         "'chen2022'",
         "liu2022 or liu2022-if",
     )
+
+
+@pytest.mark.parametrize("names", SAME_NAMES)
+def test_a_dqn_with_tensorflows_padding(command: Command, frames: Tensor, tmp_path: Path, names: str) -> None:
+    source = tmp_path / "dqn.npz"
+    arrays = same_arrays(names)
+    prefix = {"dopamine": ("Online", "Target"), "baselines": ("deepq/q_func", "deepq/target_q_func")}
+    if names in prefix:  # their target networks, which are not to be read
+        arrays |= {name.replace(*prefix[names]): 0 * array for name, array in arrays.items()}
+    source.write_bytes(npz(arrays))
+    expected = same_q(same_weights(), frames)
+    assert expected.std() > 0.1
+    for name in ("auto", "nature-same"):
+        out = tmp_path / f"{name}.safetensors"
+        agent = imported(command, source, out, "--format", name)
+        assert isinstance(agent, DQN)
+        assert agent.layer_shapes[:3] == [(32, 21, 21), (64, 11, 11), (64, 11, 11)]
+        np.testing.assert_allclose(agent(frames / 255).numpy(), expected, rtol=0, atol=1e-5)
+        assert load_agent(out).provenance["source_format"] == "nature-same"
+
+
+@pytest.fixture(scope="module")
+def same_dqn(tmp_path_factory: pytest.TempPathFactory) -> DQN:
+    """A nature-same DQN whose currents add up exactly."""
+    path = tmp_path_factory.mktemp("same") / "dqn.npz"
+    path.write_bytes(npz(same_arrays(weights=same_weights(dyadic=True))))
+    weights, _ = foreign.read_weights(path)
+    agent = foreign.rebuild(path, weights, foreign.recognise(path, weights, "auto"), GAME, "relu")
+    assert isinstance(agent, DQN)
+    return agent
+
+
+def dyadic_images(rows: int) -> Tensor:
+    """[B, 4, 84, 84] multiples of 1/16."""
+    shape = (rows, *GAME.observation_shape)
+    return torch.randint(0, 17, shape, generator=torch.Generator().manual_seed(0)) / 16
+
+
+SCALES = (8.0, 4.0, 4.0, 4.0, 2.0)
+"""Thresholds: powers of two, so that dividing by them rounds nothing."""
+
+
+def test_a_padded_network_spikes_as_a_slow_simulation_of_the_file_does(same_dqn: DQN) -> None:
+    """Spike counts of every layer, from the arrays in their own order: v += z, and at theta a spike worth theta."""
+    images, sim_steps = dyadic_images(2), 8
+    membranes: list[Any] = [0.0] * 5
+    counts: list[Any] = [0] * 5
+    for _ in range(sim_steps):
+        x = images.permute(0, 2, 3, 1).double().numpy()
+        for index, (weights, theta) in enumerate(zip(same_weights(dyadic=True), SCALES, strict=True)):
+            v = membranes[index] + same_currents(index, weights, x)
+            fired = v >= theta
+            x = theta * fired
+            membranes[index] = v - x
+            counts[index] = counts[index] + fired
+    assert all(0.001 < (count > 0).mean() < 0.999 for count in counts[:4])
+    snn = tan2021.convert(same_dqn, SCALES, RateCoding(sim_steps))
+    slow = torch_engine.simulate(snn.layers, images, sim_steps)
+    for ours, theirs in zip(slow.layer_counts, counts, strict=True):
+        shown = np.moveaxis(theirs, -1, 1) if theirs.ndim == 4 else theirs
+        np.testing.assert_array_equal(ours[0].numpy(), shown)
+    decision = snn.decide(images)  # with the engine that visits spikes only
+    assert decision.activity is not None
+    spikes = [count.reshape(2, -1).sum(1) for count in counts]
+    np.testing.assert_array_equal(decision.activity.spikes.numpy(), np.stack(spikes, 1))
+    charge = theta * counts[-1] + membranes[-1]
+    np.testing.assert_array_equal(decision.scores.numpy(), charge / sim_steps)
+
+
+def test_a_padded_network_in_bindsnet(same_dqn: DQN) -> None:
+    images = dyadic_images(1)
+    snn = tan2021.convert(same_dqn, SCALES, RateCoding(12, layer_delay=True))
+    simulation = torch_engine.simulate(snn.layers, images, 12, layer_delay=True)
+    counts, residuals = bindsnet_scores(snn, images)
+    assert (residuals != 0).any()
+    np.testing.assert_array_equal(simulation.counts[0].numpy(), counts)
+    np.testing.assert_array_equal(simulation.residuals[0].numpy(), residuals)
+
+
+def test_no_derived_network_forgets_the_padding(same_dqn: DQN, tmp_path: Path) -> None:
+    """The twin, the quantised network, another T, whole numbers, a checkpoint of each, and an attack on them."""
+    images = dyadic_images(2)
+    snn = tan2021.convert(same_dqn, SCALES, RateCoding(4))
+    torch.testing.assert_close(snn.twin()(images), same_dqn(images))
+    afterwards = RateCoding(4, neuron=IFNeuron("afterwards", 0.5))
+    whole = exact.whole_numbers(tan2021.convert(same_dqn, SCALES, afterwards))
+    torch.testing.assert_close(whole(images), whole.quantised()(images))
+    for number, agent in enumerate((same_dqn, snn, snn.simulated_for(5), snn.quantised(), whole)):
+        path = tmp_path / f"{number}.safetensors"
+        save_agent(path, agent, PROVENANCE)
+        again = load_agent(path).agent
+        assert torch.equal(again(images), agent(images))
+        _, perturb = make_attack("fgsm", 1 / 255, again, GAME)
+        assert perturb is not None
+        attacked = perturb(images, again(images), [np.random.default_rng(0)] * 2)
+        assert not torch.equal(attacked.inputs, images)
+
+
+def test_a_spike_causes_no_additions_on_padding(same_dqn: DQN) -> None:
+    """Of the 11 kernels in a row of 21 pixels, which begin at -1, 1, ... 19, 1 pixel of 4 lies before the image and 2
+    behind it; of the 11 in a row of 11, one of 3 before and one behind."""
+    snn = tan2021.convert(same_dqn, SCALES, RateCoding(4))
+    assert fan_out(snn)[0] == pytest.approx((11 * 4 - 3) ** 2 / 21**2 * 64)
+    assert fan_out(snn)[1] == pytest.approx((11 * 3 - 2) ** 2 / 11**2 * 64)
+    assert fan_out(snn)[2:].tolist() == [512, 4, 0]
 
 
 # What is said of an imported agent ------------------------------------------------------------------
@@ -418,6 +609,47 @@ def test_weights_that_do_not_fit(
     """None stands for a weight that is missing."""
     weights = {name: value for name, value in {**cleanrl_weights(), **change}.items() if value is not None}
     refused(command, torch_file(weights), tmp_path, *words)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"Online/Conv/weights": np.zeros((8, 8, 3, 32))}, ("'Online/Conv/weights'", "(8, 8, 3, 32)", "(8, 8, 4, 32)")),
+        ({"Online/Conv/weights": np.zeros((32, 4, 8, 8))}, ("(32, 4, 8, 8)", "(8, 8, 4, 32)")),
+        ({"Online/Conv/weights": np.zeros((8, 8, 128))}, ("(8, 8, 128)",)),
+        ({"Online/Conv/weights": np.zeros(())}, ("shape ()",)),
+        # What VALID padding leaves: such a network is none of these.
+        ({"Online/fully_connected/weights": np.zeros((3136, 512))}, ("(3136, 512)", "(7744, 512)")),
+        ({"Online/fully_connected_1/weights": np.zeros((512, 6))}, ("6 actions", "breakout has 4")),
+        ({"Online/Conv/biases": np.full(32, np.nan)}, ("'Online/Conv/biases'", "NaN")),
+        ({"Online/Conv/biases": np.zeros(32, np.int64)}, ("'Online/Conv/biases'", "no plain tensor")),
+        ({"Online/Conv/biases": np.array(["one"] * 32)}, ("'Online/Conv/biases'", "no plain tensor")),
+        ({"Online/Conv_2/biases": None}, ("nature-same", "lacks 'Online/Conv_2/biases'", "holds nothing besides")),
+        ({"global_step": np.zeros(())}, ("lacks nothing", "holds 'global_step' besides")),
+    ],
+)  # fmt: skip
+def test_arrays_that_do_not_fit(
+    command: Command, tmp_path: Path, change: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    arrays = {name: array for name, array in {**same_arrays(), **change}.items() if array is not None}
+    refused(command, npz(arrays), tmp_path, *words)
+
+
+def test_an_npz_with_pickles_or_cut_off(command: Command, tmp_path: Path) -> None:
+    target = tmp_path / "executed"
+    trap = np.array([Payload(target)], dtype=object)
+    refused(
+        command,
+        npz({**same_arrays(), "Online/Conv/biases": trap}),
+        tmp_path,
+        "Python objects",
+        "no code was run",
+    )
+    assert not target.exists()
+    whole = npz(same_arrays())
+    for tenth in range(10):
+        refused(command, whole[: len(whole) * tenth // 10], tmp_path, "not a whole file of tensors")
+    refused(command, npz({"weights": np.zeros(1)}), tmp_path, "'weights'", "nature-same (Online/Conv ...")
 
 
 def test_files_of_no_known_layout(

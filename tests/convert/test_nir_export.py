@@ -281,7 +281,6 @@ def test_a_graph_is_nobody_elses_memory() -> None:
         ({"stop_gap": 0.0}, "stop_gap 0.0"),
         ({"layer_delay": True}, "layer_delay"),
         ({"image_bits": 10}, "image_bits 10"),
-        ({"readout": "current", "neuron": IFNeuron(tau=9.0)}, "current of neurons that leak"),
         ({"presteps": 4, "stop_gap": 1.0}, "presteps 4, stop_gap 1.0"),
     ],
 )

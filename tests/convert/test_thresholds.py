@@ -59,5 +59,7 @@ def test_a_dead_layer_is_refused(dqn: DQN, states: np.ndarray) -> None:
     dead = DQN(GAME)
     dead.load_state_dict(dqn.state_dict())
     dead.layers[1].bias.data.fill_(-1e3)  # type: ignore[union-attr]
-    with pytest.raises(Refusal, match="layer 2 is dead: none of its outputs on 300 states is positive"):
+    with pytest.raises(
+        Refusal, match="layer 2 is dead: none of its outputs on the calibration states is positive"
+    ):
         thresholds.least_squares(dead, states, 4, 0.5, by_channel=True)

@@ -203,6 +203,23 @@ def test_a_scale_that_is_not_finite_is_refused_by_name(tmp_path: Path) -> None:
         load_agent(altered(tmp_path / "agent.safetensors", a_rate_coded(), spoil))
 
 
+@pytest.mark.parametrize("make", [a_dqn, a_rate_coded])
+def test_a_file_from_before_there_was_padding_has_none(tmp_path: Path, make: Callable[[], Agent]) -> None:
+    def forget(tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+        assert header["config"].pop("padding") == "valid"
+
+    again = load_agent(altered(tmp_path / "agent.safetensors", make(), forget)).agent
+    assert again.config() == make().config()
+
+
+def test_an_unknown_padding_is_refused(tmp_path: Path) -> None:
+    def spoil(tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+        header["config"]["padding"] = "reflect"
+
+    with pytest.raises(Refusal, match="'reflect': accepted are valid, same"):
+        load_agent(altered(tmp_path / "agent.safetensors", a_dqn(), spoil))
+
+
 def test_a_game_with_another_number_of_actions_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "agent.safetensors"
     save_agent(path, DQN(GAMES["pong"]), PROVENANCE)

@@ -26,9 +26,11 @@ from core.networks import (
     Layers,
     Preset,
     RandomPlay,
+    SameConv2d,
     Spiking,
     make_agent,
     preset,
+    same_margins,
 )
 from core.neurons import Neuron
 
@@ -95,6 +97,36 @@ def test_only_the_spike_rate_readout_has_output_neurons() -> None:
 def test_the_minatar_network_has_the_layers_of_its_paper() -> None:
     shapes = [tuple(layer.weight.shape) for layer in DQN(GAMES["minatar/seaquest"]).layers]
     assert shapes == [(16, 10, 3, 3), (128, 1024), (6, 128)]
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel_size", "stride", "margins"),
+    [(84, 8, 4, (2, 2)), (21, 4, 2, (1, 2)), (11, 3, 1, (1, 1)), (10, 3, 1, (1, 1)), (5, 1, 2, (0, 0))],
+)
+def test_the_odd_row_of_tensorflows_padding_comes_last(
+    size: int, kernel_size: int, stride: int, margins: tuple[int, int]
+) -> None:
+    assert same_margins(size, kernel_size, stride) == margins
+
+
+def test_padding_by_hand() -> None:
+    """A 4 x 4 kernel with stride 2 that picks its upper left pixel sees, of 21 rows, the padding and the odd ones."""
+    layer = SameConv2d(1, 1, 4, 2, bias=False)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[0, 0, 0, 0] = 1.0
+        image = torch.arange(1.0, 442.0).reshape(1, 1, 21, 21)
+        given = layer(image)[0, 0]
+    assert given.shape == (11, 11)
+    assert (given[0] == 0).all()
+    assert (given[:, 0] == 0).all()
+    assert torch.equal(given[1:, 1:], image[0, 0, 1:20:2, 1:20:2])
+
+
+def test_a_padded_network_has_dopamines_number_of_parameters() -> None:
+    agent = DQN(GAMES["breakout"], padding="same")
+    assert agent.layer_shapes == [(32, 21, 21), (64, 11, 11), (64, 11, 11), (512,), (4,)]
+    assert sum(parameter.numel() for parameter in agent.parameters()) == 77_984 + 7744 * 512 + 512 + 2052
 
 
 def test_a_network_without_biases_has_none() -> None:

@@ -1,5 +1,7 @@
 """The converted network against a slow simulation, hand-made charges and the DQN that it came from."""
 
+import copy
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,12 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from convert import tan2021
+from core.checkpoint import load_agent
+from core.envs import network_input
 from core.errors import Refusal
 from core.games import GAMES, Game
-from core.networks import DQN, Layers, initialise
+from core.networks import DQN, Layers, Padding, initialise
 from core.rate_coded import event_engine, torch_engine
 from core.rate_coded.network import READOUTS, RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron, simulate
+from tests.conftest import AGENTS, opening
 
 FillDyadic = Callable[[Layers, int], None]
 DyadicInputs = Callable[[tuple[int, ...], int], Tensor]
@@ -73,13 +79,27 @@ def network(
 # The engine that visits spikes only -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("game", ["minatar/breakout", "pong", "cartpole"])
+@pytest.mark.parametrize(
+    ("game", "padding"),
+    [
+        ("minatar/breakout", "valid"),
+        ("minatar/breakout", "same"),
+        ("pong", "valid"),
+        ("pong", "same"),
+        ("cartpole", "valid"),
+    ],
+)
 @pytest.mark.parametrize(("bias", "v_init"), [(True, 0.0), (False, 0.0), (True, 0.5)])
 def test_visiting_spikes_only_gives_the_reference_to_the_last_bit(
-    fill_dyadic: FillDyadic, dyadic_inputs: DyadicInputs, game: str, bias: bool, v_init: float
+    fill_dyadic: FillDyadic,
+    dyadic_inputs: DyadicInputs,
+    game: str,
+    padding: Padding,
+    bias: bool,
+    v_init: float,
 ) -> None:
     """On weights that add up exactly, whatever their order."""
-    snn = RateCodedNetwork(GAMES[game], RateCoding(24), bias)
+    snn = RateCodedNetwork(GAMES[game], RateCoding(24), bias, padding)
     fill_dyadic(snn.layers, 0)
     x = dyadic_inputs((3, *snn.game.observation_shape), 0)
     record_at = [1, 2, 7, 24]
@@ -117,6 +137,104 @@ def test_changed_weights_are_noticed(fill_dyadic: FillDyadic, dyadic_inputs: Dya
     after = snn(x)
     assert not torch.equal(before, after)
     assert torch.equal(after, network(fill_dyadic, seed=1)(x))
+
+
+def trains_of_events(snn: RateCodedNetwork, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Of each layer, [T, ...] bool: who fires when in the event engine, from its own lists of spikes. x is [1, ...]."""
+    made: list[Any] = []
+    reserve = event_engine._no_spikes
+
+    def reserve_and_keep(*arguments: int) -> Any:
+        made.append(reserve(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(event_engine, "_no_spikes", reserve_and_keep)
+    prepared = event_engine.prepare(snn.layers, snn.layer_shapes)
+    event_engine.simulate(snn.layers, prepared, x, snn.coding.sim_steps)
+    monkeypatch.undo()
+    trains = []
+    for spikes, shape in zip(made, snn.layer_shapes, strict=True):
+        train = torch.zeros(snn.coding.sim_steps, math.prod(shape), dtype=torch.bool)
+        for row, events, length in zip(train, spikes.events, spikes.lengths, strict=True):
+            row[torch.from_numpy(events[:length].astype(int))] = True
+        # Neurons are numbered channels last.
+        trains.append(train.unflatten(1, (*shape[1:], shape[0])).movedim(-1, 1))
+    return trains
+
+
+def trains_of_the_reference(snn: RateCodedNetwork, x: Tensor) -> list[Tensor]:
+    """The same of the torch engine."""
+    sim_steps = snn.coding.sim_steps
+    counts = simulate(snn.layers, x, sim_steps, record_at=range(1, sim_steps + 1)).layer_counts
+    return [of_layer[:, 0].diff(dim=0, prepend=torch.zeros_like(of_layer[:1, 0])) == 1 for of_layer in counts]
+
+
+def first_difference(a: Tensor, b: Tensor) -> int:
+    """The first simulation step (from 0) at which two trains [T, ...] differ; T if they do not."""
+    steps = (a != b).flatten(1).any(1).nonzero()
+    return int(steps[0]) if len(steps) else len(a)
+
+
+@torch.no_grad()
+def distance_to_threshold(layer: nn.Module, heard: Tensor, fired: Tensor, step: int) -> Tensor:
+    """|v - 1| of a layer's membranes as they decide at a step, in double precision.
+
+    Args:
+        layer: the layer.
+        heard: [T, ...] what reaches it at every step.
+        fired: [T, ...] bool: its own spikes.
+        step: from 0; what happens later is not looked at.
+    """
+    heard = heard[: step + 1].double()
+    currents = copy.deepcopy(layer).double()(heard.flatten(1) if isinstance(layer, nn.Linear) else heard)
+    return (currents.sum(0) - fired[:step].double().sum(0) - 1.0).abs()
+
+
+@pytest.mark.parametrize("name", ["minatar-breakout", "pong"])
+def test_on_trained_weights_the_engines_part_only_at_the_threshold(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever spikes the engines do not share, in every state and layer the first ones are of neurons whose membranes
+    lie within 1e-5 of the threshold, if all that they heard until then was the same. Later ones follow from those.
+
+    Measured: of 133,413 spikes of Pong 28 are not shared, of 9,613 of Breakout none. Tolerated: 1 in 1,000.
+    """
+    dqn = load_agent(AGENTS / f"{name}-dqn-s0.safetensors").agent
+    assert isinstance(dqn, DQN)
+    met = opening(dqn, 300)
+    scales, _ = tan2021.guarded_scales(dqn, met, 99.9)
+    snn = tan2021.convert(dqn, scales, RateCoding(64))
+    spikes, differing = 0, 0
+    for x in network_input(met[[50, 150, 290]], dqn.game, dqn.device).split(1):
+        heard, parted_before = x.expand(64, *x.shape[1:]), 64
+        pairs = zip(trains_of_events(snn, x, monkeypatch), trains_of_the_reference(snn, x), strict=True)
+        for layer, (events, reference) in zip(snn.layers, pairs, strict=True):
+            assert reference.any()
+            spikes += int(reference.sum())
+            differing += int((events != reference).sum())
+            parted = first_difference(events, reference)
+            if parted < parted_before:  # what it heard until then is the same in both
+                distances = distance_to_threshold(layer, heard, reference, parted)
+                assert distances[events[parted] != reference[parted]].max() < 1e-5
+            heard, parted_before = reference.float(), min(parted, parted_before)
+    assert differing <= 0.001 * spikes
+
+
+def test_what_parts_elsewhere_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the comparison above: weights that are a thousandth too large make first differences off the threshold."""
+    _, snn = dqn_and_converted(sim_steps=64)
+    x = states(1)
+    right = trains_of_the_reference(snn, x)
+    second = list(snn.layers)[1]
+    with torch.no_grad():
+        second.weight.mul_(1.001)
+        wrong = trains_of_events(snn, x, monkeypatch)
+        second.weight.div_(1.001)
+    assert torch.equal(right[0], wrong[0])
+    parted = first_difference(right[1], wrong[1])
+    assert parted < 64
+    distances = distance_to_threshold(second, right[0].float(), right[1], parted)
+    assert distances[right[1][parted] != wrong[1][parted]].max() > 1e-5
 
 
 # Charges by hand -------------------------------------------------------------------------------------
