@@ -2,7 +2,7 @@
 side by side; read a DQN of another project; write a spiking network for other simulators."""
 
 import importlib.util
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -197,7 +197,7 @@ class Compare(Common):
             raise Refusal(f"episodes is {self.episodes}: 0 or more are accepted")
         base = MethodOptions(percentile=self.percentile, distil_updates=self.distil_updates)
         for name in self.variants:
-            comparison.options_of(name, base, 0.0).require_sound(1)
+            comparison.options_of(name, base).require_sound(1)
         checkpoint, dqn = self.begin()
         protocol = get_protocol(self.protocol, dqn.game)
         manifest = Manifest(
@@ -361,8 +361,7 @@ def bindsnet_agreements(snn: RateCodedNetwork, states: np.ndarray) -> dict[Reado
     """The same between our simulation, with BindsNET's layer delay, and BindsNET's of the same weights."""
     from convert.bindsnet_check import bindsnet_scores
 
-    ours = RateCodedNetwork(snn.game, replace(snn.coding, layer_delay=True), snn.bias, snn.padding)
-    ours.load_state_dict(snn.state_dict())
+    ours = snn.varied(layer_delay=True)
     (inputs,) = batches(ours, states, size=len(states))
     counts, residuals = bindsnet_scores(ours, inputs)
     mine = {

@@ -11,7 +11,6 @@ multiples; they are rounded to 2^-k from double precision (255 is odd, so a pixe
 """
 
 import math
-from dataclasses import replace
 
 import torch
 
@@ -41,10 +40,8 @@ def whole_numbers(snn: RateCodedNetwork) -> RateCodedNetwork:
     v_init = snn.coding.neuron.v_init
     if v_init * 2 ** min(bits) % 1 != 0:
         raise Refusal(f"v_init is {v_init}: exact counts need a multiple of 2^-{min(bits)}, as 0 and 0.5 are")
-    coding = replace(snn.coding, image_bits=bits[0])
-    exact = RateCodedNetwork(snn.game, coding, snn.bias, snn.padding)
-    exact.load_state_dict(snn.state_dict())
+    exact = snn.varied(image_bits=bits[0])
     for layer, k in zip(exact.layers, bits, strict=True):
         for parameter in layer.parameters():
             parameter.copy_(torch.round(parameter.double() * 2**k) / 2**k)
-    return exact.to(snn.output_scale.device).requires_grad_(False).eval()
+    return exact

@@ -203,10 +203,9 @@ class RateCodedNetwork(Agent):
             charge = charge + simulation.residuals - self.coding.neuron.v_init
         return self.output_scale * charge / elapsed[:, None, None]
 
-    def simulated_for(self, sim_steps: int) -> "RateCodedNetwork":
-        """The same weights, simulated for another number of steps."""
-        coding = replace(self.coding, sim_steps=sim_steps)
-        other = RateCodedNetwork(self.game, coding, self.bias, self.padding)
+    def varied(self, **changes: Any) -> "RateCodedNetwork":
+        """The same weights, living otherwise through a decision: `changes` are fields of RateCoding."""
+        other = RateCodedNetwork(self.game, replace(self.coding, **changes), self.bias, self.padding)
         other.load_state_dict(self.state_dict())
         return other.to(self.output_scale.device).requires_grad_(False).eval()
 

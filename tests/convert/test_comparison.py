@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from convert import comparison
-from convert.comparison import VARIANTS, fan_out, measures, median_gap
+from convert.comparison import VARIANTS, fan_out, measures, stop_gap
 from convert.methods import MethodOptions, convert
 from convert.states import collect
 from core.checkpoint import load_agent
@@ -17,7 +17,7 @@ from core.networks import DQN
 from core.records import ConversionRow, EpisodeRow, read_rows
 from evaluate.evaluation import play
 from evaluate.protocols import get_protocol
-from tests.conftest import Command
+from tests.conftest import AGENTS, Command
 from tests.convert.conftest import GAME
 
 FEW = ("--calibration-states", 80, "--test-states", 40, "--distil-updates", 2)
@@ -40,8 +40,22 @@ def test_kappa_of_one_action_is_no_number() -> None:
     assert math.isnan(measures(np.array([[1.0, 0.0]]), np.array([[2.0, 0.0]])).kappa)
 
 
-def test_median_gap_by_hand() -> None:
-    assert median_gap(np.array([[1.0, 3.0, 2.0], [0.0, 0.0, 5.0], [9.0, 1.0, 1.0]])) == 5.0
+def test_the_gap_to_stop_at_is_the_smallest_that_keeps_choices() -> None:
+    dqn = load_agent(AGENTS / "minatar-breakout-dqn-s0.safetensors").agent
+    assert isinstance(dqn, DQN)
+    states = collect(dqn, 400, 0, "calibration")
+    snn = convert(dqn, states, MethodOptions(method="reconstruct"), 16, 0).snn
+    gap = stop_gap(snn, states)
+    patient = comparison.decide_all(snn, states).q.argmax(1)
+
+    def hasty(bound: float) -> tuple[float, float]:
+        found = comparison.decide_all(snn.varied(stop_gap=bound), states)
+        return float((found.q.argmax(1) == patient).mean()), float(found.sim_steps.mean())
+
+    agreement, sim_steps = hasty(gap)
+    assert agreement >= comparison.ANYTIME_AGREEMENT
+    assert sim_steps < 16
+    assert hasty(0.5 * gap)[0] < comparison.ANYTIME_AGREEMENT
 
 
 def test_a_spike_reaches_on_average_what_the_next_layer_multiplies(dqn: DQN, states: np.ndarray) -> None:
@@ -68,13 +82,14 @@ def test_rows_say_what_decisions_one_by_one_say(command: Command, checkpoint: Pa
     calibration = collect(dqn, 80, 0, "calibration")
     test = collect(dqn, 40, 0, "conversion test")
     q = comparison.q_values(dqn, test)
-    gap = median_gap(comparison.q_values(dqn, calibration))
     games = read_rows(out / "conversion_episodes.parquet", EpisodeRow)
     protocol = get_protocol(None, GAME)
     for row in rows:
-        chosen = comparison.options_of(row.variant, MethodOptions(distil_updates=2), gap)
+        chosen = comparison.options_of(row.variant, MethodOptions(distil_updates=2))
         assert json.loads(row.settings)["method"] == chosen.method == row.method
         snn = convert(dqn, calibration, chosen, row.sim_steps, 0).snn
+        if row.variant == "anytime":
+            snn = snn.varied(stop_gap=stop_gap(snn, calibration))
         if row.states == "dqn-driven":
             decisions = [snn.decide(torch.as_tensor(state).float()[None]) for state in test]
             found = measures(q, np.concatenate([decision.scores.numpy() for decision in decisions]))

@@ -1,7 +1,5 @@
 """Exact counts: really simulated spikes against an integer forward pass that knows no neuron and no float32."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,9 +13,9 @@ from core.errors import Refusal
 from core.networks import DQN
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron, simulate
+from tests.conftest import AGENTS
 from tests.convert.conftest import make_dqn
 
-AGENTS = Path(__file__).parents[2] / "results" / "agents"
 AFTERWARDS = IFNeuron("afterwards", 0.5)
 
 

@@ -453,7 +453,7 @@ def test_no_derived_network_forgets_the_padding(same_dqn: DQN, tmp_path: Path) -
     afterwards = RateCoding(4, neuron=IFNeuron("afterwards", 0.5))
     whole = exact.whole_numbers(tan2021.convert(same_dqn, SCALES, afterwards))
     torch.testing.assert_close(whole(images), whole.quantised()(images))
-    for number, agent in enumerate((same_dqn, snn, snn.simulated_for(5), snn.quantised(), whole)):
+    for number, agent in enumerate((same_dqn, snn, snn.varied(sim_steps=5), snn.quantised(), whole)):
         path = tmp_path / f"{number}.safetensors"
         save_agent(path, agent, PROVENANCE)
         again = load_agent(path).agent

@@ -1,7 +1,6 @@
 """Methods that change weights: reconstruction and distillation come closer to the DQN than thresholds alone."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +15,8 @@ from core.errors import Refusal
 from core.networks import DQN, apply_layer
 from core.rate_coded.network import RateCoding
 from core.rate_coded.torch_engine import IFNeuron, simulate
+from tests.conftest import AGENTS
 from tests.convert.conftest import make_dqn
-
-AGENTS = Path(__file__).parents[2] / "results" / "agents"
 
 
 @pytest.fixture(scope="module")
