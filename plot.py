@@ -6,7 +6,7 @@ One function a figure. Nothing is computed here that needs a network; torch is n
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import matplotlib
 import pandas as pd
@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from core.cli import main
 from core.errors import Refusal
-from core.games import get_game, reference
+from core.games import PUBLISHED, get_game, reference
 from core.records import AttackRow, ConversionRow, CurveRow, EpisodeRow, Row, read_rows, write_bytes
-from evaluate.statistics import mean_interval
+from evaluate.statistics import kept_interval, mean_interval
 from evaluate.tables import AGENT_ORDER, markdown, score_lines
 
 ROOT = Path(__file__).resolve().parent
@@ -33,6 +33,11 @@ COLOURS = {
     **{"random": "#999999", "dqn": "#0072B2", "quantised": "#56B4E9"},
     **{"rate-coded": "#E69F00", "dsqn": "#009E73"},
 }
+METHOD_ORDER = (
+    *("tan2021", "max", "v-init", "threshold-search", "presteps", "signed"),
+    *("reconstruct", "residual", "anytime", "afterwards", "qcfs", "exact"),
+)
+"""Of `convert compare`."""
 LINE_STYLES = {"fgsm": "-", "random-sign": ":", "robust": "-", "spikes": "--"}
 
 matplotlib.use("Agg")
@@ -50,12 +55,12 @@ class Plot:
         study = ROOT / "results" / self.study
         if not study.is_dir():
             raise Refusal(f"no results of study {self.study!r}: python reproduce.py {self.study} makes them")
-        for name, (pattern, row_type, draw) in FIGURES.items():
+        for name, (pattern, row_type, draw, made_by) in FIGURES.items():
             rows = pd.DataFrame([asdict(row) for row in _read(study, pattern, row_type)])
             target = study / "figures" / f"{name}.png"
             if rows.empty:
                 target.unlink(missing_ok=True)
-                print(f"{name}: skipped, no rows ({pattern}); python reproduce.py {self.study} makes them")
+                print(f"{name}: skipped, no rows ({pattern}); python -m {made_by} makes them")
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             draw(rows).savefig(target, dpi=200)
@@ -169,6 +174,101 @@ def agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def agreement_of_methods(rows: pd.DataFrame) -> Figure:
+    """How often each conversion chooses as its DQN, and what its other choices cost, on held-out states of the DQN's
+    play."""
+    rows = rows[rows.states == "dqn-driven"]
+    games = sorted(set(rows.game))
+    figure = Figure(figsize=(PANEL_INCHES[0] * len(games), 2.2 * PANEL_INCHES[1]), layout="constrained")
+    panels = figure.subplots(2, len(games), squeeze=False)
+    for column, game in enumerate(games):
+        for name, group in rows[rows.game == game].groupby("variant", sort=False):
+            ordered = group.sort_values("sim_steps")
+            look = _method_style(str(name))
+            panels[0][column].plot(ordered.sim_steps, 100 * ordered.agreement, label=name, **look)
+            panels[1][column].plot(ordered.sim_steps, ordered.regret, **look)
+        panels[0][column].set_title(game)
+        panels[0][column].set_ylabel("agreement with the DQN (%)")
+        panels[1][column].set_ylabel("regret (Q)")
+        panels[1][column].set_yscale("log")
+        for axis in panels[:, column]:
+            _sim_steps(axis, sorted(set(rows.sim_steps)))
+    _common_legend(figure, list(panels[0]))
+    return figure
+
+
+def score_of_methods(rows: pd.DataFrame) -> Figure:
+    """Share of its DQN's score that each conversion keeps, above random play and on the same starts; beside it what is
+    published for MinAtar (Xu et al. 2026, Table 2: best returns, mean over five games)."""
+    figure, axes = _panels(rows)
+    published = pd.read_csv(PUBLISHED / "published_scores.csv")
+    published = published[published.game == "all (minatar)"]
+    for game, axis in axes.items():
+        here = rows[rows.game == game].sort_values("episode")
+        of_dqn = here[here.variant == "dqn"].score.to_numpy()
+        random = reference(get_game(game)).random or 0.0
+        named = here[here.variant != "dqn"].variant.str.extract(r"(?P<name>.+) T=(?P<sim_steps>\d+)")
+        games = here.loc[named.index].assign(name=named.name, at=named.sim_steps.astype(int))
+        for name, group in games.groupby("name", sort=False):
+            sizes = [int(at) for at in sorted(set(group["at"]))]
+            points = [
+                kept_interval(group[group["at"] == at].score.to_numpy(), of_dqn, random) for at in sizes
+            ]
+            look = _method_style(str(name))
+            axis.plot(sizes, [100 * point.mean for point in points], label=name, **look)
+            lows, highs = [100 * point.low for point in points], [100 * point.high for point in points]
+            axis.fill_between(sizes, lows, highs, color=look["color"], alpha=0.06)
+        if get_game(game).tier == "minatar":
+            for agent, marker in (("DSQN-CVT", "x"), ("CRPI", "+")):
+                points_of = published[published.agent == agent]
+                axis.scatter(
+                    points_of.sim_steps.astype(int),
+                    points_of["mean"],
+                    marker=marker,
+                    color="black",
+                    s=25,
+                    zorder=3,
+                    label=f"published {agent}",
+                )
+        axis.axhline(100, color="black", linewidth=0.5)
+        _sim_steps(axis, sorted(set(games["at"])))
+        axis.set_ylabel("share of the DQN's score (%)")
+    _common_legend(figure, list(axes.values()))
+    return figure
+
+
+def _method_style(name: str) -> dict[str, Any]:
+    """One look a method, the same in every figure: colours go round, and dashes tell the rounds apart."""
+    order = [*METHOD_ORDER, name]
+    position = order.index(name)
+    colours = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+    dashes = ("-", "--", ":")[position // len(colours) % 3]
+    return {"color": colours[position % len(colours)], "linestyle": dashes, "marker": ".", "linewidth": 1}
+
+
+def _sim_steps(axis: Axes, values: list[int]) -> None:
+    """A horizontal axis of simulation steps."""
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(values, [str(each) for each in values], fontsize=6)
+    axis.minorticks_off()
+    axis.set_xlabel("sim steps a layer fires for")
+
+
+def _common_legend(figure: Figure, axes: list[Axes]) -> None:
+    """One legend below the panels, because they draw the same things."""
+    handles: dict[str, Artist] = {}
+    for axis in axes:
+        handles |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(3 * len(axes), 6),
+        frameon=False,
+        fontsize=6,
+    )
+
+
 def score_against_epsilon(rows: pd.DataFrame) -> Figure:
     """Score under FGSM and under noise of the same size, with intervals over episodes."""
     figure, axes = _panels(rows)
@@ -195,13 +295,7 @@ def score_against_epsilon(rows: pd.DataFrame) -> Figure:
         _reference_lines(axis, game)
         axis.set_xlabel("epsilon (l_inf)")
         axis.set_ylabel("score")
-    # The agents are the same in every panel, so one legend below serves all of them.
-    handles: dict[str, Artist] = {}
-    for axis in axes.values():
-        handles |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=6
-    )
+    _common_legend(figure, list(axes.values()))
     return figure
 
 
@@ -253,16 +347,35 @@ def _reference_lines(axis: Axes, game: str) -> None:
         )
 
 
-FIGURES: dict[str, tuple[str, type, Callable[[pd.DataFrame], Figure]]] = {
-    "score_bars": ("*/*/episodes.parquet", EpisodeRow, score_bars),
-    "liu2022_fig7_learning_curves": ("*/*/validation.parquet", EpisodeRow, liu2022_fig7_learning_curves),
-    "training_loss": ("*/*/curve.parquet", CurveRow, training_loss),
-    "agreement_against_sim_steps": (
-        "*/*/*.conversion.parquet",
-        ConversionRow,
-        agreement_against_sim_steps,
+class Drawing(NamedTuple):
+    """A figure and the rows that it draws."""
+
+    pattern: str
+    """Of the files in a study's folder."""
+    row_type: type
+    draw: Callable[[pd.DataFrame], Figure]
+    made_by: str
+    """The command that writes such files."""
+
+
+FIGURES = {
+    "score_bars": Drawing("*/*/episodes.parquet", EpisodeRow, score_bars, "evaluate run"),
+    "liu2022_fig7_learning_curves": Drawing(
+        "*/*/validation.parquet", EpisodeRow, liu2022_fig7_learning_curves, "train_direct dqn (dsqn)"
     ),
-    "score_against_epsilon": ("*/*/attacks.parquet", AttackRow, score_against_epsilon),
+    "training_loss": Drawing("*/*/curve.parquet", CurveRow, training_loss, "train_direct dqn (dsqn)"),
+    "agreement_against_sim_steps": Drawing(
+        "*/*/*.conversion.parquet", ConversionRow, agreement_against_sim_steps, "convert run"
+    ),
+    "agreement_of_methods": Drawing(
+        "*/*/methods.parquet", ConversionRow, agreement_of_methods, "convert compare"
+    ),
+    "score_of_methods": Drawing(
+        "*/*/conversion_episodes.parquet", EpisodeRow, score_of_methods, "convert compare --episodes N"
+    ),
+    "score_against_epsilon": Drawing(
+        "*/*/attacks.parquet", AttackRow, score_against_epsilon, "adversarial run"
+    ),
 }
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ class Compare(Common):
     spikes and, with --episodes, scores."""
 
     out: Path
-    """Folder for the rows (methods.conversion.parquet, conversion_episodes.parquet) and the table (comparison.md)."""
+    """Folder for the rows (methods.parquet, conversion_episodes.parquet) and the table (comparison.md)."""
     sim_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 500)
     """Numbers of simulation steps."""
     variants: tuple[str, ...] = tuple(VARIANTS)
@@ -210,7 +210,7 @@ class Compare(Common):
             },
         )
         rows_file, games_file = (
-            self.out / "methods.conversion.parquet",
+            self.out / "methods.parquet",
             self.out / "conversion_episodes.parquet",
         )
         with manifest.work() as needed:

@@ -16,6 +16,7 @@ from convert.states import batches
 from core import seeding
 from core.checkpoint import Checkpoint
 from core.envs import make_environments, network_input
+from core.games import get_game, reference
 from core.networks import DQN, padded
 from core.progress import Progress
 from core.rate_coded import torch_engine
@@ -24,7 +25,7 @@ from core.records import ConversionRow, EpisodeRow, read_rows, to_json, write_ro
 from evaluate.evaluation import EVALUATION, MAX_ENVS, Played, episode_row, play
 from evaluate.protocols import Protocol
 from evaluate.rollout import Rollout
-from evaluate.statistics import mean_interval
+from evaluate.statistics import Interval, kept_interval, mean_interval
 from evaluate.tables import aligned
 
 T = TypeVar("T")
@@ -361,9 +362,10 @@ def markdown(rows: Sequence[ConversionRow], games: Sequence[EpisodeRow]) -> str:
     """The comparison as a Markdown table; * marks the untrained and the trained variant with the least regret on the
     validation states of each number of sim steps."""
     scores = {
-        key: mean_interval([game.score for game in group])
-        for key, group in _grouped(games, lambda game: game.variant).items()
+        variant: [game.score for game in sorted(group, key=lambda game: game.episode)]
+        for variant, group in _grouped(games, lambda game: game.variant).items()
     }
+    random = reference(get_game(rows[0].game)).random
     lines = []
     for steps, here in sorted(_grouped(rows, lambda row: row.sim_steps).items()):
         by_variant = _grouped(here, lambda row: row.variant)
@@ -376,7 +378,11 @@ def markdown(rows: Sequence[ConversionRow], games: Sequence[EpisodeRow]) -> str:
             for name in named:
                 of = {row.states: row for row in by_variant[name]}
                 test, own = of["dqn-driven"], of.get("snn-driven")
-                score = scores.get(_label(name, steps))
+                score = kept = ""
+                if played := scores.get(_label(name, steps)):
+                    score = _interval(mean_interval(played), ".2f")
+                    if random is not None and np.mean(scores[DQN_ITSELF]) > random:
+                        kept = _interval(kept_interval(played, scores[DQN_ITSELF], random), ".0%")
                 lines.append(
                     (
                         str(steps),
@@ -390,16 +396,25 @@ def markdown(rows: Sequence[ConversionRow], games: Sequence[EpisodeRow]) -> str:
                         f"{test.mean_sim_steps:.1f}",
                         f"{test.spikes_per_decision:,.0f}",
                         f"{test.additions_per_decision / 1e6:.3f}",
-                        f"{score.mean:.2f} ({score.low:.2f} to {score.high:.2f})" if score else "",
+                        score,
+                        kept,
                     )
                 )
     header = (
         "T", "method", "agreement", "kappa", "on own states", "regret", "common error", "differential error",
-        "sim steps", "spikes", "additions (M)", "score (95 %)",
+        "sim steps", "spikes", "additions (M)", "score (95 %)", "kept of the DQN's (95 %)",
     )  # fmt: skip
-    dqn = scores.get(DQN_ITSELF)
-    said = f"\nDQN: {dqn.mean:.2f} ({dqn.low:.2f} to {dqn.high:.2f}), n = {dqn.n} games\n" if dqn else ""
-    return aligned([header, *lines]) + said
+    text = aligned([header, *lines])
+    if played := scores.get(DQN_ITSELF):
+        text += (
+            f"\nThe DQN scores {_interval(mean_interval(played), '.2f')} in {len(played)} games, random play {random}; "
+            f"every network played the same starts, and shares kept are of scores above random play.\n"
+        )
+    return text
+
+
+def _interval(interval: Interval, form: str) -> str:
+    return f"{interval.mean:{form}} ({interval.low:{form}} to {interval.high:{form}})"
 
 
 def _grouped(rows: Sequence[T], key: Callable[[T], K]) -> dict[K, list[T]]:

@@ -36,12 +36,59 @@ def mean_interval(
     Raises:
         Refusal: no score, or one that is NaN or infinite.
     """
+    values = _finite(scores)
+    means = values[_resamples(values.size, resamples, seed)].mean(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values.mean()), float(low), float(high), int(values.size))
+
+
+def kept_interval(
+    scores: Sequence[float] | np.ndarray,
+    reference: Sequence[float] | np.ndarray,
+    random: float,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Share of another agent's random-normalised score that is kept, with its paired percentile-bootstrap interval.
+
+    (mean(scores) - random) / (mean(reference) - random), episodes being drawn in pairs; of several games it is averaged
+    to the APR of Xu et al. 2026 (arXiv 2610.07808), who use best instead of mean returns.
+
+    Args:
+        scores: [n], finite.
+        reference: [n] of the agent it is held against, on the same episodes in the same order.
+        random: score of random play.
+        level, resamples, seed: as in `mean_interval`.
+
+    Raises:
+        Refusal: scores are missing or not finite, are not pairs, or the reference is no better than random play.
+    """
+    values, others = _finite(scores), _finite(reference)
+    if values.size != others.size:
+        raise Refusal(f"{values.size} scores against {others.size}: pairs are needed")
+    if not others.mean() > random:
+        raise Refusal(
+            f"the reference's mean score {others.mean():.4g} is not above random play's {random:.4g}"
+        )
+    drawn = _resamples(values.size, resamples, seed)
+    gained, possible = values[drawn].mean(1) - random, others[drawn].mean(1) - random
+    # A resample in which the reference is no better than random play says nothing of a share.
+    shares = gained[possible > 0] / possible[possible > 0]
+    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2])
+    share = (values.mean() - random) / (others.mean() - random)
+    return Interval(float(share), float(low), float(high), int(values.size))
+
+
+def _finite(scores: Sequence[float] | np.ndarray) -> np.ndarray:
     values = np.asarray(scores, dtype=np.float64)
     if values.size == 0 or not np.isfinite(values).all():
         raise Refusal(
             f"{values.size} scores, {int((~np.isfinite(values)).sum())} of them not finite: finite ones are needed"
         )
-    generator = np.random.default_rng(seed)
-    means = values[generator.integers(values.size, size=(resamples, values.size))].mean(1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values.mean()), float(low), float(high), int(values.size))
+    return values
+
+
+def _resamples(size: int, resamples: int, seed: int) -> np.ndarray:
+    """[resamples, size] indices, drawn with replacement."""
+    return np.random.default_rng(seed).integers(size, size=(resamples, size))

@@ -105,3 +105,27 @@ def test_bars_are_as_high_as_the_means() -> None:
 def test_agents_have_one_colour_and_one_name() -> None:
     assert set(plot.COLOURS) == set(plot.LABELS) == set(plot.AGENT_ORDER)
     assert len(set(plot.COLOURS.values())) == len(plot.COLOURS)
+
+
+def test_shares_of_the_dqns_score_are_drawn_where_they_are() -> None:
+    """Random play on minatar/breakout is 0.534: (6 - 0.534) / (11 - 0.534) of the DQN's score is kept."""
+    game = {"game": "minatar/breakout", "protocol": "minatar"}
+    played = [("dqn", 11.0), ("qcfs T=4", 6.0), ("qcfs T=16", 11.0), ("reconstruct T=4", 0.534)]
+    rows = [
+        episode(variant=variant, score=score, episode=index, **game)
+        for variant, score in played
+        for index in range(3)
+    ]
+    (axis,) = plot.score_of_methods(pd.DataFrame([vars(row) for row in rows])).axes
+    lines = {line.get_label(): line for line in axis.lines}
+    assert list(lines["qcfs"].get_xdata()) == [4, 16]
+    assert list(lines["qcfs"].get_ydata()) == pytest.approx([100 * 5.466 / 10.466, 100.0])
+    assert list(lines["reconstruct"].get_ydata()) == pytest.approx([0.0], abs=1e-9)
+
+
+def test_methods_keep_their_look() -> None:
+    from convert.comparison import VARIANTS
+
+    assert set(plot.METHOD_ORDER) == set(VARIANTS)
+    looks = [(look["color"], look["linestyle"]) for look in map(plot._method_style, plot.METHOD_ORDER)]
+    assert len(set(looks)) == len(looks)

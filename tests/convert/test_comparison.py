@@ -70,7 +70,7 @@ def test_rows_say_what_decisions_one_by_one_say(command: Command, checkpoint: Pa
     out = tmp_path / "compare"
     finished = command("convert", "compare", "--agent", checkpoint, "--out", out, *options)
     assert finished.code == 0, finished.err
-    rows = read_rows(out / "methods.conversion.parquet", ConversionRow)
+    rows = read_rows(out / "methods.parquet", ConversionRow)
     assert {(row.variant, row.sim_steps, row.states) for row in rows} == {
         (variant, steps, states)
         for variant in variants
@@ -132,7 +132,7 @@ def test_what_was_measured_before_a_kill_is_not_measured_again(
     assert command("convert", "compare", "--agent", checkpoint, "--out", killed, *options).code == 0
     assert measured == ["tan2021", "tan2021", "threshold-search", "threshold-search", "threshold-search"]
     for name, row_type in (
-        ("methods.conversion.parquet", ConversionRow),
+        ("methods.parquet", ConversionRow),
         ("conversion_episodes.parquet", EpisodeRow),
     ):
         one, other = (str(read_rows(folder / name, row_type)) for folder in (whole, killed))

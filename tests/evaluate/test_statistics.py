@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.errors import Refusal
-from evaluate.statistics import mean_interval
+from evaluate.statistics import kept_interval, mean_interval
 
 
 def test_constant_scores_have_an_interval_without_width() -> None:
@@ -66,3 +66,43 @@ def test_equal_seeds_give_equal_intervals() -> None:
 def test_scores_that_have_no_mean_are_refused(scores: list[float]) -> None:
     with pytest.raises(Refusal, match=f"{len(scores)} scores"):
         mean_interval(scores)
+
+
+def test_a_share_kept_by_hand() -> None:
+    # (2 - 1) / (5 - 1): a quarter; pairs that are all alike leave no doubt.
+    assert kept_interval([2.0] * 4, [5.0] * 4, 1.0) == (0.25, 0.25, 0.25, 4)
+    assert kept_interval([1.0, 3.0], [3.0, 7.0], 1.0).mean == 0.25
+
+
+def test_pairs_that_rise_and_fall_together_leave_less_doubt() -> None:
+    reference = np.random.default_rng(0).gamma(2.0, 5.0, size=200)
+    paired = kept_interval(0.5 * reference, reference, 0.0)
+    shuffled = kept_interval(0.5 * np.random.default_rng(1).permutation(reference), reference, 0.0)
+    assert paired.mean == pytest.approx(0.5)
+    assert paired.high - paired.low < 1e-9
+    assert shuffled.high - shuffled.low > 0.05
+
+
+def test_a_95_percent_interval_of_a_share_covers_it_about_as_often() -> None:
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        reference = generator.normal(10.0, 2.0, size=40)
+        interval = kept_interval(
+            0.8 * reference + generator.normal(0.0, 1.0, size=40), reference, 0.0, resamples=400
+        )
+        covered += interval.low <= 0.8 <= interval.high
+    assert 0.90 < covered / 400 < 0.98
+
+
+@pytest.mark.parametrize(
+    ("scores", "reference", "complaint"),
+    [
+        ([1.0], [1.0, 2.0], "pairs are needed"),
+        ([1.0, 1.0], [0.5, 0.5], "not above random play"),
+        ([float("nan")], [1.0], "1 scores"),
+    ],
+)
+def test_shares_of_nothing_are_refused(scores: list[float], reference: list[float], complaint: str) -> None:
+    with pytest.raises(Refusal, match=complaint):
+        kept_interval(scores, reference, 0.5)
