@@ -15,12 +15,16 @@ from core.networks import SameConv2d, same_margins
 from core.rate_coded.network import RateCodedNetwork
 
 
-def bindsnet_scores(snn: RateCodedNetwork, inputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def bindsnet_scores(
+    snn: RateCodedNetwork, inputs: Tensor, batch_size: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Simulate a converted network in BindsNET, with its one step of delay a layer.
 
     Args:
         snn: the converted network; its own delay is not looked at.
         inputs: [B, *observation] float32.
+        batch_size: images simulated together. One, with a monitor on the output, is how Tan et al. run it; larger
+            batches go without the monitor.
 
     Returns:
         Output spike counts [B, A] and residual membranes [B, A] after `snn.coding.sim_steps` steps.
@@ -42,12 +46,22 @@ def bindsnet_scores(snn: RateCodedNetwork, inputs: Tensor) -> tuple[np.ndarray, 
         def forward(self, x: Tensor) -> None:
             self.s = x.clone()  # BindsNET zeroes s in place when it resets
 
+    class CountingNodes(SubtractiveResetIFNodes):
+        """An output that counts what it fires."""
+
+        count: Tensor
+
+        def forward(self, x: Tensor) -> None:
+            super().forward(x)
+            self.count = self.count + self.s
+
     network = Network(dt=1.0, learning=False)
     source = RealInput(shape=snn.game.observation_shape)
     network.add_layer(source, name="image")
     name = "image"
     for index, (layer, shape) in enumerate(zip(snn.layers, snn.layer_shapes, strict=True)):
-        target = SubtractiveResetIFNodes(shape=shape, thresh=1.0, reset=0.0, refrac=0, lbound=None)
+        nodes = CountingNodes if index == len(snn.layers) - 1 else SubtractiveResetIFNodes
+        target = nodes(shape=shape, thresh=1.0, reset=0.0, refrac=0, lbound=None)
         target_name = f"layer{index}"
         network.add_layer(target, name=target_name)
         bias = torch.zeros(shape[0]) if layer.bias is None else layer.bias.detach()
@@ -71,17 +85,20 @@ def bindsnet_scores(snn: RateCodedNetwork, inputs: Tensor) -> tuple[np.ndarray, 
         network.add_connection(connection, source=name, target=target_name)
         source, name = target, target_name
     output = network.layers[name]
-    monitor = Monitor(output, state_vars=["s"], time=snn.coding.sim_steps)
-    network.add_monitor(monitor, name="output")
+    sim_steps = snn.coding.sim_steps
+    if batch_size == 1:
+        network.add_monitor(Monitor(output, state_vars=["s"], time=sim_steps), name="output")
     counts, residuals = [], []
     with torch.no_grad():
-        for image in inputs:  # batch 1, as Tan et al. run it
+        for images in inputs.split(batch_size):
+            for node in network.layers.values():
+                node.set_batch_size(len(images))
+            network.batch_size = len(images)
             network.reset_state_variables()
             for index in range(len(snn.layers)):
                 network.layers[f"layer{index}"].v.fill_(snn.coding.neuron.v_init)
-            network.run(
-                {"image": image.expand(snn.coding.sim_steps, 1, *image.shape)}, time=snn.coding.sim_steps
-            )
-            counts.append(monitor.get("s").float().sum(0).flatten().numpy())
-            residuals.append(output.v.flatten().numpy().copy())
-    return np.stack(counts), np.stack(residuals)
+            output.count = torch.zeros(())
+            network.run({"image": images.expand(sim_steps, *images.shape)}, time=sim_steps)
+            counts.append(output.count.flatten(1).numpy())
+            residuals.append(output.v.flatten(1).numpy().copy())
+    return np.concatenate(counts), np.concatenate(residuals)

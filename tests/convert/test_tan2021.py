@@ -10,11 +10,13 @@ import torch
 from convert import tan2021
 from convert.bindsnet_check import bindsnet_scores
 from convert.states import batches, collect, greedy_actions
+from core.checkpoint import load_agent
 from core.errors import Refusal
 from core.games import GAMES
 from core.networks import DQN
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import simulate
+from tests.conftest import AGENTS, opening
 from tests.convert.conftest import GAME, make_dqn
 
 
@@ -82,10 +84,11 @@ def test_bindsnet_agrees_spike_for_spike_on_dyadic_weights() -> None:
                 parameter.copy_(torch.randint(-spread, spread + 3, parameter.shape, generator=generator) / 64)
     inputs = torch.randint(0, 2, (6, *GAME.observation_shape), generator=generator).float()
     simulation = simulate(snn.layers, inputs, 40, layer_delay=True)
-    counts, residuals = bindsnet_scores(snn, inputs)
     assert simulation.counts.sum() > 50  # otherwise nothing was compared
-    np.testing.assert_array_equal(simulation.counts[0].numpy(), counts)
-    np.testing.assert_array_equal(simulation.residuals[0].numpy(), residuals)
+    for batch_size in (1, 4):
+        counts, residuals = bindsnet_scores(snn, inputs, batch_size)
+        np.testing.assert_array_equal(simulation.counts[0].numpy(), counts)
+        np.testing.assert_array_equal(simulation.residuals[0].numpy(), residuals)
 
 
 def test_bindsnet_agrees_on_atari_with_real_weights() -> None:
@@ -96,6 +99,21 @@ def test_bindsnet_agrees_on_atari_with_real_weights() -> None:
     inputs = next(batches(agent, states[-2:]))
     simulation = simulate(snn.layers, inputs, 12, layer_delay=True)
     counts, residuals = bindsnet_scores(snn, inputs)
+    np.testing.assert_array_equal(simulation.counts[0].numpy(), counts)
+    np.testing.assert_allclose(simulation.residuals[0].numpy(), residuals, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "num_states"), [("minatar-breakout", 100), ("pong", 8)])
+def test_bindsnet_agrees_on_trained_weights(name: str, num_states: int) -> None:
+    agent = load_agent(AGENTS / f"{name}-dqn-s0.safetensors").agent
+    assert isinstance(agent, DQN)
+    states = opening(agent, 300)
+    scales, _ = tan2021.guarded_scales(agent, states, 99.9)
+    snn = tan2021.convert(agent, scales, RateCoding(50, layer_delay=True))
+    (inputs,) = batches(agent, states[-num_states:], size=num_states)
+    simulation = simulate(snn.layers, inputs, 50, layer_delay=True)
+    counts, residuals = bindsnet_scores(snn, inputs, num_states)
+    assert simulation.counts.sum() > 50
     np.testing.assert_array_equal(simulation.counts[0].numpy(), counts)
     np.testing.assert_allclose(simulation.residuals[0].numpy(), residuals, atol=1e-4)
 
