@@ -4,6 +4,7 @@ python -m benchmarks.conversion [--json FILE]. The network is the shipped Pong D
 take turns in one process, so a noisy machine hurts all.
 """
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +19,14 @@ from convert.bindsnet_check import bindsnet_scores
 from convert.states import batches, collect
 from core.checkpoint import load_agent
 from core.device import set_up_torch
+from core.envs import make_environments
 from core.networks import DQN
 from core.rate_coded import event_engine, torch_engine
-from core.rate_coded.network import RateCoding
+from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.seeding import episode_seed
+from evaluate.evaluation import MAX_ENVS
+from evaluate.protocols import get_protocol
+from evaluate.rollout import Rollout
 
 AGENT = Path(__file__).resolve().parent.parent / "results" / "agents" / "pong-dqn-s0.safetensors"
 SIM_STEPS = 500
@@ -73,7 +79,32 @@ def figures() -> Iterator[Figure]:
     yield "snn_t500_b32_vs_bindsnet_ratio", median["bindsnet_b1"] / median["event_b32"], "x"
     yield "snn_t500_b32_vs_bindsnet_batched_ratio", median["bindsnet_b32"] / median["event_b32"], "x"
     yield "snn_t500_b32_event_vs_torch_ratio", median["torch_b32"] / median["event_b32"], "x"
+    yield from _evaluation(agent, snn.varied(sim_steps=16))
     yield "threads", torch.get_num_threads(), "threads"
+
+
+def _evaluation(dqn: DQN, snn: RateCodedNetwork) -> Iterator[Figure]:
+    """Decisions a second of play under the protocol classic, environments included, in turns."""
+    rates: dict[str, list[float]] = {"dqn": [], "snn_t16": []}
+    for _ in range(ROUNDS):
+        for name, agent in (("dqn", dqn), ("snn_t16", snn)):
+            environments = make_environments(dqn.game, MAX_ENVS, get_protocol("classic", dqn.game).dynamics)
+            rollout = Rollout(
+                environments,
+                agent,
+                episode_seed=lambda index: episode_seed(0, "benchmark", index),
+                episodes=range(MAX_ENVS),
+                epsilon=lambda steps: 0.05,
+            )
+            list(itertools.islice(rollout, 10))
+            start, before = time.perf_counter(), rollout.steps
+            list(itertools.islice(rollout, 100))
+            rates[name].append((rollout.steps - before) / (time.perf_counter() - start))
+            environments.close()
+    median = {name: statistics.median(values) for name, values in rates.items()}
+    for name, value in median.items():
+        yield f"evaluate_pong_{name}_decisions_per_second", value, "decisions/s"
+    yield "evaluate_pong_snn_t16_vs_dqn_ratio", median["snn_t16"] / median["dqn"], "x"
 
 
 if __name__ == "__main__":
