@@ -29,7 +29,24 @@ from core.records import (
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROW_TYPES: tuple[Any, ...] = (EpisodeRow, AttackRow, CurveRow, ConversionRow)
-CONVERSION = ConversionRow("pong", "abc", 0, "tan2021", '{"p": 99.9}', "dqn", "robust", 5, 10, 0.5, 0.3)
+# Without NaN, which is not equal to itself.
+_NUMBERS = (0.25, 0.125, 2.0, 0.5, "[0.9]", 31.0, 62.0, 5.0)
+CONVERSION = ConversionRow(
+    "pong",
+    "abc",
+    0,
+    "tan2021",
+    '{"p": 99.9}',
+    "dqn",
+    "robust",
+    5,
+    10,
+    0.5,
+    0.3,
+    "signed",
+    "validation",
+    *_NUMBERS,
+)
 
 
 def example(row_type: Any, number: int) -> Any:

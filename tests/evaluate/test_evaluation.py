@@ -178,6 +178,7 @@ def test_a_row_holds_what_was_played_and_what_it_cost() -> None:
         truncated=True,
         max_q_sum=25.0,
         sim_steps=64,
+        sim_steps_sum=640,
         spikes=np.array([65_536.0, 8_192.0]),
     )
     checkpoint = Checkpoint(agent, PROVENANCE, "0123456789ab")
@@ -188,7 +189,7 @@ def test_a_row_holds_what_was_played_and_what_it_cost() -> None:
     assert row.episode_seed == seeding.episode_seed(2, "evaluation", 5)
     assert (row.score, row.length_steps, row.length_frames, row.truncated) == (12.0, 10, 10, True)
     assert row.max_q_mean == 2.5
-    assert row.sim_steps == 64
+    assert (row.sim_steps, row.mean_sim_steps) == (64, 64.0)
     assert row.spikes_per_decision == 7372.8
     # 1024 and 128 neurons could have fired at 10 x 64 simulation steps.
     assert json.loads(row.layer_rates) == [0.1, 0.1]

@@ -250,7 +250,7 @@ def test_pruned_simulation_steps_follow_one_another_at_equal_shares(
     observed = algorithm._replay.add
 
     def watch(step):  # type: ignore[no-untyped-def]
-        found.append((algorithm.steps - len(step.slots), step.activity.sim_steps))
+        found.append((algorithm.steps - len(step.slots), int(step.activity.sim_steps[0])))
         observed(step)
 
     algorithm._replay.add = watch  # type: ignore[method-assign]
