@@ -182,9 +182,9 @@ def agreement_of_methods(rows: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(PANEL_INCHES[0] * len(games), 2.2 * PANEL_INCHES[1]), layout="constrained")
     panels = figure.subplots(2, len(games), squeeze=False)
     for column, game in enumerate(games):
-        for name, group in rows[rows.game == game].groupby("variant", sort=False):
+        for name, group in _methods(rows[rows.game == game], "variant"):
             ordered = group.sort_values("sim_steps")
-            look = _method_style(str(name))
+            look = _method_style(name)
             panels[0][column].plot(ordered.sim_steps, 100 * ordered.agreement, label=name, **look)
             panels[1][column].plot(ordered.sim_steps, ordered.regret, **look)
         panels[0][column].set_title(game)
@@ -209,12 +209,12 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
         random = reference(get_game(game)).random or 0.0
         named = here[here.variant != "dqn"].variant.str.extract(r"(?P<name>.+) T=(?P<sim_steps>\d+)")
         games = here.loc[named.index].assign(name=named.name, at=named.sim_steps.astype(int))
-        for name, group in games.groupby("name", sort=False):
+        for name, group in _methods(games, "name"):
             sizes = [int(at) for at in sorted(set(group["at"]))]
             points = [
                 kept_interval(group[group["at"] == at].score.to_numpy(), of_dqn, random) for at in sizes
             ]
-            look = _method_style(str(name))
+            look = _method_style(name)
             axis.plot(sizes, [100 * point.mean for point in points], label=name, **look)
             lows, highs = [100 * point.low for point in points], [100 * point.high for point in points]
             axis.fill_between(sizes, lows, highs, color=look["color"], alpha=0.06)
@@ -237,13 +237,23 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def _methods(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Rows of each method that there is, by its name in a column, in the order of all figures."""
+    for name in METHOD_ORDER:
+        if (rows[column] == name).any():
+            yield name, rows[rows[column] == name]
+
+
 def _method_style(name: str) -> dict[str, Any]:
-    """One look a method, the same in every figure: colours go round, and dashes tell the rounds apart."""
-    order = [*METHOD_ORDER, name]
-    position = order.index(name)
+    """One look a method, the same in every figure: colours go round, and dashes tell the second round apart."""
+    position = METHOD_ORDER.index(name)
     colours = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-    dashes = ("-", "--", ":")[position // len(colours) % 3]
-    return {"color": colours[position % len(colours)], "linestyle": dashes, "marker": ".", "linewidth": 1}
+    return {
+        "color": colours[position % len(colours)],
+        "linestyle": ("-", "--")[position // len(colours)],
+        "marker": ".",
+        "linewidth": 1,
+    }
 
 
 def _sim_steps(axis: Axes, values: list[int]) -> None:
