@@ -17,7 +17,7 @@ from torch import Tensor
 from core.envs import bounds
 from core.errors import Refusal
 from core.games import Game
-from core.networks import DSQN, Agent
+from core.networks import DSQN, Agent, QuantisedDQN
 from core.rate_coded.network import RateCodedNetwork
 from evaluate.rollout import Perturb, Perturbed
 
@@ -33,8 +33,9 @@ class Threat:
     epsilon: float
     """Radius of the l_inf ball, in network-input units."""
     gradient_source: str = ""
-    """Whose gradient is followed: own, own-surrogate (a spiking network's training surrogate), or ann-twin
-    (the DQN that a converted network came from); empty for attacks that follow none."""
+    """Whose gradient is followed: own, straight-through (a quantised network's, through its staircases as through
+    ramps), own-surrogate (a spiking network's training surrogate), or ann-twin (a converted network's weights with
+    ReLU: for Tan's, the DQN it came from); empty for attacks that follow none."""
     surrogate: str = ""
     """Surrogate family and slope of that gradient, if any."""
     norm: str = "l_inf"
@@ -61,7 +62,7 @@ def gradient_source(victim: Agent) -> GradientSource:
     if isinstance(victim, DSQN):
         neuron = victim.spiking.neuron
         return GradientSource(victim, "own-surrogate", f"{neuron.surrogate} slope {neuron.surrogate_slope:g}")
-    return GradientSource(victim, "own")
+    return GradientSource(victim, "straight-through" if isinstance(victim, QuantisedDQN) else "own")
 
 
 def fgsm(

@@ -49,6 +49,7 @@ def agents() -> dict[str, Agent]:
         "chen2022": make_agent(GAME, preset("chen2022"), generator),
         "liu2022-if": make_agent(GAME, preset("liu2022-if"), generator),
         "rate-coded": snn,
+        "quantised": snn.quantised(),
     }
 
 
@@ -64,7 +65,7 @@ def test_fgsm_on_a_linear_q_has_its_closed_form() -> None:
     torch.testing.assert_close(perturbed, (x + 0.05 * expected.sign()).clamp(0, 1))
 
 
-@pytest.mark.parametrize("name", ["dqn", "chen2022", "liu2022-if", "rate-coded"])
+@pytest.mark.parametrize("name", ["dqn", "chen2022", "liu2022-if", "rate-coded", "quantised"])
 @pytest.mark.parametrize("attack", ["fgsm", "random-sign"])
 @pytest.mark.parametrize("epsilon", [1e-4, 1 / 255, 0.5])
 def test_size_and_bounds_hold_for_every_agent(name: str, attack: str, epsilon: float) -> None:
@@ -123,6 +124,7 @@ def test_each_row_says_whose_gradient_it_was() -> None:
         "chen2022": "own-surrogate",
         "liu2022-if": "own-surrogate",
         "rate-coded": "ann-twin",
+        "quantised": "straight-through",
     }
     assert make_attack("fgsm", 0.1, agents()["chen2022"], GAME)[0].surrogate == "atan slope 2"
     assert make_attack("random-sign", 0.1, agents()["dqn"], GAME)[0].gradient_source == ""
