@@ -1,5 +1,6 @@
 """Held side by side: how much of a DQN's choices survives each conversion, at each number of simulation steps."""
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -234,6 +235,18 @@ def options_of(name: str, base: MethodOptions) -> MethodOptions:
 STREAMS = ("validation", "test")
 """A method is chosen on the states of one, and reported on those of the other."""
 R2_STATES = 128
+
+
+def most_sim_steps(name: str) -> float:
+    """Up to how many a variant is compared."""
+    return VARIANTS[name].most_sim_steps or math.inf
+
+
+def is_carrying(name: str) -> bool:
+    """Whether a variant's decisions depend on those before, so that single states tell nothing of it."""
+    return bool(VARIANTS[name].options.get("residual_alpha"))
+
+
 DQN_ITSELF = "dqn"
 """The variant of games that the DQN plays."""
 
@@ -272,22 +285,29 @@ class Comparison:
             (name, steps)
             for name in variants
             for steps in sim_steps
-            if steps <= (VARIANTS[name].most_sim_steps or steps) and (name, steps) not in measured
+            if steps <= most_sim_steps(name) and (name, steps) not in measured
         ]
         if not games and self.episodes:
             games = self._games_of_the_dqn()
         q = {stream: q_values(self.dqn, states) for stream, states in self.test.items()}
+        held_out = np.concatenate(list(self.test.values()))
         converted: dict[str, Converted] = {}
+        taught: dict[int, RateCodedNetwork] = {}
         with Progress(f"compare conversions on {self.dqn.game.name}", len(wanted), "networks") as progress:
             for name, steps in wanted:
                 options = options_of(name, self.base)
-                if VARIANTS[name].most_sim_steps is not None:
-                    converted = {name: convert(self.dqn, self.calibration, options, steps, self.seed)}
-                elif name not in converted:
+                for_all = VARIANTS[name].most_sim_steps is None
+                if name not in converted or not for_all:
+                    made_for = max(sim_steps) if for_all else steps
+                    known = taught.get(steps) if VARIANTS[name].trained else None
                     converted = {
-                        name: convert(self.dqn, self.calibration, options, max(sim_steps), self.seed)
+                        name: convert(
+                            self.dqn, self.calibration, options, made_for, self.seed, held_out, known
+                        )
                     }
                 made = converted[name]
+                if VARIANTS[name].trained:
+                    taught[steps] = made.snn
                 if made.snn.coding.sim_steps != steps:
                     made = made._replace(snn=made.snn.varied(sim_steps=steps))
                 if options.stop_gap is not None:
@@ -316,7 +336,11 @@ class Comparison:
         self, name: str, options: MethodOptions, made: Converted, q: dict[str, np.ndarray]
     ) -> tuple[list[ConversionRow], list[EpisodeRow]]:
         snn = made.snn
-        r2 = to_json([round(value, 4) for value in layer_r2(self.dqn, made, self.test["test"][:R2_STATES])])
+        r2 = ""
+        # What presteps silence is not simulated here, and what is taught has no units of the DQN's.
+        if not (snn.coding.presteps or is_carrying(name) or VARIANTS[name].trained):
+            explained = layer_r2(self.dqn, made, self.test["test"][:R2_STATES])
+            r2 = to_json([round(value, 4) for value in explained])
         settings = to_json({**asdict(options), **made.settings(), "seed": self.seed})
         reached = fan_out(snn)
 
@@ -335,14 +359,14 @@ class Comparison:
                 majority_share=float(np.bincount(actions).max() / len(actions)),
                 variant=name,
                 states=states,
-                layer_r2=r2,
+                layer_r2=r2 if states == "dqn-driven" else "",
                 spikes_per_decision=float(found.spikes.sum(1).mean()),
                 additions_per_decision=float((found.spikes @ reached[: found.spikes.shape[1]]).mean()),
                 mean_sim_steps=float(found.sim_steps.mean()),
                 **measures(q_dqn, found.q)._asdict(),
             )
 
-        rows = [row("validation", q["validation"], decide_all(snn, self.test["validation"]))]
+        rows: list[ConversionRow] = []
         games: list[EpisodeRow] = []
         if self.episodes:
             snn_checkpoint, label = replace(self.checkpoint, agent=snn), _label(name, snn.coding.sim_steps)
@@ -355,12 +379,15 @@ class Comparison:
                 np.array([sum(game.played.sim_steps_sum for game in beside) / decisions]),
             )
             rows.append(row("snn-driven", np.concatenate([game.q_dqn for game in beside]), found))
-        return [*rows, row("dqn-driven", q["test"], decide_all(snn, self.test["test"]))], games
+        if not is_carrying(name):
+            rows.append(row("validation", q["validation"], decide_all(snn, self.test["validation"])))
+            rows.append(row("dqn-driven", q["test"], decide_all(snn, self.test["test"])))
+        return rows, games
 
 
 def markdown(rows: Sequence[ConversionRow], games: Sequence[EpisodeRow]) -> str:
     """The comparison as a Markdown table; * marks the untrained and the trained variant with the least regret on the
-    validation states of each number of sim steps."""
+    validation states, of each number of sim steps that a layer fires for."""
     scores = {
         variant: [game.score for game in sorted(group, key=lambda game: game.episode)]
         for variant, group in _grouped(games, lambda game: game.variant).items()
@@ -372,42 +399,44 @@ def markdown(rows: Sequence[ConversionRow], games: Sequence[EpisodeRow]) -> str:
         for trained in (False, True):
             named = [name for name in by_variant if VARIANTS[name].trained == trained]
             regrets = {
-                name: next(row.regret for row in by_variant[name] if row.states == "validation")
-                for name in named
+                row.variant: row.regret for row in here if row.variant in named and row.states == "validation"
             }
             for name in named:
                 of = {row.states: row for row in by_variant[name]}
-                test, own = of["dqn-driven"], of.get("snn-driven")
+                test, own = of.get("dqn-driven"), of.get("snn-driven")
+                any_row = by_variant[name][0]
                 score = kept = ""
                 if played := scores.get(_label(name, steps)):
                     score = _interval(mean_interval(played), ".2f")
                     if random is not None and np.mean(scores[DQN_ITSELF]) > random:
                         kept = _interval(kept_interval(played, scores[DQN_ITSELF], random), ".0%")
+                chosen = name in regrets and regrets[name] == min(regrets.values())
                 lines.append(
                     (
                         str(steps),
-                        name + ("*" if regrets[name] == min(regrets.values()) else ""),
-                        f"{test.agreement:.1%}",
-                        f"{test.kappa:.3f}",
+                        name + ("*" if chosen else ""),
+                        f"{any_row.mean_sim_steps:.1f}",
+                        f"{test.agreement:.1%}" if test else "",
+                        f"{test.kappa:.3f}" if test else "",
                         f"{own.agreement:.1%}" if own else "",
-                        f"{test.regret:.4g}",
-                        f"{test.common_error:.3g}",
-                        f"{test.differential_error:.3g}",
-                        f"{test.mean_sim_steps:.1f}",
-                        f"{test.spikes_per_decision:,.0f}",
-                        f"{test.additions_per_decision / 1e6:.3f}",
+                        f"{test.regret:.4g}" if test else "",
+                        f"{test.common_error:.3g}" if test else "",
+                        f"{test.differential_error:.3g}" if test else "",
+                        f"{any_row.spikes_per_decision:,.0f}",
+                        f"{any_row.additions_per_decision / 1e6:.3f}",
                         score,
                         kept,
                     )
                 )
     header = (
-        "T", "method", "agreement", "kappa", "on own states", "regret", "common error", "differential error",
-        "sim steps", "spikes", "additions (M)", "score (95 %)", "kept of the DQN's (95 %)",
+        "T", "method", "sim steps", "agreement", "kappa", "on own states", "regret", "common error",
+        "differential error", "spikes", "additions (M, estimated)", "score (95 %)", "kept of the DQN's (95 %)",
     )  # fmt: skip
     text = aligned([header, *lines])
+    text += "\nT: simulation steps that a layer fires for; sim steps: those that pass until the decision.\n"
     if played := scores.get(DQN_ITSELF):
         text += (
-            f"\nThe DQN scores {_interval(mean_interval(played), '.2f')} in {len(played)} games, random play {random}; "
+            f"The DQN scores {_interval(mean_interval(played), '.2f')} in {len(played)} games, random play {random}; "
             f"every network played the same starts, and shares kept are of scores above random play.\n"
         )
     return text

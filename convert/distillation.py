@@ -32,7 +32,14 @@ ADVANTAGE_WEIGHT, COMMON_WEIGHT = 0.3, 0.03
 """Of the mean squared errors, against the regret's 1: of advantages and of what all actions have in common."""
 
 
-def distil(student: QuantisedDQN, teacher: DQN, states: np.ndarray, updates: int, seed: int) -> None:
+def distil(
+    student: QuantisedDQN,
+    teacher: DQN,
+    states: np.ndarray,
+    updates: int,
+    seed: int,
+    held_out: np.ndarray | None = None,
+) -> None:
     """Train a quantised DQN, in place, to choose as its teacher would.
 
     Args:
@@ -41,6 +48,7 @@ def distil(student: QuantisedDQN, teacher: DQN, states: np.ndarray, updates: int
         states: [S, *observation] of the teacher's play; half as many of the student's join at each further round.
         updates: gradient steps a round, whose size falls to 0 along half a cosine.
         seed: of the student's episodes and of what is drawn.
+        held_out: states that the student's own may not be among.
     """
     if updates < 1:
         raise Refusal(f"distil_updates is {updates}: at least 1 is needed")
@@ -49,9 +57,8 @@ def distil(student: QuantisedDQN, teacher: DQN, states: np.ndarray, updates: int
     with Progress(f"distil {student.levels} levels", ROUNDS * updates, "updates") as progress:
         for number in range(ROUNDS):
             if number > 0:
-                states = np.concatenate(
-                    [states, collect(student, own_states, seed, f"distillation {number}")]
-                )
+                own = collect(student, own_states, seed, f"distillation {number}", apart_from=held_out)
+                states = np.concatenate([states, own])
             _round(student, teacher, states, updates, drawing, progress)
 
 

@@ -119,7 +119,15 @@ class Converted(NamedTuple):
         }
 
 
-def convert(dqn: DQN, states: np.ndarray, options: MethodOptions, sim_steps: int, seed: int) -> Converted:
+def convert(
+    dqn: DQN,
+    states: np.ndarray,
+    options: MethodOptions,
+    sim_steps: int,
+    seed: int,
+    held_out: np.ndarray | None = None,
+    taught: RateCodedNetwork | None = None,
+) -> Converted:
     """Convert a DQN.
 
     Args:
@@ -128,6 +136,8 @@ def convert(dqn: DQN, states: np.ndarray, options: MethodOptions, sim_steps: int
         options: the method and what was chosen about it.
         sim_steps: for which the network is made, and which it simulates.
         seed: of what distillation draws.
+        held_out: states that distillation may not learn on, where the student meets them.
+        taught: what the same distillation gave before.
     """
     coding, by_channel = options.coding(sim_steps), options.thresholds == "channel"
     if options.method in ("tan2021", "max"):
@@ -140,8 +150,10 @@ def convert(dqn: DQN, states: np.ndarray, options: MethodOptions, sim_steps: int
         return Converted(snn, scales, False)
     scales = thresholds.least_squares(dqn, states, sim_steps, coding.neuron.v_init, by_channel)
     snn = tan2021.convert(dqn, scales, coding)
-    if options.method in ("qcfs", "exact") and options.distil_updates:
+    if taught is not None:
+        snn.load_state_dict(taught.state_dict())
+    elif options.method in ("qcfs", "exact") and options.distil_updates:
         student = snn.quantised()
-        distil(student, dqn, states, options.distil_updates, seed)
+        distil(student, dqn, states, options.distil_updates, seed, held_out)
         snn.load_state_dict(student.state_dict())
     return Converted(exact.whole_numbers(snn) if options.method == "exact" else snn, scales, False)

@@ -15,9 +15,18 @@ from evaluate.rollout import Rollout
 
 STATE_EPSILON = 0.05
 """Random actions while states are collected (Tan et al. 2021)."""
+PATIENCE = 10
+"""Episodes in vain, for each state asked for and environment, before a game is said to have no more states."""
 
 
-def collect(agent: Agent, num_states: int, seed: int, stream: str, num_envs: int = 4) -> np.ndarray:
+def collect(
+    agent: Agent,
+    num_states: int,
+    seed: int,
+    stream: str,
+    num_envs: int = 4,
+    apart_from: np.ndarray | None = None,
+) -> np.ndarray:
     """States drawn evenly from whole episodes, so that late play counts as much as openings.
 
     Args:
@@ -26,6 +35,8 @@ def collect(agent: Agent, num_states: int, seed: int, stream: str, num_envs: int
         seed: of the episodes and of the drawing.
         stream: what for; states of different streams come from different episodes.
         num_envs: episodes played side by side; as many again as long as states are missing.
+        apart_from: [N, *observation] states that are passed over: on small boards, other episodes come through the
+            same states (of a minatar/breakout DQN's, half).
 
     Returns:
         [num_states, *observation] as the environments gave them, in random order.
@@ -37,9 +48,12 @@ def collect(agent: Agent, num_states: int, seed: int, stream: str, num_envs: int
     # Reservoir sampling (Vitter 1985, algorithm R): every state met is kept with the same probability.
     drawing = seeding.generator(seed, f"{stream} states")
     reservoir: list[np.ndarray] = []
+    passed_over = set() if apart_from is None else {state.tobytes() for state in apart_from}
     met, first_episode = 0, 0
     try:
         while met < num_states:
+            if first_episode >= num_envs * PATIENCE * (1 + num_states):
+                raise Refusal(f"{num_states} {stream} states: {first_episode} episodes gave {met} new ones")
             for step in Rollout(
                 environments,
                 agent,
@@ -48,6 +62,8 @@ def collect(agent: Agent, num_states: int, seed: int, stream: str, num_envs: int
                 epsilon=lambda steps: STATE_EPSILON,
             ):
                 for observation in step.observations:
+                    if passed_over and observation.tobytes() in passed_over:
+                        continue
                     met += 1
                     if len(reservoir) < num_states:
                         reservoir.append(observation.copy())

@@ -144,7 +144,8 @@ class ConversionRow:
     """JSON list: r2 of each hidden layer's rates against the DQN's activations."""
     spikes_per_decision: float = math.nan
     additions_per_decision: float = math.nan
-    """Synaptic additions: spikes of each layer times the mean number of neurons a spike of it reaches."""
+    """Synaptic additions, estimated: spikes of each layer times the number of neurons that one of it reaches on average
+    over all positions (a few per cent too many where neurons at the border, which reach fewer, fire more)."""
     mean_sim_steps: float = math.nan
     """Simulation steps until the decision: presteps included, and of all layers one after the other where they fire
     so."""

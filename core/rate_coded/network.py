@@ -66,6 +66,8 @@ class RateCoding:
             raise Refusal(
                 "readout 'current' goes with no tau: a membrane that leaks does not keep its charge"
             )
+        if self.stop_gap is not None and self.residual_alpha:
+            raise Refusal("stop_gap goes with no residual_alpha: what later steps leave would be carried too")
         unusual = self.layer_delay or self.presteps or self.residual_alpha or self.stop_gap is not None
         if self.neuron.firing == "afterwards" and (unusual or self.neuron.tau is not None):
             raise Refusal(

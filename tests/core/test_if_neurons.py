@@ -233,6 +233,7 @@ def test_the_current_read_out_is_the_charge_of_an_output_that_does_not_fire(
         ({"residual_alpha": 1.5}, "residual_alpha is 1.5"),
         ({"stop_gap": math.nan}, "stop_gap is nan"),
         ({"neuron": IFNeuron(tau=9.0), "readout": "current"}, "'current' goes with no tau"),
+        ({"stop_gap": 0.1, "residual_alpha": 0.1}, "stop_gap goes with no residual_alpha"),
         ({"neuron": AFTERWARDS, "presteps": 2}, "afterwards go with no"),
         ({"neuron": AFTERWARDS, "stop_gap": 0.1}, "afterwards go with no"),
     ],
