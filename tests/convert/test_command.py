@@ -21,8 +21,8 @@ def test_agreement_is_counted_on_the_held_out_states(
 ) -> None:
     collected: dict[str, np.ndarray] = {}
 
-    def collecting(agent: DQN, num_states: int, seed: int, stream: str) -> np.ndarray:
-        collected[stream] = collect(agent, num_states, seed, stream)
+    def collecting(agent: DQN, num_states: int, seed: int, stream: str, **apart: np.ndarray) -> np.ndarray:
+        collected[stream] = collect(agent, num_states, seed, stream, **apart)  # type: ignore[arg-type]
         return collected[stream]
 
     monkeypatch.setattr(stage, "collect", collecting)
@@ -34,6 +34,8 @@ def test_agreement_is_counted_on_the_held_out_states(
         "calibration": 100,
         "conversion test": 80,
     }
+    met = {state.tobytes() for state in collected["calibration"]}
+    assert not any(state.tobytes() in met for state in collected["conversion test"])
     snn, dqn = load_agent(out).agent, make_dqn(0)
     assert isinstance(snn, RateCodedNetwork)
     rows = read_rows(out.with_suffix(".conversion.parquet"), ConversionRow)
@@ -74,6 +76,8 @@ def test_states_are_drawn_from_whole_episodes() -> None:
     assert states.shape == (50, *GAME.observation_shape)
     assert np.array_equal(states, collect(dqn, 50, 0, "calibration"))
     assert not np.array_equal(states, collect(dqn, 50, 0, "conversion test"))
+    apart = collect(dqn, 50, 0, "calibration", apart_from=states)
+    assert not {state.tobytes() for state in apart} & {state.tobytes() for state in states}
     everything = collect(dqn, 400, 0, "calibration")
     # Breakout's ball is in row 3 at a start; on the way down it is lower.
     rows = {int(row) for state in everything for row in np.flatnonzero(state[1].any(1))}

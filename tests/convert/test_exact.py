@@ -13,7 +13,7 @@ from core.errors import Refusal
 from core.networks import DQN
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron, simulate
-from tests.conftest import AGENTS
+from tests.conftest import AGENTS, opening
 from tests.convert.conftest import make_dqn
 
 AFTERWARDS = IFNeuron("afterwards", 0.5)
@@ -105,24 +105,24 @@ def test_the_quantised_dqn_gives_the_networks_q_values_to_the_last_bit() -> None
         assert torch.equal(snn(batch), quantised(batch))
 
 
-def test_without_whole_numbers_order_decides() -> None:
-    """Not a tautology: with the weights as they were, sums of another order round to other counts somewhere."""
+@pytest.mark.parametrize("are_whole", [False, True])
+def test_without_whole_numbers_order_decides(are_whole: bool) -> None:
+    """With the weights as they were, what a second layer heard step by step is not what it hears at once."""
     dqn = load_agent(AGENTS / "pong-dqn-s0.safetensors").agent
     assert isinstance(dqn, DQN)
-    states = collect(dqn, 8, 0, "calibration", num_envs=1)
+    states = opening(dqn, 200)
     scales = thresholds.least_squares(dqn, states, 8, 0.5, by_channel=True)
     snn = tan2021.convert(dqn, scales, RateCoding(8, neuron=AFTERWARDS))
-    (inputs,) = batches(snn, states)
-    found = simulate(snn.layers, inputs, 8, AFTERWARDS)
-    precise = [layer.double() for layer in snn.layers]
-    charge = precise[1](found.layer_counts[0][0].double())
-    assert not torch.equal(simulate_membrane(found), charge.float())
-
-
-def simulate_membrane(found: object) -> torch.Tensor:
-    """Counts and what is left, of the second layer."""
-    counts, left = found.layer_counts[1][0], found.membranes[1]  # type: ignore[attr-defined]
-    return counts + left - 0.5
+    if are_whole:
+        snn = exact.whole_numbers(snn)
+    (inputs,) = batches(snn, states[-8:])
+    found = simulate(snn.layers, inputs, 8, AFTERWARDS, image_bits=snn.coding.image_bits)
+    second = list(snn.layers)[1].double()
+    assert second.bias is not None
+    charge = second(found.layer_counts[0][0].double()) + 7 * second.bias[:, None, None]
+    heard = found.layer_counts[1][0] + found.membranes[1] - 0.5
+    torch.testing.assert_close(heard.double(), charge, rtol=0, atol=1e-3)
+    assert torch.equal(heard.double(), charge) == are_whole
 
 
 @pytest.mark.parametrize("v_init", [0.3, 0.1])
