@@ -18,7 +18,16 @@ from matplotlib.figure import Figure
 from core.cli import main
 from core.errors import Refusal
 from core.games import PUBLISHED, get_game, reference
-from core.records import AttackRow, ConversionRow, CurveRow, EpisodeRow, Row, read_rows, write_bytes
+from core.records import (
+    AttackRow,
+    ConversionRow,
+    CurveRow,
+    EpisodeRow,
+    Row,
+    read_rows,
+    require_single,
+    write_bytes,
+)
 from evaluate.statistics import kept_interval, mean_interval
 from evaluate.tables import AGENT_ORDER, markdown, score_lines
 
@@ -182,6 +191,7 @@ def agreement_of_methods(rows: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(PANEL_INCHES[0] * len(games), 2.2 * PANEL_INCHES[1]), layout="constrained")
     panels = figure.subplots(2, len(games), squeeze=False)
     for column, game in enumerate(games):
+        require_single(rows[rows.game == game].train_seed, f"training seed of {game}'s conversions")
         for name, group in _methods(rows[rows.game == game], "variant"):
             ordered = group.sort_values("sim_steps")
             look = _method_style(name)
@@ -205,6 +215,7 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
     published = published[published.game == "all (minatar)"]
     for game, axis in axes.items():
         here = rows[rows.game == game].sort_values("episode")
+        require_single(here.train_seed, f"training seed of {game}'s conversions")
         of_dqn = here[here.variant == "dqn"].score.to_numpy()
         random = reference(get_game(game)).random or 0.0
         named = here[here.variant != "dqn"].variant.str.extract(r"(?P<name>.+) T=(?P<sim_steps>\d+)")

@@ -76,7 +76,7 @@ class Run(MethodOptions, Common):
         if self.nir is not None:  # refuse now what would be refused after hours
             _require_ending(self.nir, ".nir", "--nir")
             nir_export.require_nir()
-            nir_export.require_expressible(self.coding(self.sim_steps))
+            nir_export.require_expressible(self.coding(self.sim_steps), "valid")
         self._convert()
         if self.nir is not None:
             Export(agent=self.out, out=self.nir).run()
@@ -93,6 +93,8 @@ class Run(MethodOptions, Common):
         _require_ending(self.out, ".safetensors")
         self.require_sound(self.sim_steps)
         checkpoint, dqn = self.begin()
+        if self.nir is not None:
+            nir_export.require_expressible(self.coding(self.sim_steps), dqn.padding)
         neuron = self.coding(self.sim_steps).neuron
         if self.bindsnet_states and (neuron.firing != "at-once" or neuron.tau is not None or self.presteps):
             raise Refusal(

@@ -1,7 +1,7 @@
 """Held side by side: how much of a DQN's choices survives each conversion, at each number of simulation steps."""
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -14,18 +14,16 @@ from torch import Tensor, nn
 
 from convert.methods import Converted, MethodOptions, convert
 from convert.states import batches
-from core import seeding
 from core.checkpoint import Checkpoint
-from core.envs import make_environments, network_input
 from core.games import get_game, reference
 from core.networks import DQN, padded
 from core.progress import Progress
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork
 from core.records import ConversionRow, EpisodeRow, read_rows, to_json, write_rows
-from evaluate.evaluation import EVALUATION, MAX_ENVS, Played, episode_row, play
+from evaluate.evaluation import Played, episode_row, play
 from evaluate.protocols import Protocol
-from evaluate.rollout import Rollout
+from evaluate.rollout import Step
 from evaluate.statistics import Interval, kept_interval, mean_interval
 from evaluate.tables import aligned
 
@@ -55,12 +53,12 @@ VARIANTS: dict[str, Variant] = {
     "reconstruct": Variant({"method": "reconstruct"}),
     # Chosen on games of minatar/breakout with another seed: of 0, 0.02, 0.05, 0.1, 0.2 the best at T = 2 and 4.
     "residual": Variant({"method": "reconstruct", "residual_alpha": 0.05}),
-    "anytime": Variant({"method": "reconstruct", "stop_gap": 0.0}),
+    "anytime": Variant({"method": "reconstruct", "stop_gap": 0.0}),  # found by `stop_gap` in place of 0
     "afterwards": Variant({"method": "reconstruct", "firing": "afterwards"}),
     "qcfs": Variant({"method": "qcfs"}, trained=True, most_sim_steps=16),
     "exact": Variant({"method": "exact"}, trained=True, most_sim_steps=16),
 }
-"""What `convert compare` knows. The gap at which `anytime` stops is found by `stop_gap`."""
+"""What `convert compare` knows."""
 
 
 class Measures(NamedTuple):
@@ -191,40 +189,19 @@ def fan_out(snn: RateCodedNetwork) -> np.ndarray:
     return np.array([after / count for after, count in zip(macs[1:], neurons[:-1], strict=True)] + [0.0])
 
 
-class Game(NamedTuple):
-    """One episode that a converted network played, and what its DQN thought of every state of it."""
-
-    played: Played
-    q_dqn: np.ndarray
-    q_snn: np.ndarray
-
-
 def play_beside(
     dqn: DQN, snn: RateCodedNetwork, protocol: Protocol, eval_seed: int, episodes: Sequence[int]
-) -> Iterator[Game]:
-    """Episodes of an evaluation, played by the spiking network, in the order in which they end."""
-    environments = make_environments(dqn.game, min(MAX_ENVS, len(episodes)), protocol.dynamics)
-    playing: dict[int, tuple[Played, list[np.ndarray], list[np.ndarray]]] = {}
-    try:
-        for step in Rollout(
-            environments,
-            snn,
-            episode_seed=lambda index: seeding.episode_seed(eval_seed, EVALUATION, index),
-            episodes=episodes,
-            epsilon=lambda steps: protocol.epsilon,
-        ):
-            with torch.no_grad():
-                q = dqn(network_input(step.observations, dqn.game, dqn.device)).cpu().numpy()
-            for row, episode in enumerate(step.episodes.tolist()):
-                played, q_dqn, q_snn = playing.setdefault(episode, (Played(episode), [], []))
-                played.add(step, row)
-                q_dqn.append(q[row])
-                q_snn.append(step.scores[row])
-                if step.ended[row]:
-                    playing.pop(episode)
-                    yield Game(played, np.stack(q_dqn), np.stack(q_snn))
-    finally:
-        environments.close()
+) -> tuple[list[Played], np.ndarray, np.ndarray]:
+    """Evaluation games of the spiking network, and on every state of them the DQN's and its own Q-values [S, A]."""
+    q_dqn: list[np.ndarray] = []
+    q_snn: list[np.ndarray] = []
+
+    def look(step: Step) -> None:
+        q_dqn.append(q_values(dqn, step.observations))
+        q_snn.append(step.scores)
+
+    played = list(play(snn, dqn.game, protocol, eval_seed=eval_seed, episodes=episodes, on_step=look))
+    return played, np.concatenate(q_dqn), np.concatenate(q_snn)
 
 
 def options_of(name: str, base: MethodOptions) -> MethodOptions:
@@ -370,15 +347,14 @@ class Comparison:
         games: list[EpisodeRow] = []
         if self.episodes:
             snn_checkpoint, label = replace(self.checkpoint, agent=snn), _label(name, snn.coding.sim_steps)
-            beside = list(play_beside(self.dqn, snn, self.protocol, self.seed, range(self.episodes)))
-            games = [self._game_row(game.played, snn_checkpoint, label) for game in beside]
-            decisions = sum(game.played.length_steps for game in beside)
+            played, q_dqn, q_snn = play_beside(self.dqn, snn, self.protocol, self.seed, range(self.episodes))
+            games = [self._game_row(game, snn_checkpoint, label) for game in played]
             found = OnStates(
-                np.concatenate([game.q_snn for game in beside]),
-                np.sum([game.played.spikes for game in beside], axis=0)[None] / decisions,
-                np.array([sum(game.played.sim_steps_sum for game in beside) / decisions]),
+                q_snn,
+                np.sum([game.spikes for game in played], axis=0)[None] / len(q_snn),
+                np.array([sum(game.sim_steps_sum for game in played) / len(q_snn)]),
             )
-            rows.append(row("snn-driven", np.concatenate([game.q_dqn for game in beside]), found))
+            rows.append(row("snn-driven", q_dqn, found))
         if not is_carrying(name):
             rows.append(row("validation", q["validation"], decide_all(snn, self.test["validation"])))
             rows.append(row("dqn-driven", q["test"], decide_all(snn, self.test["test"])))

@@ -29,7 +29,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from core.errors import Refusal
-from core.networks import DSQN
+from core.networks import DSQN, Padding
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def require_nir() -> Any:
     return nir
 
 
-def require_expressible(coding: RateCoding) -> None:
+def require_expressible(coding: RateCoding, padding: Padding) -> None:
     """Refuse what a converted network may do and neither a NIR graph nor its reader can be expected to know."""
     beyond = {
         f"firing {coding.neuron.firing}": coding.neuron.firing != "at-once",
@@ -67,6 +67,7 @@ def require_expressible(coding: RateCoding) -> None:
         f"stop_gap {coding.stop_gap}": coding.stop_gap is not None,
         "layer_delay": coding.layer_delay,
         f"image_bits {coding.image_bits}": coding.image_bits is not None,
+        "padding same (uneven where strides leave a rest)": padding != "valid",
         # Its Q-values are then those of an output that leaks and fires: not what its silent output receives.
     }
     found = [name for name, present in beyond.items() if present]
@@ -96,7 +97,7 @@ def to_graph(agent: RateCodedNetwork | DSQN) -> "nir.NIRGraph":
         tau, resistance, threshold = neuron.tau if neuron.charge == "lif" else None, 1.0, neuron.threshold
     else:
         coding = agent.coding
-        require_expressible(coding)
+        require_expressible(coding, agent.padding)
         sim_steps, readout = coding.sim_steps, str(coding.readout)
         own = {"reset": "soft", "v_init": coding.neuron.v_init, "output_scale": agent.output_scale.item()}
         # v exp(-1 / tau) + x is v + (R x - v) / R for the R with 1 - 1 / R = exp(-1 / tau).

@@ -136,16 +136,22 @@ def apply_layer(layer: Layer, x: Tensor) -> Tensor:
 
 def apply_to_image(layer: Layer, images: Tensor, bits: int | None) -> Tensor:
     """The first layer on [B, ...]. With bits, what it gives is rounded, from double precision, to multiples of 2^-bits:
-    a network whose weights are such multiples then adds up exactly, whatever the order. Gradients pass unrounded."""
+    a network whose weights are such multiples then adds up exactly, whatever the order. Gradients pass unrounded.
+
+    A pixel that is n / 255 in float32 is taken as the fraction, not as the float32 beside it; others stay as they are.
+    """
     current = apply_layer(layer, images)
     if bits is None:
         return current
     with torch.no_grad():
         weight, bias = layer.weight.double(), None if layer.bias is None else layer.bias.double()
+        pixels = 255 * images.double()
+        whole = pixels.round()
+        pixels = torch.where((pixels - whole).abs() < 2.0**-15, whole, pixels) / 255
         if isinstance(layer, nn.Conv2d):
-            precise = F.conv2d(padded(layer, images.double()), weight, bias, layer.stride)
+            precise = F.conv2d(padded(layer, pixels), weight, bias, layer.stride)
         else:
-            precise = F.linear(images.flatten(1).double(), weight, bias)
+            precise = F.linear(pixels.flatten(1), weight, bias)
         rounded = (torch.round(precise * 2**bits) / 2**bits).to(current.dtype)
     return rounded if not current.requires_grad else current + (rounded - current).detach()
 

@@ -16,6 +16,7 @@ from core.seeding import require_seed
 from evaluate.evaluation import episode_row, play, require_at_least_one
 from evaluate.options import PlayOptions
 from evaluate.protocols import get_protocol
+from evaluate.rollout import Step
 from evaluate.statistics import mean_interval
 
 _RANDOM_PLAY = {
@@ -65,9 +66,9 @@ class Run(PlayOptions):
             rows: list[EpisodeRow] = []
             decisions = 0
 
-            def count(made: int) -> None:
+            def count(step: Step) -> None:
                 nonlocal decisions
-                decisions += made
+                decisions += len(step.slots)
                 progress.advance(0, f"{decisions:,} decisions")
 
             with Progress(f"evaluate {game.name} {checkpoint.agent.kind}", episodes, "episodes") as progress:

@@ -83,7 +83,7 @@ def play(
     num_envs: int = MAX_ENVS,
     perturb: Perturb | None = None,
     stream: str = EVALUATION,
-    on_step: Callable[[int], None] = lambda decisions: None,
+    on_step: Callable[[Step], None] = lambda step: None,
 ) -> Iterator[Played]:
     """Play episodes to their end, in the order in which they end.
 
@@ -96,7 +96,7 @@ def play(
         num_envs: how many are played side by side at most.
         perturb: the attack, if any.
         stream: what the episodes are for; those of different streams have no start in common.
-        on_step: told how many decisions were made since it was last called.
+        on_step: shown every step.
     """
     environments = make_environments(game, min(num_envs, len(episodes)), protocol.dynamics)
     try:
@@ -109,7 +109,7 @@ def play(
             epsilon=lambda steps: protocol.epsilon,
             perturb=perturb,
         ):
-            on_step(len(step.slots))
+            on_step(step)
             for row, episode in enumerate(step.episodes.tolist()):
                 played = playing.setdefault(episode, Played(episode))
                 played.add(step, row)

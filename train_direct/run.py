@@ -30,6 +30,7 @@ from core.progress import Progress
 from core.records import CurveRow, EpisodeRow, read_rows, write_bytes, write_rows
 from evaluate.evaluation import episode_row, play
 from evaluate.protocols import Protocol as Scoring
+from evaluate.rollout import Step
 
 VALIDATION = "validation"
 """The stream of episodes that choose the best weights."""
@@ -243,7 +244,7 @@ class TrainingRun:
             self._best, self._best_config = mean, algorithm.agent.config()
             save_agent(self._folder / "best.safetensors", algorithm.agent, self._provenance())
 
-    def _stop_validation(self, decisions: int) -> None:
+    def _stop_validation(self, step: Step) -> None:
         if self._stop:
             raise _Stopped
 

@@ -271,6 +271,12 @@ def test_a_graph_is_nobody_elses_memory() -> None:
     assert nir_export.to_bytes(agent) == before  # and equal networks give equal bytes
 
 
+def test_uneven_padding_is_refused() -> None:
+    snn = RateCodedNetwork(GAMES["pong"], RateCoding(4), padding="same")
+    with pytest.raises(Refusal, match="NIR has no word for padding same"):
+        nir_export.to_graph(snn)
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

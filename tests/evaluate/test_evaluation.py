@@ -157,7 +157,7 @@ def test_decisions_are_reported_while_they_are_made() -> None:
             eval_seed=0,
             episodes=range(5),
             num_envs=2,
-            on_step=reported.append,
+            on_step=lambda step: reported.append(len(step.slots)),
         )
     )
     assert sum(reported) == sum(played.length_steps for played in found)
