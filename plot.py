@@ -195,8 +195,8 @@ def agreement_of_methods(rows: pd.DataFrame) -> Figure:
         for name, group in _methods(rows[rows.game == game], "variant"):
             ordered = group.sort_values("sim_steps")
             look = _method_style(name)
-            panels[0][column].plot(ordered.sim_steps, 100 * ordered.agreement, label=name, **look)
-            panels[1][column].plot(ordered.sim_steps, ordered.regret, **look)
+            panels[0][column].plot(ordered.mean_sim_steps, 100 * ordered.agreement, label=name, **look)
+            panels[1][column].plot(ordered.mean_sim_steps, ordered.regret, **look)
         panels[0][column].set_title(game)
         panels[0][column].set_ylabel("agreement with the DQN (%)")
         panels[1][column].set_ylabel("regret (Q)")
@@ -226,9 +226,10 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
                 kept_interval(group[group["at"] == at].score.to_numpy(), of_dqn, random) for at in sizes
             ]
             look = _method_style(name)
-            axis.plot(sizes, [100 * point.mean for point in points], label=name, **look)
+            taken = [group[group["at"] == at].mean_sim_steps.mean() for at in sizes]
+            axis.plot(taken, [100 * point.mean for point in points], label=name, **look)
             lows, highs = [100 * point.low for point in points], [100 * point.high for point in points]
-            axis.fill_between(sizes, lows, highs, color=look["color"], alpha=0.06)
+            axis.fill_between(taken, lows, highs, color=look["color"], alpha=0.06)
         if get_game(game).tier == "minatar":
             for agent, marker in (("DSQN-CVT", "x"), ("CRPI", "+")):
                 points_of = published[published.agent == agent]
@@ -272,7 +273,7 @@ def _sim_steps(axis: Axes, values: list[int]) -> None:
     axis.set_xscale("log", base=2)
     axis.set_xticks(values, [str(each) for each in values], fontsize=6)
     axis.minorticks_off()
-    axis.set_xlabel("sim steps a layer fires for")
+    axis.set_xlabel("sim steps until the decision")
 
 
 def _common_legend(figure: Figure, axes: list[Axes]) -> None:

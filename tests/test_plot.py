@@ -110,17 +110,23 @@ def test_agents_have_one_colour_and_one_name() -> None:
 def test_shares_of_the_dqns_score_are_drawn_where_they_are() -> None:
     """Random play on minatar/breakout is 0.534: (6 - 0.534) / (11 - 0.534) of the DQN's score is kept."""
     game = {"game": "minatar/breakout", "protocol": "minatar"}
-    played = [("dqn", 11.0), ("qcfs T=4", 6.0), ("qcfs T=16", 11.0), ("reconstruct T=4", 0.534)]
+    played = [
+        ("dqn", 11.0, 0.0),
+        ("qcfs T=4", 6.0, 4.0),
+        ("qcfs T=16", 11.0, 16.0),
+        ("exact T=4", 0.534, 8.0),
+    ]
     rows = [
-        episode(variant=variant, score=score, episode=index, **game)
-        for variant, score in played
+        episode(variant=variant, score=score, episode=index, mean_sim_steps=taken, **game)
+        for variant, score, taken in played
         for index in range(3)
     ]
     (axis,) = plot.score_of_methods(pd.DataFrame([vars(row) for row in rows])).axes
     lines = {line.get_label(): line for line in axis.lines}
     assert list(lines["qcfs"].get_xdata()) == [4, 16]
     assert list(lines["qcfs"].get_ydata()) == pytest.approx([100 * 5.466 / 10.466, 100.0])
-    assert list(lines["reconstruct"].get_ydata()) == pytest.approx([0.0], abs=1e-9)
+    assert list(lines["exact"].get_ydata()) == pytest.approx([0.0], abs=1e-9)
+    assert list(lines["exact"].get_xdata()) == [8.0]  # layers that wait for one another take longer
 
 
 def test_methods_keep_their_look() -> None:
