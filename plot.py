@@ -203,7 +203,7 @@ def agreement_of_methods(rows: pd.DataFrame) -> Figure:
         panels[1][column].set_yscale("log")
         for axis in panels[:, column]:
             _sim_steps(axis, sorted(set(rows.sim_steps)))
-    _common_legend(figure, list(panels[0]))
+    _common_legend(figure, list(panels[0]), 3 + len(games))
     return figure
 
 
@@ -245,7 +245,7 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
         axis.axhline(100, color="black", linewidth=0.5)
         _sim_steps(axis, sorted(set(games["at"])))
         axis.set_ylabel("share of the DQN's score (%)")
-    _common_legend(figure, list(axes.values()))
+    _common_legend(figure, list(axes.values()), 3 + len(axes))
     return figure
 
 
@@ -276,7 +276,7 @@ def _sim_steps(axis: Axes, values: list[int]) -> None:
     axis.set_xlabel("sim steps until the decision")
 
 
-def _common_legend(figure: Figure, axes: list[Axes]) -> None:
+def _common_legend(figure: Figure, axes: list[Axes], columns: int) -> None:
     """One legend below the panels, because they draw the same things."""
     handles: dict[str, Artist] = {}
     for axis in axes:
@@ -285,7 +285,7 @@ def _common_legend(figure: Figure, axes: list[Axes]) -> None:
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=min(3 * len(axes), 6),
+        ncols=columns,
         frameon=False,
         fontsize=6,
     )
@@ -296,7 +296,7 @@ def score_against_epsilon(rows: pd.DataFrame) -> Figure:
     figure, axes = _panels(rows)
     for game, axis in axes.items():
         here = rows[rows.game == game]
-        for agent, name, run in _runs(here):
+        for agent, name, run in _checkpoints(here):
             for attack in ("fgsm", "random-sign"):
                 under = run[run.attack.isin([attack, "none"])]
                 if (under.attack == attack).any():
@@ -317,7 +317,7 @@ def score_against_epsilon(rows: pd.DataFrame) -> Figure:
         _reference_lines(axis, game)
         axis.set_xlabel("epsilon (l_inf)")
         axis.set_ylabel("score")
-    _common_legend(figure, list(axes.values()))
+    _common_legend(figure, list(axes.values()), 3)
     return figure
 
 
@@ -326,6 +326,15 @@ def _runs(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     for agent in AGENT_ORDER:
         for seed in sorted(set(rows[rows.agent == agent].train_seed)):
             yield agent, _label(agent, seed, rows), rows[(rows.agent == agent) & (rows.train_seed == seed)]
+
+
+def _checkpoints(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """The same of every checkpoint: several of one training run, or of other lengths, are not averaged."""
+    for agent, label, run in _runs(rows):
+        trained = {str(name): group.train_steps.iloc[0] for name, group in run.groupby("checkpoint_id")}
+        for checkpoint, steps in sorted(trained.items(), key=lambda each: each[1]):
+            longer = f"{label}, {steps:,} decisions" if len(trained) > 1 else label
+            yield agent, longer, run[run.checkpoint_id == checkpoint]
 
 
 def _label(agent: str, seed: int, rows: pd.DataFrame) -> str:

@@ -135,3 +135,21 @@ def test_methods_keep_their_look() -> None:
     assert set(plot.METHOD_ORDER) == set(VARIANTS)
     looks = [(look["color"], look["linestyle"]) for look in map(plot._method_style, plot.METHOD_ORDER)]
     assert len(set(looks)) == len(looks)
+
+
+def test_checkpoints_of_one_seed_are_drawn_apart() -> None:
+    attacked = {"attack": "none", "epsilon": 0.0, "gradient_source": ""}
+    fgsm = {"attack": "fgsm", "epsilon": 0.1, "gradient_source": "own"}
+    rows = [
+        {**vars(episode(checkpoint_id=name, train_steps=steps, score=score)), **attack}
+        for name, steps, score in (("short", 8000, -21.0), ("long", 800_000, 16.0))
+        for attack in (attacked, fgsm)
+    ]
+    (axis,) = plot.score_against_epsilon(pd.DataFrame(rows)).axes
+    drawn = {
+        str(line.get_label()): list(line.get_ydata()) for line in axis.lines if "DQN" in str(line.get_label())
+    }
+    assert drawn == {
+        "DQN, 8,000 decisions, fgsm (own)": [-21.0, -21.0],
+        "DQN, 800,000 decisions, fgsm (own)": [16.0, 16.0],
+    }
