@@ -13,7 +13,7 @@ from sklearn.metrics import cohen_kappa_score, r2_score
 from torch import Tensor, nn
 
 from convert.methods import Converted, MethodOptions, convert
-from convert.states import batches
+from convert.states import batches, q_values
 from core.checkpoint import Checkpoint
 from core.games import get_game, reference
 from core.networks import DQN, padded
@@ -113,12 +113,6 @@ def decide_all(snn: RateCodedNetwork, states: np.ndarray) -> OnStates:
         parts = (decision.scores, decision.activity.spikes, decision.activity.sim_steps)
         found.append([part.cpu().numpy() for part in parts])
     return OnStates(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-
-
-def q_values(dqn: DQN, states: np.ndarray) -> np.ndarray:
-    """[S, A]."""
-    with torch.no_grad():
-        return np.concatenate([dqn(batch).cpu().numpy() for batch in batches(dqn, states)])
 
 
 ANYTIME_STATES = 1000

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convert.states import batches, collect
+from convert.states import collect, q_values
 from core import seeding
 from core.envs import network_input
 from core.errors import Refusal
@@ -70,9 +70,8 @@ def _round(
     drawing: np.random.Generator,
     progress: Progress,
 ) -> None:
-    with torch.no_grad():
-        wanted = torch.cat([teacher(batch) for batch in batches(teacher, states)])
-        unit = (wanted - wanted.mean(1, keepdim=True)).std().clamp(min=1e-6)
+    wanted = torch.from_numpy(q_values(teacher, states)).to(student.device)
+    unit = (wanted - wanted.mean(1, keepdim=True)).std().clamp(min=1e-6)
     student.requires_grad_(True)
     optimiser = torch.optim.Adam(student.parameters(), lr=LEARNING_RATE)
     for update in range(updates):

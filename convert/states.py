@@ -82,6 +82,11 @@ def batches(agent: Agent, states: np.ndarray, size: int = 64) -> Iterator[Tensor
 
 
 @torch.no_grad()
+def q_values(agent: Agent, states: np.ndarray) -> np.ndarray:
+    """Action scores [S, A] of an agent in each state."""
+    return np.concatenate([agent(batch).cpu().numpy() for batch in batches(agent, states)])
+
+
 def greedy_actions(agent: Agent, states: np.ndarray) -> np.ndarray:
     """The greedy action [S] of an agent in each state."""
-    return np.concatenate([agent(batch).argmax(1).cpu().numpy() for batch in batches(agent, states)])
+    return q_values(agent, states).argmax(1)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convert.states import batches
+from convert.states import batches, q_values
 from core.errors import Refusal
 from core.networks import DQN
 from core.rate_coded.network import RateCodedNetwork, RateCoding
@@ -102,8 +102,8 @@ def guarded_scales(dqn: DQN, states: np.ndarray, percentile: float) -> tuple[lis
             )
     guarded = not scales[-1] > 0
     if guarded:
-        magnitudes = torch.cat([dqn(batch).abs().flatten() for batch in batches(dqn, states)]).double().cpu()
-        scales[-1] = float(torch.quantile(magnitudes, percentile / 100))
+        magnitudes = np.abs(q_values(dqn, states)).astype(np.float64)
+        scales[-1] = float(np.percentile(magnitudes, percentile))
         if not scales[-1] > 0:
             raise Refusal("the output layer is dead: every Q-value is 0 on the calibration states")
     return scales, guarded

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convert.states import batches
+from convert.states import batches, q_values
 from core.errors import Refusal
 from core.networks import DQN
 
@@ -87,13 +87,12 @@ def search(
     return [peak * fractions[error.argmin(0)] for peak, error in zip(peaks, errors, strict=True)]
 
 
-@torch.no_grad()
 def output_scale(dqn: DQN, states: np.ndarray) -> Tensor:
     """[1]: the largest magnitude of a Q-value."""
-    largest = torch.stack([dqn(batch).abs().amax() for batch in batches(dqn, states)]).amax()
-    if not bool(largest > 0):
+    largest = np.abs(q_values(dqn, states)).max()
+    if not largest > 0:
         raise Refusal("the output layer is dead: every Q-value is 0 on the calibration states")
-    return largest.reshape(1)
+    return torch.tensor([largest], device=dqn.device)
 
 
 def _by_channel(z: Tensor) -> Tensor:

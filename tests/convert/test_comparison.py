@@ -11,7 +11,7 @@ import torch
 from convert import comparison
 from convert.comparison import VARIANTS, fan_out, measures, stop_gap
 from convert.methods import MethodOptions, convert
-from convert.states import collect
+from convert.states import collect, q_values
 from core.checkpoint import load_agent
 from core.networks import DQN
 from core.records import ConversionRow, EpisodeRow, read_rows
@@ -83,7 +83,7 @@ def test_rows_say_what_decisions_one_by_one_say(command: Command, checkpoint: Pa
     calibration = collect(dqn, 80, 0, "calibration")
     test = collect(dqn, 40, 0, "conversion test", apart_from=calibration)
     held_out = np.concatenate([collect(dqn, 40, 0, "conversion validation", apart_from=calibration), test])
-    q = comparison.q_values(dqn, test)
+    q = q_values(dqn, test)
     games = read_rows(out / "conversion_episodes.parquet", EpisodeRow)
     protocol = get_protocol(None, GAME)
     for row in rows:

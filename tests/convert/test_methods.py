@@ -9,7 +9,7 @@ import torch
 from convert import comparison, reconstruction
 from convert.distillation import distil
 from convert.methods import METHODS, MethodOptions, Weights, convert
-from convert.states import batches, collect
+from convert.states import batches, collect, q_values
 from core.checkpoint import load_agent
 from core.errors import Refusal
 from core.networks import DQN, apply_layer
@@ -28,7 +28,7 @@ def differential_error(dqn: DQN, states: np.ndarray, held_out: np.ndarray, optio
     """Of a method at 4 sim steps."""
     made = convert(dqn, states, options, 4, 0)
     found = comparison.decide_all(made.snn, held_out)
-    return comparison.measures(comparison.q_values(dqn, held_out), found.q).differential_error
+    return comparison.measures(q_values(dqn, held_out), found.q).differential_error
 
 
 def test_each_method_comes_closer_than_the_one_before(
@@ -81,13 +81,11 @@ def test_distillation_teaches_choices() -> None:
     dqn = load_agent(AGENTS / "minatar-breakout-dqn-s0.safetensors").agent  # one that has preferences
     assert isinstance(dqn, DQN)
     states, held_out = (collect(dqn, 1500, 0, stream) for stream in ("calibration", "conversion test"))
-    q = comparison.q_values(dqn, held_out)
+    q = q_values(dqn, held_out)
     plain = convert(dqn, states, MethodOptions(method="threshold-search"), 2, 0).snn.quantised()
     taught = convert(dqn, states, MethodOptions(method="threshold-search"), 2, 0).snn.quantised()
     distil(taught, dqn, states, 150, seed=0)
-    before, after = (
-        comparison.measures(q, comparison.q_values(agent, held_out)) for agent in (plain, taught)
-    )
+    before, after = (comparison.measures(q, q_values(agent, held_out)) for agent in (plain, taught))
     assert after.regret < 0.7 * before.regret
     assert not any(parameter.requires_grad for parameter in taught.parameters())
 
