@@ -76,7 +76,6 @@ class Run(MethodOptions, Common):
         if self.nir is not None:  # refuse now what would be refused after hours
             _require_ending(self.nir, ".nir", "--nir")
             nir_export.require_nir()
-            nir_export.require_expressible(self.coding(self.sim_steps), "valid")
         self._convert()
         if self.nir is not None:
             Export(agent=self.out, out=self.nir).run()

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from sklearn.metrics import cohen_kappa_score, r2_score
 from torch import Tensor, nn
 
+from convert import tan2021
 from convert.methods import Converted, MethodOptions, convert
 from convert.states import batches, q_values
 from core.checkpoint import Checkpoint
@@ -19,7 +20,7 @@ from core.games import get_game, reference
 from core.networks import DQN, padded
 from core.progress import Progress
 from core.rate_coded import torch_engine
-from core.rate_coded.network import RateCodedNetwork
+from core.rate_coded.network import RateCodedNetwork, first_reaching, top_gaps
 from core.records import ConversionRow, EpisodeRow, read_rows, to_json, write_rows
 from evaluate.evaluation import Played, episode_row, play
 from evaluate.protocols import Protocol
@@ -134,12 +135,10 @@ def stop_gap(snn: RateCodedNetwork, states: np.ndarray) -> float:
     record_at = range(1, snn.coding.sim_steps + 1)
     found = [snn.scores_over_time(batch, record_at)["robust"].cpu() for batch in batches(snn, states)]
     q = torch.cat(found, 1)  # [T, S, A]
-    gaps, actions = q.topk(2, dim=2).values.diff(dim=2)[:, :, 0].neg(), q.argmax(2)
+    gaps, actions = top_gaps(q), q.argmax(2)
     bounds = np.quantile(gaps.flatten().numpy(), np.linspace(0, 1, 256))
     for bound in bounds.tolist():
-        reached = gaps >= bound
-        step = torch.where(reached.any(0), reached.float().argmax(0), len(record_at) - 1)
-        early = actions.gather(0, step[None])[0]
+        early = actions.gather(0, first_reaching(gaps, bound)[None])[0]
         if (early == actions[-1]).float().mean() >= ANYTIME_AGREEMENT:
             return float(bound)
     return float(bounds[-1])
@@ -159,9 +158,8 @@ def layer_r2(dqn: DQN, converted: Converted, states: np.ndarray) -> list[float]:
         for index, (z, scale) in enumerate(
             zip(dqn.preactivations(batch)[:-1], converted.scales[:-1], strict=True)
         ):
-            rate = counts[index][0] / coding.sim_steps
             wanted[index].append(z.relu().flatten())
-            given[index].append((rate * scale.to(rate.device).reshape(-1, *[1] * (rate.ndim - 2))).flatten())
+            given[index].append(tan2021.activations(counts[index][0], scale, coding.sim_steps).flatten())
     return [
         float(r2_score(torch.cat(a).cpu().numpy(), torch.cat(b).cpu().numpy()))
         for a, b in zip(wanted, given, strict=True)

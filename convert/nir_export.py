@@ -68,7 +68,6 @@ def require_expressible(coding: RateCoding, padding: Padding) -> None:
         "layer_delay": coding.layer_delay,
         f"image_bits {coding.image_bits}": coding.image_bits is not None,
         "padding same (uneven where strides leave a rest)": padding != "valid",
-        # Its Q-values are then those of an output that leaks and fires: not what its silent output receives.
     }
     found = [name for name, present in beyond.items() if present]
     if found:

@@ -67,7 +67,7 @@ def _rates(partial: RateCodedNetwork, states: np.ndarray, num_layers: int, scale
     rates = []
     for batch in batches(partial, states):
         counts = torch_engine.simulate(layers, batch, coding.sim_steps, coding.neuron).layer_counts[-1][0]
-        rates.append(counts * scale.reshape(-1, *[1] * (counts.ndim - 2)) / coding.sim_steps)
+        rates.append(tan2021.activations(counts, scale, coding.sim_steps))
     return rates
 
 

@@ -85,6 +85,11 @@ def convert(
     return snn.to(dqn.device).requires_grad_(False).eval()
 
 
+def activations(counts: Tensor, scale: Tensor, sim_steps: int) -> Tensor:
+    """What spike counts [B, C, ...] of a layer stand for in the DQN's units, its lambda being [1] or [C]."""
+    return counts * scale.to(counts.device).reshape(-1, *[1] * (counts.ndim - 2)) / sim_steps
+
+
 @torch.no_grad()
 def guarded_scales(dqn: DQN, states: np.ndarray, percentile: float) -> tuple[list[float], bool]:
     """Each layer's lambda, and whether the output layer's had to be replaced.

@@ -62,7 +62,7 @@ class Played:
         if max_q > self.max_q:
             self.max_q, self.max_q_std = max_q, float(step.scores[row].std())
         if step.activity is not None:
-            spikes = step.activity.spikes[row].double().cpu().numpy()
+            spikes = step.activity.spikes[row].double().numpy()
             self.spikes = spikes if self.spikes.size == 0 else self.spikes + spikes
             sim_steps = float(step.activity.sim_steps[row])
             self.sim_steps = max(self.sim_steps, sim_steps)

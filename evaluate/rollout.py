@@ -220,7 +220,10 @@ class Rollout(Iterator[Step]):
                 self._carry = tuple(kept.new_zeros(envs, *kept.shape[1:]) for kept in decision.carry)
             for kept, new in zip(self._carry, decision.carry, strict=True):
                 kept[playing] = new
-        return decision.scores.cpu().numpy(), decision.activity, attack
+        activity = decision.activity
+        if activity is not None:
+            activity = Activity(*(part.cpu() for part in activity))
+        return decision.scores.cpu().numpy(), activity, attack
 
     def state(self) -> dict[str, Any]:
         """JSON-able: all that `restore` needs to go on exactly here (without an attack, with an agent that

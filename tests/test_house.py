@@ -156,6 +156,20 @@ def test_a_driver_imports_no_stage_and_no_torch(driver: str) -> None:
     assert not {name.split(".")[0] for name in reaches(REPOSITORY / driver)} & TORCH_NAMES
 
 
+@pytest.mark.parametrize(
+    ("libraries", "file"),
+    [({"bindsnet"}, "convert/bindsnet_check.py"), ({"nir", "nirtorch"}, "convert/nir_export.py")],
+)
+def test_an_optional_library_is_imported_in_one_file_only(libraries: set[str], file: str) -> None:
+    importing = [
+        str(path.relative_to(REPOSITORY))
+        for package in PACKAGES
+        for path in sources(package)
+        if {name.split(".")[0] for name in imports_of(path)} & libraries
+    ]
+    assert importing == [file]
+
+
 def test_the_evaluate_that_is_imported_is_ours() -> None:
     # It is also the name of a package on PyPI.
     evaluate = importlib.import_module("evaluate")

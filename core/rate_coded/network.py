@@ -80,6 +80,18 @@ class RateCoding:
         return cls(**{**config, "neuron": IFNeuron(**config["neuron"])})
 
 
+def top_gaps(scores: Tensor) -> Tensor:
+    """How far the two largest of [..., A] action scores lie apart, [...]."""
+    best, second = scores.topk(2, dim=-1).values.unbind(-1)
+    return best - second
+
+
+def first_reaching(gaps: Tensor, bound: float) -> Tensor:
+    """Index [B] of the first of R recorded steps at which [R, B] gaps reach a bound; of the last if none does."""
+    reached = gaps >= bound
+    return torch.where(reached.any(0), reached.float().argmax(0), len(gaps) - 1)
+
+
 class RateCodedNetwork(Agent):
     """A converted spiking Q-network (Tan et al. 2021, arXiv 2009.14456).
 
@@ -125,16 +137,14 @@ class RateCodedNetwork(Agent):
             starts = [coding.neuron.v_init + coding.residual_alpha * left for left in carry]
             if coding.readout != "spikes":  # this read-out leaves nothing in the membranes
                 starts[-1] = torch.full_like(starts[-1], coding.neuron.v_init)
-        before, simulation = self._simulate(observations, coding.sim_steps, record_at, starts)
+        simulation = self._simulate(observations, record_at, starts)
         elapsed = torch.tensor(record_at, device=observations.device)
         scores = self._read(simulation, coding.readout, elapsed)
         chosen = torch.full((batch,), len(record_at) - 1, device=observations.device)
         if coding.stop_gap is not None:
-            best, second = scores.topk(2, dim=2).values.unbind(2)  # [R, B]
-            reached = (best - second >= coding.stop_gap).float()
-            chosen = torch.where(reached.any(0), reached.argmax(0), chosen)
+            chosen = first_reaching(top_gaps(scores), coding.stop_gap)
         rows = torch.arange(batch, device=observations.device)
-        spikes = (simulation.spikes + before)[chosen, rows, : len(self.neuron_counts)]
+        spikes = simulation.spikes[chosen, rows, : len(self.neuron_counts)]
         extra = self.latency_sim_steps - coding.sim_steps
         left = (
             tuple(v - coding.neuron.v_init for v in simulation.membranes) if coding.residual_alpha else None
@@ -143,27 +153,23 @@ class RateCodedNetwork(Agent):
 
     def scores_over_time(self, observations: Tensor, record_at: Sequence[int]) -> dict[Readout, Tensor]:
         """Q-values after each recorded simulation step, from one simulation: [R, B, A] a read-out."""
-        _, simulation = self._simulate(observations, max(record_at), record_at)
+        simulation = self._simulate(observations, record_at)
         elapsed = torch.tensor(record_at, device=observations.device)
         return {readout: self._read(simulation, readout, elapsed) for readout in READOUTS}
 
     def _simulate(
-        self,
-        observations: Tensor,
-        sim_steps: int,
-        record_at: Sequence[int],
-        starts: Sequence[Tensor] = (),
-    ) -> tuple[Tensor, Simulation]:
-        """Spikes [B, L] of the presteps, and the simulation: on the CPU by the engine that visits spikes only,
-        elsewhere, and for what that one does not know, by the reference."""
-        coding, neuron = self.coding, self.coding.neuron
+        self, observations: Tensor, record_at: Sequence[int], starts: Sequence[Tensor] = ()
+    ) -> Simulation:
+        """As long as there is something to record: on the CPU by the engine that visits spikes only; elsewhere, and
+        for what that one does not know, by the reference. Spikes of presteps are counted in."""
+        coding, neuron, sim_steps = self.coding, self.coding.neuron, max(record_at)
         special = coding.layer_delay or coding.presteps or coding.residual_alpha or neuron.tau is not None
         if observations.device.type == "cpu" and not special:
             weights = [(parameter.data_ptr(), parameter._version) for parameter in self.parameters()]
             if self._prepared is None or self._prepared[0] != weights:
                 signed = neuron.firing == "signed"
                 self._prepared = weights, event_engine.prepare(self.layers, self.layer_shapes, signed)
-            simulation = event_engine.simulate(
+            return event_engine.simulate(
                 self.layers,
                 self._prepared[1],
                 observations,
@@ -172,7 +178,6 @@ class RateCodedNetwork(Agent):
                 record_at=record_at,
                 image_bits=coding.image_bits,
             )
-            return simulation.spikes.new_zeros(()), simulation
 
         def simulate(sim_steps: int, record_at: Sequence[int], silent: Sequence[Tensor]) -> Simulation:
             return torch_engine.simulate(
@@ -188,14 +193,14 @@ class RateCodedNetwork(Agent):
             )
 
         if not coding.presteps:
-            simulation = simulate(sim_steps, record_at, ())
-            return simulation.spikes.new_zeros(()), simulation
+            return simulate(sim_steps, record_at, ())
         first = simulate(coding.presteps, (), ())
         # The output layer has no silent neurons: its membranes are read.
         silent = [v < 0.0 for v in first.membranes[:-1]] + [
             torch.zeros_like(first.membranes[-1], dtype=torch.bool)
         ]
-        return first.spikes[0], simulate(sim_steps, record_at, silent)
+        simulation = simulate(sim_steps, record_at, silent)
+        return simulation._replace(spikes=first.spikes + simulation.spikes)
 
     def _read(self, simulation: Simulation, readout: Readout, elapsed: Tensor) -> Tensor:
         """Q-values [R, B, A] after `elapsed` [R] steps."""

@@ -1,6 +1,5 @@
 """A NIR file, read and executed by equations that are NIR's and not ours, fires our spikes and gives our Q-values."""
 
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -355,14 +354,3 @@ def test_without_nir_one_line_says_what_brings_it(
     run = ("convert", "run", "--agent", checkpoint, "--out", tmp_path / "snn.safetensors")
     is_refused(command(*run, "--nir", tmp_path / "snn.nir"), "nir is not installed")
     assert sorted(tmp_path.iterdir()) == before
-
-
-def test_nir_is_imported_in_one_file_only() -> None:
-    root = Path(__file__).parents[2]
-    importing = [
-        str(path.relative_to(root))
-        for folder in ("core", "evaluate", "train_direct", "convert", "adversarial")
-        for path in (root / folder).rglob("*.py")
-        if re.search(r"^\s*(from|import) (nir|nirtorch)\b", path.read_text(), re.MULTILINE)
-    ]
-    assert importing == ["convert/nir_export.py"]

@@ -1,8 +1,5 @@
 """Tan's normalisation, against what it promises exactly."""
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -116,14 +113,3 @@ def test_bindsnet_agrees_on_trained_weights(name: str, num_states: int) -> None:
     assert simulation.counts.sum() > 50
     np.testing.assert_array_equal(simulation.counts[0].numpy(), counts)
     np.testing.assert_allclose(simulation.residuals[0].numpy(), residuals, atol=1e-4)
-
-
-def test_bindsnet_is_imported_in_one_file_only() -> None:
-    root = Path(__file__).parents[2]
-    importing = [
-        str(path.relative_to(root))
-        for folder in ("core", "evaluate", "train_direct", "convert", "adversarial")
-        for path in (root / folder).rglob("*.py")
-        if re.search(r"^\s*(from|import) bindsnet\b", path.read_text(), re.MULTILINE)
-    ]
-    assert importing == ["convert/bindsnet_check.py"]
