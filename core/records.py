@@ -66,6 +66,8 @@ class EpisodeRow:
     mean_sim_steps: float = field(default=math.nan, kw_only=True)
     """Simulation steps a decision, which are fewer where decisions may end early; NaN in rows from before there was
     such a column."""
+    checkpoint: str = field(default="", kw_only=True)
+    """Which of its training run's weights: best (on validation episodes) or final; empty where nobody said."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +153,79 @@ class ConversionRow:
     so."""
 
 
+@dataclass(frozen=True)
+class OperationsRow:
+    """What one layer of an agent does in a decision: means over states of its own play (methods after NeuroBench)."""
+
+    game: str
+    agent: str
+    checkpoint_id: str
+    train_seed: int
+    train_steps: int
+    network: str
+    recipe: str
+    eval_seed: int
+    num_states: int
+    sim_steps: int
+    """Simulation steps a decision at most; 0 without time."""
+    mean_sim_steps: float
+    layer: int
+    """0 hears the observation; the last one gives the Q-values."""
+    num_neurons: int
+    binary_input: bool
+    """Whether all that the layer hears is 0 or 1 (-1 for negative spikes), so that it adds and never multiplies."""
+    dense_macs: float
+    """Synapses really wired, each counted once: multiply-accumulates of one pass that skips nothing."""
+    effective_macs: float
+    """Those of them whose input is not zero; for a layer that hears spikes 0."""
+    acs: float
+    """Additions: spikes times the synapses that each really reaches, over all simulation steps; for a layer that hears
+    numbers 0."""
+    neuron_updates: float
+    """Neurons times simulation steps; 0 without time."""
+    spikes: float
+    """That the layer's own neurons fire."""
+
+
+@dataclass(frozen=True)
+class ResponseRow:
+    """One point of a neuron's response: what it gives to an input."""
+
+    neuron: str
+    """JSON: its parameters, as in core.neurons.Neuron."""
+    quantity: str
+    """What it gives: rate (spikes a simulation step), relu, surrogate (derivative at membrane minus threshold = input),
+    or a statistic of the voltage that a leaky integrator behind it has (last-mem, max-mem, mean-mem)."""
+    sim_steps: int
+    input: float
+    response: float
+
+
+@dataclass(frozen=True)
+class EmbeddingRow:
+    """One state as the last hidden layer of an agent represents it, drawn in the plane by t-SNE."""
+
+    game: str
+    agent: str
+    checkpoint_id: str
+    train_seed: int
+    states_of: str
+    """Checkpoint id of the agent whose play the states are of; agents are compared on the same ones."""
+    state: int
+    x: float
+    y: float
+    value: float
+    """Largest Q-value ..."""
+    action: int
+    """... and its action."""
+
+
 def digest(content: bytes) -> str:
     """SHA-256 of a file's content: names weights in rows (its first 12 digits) and results in manifests."""
     return hashlib.sha256(content).hexdigest()
 
 
-Row = TypeVar("Row", EpisodeRow, AttackRow, CurveRow, ConversionRow)
+Row = TypeVar("Row", EpisodeRow, AttackRow, CurveRow, ConversionRow, OperationsRow, ResponseRow, EmbeddingRow)
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 

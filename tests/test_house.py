@@ -12,7 +12,8 @@ STAGES = ("train_direct", "convert", "adversarial")
 PACKAGES = ("core", "evaluate", *STAGES)
 TORCH_FREE = (
     "core.errors", "core.games", "core.records", "core.manifest", "core.cli", "core.progress",
-    "evaluate.statistics", "evaluate.tables",
+    "evaluate.statistics", "evaluate.tables", "evaluate.figures.style", "evaluate.figures.scores",
+    "evaluate.figures.learning", "evaluate.figures.conversion", "evaluate.figures.attacks",
 )  # fmt: skip
 ALLOWED = {
     "core": {"core"},

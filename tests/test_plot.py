@@ -5,10 +5,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-import plot
 from core.errors import Refusal
 from core.records import EpisodeRow
-from evaluate.tables import markdown, score_lines
+from evaluate.figures import attacks, conversion, scores, style
+from evaluate.tables import AGENT_ORDER, markdown, score_lines
 
 
 def episode(**changes: object) -> EpisodeRow:
@@ -74,7 +74,7 @@ def test_an_imported_agent_claims_no_training() -> None:
     imported, ours = score_lines(rows)
     assert (imported.note, ours.note) == ("", "")
     assert "| unknown " in markdown([imported])
-    (axis,) = plot.score_bars(pd.DataFrame([vars(row) for row in rows])).axes
+    (axis,) = scores.score_bars(pd.DataFrame([vars(row) for row in rows])).axes
     assert [label.get_text() for label in axis.get_xticklabels()] == ["DQN, imported", "DQN, seed 0"]
     (line,) = score_lines([episode(score=-20.9, **unknown)])
     assert line.note == "not a trained agent: no better than random play"
@@ -98,13 +98,13 @@ def test_bars_are_as_high_as_the_means() -> None:
     rows = pd.DataFrame(
         [vars(episode(score=score)) for score in (4.0, 8.0)] + [vars(episode(agent="dsqn", score=3.0))]
     )
-    (axis,) = plot.score_bars(rows).axes
+    (axis,) = scores.score_bars(rows).axes
     assert [bar.get_height() for bar in axis.patches] == [6.0, 3.0]  # type: ignore[attr-defined]
 
 
 def test_agents_have_one_colour_and_one_name() -> None:
-    assert set(plot.COLOURS) == set(plot.LABELS) == set(plot.AGENT_ORDER)
-    assert len(set(plot.COLOURS.values())) == len(plot.COLOURS)
+    assert set(style.COLOURS) == set(style.LABELS) == set(AGENT_ORDER)
+    assert len(set(style.COLOURS.values())) == len(style.COLOURS)
 
 
 def test_shares_of_the_dqns_score_are_drawn_where_they_are() -> None:
@@ -121,7 +121,7 @@ def test_shares_of_the_dqns_score_are_drawn_where_they_are() -> None:
         for variant, score, taken in played
         for index in range(3)
     ]
-    (axis,) = plot.score_of_methods(pd.DataFrame([vars(row) for row in rows])).axes
+    (axis,) = conversion.score_of_methods(pd.DataFrame([vars(row) for row in rows])).axes
     lines = {line.get_label(): line for line in axis.lines}
     assert list(lines["qcfs"].get_xdata()) == [4, 16]
     assert list(lines["qcfs"].get_ydata()) == pytest.approx([100 * 5.466 / 10.466, 100.0])
@@ -132,8 +132,10 @@ def test_shares_of_the_dqns_score_are_drawn_where_they_are() -> None:
 def test_methods_keep_their_look() -> None:
     from convert.comparison import VARIANTS
 
-    assert set(plot.METHOD_ORDER) == set(VARIANTS)
-    looks = [(look["color"], look["linestyle"]) for look in map(plot._method_style, plot.METHOD_ORDER)]
+    assert set(conversion.METHOD_ORDER) == set(VARIANTS)
+    looks = [
+        (look["color"], look["linestyle"]) for look in map(conversion._method_style, conversion.METHOD_ORDER)
+    ]
     assert len(set(looks)) == len(looks)
 
 
@@ -145,7 +147,7 @@ def test_checkpoints_of_one_seed_are_drawn_apart() -> None:
         for name, steps, score in (("short", 8000, -21.0), ("long", 800_000, 16.0))
         for attack in (attacked, fgsm)
     ]
-    (axis,) = plot.score_against_epsilon(pd.DataFrame(rows)).axes
+    (axis,) = attacks.score_against_epsilon(pd.DataFrame(rows)).axes
     drawn = {
         str(line.get_label()): list(line.get_ydata()) for line in axis.lines if "DQN" in str(line.get_label())
     }
