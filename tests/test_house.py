@@ -12,8 +12,8 @@ STAGES = ("train_direct", "convert", "adversarial")
 PACKAGES = ("core", "evaluate", *STAGES)
 TORCH_FREE = (
     "core.errors", "core.games", "core.records", "core.manifest", "core.cli", "core.progress",
-    "evaluate.statistics", "evaluate.tables", "evaluate.figures.style", "evaluate.figures.scores",
-    "evaluate.figures.learning", "evaluate.figures.conversion", "evaluate.figures.attacks",
+    "evaluate.statistics", "evaluate.tables", "evaluate.figures",
+    *(f"evaluate.figures.{path.stem}" for path in (REPOSITORY / "evaluate" / "figures").glob("[a-z]*.py")),
 )  # fmt: skip
 ALLOWED = {
     "core": {"core"},

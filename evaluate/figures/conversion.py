@@ -62,9 +62,9 @@ def agreement_of_methods(rows: pd.DataFrame) -> Figure:
     panels = figure.subplots(2, len(games), squeeze=False)
     for column, game in enumerate(games):
         require_single(rows[rows.game == game].train_seed, f"training seed of {game}'s conversions")
-        for name, group in methods(rows[rows.game == game], "variant"):
+        for name, group in _methods(rows[rows.game == game], "variant"):
             ordered = group.sort_values("sim_steps")
-            look = method_style(name)
+            look = _method_style(name)
             panels[0][column].plot(ordered.mean_sim_steps, 100 * ordered.agreement, label=name, **look)
             panels[1][column].plot(ordered.mean_sim_steps, ordered.regret, **look)
         panels[0][column].set_title(game)
@@ -90,12 +90,12 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
         random = reference(get_game(game)).random or 0.0
         named = here[here.variant != "dqn"].variant.str.extract(r"(?P<name>.+) T=(?P<sim_steps>\d+)")
         games = here.loc[named.index].assign(name=named.name, at=named.sim_steps.astype(int))
-        for name, group in methods(games, "name"):
+        for name, group in _methods(games, "name"):
             sizes = [int(at) for at in sorted(set(group["at"]))]
             points = [
                 kept_interval(group[group["at"] == at].score.to_numpy(), of_dqn, random) for at in sizes
             ]
-            look = method_style(name)
+            look = _method_style(name)
             taken = [group[group["at"] == at].mean_sim_steps.mean() for at in sizes]
             axis.plot(taken, [100 * point.mean for point in points], label=name, **look)
             lows, highs = [100 * point.low for point in points], [100 * point.high for point in points]
@@ -119,14 +119,14 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def methods(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
+def _methods(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """Rows of each method that there is, by its name in a column, in the order of all figures."""
     for name in METHOD_ORDER:
         if (rows[column] == name).any():
             yield name, rows[rows[column] == name]
 
 
-def method_style(name: str) -> dict[str, Any]:
+def _method_style(name: str) -> dict[str, Any]:
     """One look a method, the same in every figure: colours go round, and dashes tell the second round apart."""
     position = METHOD_ORDER.index(name)
     colours = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
