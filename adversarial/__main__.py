@@ -119,7 +119,7 @@ class Run(PlayOptions):
             flips = sum(row.flip_share * row.length_steps for row in cell) / decisions
             source = f" through {cell[0].gradient_source}" if cell[0].gradient_source else ""
             print(
-                f"{game.name} {victim.kind} {name}{source} epsilon {epsilon:.4g}: mean score {interval.mean:.2f} "
+                f"{game.name} {victim.kind} {name}{source} epsilon {epsilon:.4g}: mean score {interval.estimate:.2f} "
                 f"[{interval.low:.2f}, {interval.high:.2f}], {flips:.0%} of decisions flipped, n = {len(cell)}"
             )
 

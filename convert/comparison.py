@@ -411,7 +411,7 @@ def markdown(rows: Sequence[ConversionRow], games: Sequence[EpisodeRow]) -> str:
 
 
 def _interval(interval: Interval, form: str) -> str:
-    return f"{interval.mean:{form}} ({interval.low:{form}} to {interval.high:{form}})"
+    return f"{interval.estimate:{form}} ({interval.low:{form}} to {interval.high:{form}})"
 
 
 def _grouped(rows: Sequence[T], key: Callable[[T], K]) -> dict[K, list[T]]:

@@ -89,7 +89,7 @@ class Run(PlayOptions):
         interval = mean_interval([row.score for row in rows])
         truncated = sum(row.truncated for row in rows)
         print(
-            f"{game.name} {checkpoint.agent.kind}: mean score {interval.mean:.2f}, 95 % interval over episodes "
+            f"{game.name} {checkpoint.agent.kind}: mean score {interval.estimate:.2f}, 95 % interval over episodes "
             f"{interval.low:.2f} to {interval.high:.2f}, n = {len(rows)}, {truncated} truncated; {rows_file}"
         )
 

@@ -11,9 +11,9 @@ RESAMPLES = 2000
 
 
 class Interval(NamedTuple):
-    """A mean and the percentile-bootstrap interval around it."""
+    """An estimate and the percentile-bootstrap interval around it."""
 
-    mean: float
+    estimate: float
     low: float
     high: float
     n: int

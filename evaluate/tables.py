@@ -99,7 +99,7 @@ def markdown(lines: Sequence[Line]) -> str:
             "unknown" if line.train_steps < 0 else f"{line.train_steps:,}",
             line.protocol,
             str(line.score.n),
-            f"{line.score.mean:.2f}",
+            f"{line.score.estimate:.2f}",
             f"{line.score.low:.2f} to {line.score.high:.2f}",
             _number(line.random),
             _number(line.human),

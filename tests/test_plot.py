@@ -48,7 +48,7 @@ def test_lines_sum_rows_up_by_hand() -> None:
         for cost in (100.0, 300.0)
     ]
     dqn, dsqn = score_lines(rows)
-    assert (dqn.score.mean, dqn.score.n) == (3.0, 3)
+    assert (dqn.score.estimate, dqn.score.n) == (3.0, 3)
     assert 1.0 <= dqn.score.low <= 3.0 <= dqn.score.high <= 6.0
     assert (dqn.random, dqn.human) == (-20.7, 14.6)
     assert (dsqn.sim_steps, dsqn.spikes_per_decision) == (4, 250.0)
@@ -82,7 +82,7 @@ def test_an_imported_agent_claims_no_training() -> None:
 
 def test_checkpoints_are_not_averaged() -> None:
     lines = score_lines([episode(score=0.0), episode(score=100.0, checkpoint_id="other")])
-    assert sorted(line.score.mean for line in lines) == [0.0, 100.0]
+    assert sorted(line.score.estimate for line in lines) == [0.0, 100.0]
     with pytest.raises(Refusal, match="evaluation seed"):
         score_lines([episode(), episode(eval_seed=1)])
     with pytest.raises(Refusal, match="setting of pong"):

@@ -21,7 +21,7 @@ def score_against_epsilon(rows: pd.DataFrame) -> Figure:
                     source = under[under.attack == attack].gradient_source.iloc[0]
                     label = f"{name}, {attack}" + (f" ({source})" if source else "")
                     colour, style = COLOURS[agent], LINE_STYLES[attack]
-                    means = [point.mean for point in points]
+                    means = [point.estimate for point in points]
                     axis.plot(sizes, means, color=colour, linestyle=style, marker=".", label=label)
                     lows, highs = [point.low for point in points], [point.high for point in points]
                     axis.fill_between(sizes, lows, highs, color=colour, alpha=0.12)

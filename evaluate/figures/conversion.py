@@ -97,7 +97,7 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
             ]
             look = _method_style(name)
             taken = [group[group["at"] == at].mean_sim_steps.mean() for at in sizes]
-            axis.plot(taken, [100 * point.mean for point in points], label=name, **look)
+            axis.plot(taken, [100 * point.estimate for point in points], label=name, **look)
             lows, highs = [100 * point.low for point in points], [100 * point.high for point in points]
             axis.fill_between(taken, lows, highs, color=look["color"], alpha=0.06)
         if get_game(game).tier == "minatar":

@@ -17,8 +17,10 @@ def score_bars(rows: pd.DataFrame) -> Figure:
     for game, axis in axes.items():
         here = [line for line in lines if line.game == game]
         for position, line in enumerate(here):
-            spread = [[line.score.mean - line.score.low], [line.score.high - line.score.mean]]
-            axis.bar(position, line.score.mean, yerr=spread, color=COLOURS[line.agent], capsize=3, width=0.7)
+            spread = [[line.score.estimate - line.score.low], [line.score.high - line.score.estimate]]
+            axis.bar(
+                position, line.score.estimate, yerr=spread, color=COLOURS[line.agent], capsize=3, width=0.7
+            )
         names = [label(line.agent, line.train_seed, rows) for line in here]
         notes = ["\n(not trained)" if line.note else "" for line in here]
         axis.set_xticks(range(len(here)), [name + note for name, note in zip(names, notes, strict=True)])

@@ -19,7 +19,7 @@ def test_one_score_is_its_own_interval() -> None:
 
 def test_the_mean_is_that_of_the_scores_and_lies_inside() -> None:
     interval = mean_interval([1.0, 2.0, 3.0, 10.0])
-    assert interval.mean == 4.0
+    assert interval.estimate == 4.0
     assert interval.n == 4
     assert 1.0 <= interval.low < 4.0 < interval.high <= 10.0
 
@@ -71,14 +71,14 @@ def test_scores_that_have_no_mean_are_refused(scores: list[float]) -> None:
 def test_a_share_kept_by_hand() -> None:
     # (2 - 1) / (5 - 1): a quarter; pairs that are all alike leave no doubt.
     assert kept_interval([2.0] * 4, [5.0] * 4, 1.0) == (0.25, 0.25, 0.25, 4)
-    assert kept_interval([1.0, 3.0], [3.0, 7.0], 1.0).mean == 0.25
+    assert kept_interval([1.0, 3.0], [3.0, 7.0], 1.0).estimate == 0.25
 
 
 def test_pairs_that_rise_and_fall_together_leave_less_doubt() -> None:
     reference = np.random.default_rng(0).gamma(2.0, 5.0, size=200)
     paired = kept_interval(0.5 * reference, reference, 0.0)
     shuffled = kept_interval(0.5 * np.random.default_rng(1).permutation(reference), reference, 0.0)
-    assert paired.mean == pytest.approx(0.5)
+    assert paired.estimate == pytest.approx(0.5)
     assert paired.high - paired.low < 1e-9
     assert shuffled.high - shuffled.low > 0.05
 
