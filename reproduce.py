@@ -58,11 +58,11 @@ class Stage:
         if self.manifest.with_suffix(".lock").exists():  # killed while it was tidying up
             return False
         if any(
-            not need.is_file() or digest(need.read_bytes())[:12] != manifest.spec.get("agent")
+            not need.is_file() or digest(need.read_bytes())[:12] not in manifest.spec.get("agent", ())
             for need in self.needs
         ):
             return False
-        return manifest.mismatch() is None
+        return not any(manifest.mismatches())
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
 from core.progress import Progress
-from core.records import AttackRow, to_json, write_rows
+from core.records import AttackRow, Journal, to_json
 from core.seeding import require_seed
 from evaluate.evaluation import episode_row, play, require_at_least_one
 from evaluate.options import PlayOptions
@@ -76,23 +76,30 @@ class Run(PlayOptions):
                     for epsilon in self.epsilon
                 }
             )
-            rows: list[AttackRow] = []
+            journal = Journal(rows_file, AttackRow, manifest.spec)
+            rows = journal.rows
             with Progress(
-                f"attack {game.name} {victim.kind}", len(cells) * self.episodes, "episodes"
+                f"attack {game.name} {victim.kind}", len(cells) * self.episodes, "episodes", done=len(rows)
             ) as progress:
                 for attack, epsilon in cells:
                     threat, perturb = make_attack(attack, epsilon, victim, game)
+                    known = {
+                        row.episode for row in rows if (row.attack, row.epsilon) == (threat.attack, epsilon)
+                    }
+                    left = [episode for episode in range(self.episodes) if episode not in known]
+                    if not left:
+                        continue
                     for played in play(
                         victim,
                         game,
                         protocol,
                         eval_seed=self.seed,
-                        episodes=range(self.episodes),
+                        episodes=left,
                         num_envs=self.num_envs,
                         perturb=perturb,
                     ):
                         clean = episode_row(played, checkpoint, game, protocol, self.seed)
-                        rows.append(
+                        journal.add(
                             AttackRow(
                                 **asdict(clean),
                                 attack=threat.attack,
@@ -109,9 +116,9 @@ class Run(PlayOptions):
                             )
                         )
                         progress.advance(1, f"{threat.attack} {epsilon:.4g}")
-            rows.sort(key=lambda row: (row.attack, row.epsilon, row.episode))
-            write_rows(rows_file, AttackRow, rows)
+            journal.write(lambda row: (row.attack, row.epsilon, row.episode))
             manifest.finish([rows_file])
+            journal.close()
         for name, epsilon in sorted({(row.attack, row.epsilon) for row in rows}):
             cell = [row for row in rows if (row.attack, row.epsilon) == (name, epsilon)]
             interval = mean_interval([row.score for row in cell])

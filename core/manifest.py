@@ -43,15 +43,14 @@ class Record:
     format: str
     """Of the rows that the version of SpikeQ that made it writes."""
 
-    def mismatch(self) -> str | None:
-        """What is wrong with the results, if anything is."""
+    def mismatches(self) -> Iterator[tuple[Path, str]]:
+        """Every result that is not what was recorded, and what is wrong with it."""
         for name, recorded in self.outputs.items():
             output = self.path.parent / name
             if not output.is_file():
-                return f"{output} is missing, though {self.path.name} says it was finished"
-            if digest(output.read_bytes()) != recorded:
-                return f"{output} was changed after {self.path.name} recorded it"
-        return None
+                yield output, f"{output} is missing, though {self.path.name} says it was finished"
+            elif digest(output.read_bytes()) != recorded:
+                yield output, f"{output} was changed after {self.path.name} recorded it"
 
 
 def read_manifest(path: Path) -> Record | None:
@@ -161,8 +160,7 @@ class Manifest:
                 f"{self.path} is of another version of SpikeQ, whose rows differ; choose another --out"
             )
         self.require_same(record.spec, finished=bool(record.outputs))
-        mismatch = record.mismatch()
-        if mismatch:
+        for _, mismatch in record.mismatches():
             raise Refusal(f"{mismatch}; remove {self.path} to run again")
         return bool(record.outputs)
 

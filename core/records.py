@@ -8,10 +8,11 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Generic, TypeVar, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -67,7 +68,8 @@ class EpisodeRow:
     """Simulation steps a decision, which are fewer where decisions may end early; NaN in rows from before there was
     such a column."""
     checkpoint: str = field(default="", kw_only=True)
-    """Which of its training run's weights: best (on validation episodes) or final; empty where nobody said."""
+    """Which of its training run's weights: best (on validation episodes), final, or both where these are the same;
+    empty where nobody said."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,9 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+KEEP_EVERY_S = 1.0
+"""A kill costs at most the rows of so many seconds, and those of what was under way."""
+
 Row = TypeVar("Row", EpisodeRow, AttackRow, CurveRow, ConversionRow, OperationsRow, ResponseRow, EmbeddingRow)
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
@@ -288,6 +293,41 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
             f"{path} does not hold {row_type.__name__}s (missing or different columns: {columns or 'types'})"
         )
     return [row_type(**values) for values in rows]
+
+
+class Journal(Generic[Row]):
+    """Rows of work that takes long: what was kept of them before a kill is there when the same work starts again.
+
+    They lie in a hidden file until they are all there, because readers take a file of rows for a finished one.
+
+    Args:
+        path: the file that they will lie in.
+        row_type: what they are.
+        spec: all that decides the work's numbers; rows kept under another one are not found.
+    """
+
+    def __init__(self, path: Path, row_type: type[Row], spec: Mapping[str, Any]):
+        self._path = path
+        self._row_type: type[Row] = row_type
+        self._kept = path.with_name(f".{path.stem}-{digest(to_json(spec).encode())[:12]}.parquet")
+        self._kept_at = time.monotonic()
+        self.rows: list[Row] = read_rows(self._kept, row_type) if self._kept.exists() else []
+
+    def add(self, row: Row) -> None:
+        """Keep one more, at the latest with those of the next seconds."""
+        self.rows.append(row)
+        if time.monotonic() - self._kept_at >= KEEP_EVERY_S:
+            write_rows(self._kept, self._row_type, self.rows)
+            self._kept_at = time.monotonic()
+
+    def write(self, key: Callable[[Row], Any]) -> None:
+        """Write the whole file, in the order of a key."""
+        self.rows.sort(key=key)
+        write_rows(self._path, self._row_type, self.rows)
+
+    def close(self) -> None:
+        """Forget what was kept, once the whole file is recorded as a result."""
+        self._kept.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

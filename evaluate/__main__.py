@@ -1,21 +1,28 @@
-"""python -m evaluate run: score an agent on its game."""
+"""python -m evaluate run | check: score agents on their games, and look whether rows can be trusted."""
 
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import torch
+import tyro
 
 from core.checkpoint import Checkpoint, load_agent
 from core.cli import main, specification
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
-from core.games import get_game
+from core.games import Game, get_game
 from core.manifest import Manifest
 from core.networks import RandomPlay
 from core.progress import Progress
-from core.records import EpisodeRow, write_rows
+from core.records import EpisodeRow, Journal
 from core.seeding import require_seed
+from evaluate.check import findings
 from evaluate.evaluation import episode_row, play, require_at_least_one
 from evaluate.options import PlayOptions
-from evaluate.protocols import get_protocol
+from evaluate.protocols import Protocol, get_protocol
 from evaluate.rollout import Step
 from evaluate.statistics import mean_interval
 
@@ -25,36 +32,51 @@ _RANDOM_PLAY = {
 }
 
 
+class Entrant(NamedTuple):
+    """One agent on one game."""
+
+    checkpoint: Checkpoint
+    which: str
+    """best, final or both, of a run folder's weights; else empty."""
+    game: Game
+    protocol: Protocol
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Tells its rows from the others'."""
+        return self.checkpoint.id, self.game.name
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run(PlayOptions):
     """Play whole games under a protocol and write one row an episode (OUT/episodes.parquet)."""
 
-    agent: str
-    """Checkpoint (.safetensors) of any agent, or the word random."""
+    agent: tuple[str, ...]
+    """Any number of checkpoints (.safetensors), run folders of train_direct (their best and their final weights), and
+    the word random, which plays the games of the others."""
     out: Path
-    """Folder for the rows; asked again with the same options, finished work is not done twice."""
+    """Folder for the rows; asked again with the same options, finished work is not done twice and a killed one goes
+    on at the episode."""
     episodes: int | None = None
-    """Games to play; the protocol's number if not given."""
+    """Games of each agent; the protocol's number if not given."""
 
     def run(self) -> None:
         set_up_torch(self.threads)
         require_seed(self.seed)
-        checkpoint = self._load()
-        game = get_game(self.game) if self.game else checkpoint.agent.game
-        protocol = get_protocol(self.protocol, game)
-        if checkpoint.agent.kind == RandomPlay.kind:
-            protocol = replace(protocol, epsilon=1.0)
-        episodes = protocol.episodes if self.episodes is None else self.episodes
-        require_at_least_one(episodes=episodes, num_envs=self.num_envs)
-        spec = specification(self, "out", "agent", "device", "threads", "num_envs")
+        require_at_least_one(num_envs=self.num_envs, agents=len(self.agent))
+        entrants = list(self._entrants(pick_device(self.device)))
+        episodes = [
+            entrant.protocol.episodes if self.episodes is None else self.episodes for entrant in entrants
+        ]
+        require_at_least_one(episodes=min(episodes))
         manifest = Manifest(
             self.out / "manifest.json",
             {
-                **spec,
+                **specification(self, "out", "agent", "device", "threads", "num_envs"),
                 "verb": "evaluate run",
-                "agent": checkpoint.id or self.agent,
-                "game": game.name,
-                "protocol": protocol.name,
+                "agent": [entrant.checkpoint.id or RandomPlay.kind for entrant in entrants],
+                "game": [entrant.game.name for entrant in entrants],
+                "protocol": [entrant.protocol.name for entrant in entrants],
                 "episodes": episodes,
             },
         )
@@ -63,48 +85,106 @@ class Run(PlayOptions):
             if not needed:
                 print(f"{rows_file}: already done")
                 return
-            rows: list[EpisodeRow] = []
-            decisions = 0
-
-            def count(step: Step) -> None:
-                nonlocal decisions
-                decisions += len(step.slots)
-                progress.advance(0, f"{decisions:,} decisions")
-
-            with Progress(f"evaluate {game.name} {checkpoint.agent.kind}", episodes, "episodes") as progress:
-                for played in play(
-                    checkpoint.agent,
-                    game,
-                    protocol,
-                    eval_seed=self.seed,
-                    episodes=range(episodes),
-                    num_envs=self.num_envs,
-                    on_step=count,
-                ):
-                    rows.append(episode_row(played, checkpoint, game, protocol, self.seed))
-                    progress.advance(1)
-            rows.sort(key=lambda row: row.episode)
-            write_rows(rows_file, EpisodeRow, rows)
+            journal = Journal(rows_file, EpisodeRow, manifest.spec)
+            with Progress("evaluate", sum(episodes), "episodes", done=len(journal.rows)) as progress:
+                for entrant, wanted in zip(entrants, episodes, strict=True):
+                    self._play(entrant, wanted, journal, progress)
+            order = [entrant.key for entrant in entrants]
+            journal.write(lambda row: (order.index((row.checkpoint_id, row.game)), row.episode))
             manifest.finish([rows_file])
-        interval = mean_interval([row.score for row in rows])
-        truncated = sum(row.truncated for row in rows)
-        print(
-            f"{game.name} {checkpoint.agent.kind}: mean score {interval.estimate:.2f}, 95 % interval over episodes "
-            f"{interval.low:.2f} to {interval.high:.2f}, n = {len(rows)}, {truncated} truncated; {rows_file}"
-        )
+            journal.close()
+        for entrant in entrants:
+            played = [row for row in journal.rows if (row.checkpoint_id, row.game) == entrant.key]
+            interval = mean_interval([row.score for row in played])
+            truncated = sum(row.truncated for row in played)
+            print(
+                f"{entrant.game.name} {entrant.checkpoint.agent.kind}{entrant.which and f' ({entrant.which})'}: "
+                f"mean score {interval.estimate:.2f}, 95 % interval over episodes {interval.low:.2f} to "
+                f"{interval.high:.2f}, n = {interval.n}, {truncated} truncated"
+            )
+        print(rows_file)
 
-    def _load(self) -> Checkpoint:
-        if self.agent != RandomPlay.kind:
-            game = get_game(self.game) if self.game else None
-            return load_agent(Path(self.agent), game, pick_device(self.device))
-        if self.game is None:
+    def _play(
+        self, entrant: Entrant, episodes: int, journal: Journal[EpisodeRow], progress: Progress
+    ) -> None:
+        """Play what the journal does not hold yet."""
+        known = {row.episode for row in journal.rows if (row.checkpoint_id, row.game) == entrant.key}
+        left = [episode for episode in range(episodes) if episode not in known]
+        if not left:
+            return
+        checkpoint, which, game, protocol = entrant
+        decisions = 0
+
+        def count(step: Step) -> None:
+            nonlocal decisions
+            decisions += len(step.slots)
+            progress.advance(0, f"{game.name} {checkpoint.agent.kind}, {decisions:,} decisions")
+
+        for played in play(
+            checkpoint.agent,
+            game,
+            protocol,
+            eval_seed=self.seed,
+            episodes=left,
+            num_envs=self.num_envs,
+            on_step=count,
+        ):
+            journal.add(episode_row(played, checkpoint, game, protocol, self.seed, which=which))
+            progress.advance(1)
+
+    def _entrants(self, device: torch.device) -> Iterator[Entrant]:
+        """Every agent once on each game that it plays."""
+        given = get_game(self.game) if self.game else None
+        loaded: dict[str, tuple[Checkpoint, str]] = {}
+        for agent in self.agent:
+            if agent == RandomPlay.kind:
+                continue
+            for path, which in _weights(Path(agent)):
+                checkpoint = load_agent(path, given, device)
+                if checkpoint.id in loaded and {which, loaded[checkpoint.id][1]} == {"best", "final"}:
+                    which = "both"
+                loaded[checkpoint.id] = checkpoint, which
+        games = [given] if given else [checkpoint.agent.game for checkpoint, _ in loaded.values()]
+        if not games:
             raise Refusal("agent 'random' knows no game: give one with --game")
-        return Checkpoint(RandomPlay(get_game(self.game)), _RANDOM_PLAY, "")
+        if RandomPlay.kind in self.agent:
+            for game in dict.fromkeys(games):
+                random = Checkpoint(RandomPlay(game), _RANDOM_PLAY, "")
+                protocol = get_protocol(self.protocol, game)
+                yield Entrant(random, "", game, replace(protocol, epsilon=1.0))
+        for checkpoint, which in loaded.values():
+            game = given or checkpoint.agent.game
+            yield Entrant(checkpoint, which, game, get_protocol(self.protocol, game))
+
+
+@dataclass(frozen=True)
+class Check:
+    """Look for what stands in the way of trusting rows: damaged or changed files, unfinished work, mixed protocols,
+    missing seeds and episodes, doubles, NaN. One line each; exit code 1 if there is any."""
+
+    study: Annotated[Path, tyro.conf.Positional]
+    """Folder with rows below it, as in results/quick."""
+
+    def run(self) -> None:
+        found = list(findings(self.study))
+        for line in found:
+            print(line)
+        if found:
+            print(f"{self.study}: {len(found)} findings", file=sys.stderr)
+            sys.exit(1)
+        print(f"{self.study}: nothing found")
+
+
+def _weights(path: Path) -> list[tuple[Path, str]]:
+    """The file itself, or a run folder's two."""
+    if path.is_dir():
+        return [(path / "best.safetensors", "best"), (path / "agent.safetensors", "final")]
+    return [(path, "")]
 
 
 if __name__ == "__main__":
     main(
         "python -m evaluate",
-        {"run": Run},
+        {"run": Run, "check": Check},
         "Score agents: every agent by the same protocol, on the same episodes.",
     )

@@ -127,8 +127,9 @@ def episode_row(
     eval_seed: int,
     stream: str = EVALUATION,
     variant: str = "",
+    which: str = "",
 ) -> EpisodeRow:
-    """The row of one episode."""
+    """The row of one episode; `variant` and `which` fill the columns `variant` and `checkpoint`."""
     agent, decisions = checkpoint.agent, played.length_steps
     has_q_values = checkpoint.provenance["scores_are_q_values"]
     neurons = np.array(agent.neuron_counts)
@@ -159,6 +160,7 @@ def episode_row(
         layer_rates=to_json([round(float(rate), 8) for rate in rates]),
         variant=variant,
         mean_sim_steps=played.sim_steps_sum / decisions,
+        checkpoint=which,
     )
 
 

@@ -1,0 +1,183 @@
+"""What stands in the way of trusting rows: schema, manifests, mixtures, gaps, doubles. Never imports torch."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from core.errors import Refusal
+from core.manifest import Record, read_manifest
+from core.records import (
+    AttackRow,
+    ConversionRow,
+    CurveRow,
+    EmbeddingRow,
+    EpisodeRow,
+    OperationsRow,
+    ResponseRow,
+    read_rows,
+)
+
+ROW_FILES: tuple[tuple[str, type], ...] = (
+    ("episodes.parquet", EpisodeRow),
+    ("validation.parquet", EpisodeRow),
+    ("conversion_episodes.parquet", EpisodeRow),
+    ("attacks.parquet", AttackRow),
+    ("curve.parquet", CurveRow),
+    ("methods.parquet", ConversionRow),
+    (".conversion.parquet", ConversionRow),
+    ("operations.parquet", OperationsRow),
+    ("responses.parquet", ResponseRow),
+    ("embedding.parquet", EmbeddingRow),
+)
+"""How the name of a file ends, and the rows that it holds."""
+MAY_BE_NAN = {
+    EpisodeRow: {"max_q_mean", "max_q", "mean_sim_steps"},
+    AttackRow: {"max_q_mean", "max_q", "mean_sim_steps", "zero_gradient_share"},
+    CurveRow: {"loss", "q_mean", "train_score"},
+    ConversionRow: {
+        *("kappa", "regret", "common_error", "differential_error"),
+        *("spikes_per_decision", "additions_per_decision", "mean_sim_steps"),
+    },
+}
+"""Columns in which NaN says that there is nothing to say (core/records.py says when); elsewhere it is a fault."""
+
+
+def findings(study: Path) -> Iterator[str]:
+    """One line for each fault under a folder, none if its rows can be trusted as they are.
+
+    Args:
+        study: a study's folder, results/STUDY; any folder with rows below it will do.
+
+    Raises:
+        Refusal: there are no rows there.
+    """
+    files = sorted(study.rglob("*.parquet"))
+    if not files:
+        raise Refusal(f"no rows under {study}: a folder with .parquet files that SpikeQ wrote is needed")
+    recorded: set[Path] = set()
+    for manifest in sorted(study.rglob("*manifest.json")):
+        try:
+            record = read_manifest(manifest)
+        except Refusal as refusal:
+            yield str(refusal)
+            continue
+        if record is not None:
+            recorded |= {manifest.parent / name for name in record.outputs}
+            yield from _manifest_faults(record)
+    scored: dict[Path, list[EpisodeRow]] = {}
+    rows: list[Any]
+    for path in files:
+        row_type = next((kind for ending, kind in ROW_FILES if path.name.endswith(ending)), None)
+        name = path.relative_to(study)
+        if path.name.startswith("."):
+            continue  # unfinished work, whose manifest says so
+        if row_type is None:
+            yield f"{name}: no kind of rows has such a name"
+            continue
+        try:
+            rows = read_rows(path, row_type)
+        except Refusal as refusal:
+            yield str(refusal)
+            continue
+        if path not in recorded:
+            yield f"{name}: no finished manifest lists it"
+        yield from (f"{name}: {fault}" for fault in _value_faults(rows, row_type))
+        if row_type in (EpisodeRow, AttackRow):
+            yield from (f"{name}: {fault}" for fault in _episode_faults(rows))
+        if path.name == "episodes.parquet":
+            scored[name] = rows
+    yield from _mixtures([row for rows in scored.values() for row in rows])
+    yield from _doubles(scored)
+    yield from _missing_seeds([row for rows in scored.values() for row in rows])
+
+
+def _manifest_faults(record: Record) -> Iterator[str]:
+    if not record.outputs:
+        yield f"{record.path}: its work is unfinished; python -m {' '.join(record.command)} goes on"
+    for output, mismatch in record.mismatches():
+        # Weights need not lie beside their rows: committed studies ship them elsewhere.
+        if output.suffix == ".parquet" or output.exists():
+            yield mismatch
+
+
+def _value_faults(rows: Sequence[object], row_type: type) -> Iterator[str]:
+    if not rows:
+        yield "holds no row"
+    for field in fields(row_type):
+        if field.name in MAY_BE_NAN.get(row_type, ()):
+            continue
+        bad = [
+            index
+            for index, row in enumerate(rows)
+            if isinstance(value := getattr(row, field.name), float) and not math.isfinite(value)
+        ]
+        if bad:
+            yield f"{field.name} is not finite in {len(bad)} of {len(rows)} rows, first in row {bad[0]}"
+
+
+def _episode_faults(rows: Sequence[EpisodeRow]) -> Iterator[str]:
+    """Episodes that are there twice, and numbers that were left out."""
+    groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for row in rows:
+        attack = (row.attack, row.epsilon) if isinstance(row, AttackRow) else ()
+        which = (row.game, row.agent, row.train_seed, row.train_steps, row.checkpoint_id)
+        groups[(*which, row.eval_seed, row.variant, *attack)].append(row.episode)
+    for key, episodes in groups.items():
+        name = " ".join(str(part) for part in key if part != "")
+        twice = sorted(episode for episode, times in Counter(episodes).items() if times > 1)
+        if twice:
+            yield f"{name}: episode {twice[0]} is there twice ({len(twice)} such)"
+        # Episodes that a seed begins with are played without gaps; a converted network's may begin elsewhere.
+        missing = sorted(set(range(min(episodes), max(episodes) + 1)) - set(episodes))
+        if missing:
+            yield f"{name}: episode {missing[0]} is missing ({len(missing)} such)"
+
+
+def _mixtures(rows: Sequence[EpisodeRow]) -> Iterator[str]:
+    """Rows of a game that do not compare."""
+    for game in sorted({row.game for row in rows}):
+        here = [row for row in rows if row.game == game]
+        for column in ("protocol", "eval_seed", "settings"):
+            # Random play differs in its epsilon by design.
+            distinct = sorted(
+                {str(getattr(row, column)) for row in here if column != "settings" or row.agent != "random"}
+            )
+            if len(distinct) > 1:
+                shown = ", ".join(distinct) if column != "settings" else f"{len(distinct)} different ones"
+                yield f"{game}: more than one {column} among its scores ({shown}); they do not compare"
+        numbers = {
+            (row.agent, row.checkpoint_id): sum(
+                (other.agent, other.checkpoint_id) == (row.agent, row.checkpoint_id) for other in here
+            )
+            for row in here
+        }
+        if len(set(numbers.values())) > 1:
+            counts = ", ".join(f"{agent} {name}: {count}" for (agent, name), count in sorted(numbers.items()))
+            yield f"{game}: agents played different numbers of episodes ({counts})"
+
+
+def _doubles(scored: dict[Path, list[EpisodeRow]]) -> Iterator[str]:
+    """Checkpoints that were scored twice in different files: statistics would count them double."""
+    places: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for path, rows in scored.items():
+        for key in sorted({(row.game, row.checkpoint_id) for row in rows}):
+            places[key].append(path)
+    for (game, checkpoint), paths in places.items():
+        if len(paths) > 1:
+            yield f"{game} {checkpoint or 'random'}: scored in {' and in '.join(map(str, paths))}"
+
+
+def _missing_seeds(rows: Sequence[EpisodeRow]) -> Iterator[str]:
+    """Training seeds that one agent of a game has and another lacks."""
+    seeds: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for row in rows:
+        if row.train_seed >= 0:
+            seeds[row.game][f"{row.agent} {row.network}"].add(row.train_seed)
+    for game, agents in sorted(seeds.items()):
+        everything = set().union(*agents.values())
+        for agent, has in sorted(agents.items()):
+            if missing := sorted(everything - has):
+                yield f"{game}: {agent} lacks training seed {', '.join(map(str, missing))} that others have"

@@ -1,0 +1,182 @@
+"""`evaluate run` on any number of agents, killed and resumed; `evaluate check` on what it wrote and what spoilt it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.checkpoint import save_agent
+from core.games import get_game
+from core.networks import make_agent, preset
+from core.records import EpisodeRow, read_rows, write_rows
+from evaluate.check import findings
+from tests.conftest import Command
+from tests.test_refusals import PROVENANCE, is_refused
+
+ROOT = Path(__file__).parents[2]
+
+
+def save(path: Path, weights: int, **provenance: object) -> Path:
+    game = get_game("minatar/breakout")
+    agent = make_agent(game, preset("relu"), torch.Generator().manual_seed(weights))
+    save_agent(path, agent, {**PROVENANCE, **provenance})
+    return path
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    save(tmp_path / "run" / "best.safetensors", 0)
+    save(tmp_path / "run" / "agent.safetensors", 1, train_steps=20)
+    return tmp_path / "run"
+
+
+def test_one_command_scores_everybody_on_the_same_starts(
+    command: Command, run_folder: Path, tmp_path: Path
+) -> None:
+    other = save(tmp_path / "other.safetensors", 2, train_seed=5)
+    out = tmp_path / "out"
+    options = ("--agent", run_folder, other, "random", "--episodes", 3, "--seed", 4)
+    finished = command("evaluate", "run", *options, "--out", out)
+    assert finished.code == 0
+    rows = read_rows(out / "episodes.parquet", EpisodeRow)
+    played = [(row.agent, row.checkpoint, row.train_seed, row.train_steps, row.episode) for row in rows]
+    assert played == [
+        (*who, episode)
+        for who in (
+            ("random", "", -1, 0),
+            ("dqn", "best", 0, 10),
+            ("dqn", "final", 0, 20),
+            ("dqn", "", 5, 10),
+        )
+        for episode in range(3)
+    ]
+    assert len({row.checkpoint_id for row in rows}) == 4
+    for episode in range(3):
+        assert len({row.episode_seed for row in rows if row.episode == episode}) == 1
+    assert finished.out.count("mean score") == 4
+    # One agent alone plays the games that it plays among the others.
+    alone = tmp_path / "alone"
+    assert command("evaluate", "run", "--agent", other, *options[4:], "--out", alone).code == 0
+    assert read_rows(alone / "episodes.parquet", EpisodeRow) == rows[9:]
+    assert list(findings(out)) == []
+    assert "already done" in command("evaluate", "run", *options, "--out", out).out
+
+
+def test_weights_that_are_best_and_final_play_once(
+    command: Command, run_folder: Path, tmp_path: Path
+) -> None:
+    (run_folder / "agent.safetensors").write_bytes((run_folder / "best.safetensors").read_bytes())
+    options = ("--agent", run_folder, "--episodes", 2, "--out", tmp_path / "out")
+    assert command("evaluate", "run", *options).code == 0
+    rows = read_rows(tmp_path / "out" / "episodes.parquet", EpisodeRow)
+    assert [(row.checkpoint, row.episode) for row in rows] == [("both", 0), ("both", 1)]
+
+
+def test_a_folder_without_weights_is_refused(command: Command, run_folder: Path, tmp_path: Path) -> None:
+    (run_folder / "agent.safetensors").unlink()
+    finished = command("evaluate", "run", "--agent", run_folder, "--out", tmp_path / "out")
+    is_refused(finished, str(run_folder / "agent.safetensors"))
+    assert not (tmp_path / "out").exists()
+    is_refused(command("evaluate", "run", "--agent", "--out", tmp_path / "out"), "agents is 0")
+
+
+def test_a_killed_evaluation_goes_on_at_the_episode(tmp_path: Path) -> None:
+    agent = save(tmp_path / "agent.safetensors", 0)
+    options = ("--agent", "random", agent, "--episodes", 1000, "--num-envs", 1, "--threads", 1, "--out")
+    command = [sys.executable, "-m", "evaluate", "run", *map(str, options)]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([*command, whole], cwd=ROOT, check=True, capture_output=True)
+    expected = read_rows(whole / "episodes.parquet", EpisodeRow)
+    with subprocess.Popen(
+        [*command, killed], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        while not (left := list(killed.glob(".episodes-*.parquet"))):
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+    kept = read_rows(left[0], EpisodeRow)
+    assert 0 < len(kept) < len(expected)
+    assert "unfinished" in next(findings(killed))
+    # What was kept is marked, so that playing it again would show.
+    write_rows(left[0], EpisodeRow, [replace(row, length_frames=-1) for row in kept])
+    subprocess.run([*command, killed], cwd=ROOT, check=True, capture_output=True)
+    rows = read_rows(killed / "episodes.parquet", EpisodeRow)
+    assert sum(row.length_frames == -1 for row in rows) == len(kept)
+    # As text, because random play has no Q-values, and NaN equals nothing.
+    assert str([replace(row, length_frames=0) for row in rows]) == str(
+        [replace(row, length_frames=0) for row in expected]
+    )
+    assert {path.name for path in killed.iterdir()} == {"episodes.parquet", "manifest.json"}
+
+
+def test_rows_kept_of_other_work_are_not_taken(command: Command, tmp_path: Path) -> None:
+    """Whoever removes the manifest of unfinished work and asks for other episodes gets those."""
+    out = tmp_path / "out"
+    options = ("--agent", "random", "--game", "minatar/breakout", "--out", out, "--episodes", 2)
+    out.mkdir()
+    (out / ".episodes-000000000000.parquet").write_bytes(b"of other work")
+    assert command("evaluate", "run", *options).code == 0
+    assert [row.episode for row in read_rows(out / "episodes.parquet", EpisodeRow)] == [0, 1]
+
+
+@pytest.fixture
+def scored(command: Command, tmp_path: Path) -> Path:
+    """A study's folder with rows of two seeds and random play."""
+    agents = [save(tmp_path / f"{seed}.safetensors", seed, train_seed=seed) for seed in (0, 1)]
+    options = ("--agent", "random", *agents, "--episodes", 3, "--out", tmp_path / "study" / "game" / "run")
+    assert command("evaluate", "run", *options).code == 0
+    return tmp_path / "study"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda rows: rows[:4] + rows[5:], r"episode 1 is missing \(1 such\)"),
+        (lambda rows: [*rows, rows[-1]], "episode 2 is there twice"),
+        (
+            lambda rows: [*rows[:-1], replace(rows[-1], score=float("nan"))],
+            "score is not finite in 1 of 9 rows",
+        ),
+        (lambda rows: [*rows[:-1], replace(rows[-1], protocol="modern")], "more than one protocol"),
+        (lambda rows: [*rows[:-1], replace(rows[-1], eval_seed=9)], "more than one eval_seed"),
+        (lambda rows: [*rows[:-1], replace(rows[-1], settings="{}")], "more than one settings"),
+        (lambda rows: rows[:-1], "different numbers of episodes"),
+        (
+            lambda rows: rows + [replace(row, agent="dsqn") for row in rows[-3:]],
+            "dsqn relu lacks training seed 0",
+        ),
+        (lambda rows: [], "holds no row"),
+    ],
+)
+def test_faults_are_found(scored: Path, spoil: object, said: str) -> None:
+    path = scored / "game" / "run" / "episodes.parquet"
+    assert list(findings(scored)) == []
+    write_rows(path, EpisodeRow, spoil(read_rows(path, EpisodeRow)))  # type: ignore[operator]
+    found = "\n".join(findings(scored))
+    assert re.search(said, found)
+    assert "was changed after manifest.json recorded it" in found
+
+
+def test_faults_of_files_are_found(command: Command, scored: Path) -> None:
+    path = scored / "game" / "run" / "episodes.parquet"
+    finished = command("evaluate", "check", scored)
+    assert (finished.code, finished.out) == (0, f"{scored}: nothing found\n")
+    other = scored / "game" / "again" / "episodes.parquet"
+    other.parent.mkdir()
+    other.write_bytes(path.read_bytes())
+    finished = command("evaluate", "check", scored)
+    assert finished.code == 1
+    assert "game/again/episodes.parquet: no finished manifest lists it" in finished.out
+    assert "scored in game/again/episodes.parquet and in game/run/episodes.parquet" in finished.out
+    other.write_bytes(path.read_bytes()[:-100])
+    assert "is not a whole Parquet file" in command("evaluate", "check", scored).out
+    path.unlink()
+    assert "is missing, though manifest.json says it was finished" in command("evaluate", "check", scored).out
+    is_refused(command("evaluate", "check", scored / "nowhere"), "nowhere", ".parquet")
