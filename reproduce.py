@@ -5,7 +5,9 @@ inputs, and whose results are unchanged, is not started again; any other is star
 """
 
 import ctypes
+import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,9 +27,14 @@ from core.manifest import read_manifest
 from core.records import ROWS_FORMAT, digest
 
 ROOT = Path(__file__).resolve().parent
-Kind = Literal["train", "convert", "evaluate", "attack"]
-SETTINGS = ("train_seeds", "dqn", "dsqn", "shipped", "convert", "evaluate", "attack")
-"""What a study may say of a game: its own seeds, options of commands, agents there are already; the rest is not run."""
+Kind = Literal["train", "convert", "evaluate", "attack", "probe"]
+SETTINGS = ("train_seeds", "shipped", "evaluate", "attack", "probe")
+"""What a study may say of a game besides what it trains and converts: its own seeds, agents there are already, options
+of commands; what it does not say is not run."""
+TRAINED = re.compile(r"(dqn|dsqn)(-[a-z0-9-]+)?")
+"""What it may train: dqn, dsqn, and variants of them that it names, as in dsqn-last-mem."""
+CONVERTED = re.compile(r"convert(-[a-z0-9-]+)?")
+"""Conversions of every DQN; their names, as in convert-t8, go to the networks: snn-t8."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -108,28 +115,27 @@ def plan(study: str) -> list[Stage]:
     stages: list[Stage] = []
     for name, tables in settings["games"].items():
         get_game(name)
-        unknown = sorted(tables.keys() - set(SETTINGS))
+        unknown = sorted(
+            key
+            for key in tables
+            if key not in SETTINGS and not TRAINED.fullmatch(key) and not CONVERTED.fullmatch(key)
+        )
         if unknown:
             raise Refusal(
-                f"{path.name}: unknown setting {unknown[0]!r} of {name}: settings are {', '.join(SETTINGS)}"
+                f"{path.name}: unknown setting {unknown[0]!r} of {name}: settings are {', '.join(SETTINGS)}, "
+                "dqn and dsqn, convert, and variants of these as in dqn-NAME"
             )
-        of_game = _GamePlan(
+        stages += _GamePlan(
             name,
             tables,
             Path("results") / study / name.replace("/", "-"),
             settings["checkpoint"],
             ("--threads", str(settings["threads"])),
             ("--seed", str(settings["evaluation_seed"])),
-        )
-        stages += of_game.evaluate("random", ("--agent", "random", "--game", name), ())
-        for seed in tables.get("train_seeds", settings["train_seeds"]):
-            training = {kind: of_game.train(kind, seed) for kind in ("dqn", "dsqn") if kind in tables}
-            stages += training.values()
-            agents = {kind: stage.gives.relative_to(ROOT) for kind, stage in training.items()}
-            stages += of_game.use(agents, f"s{seed}", seed)
-        stages += of_game.use(
-            {kind: Path(file) for kind, file in tables.get("shipped", {}).items()}, "shipped", 0
-        )
+        ).stages(tables.get("train_seeds", settings["train_seeds"]))
+    if any(stage.kind == "probe" for stage in stages):
+        folder = Path("results") / study / "neurons" / "probe"
+        stages.append(_stage("probe", ["evaluate", "probe"], folder, "responses.parquet", (), []))
     return stages
 
 
@@ -138,17 +144,63 @@ class _GamePlan:
     """The stages of one game of a study."""
 
     name: str
-    tables: Mapping[str, dict[str, Any]]
+    tables: Mapping[str, Any]
     folder: Path
     checkpoint: str
     common: tuple[str, ...]
     eval_seed: tuple[str, ...]
 
-    def train(self, kind: str, seed: int) -> Stage:
-        arguments = ["--game", self.name, "--seed", str(seed), *_options(self.tables[kind]), *self.common]
-        folder = self.folder / f"{kind}-s{seed}"
+    def stages(self, train_seeds: Sequence[int]) -> list[Stage]:
+        """All of them, each after those it needs."""
+        stages = self.evaluate("random", ("--agent", "random", "--game", self.name), ())
+        agents: dict[str, Path] = {}
+        for seed in train_seeds:
+            for variant in filter(TRAINED.fullmatch, self.tables):
+                training = self.train(variant, seed)
+                label, run = f"{variant}-s{seed}", training.gives.parent.relative_to(ROOT)
+                stages.append(training)
+                stages += self.evaluate(label, ("--agent", str(run)), self.both_weights(run))
+                agents[label] = training.gives.relative_to(ROOT)
+        for file in map(Path, self.tables.get("shipped", ())):
+            label = "shipped-" + file.stem.removeprefix(f"{self.folder.name}-")
+            stages += self.evaluate(label, ("--agent", str(file)), (file,))
+            agents[label] = file
+        dqns = {label: file for label, file in agents.items() if re.search(r"\bdqn\b", label)}
+        for method, (label, dqn) in itertools.product(filter(CONVERTED.fullmatch, self.tables), dqns.items()):
+            label = re.sub(r"\bdqn\b", f"snn{method.removeprefix('convert')}", label)
+            snn = self.folder / label / "agent.safetensors"
+            options = ["--agent", str(dqn), *_options(self.tables[method]), *self.common]
+            manifest = ROOT / snn.with_suffix(".manifest.json")
+            command = ("convert", "run", *options, "--out", str(snn))
+            stages.append(Stage("convert", command, manifest, (ROOT / dqn,), ROOT / snn))
+            stages += self.evaluate(label, ("--agent", str(snn)), (snn,))
+            agents[label] = snn
+        for label, file in agents.items() if "attack" in self.tables else ():
+            arguments = [
+                "--agent",
+                str(file),
+                *_options(self.tables["attack"]),
+                *self.eval_seed,
+                *self.common,
+            ]
+            folder = self.folder / f"attack-{label}"
+            stages.append(
+                _stage("attack", ["adversarial", "run"], folder, "attacks.parquet", (file,), arguments)
+            )
+        if "probe" in self.tables and agents:
+            arguments = ["--agent", *map(str, agents.values()), *_options(self.tables["probe"])]
+            arguments += [*self.eval_seed, *self.common]
+            folder, needs = self.folder / "probe", tuple(agents.values())
+            stages.append(
+                _stage("probe", ["evaluate", "probe"], folder, "operations.parquet", needs, arguments)
+            )
+        return stages
+
+    def train(self, variant: str, seed: int) -> Stage:
+        arguments = ["--game", self.name, "--seed", str(seed), *_options(self.tables[variant]), *self.common]
+        folder = self.folder / f"{variant}-s{seed}"
         gives = f"{self.checkpoint}.safetensors"
-        return _stage("train", ["train_direct", kind], folder, gives, (), arguments)
+        return _stage("train", ["train_direct", variant.split("-")[0]], folder, gives, (), arguments)
 
     def evaluate(self, label: str, agent: Sequence[str], needs: tuple[Path, ...]) -> list[Stage]:
         if "evaluate" not in self.tables:
@@ -157,34 +209,10 @@ class _GamePlan:
         folder = self.folder / f"evaluate-{label}"
         return [_stage("evaluate", ["evaluate", "run"], folder, "episodes.parquet", needs, arguments)]
 
-    def use(self, agents: Mapping[str, Path], suffix: str, seed: int) -> list[Stage]:
-        """Convert the DQN, then evaluate and attack all of them."""
-        stages: list[Stage] = []
-        snn = self.folder / f"snn-{suffix}" / "agent.safetensors"
-        if "convert" in self.tables and "dqn" in agents:
-            dqn = agents["dqn"]
-            options = [
-                "--agent",
-                str(dqn),
-                "--seed",
-                str(seed),
-                *_options(self.tables["convert"]),
-                *self.common,
-            ]
-            command = ("convert", "run", *options, "--out", str(snn))
-            manifest = ROOT / snn.with_suffix(".manifest.json")
-            stages.append(Stage("convert", command, manifest, (ROOT / dqn,), ROOT / snn))
-            agents = {**agents, "snn": snn}
-        for name, file in agents.items():
-            label, agent = f"{name}-{suffix}", ("--agent", str(file))
-            stages += self.evaluate(label, agent, (file,))
-            if "attack" in self.tables:
-                arguments = [*agent, *_options(self.tables["attack"]), *self.eval_seed, *self.common]
-                folder = self.folder / f"attack-{label}"
-                stages.append(
-                    _stage("attack", ["adversarial", "run"], folder, "attacks.parquet", (file,), arguments)
-                )
-        return stages
+    def both_weights(self, run: Path) -> tuple[Path, ...]:
+        """What an evaluation of a run folder reads, the file that its training is known by first."""
+        names = dict.fromkeys((self.checkpoint, "best", "agent"))
+        return tuple(run / f"{name}.safetensors" for name in names)
 
 
 def _stage(
@@ -203,8 +231,11 @@ def _options(table: dict[str, Any]) -> list[str]:
     """Command-line options of a TOML table."""
     words: list[str] = []
     for name, value in table.items():
-        values = value if isinstance(value, list) else [value]
-        words += [f"--{name.replace('_', '-')}", *(str(each) for each in values)]
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
     return words
 
 

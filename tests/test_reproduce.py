@@ -26,7 +26,8 @@ def names(stages: list[reproduce.Stage]) -> list[str]:
 def test_shipped_agents_are_used_beside_trained_ones(study: Path) -> None:
     study.write_text(
         HEAD
-        + '[games.pong]\nshipped = { dqn = "results/agents/a.safetensors", dsqn = "results/agents/b.safetensors" }\n'
+        + '[games.pong]\nshipped = ["results/agents/pong-dqn-s0.safetensors", '
+        + '"results/agents/pong-dsqn-s1.safetensors"]\n'
         + "convert = { sim_steps = 8 }\nevaluate = { episodes = 2 }\nattack = { epsilon = [0] }\n"
         + "dqn = { total_steps = 5 }\ntrain_seeds = [3]\n"
     )
@@ -34,26 +35,53 @@ def test_shipped_agents_are_used_beside_trained_ones(study: Path) -> None:
     assert names(stages) == [
         "evaluate pong/evaluate-random",
         "train pong/dqn-s3",
-        "convert pong/snn-s3",
         "evaluate pong/evaluate-dqn-s3",
-        "attack pong/attack-dqn-s3",
+        "evaluate pong/evaluate-shipped-dqn-s0",
+        "evaluate pong/evaluate-shipped-dsqn-s1",
+        "convert pong/snn-s3",
         "evaluate pong/evaluate-snn-s3",
+        "convert pong/shipped-snn-s0",
+        "evaluate pong/evaluate-shipped-snn-s0",
+        "attack pong/attack-dqn-s3",
+        "attack pong/attack-shipped-dqn-s0",
+        "attack pong/attack-shipped-dsqn-s1",
         "attack pong/attack-snn-s3",
-        "convert pong/snn-shipped",
-        "evaluate pong/evaluate-dqn-shipped",
-        "attack pong/attack-dqn-shipped",
-        "evaluate pong/evaluate-dsqn-shipped",
-        "attack pong/attack-dsqn-shipped",
-        "evaluate pong/evaluate-snn-shipped",
-        "attack pong/attack-snn-shipped",
+        "attack pong/attack-shipped-snn-s0",
     ]
-    given = {study.parent.parent / "results" / "agents" / f"{name}.safetensors" for name in "ab"}
+    shipped = study.parent.parent / "results" / "agents"
+    given = {shipped / f"pong-{name}.safetensors" for name in ("dqn-s0", "dsqn-s1")}
     made: set[Path] = set()
     for stage in stages:
-        assert set(stage.needs) <= made | given
+        # The last weights of a training lie beside the best, by which it is known.
+        assert {
+            need for need in stage.needs if need.name != "agent.safetensors" or "snn" in str(need)
+        } <= made | given
         made.add(stage.gives)
-    converted = next(stage for stage in stages if stage.name == "convert pong/snn-shipped")
-    assert converted.arguments[:4] == ("convert", "run", "--agent", "results/agents/a.safetensors")
+    converted = next(stage for stage in stages if stage.name == "convert pong/shipped-snn-s0")
+    assert converted.arguments[:4] == ("convert", "run", "--agent", "results/agents/pong-dqn-s0.safetensors")
+
+
+def test_variants_are_trained_converted_and_probed_under_their_names(study: Path) -> None:
+    study.write_text(
+        HEAD
+        + "[games.pong]\ntrain_seeds = [2]\ndqn-double = { double = true }\ndsqn-rate = { readout = 'rate' }\n"
+        + "convert-t4 = { sim_steps = 4 }\nconvert-t8 = { sim_steps = 8 }\nprobe = { states = 9 }\n"
+    )
+    stages = {stage.name: stage for stage in reproduce.plan("made")}
+    assert list(stages) == [
+        "train pong/dqn-double-s2",
+        "train pong/dsqn-rate-s2",
+        "convert pong/snn-t4-double-s2",
+        "convert pong/snn-t8-double-s2",
+        "probe pong/probe",
+        "probe neurons/probe",
+    ]
+    training = stages["train pong/dsqn-rate-s2"].arguments
+    assert training[:2] == ("train_direct", "dsqn")
+    assert training[training.index("--readout") :][:2] == ("--readout", "rate")
+    assert "--double" in stages["train pong/dqn-double-s2"].arguments
+    assert "True" not in stages["train pong/dqn-double-s2"].arguments
+    assert len(stages["probe pong/probe"].needs) == 4
 
 
 def test_what_a_study_leaves_out_is_not_run(study: Path) -> None:
@@ -67,7 +95,7 @@ def test_what_a_study_leaves_out_is_not_run(study: Path) -> None:
 def test_a_setting_that_means_nothing_is_refused(study: Path) -> None:
     study.write_text(HEAD + "[games.pong]\ndqm = { total_steps = 5 }\n")
     with pytest.raises(
-        Refusal, match=r"made.toml: unknown setting 'dqm' of pong: settings are train_seeds, dqn"
+        Refusal, match=r"made.toml: unknown setting 'dqm' of pong: settings are train_seeds, shipped"
     ):
         reproduce.plan("made")
 
