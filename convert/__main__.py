@@ -21,7 +21,7 @@ from core.manifest import Manifest
 from core.networks import DQN, DSQN
 from core.progress import Progress
 from core.rate_coded.network import RateCodedNetwork, Readout
-from core.records import ConversionRow, EpisodeRow, read_rows, to_json, write_bytes, write_rows
+from core.records import ConversionRow, EpisodeRow, Journal, to_json, write_bytes, write_rows
 from core.seeding import require_seed
 from evaluate.protocols import get_protocol
 
@@ -198,8 +198,10 @@ class Compare(Common):
         if self.episodes < 0:
             raise Refusal(f"episodes is {self.episodes}: 0 or more are accepted")
         variants = [name for name in self.variants if self.episodes or not comparison.is_carrying(name)]
-        if len(variants) < len(self.variants):
-            print("residual is left out: its decisions follow one another, so it needs --episodes")
+        if not variants:
+            raise Refusal(
+                f"{' '.join(self.variants)} compares by whole games alone: --episodes is needed with it"
+            )
         ends = max((comparison.most_sim_steps(name) for name in variants), default=0)
         if ends < min(self.sim_steps):
             raise Refusal(
@@ -227,6 +229,10 @@ class Compare(Common):
             if not needed:
                 print(f"{rows_file}: already done")
                 return
+            if len(variants) < len(self.variants):
+                print("residual is left out: its decisions follow one another, so it needs --episodes")
+            rows = Journal(rows_file, ConversionRow, manifest.spec)
+            games = Journal(games_file, EpisodeRow, manifest.spec)
             calibration = collect(dqn, self.calibration_states, self.seed, "calibration")
             comparison.Comparison(
                 checkpoint=checkpoint,
@@ -242,13 +248,16 @@ class Compare(Common):
                 protocol=protocol,
                 episodes=self.episodes,
                 seed=self.seed,
-                rows_file=rows_file,
-                games_file=games_file,
+                rows=rows,
+                games=games,
             ).run(variants, sorted(set(self.sim_steps)))
-            rows, games = read_rows(rows_file, ConversionRow), read_rows(games_file, EpisodeRow)
-            table = comparison.markdown(rows, games)
+            rows.write()
+            games.write()
+            table = comparison.markdown(rows.rows, games.rows)
             write_bytes(self.out / "comparison.md", table.encode())
             manifest.finish([rows_file, games_file, self.out / "comparison.md"])
+            rows.close()
+            games.close()
         print(table)
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -21,7 +20,7 @@ from core.networks import DQN, padded
 from core.progress import Progress
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork, first_reaching, top_gaps
-from core.records import ConversionRow, EpisodeRow, read_rows, to_json, write_rows
+from core.records import ConversionRow, EpisodeRow, Journal, to_json
 from evaluate.evaluation import Played, episode_row, play
 from evaluate.protocols import Protocol
 from evaluate.rollout import Step
@@ -238,26 +237,23 @@ class Comparison:
     protocol: Protocol
     episodes: int
     seed: int
-    rows_file: Path
-    games_file: Path
+    rows: Journal[ConversionRow]
+    games: Journal[EpisodeRow]
 
     def run(self, variants: Sequence[str], sim_steps: Sequence[int]) -> None:
         """Measure each variant at each number of sim steps, and keep the rows so far after each."""
-        rows = read_rows(self.rows_file, ConversionRow) if self.rows_file.exists() else []
-        games = read_rows(self.games_file, EpisodeRow) if self.games_file.exists() else []
-        # Games are written first, so that whoever has rows has games too.
-        measured = {(row.variant, row.sim_steps) for row in rows}
-        games = [
-            game for game in games if game.variant in {DQN_ITSELF, *(_label(*each) for each in measured)}
-        ]
+        # Games are kept first, so that whoever has rows has games too.
+        measured = {(row.variant, row.sim_steps) for row in self.rows.rows}
+        whole = {DQN_ITSELF, *(_label(*each) for each in measured)}
+        self.games.rows = [game for game in self.games.rows if game.variant in whole]
         wanted = [
             (name, steps)
             for name in variants
             for steps in sim_steps
             if steps <= most_sim_steps(name) and (name, steps) not in measured
         ]
-        if not games and self.episodes:
-            games = self._games_of_the_dqn()
+        if not self.games.rows and self.episodes:
+            self.games.rows = self._games_of_the_dqn()
         q = {stream: q_values(self.dqn, states) for stream, states in self.test.items()}
         held_out = np.concatenate(list(self.test.values()))
         converted: dict[str, Converted] = {}
@@ -284,9 +280,10 @@ class Comparison:
                     options = replace(options, stop_gap=gap)
                     made = made._replace(snn=made.snn.varied(stop_gap=gap))
                 new_rows, new_games = self._measure(name, options, made, q)
-                rows, games = rows + new_rows, games + new_games
-                write_rows(self.games_file, EpisodeRow, games)
-                write_rows(self.rows_file, ConversionRow, rows)
+                self.games.rows += new_games
+                self.games.keep()
+                self.rows.rows += new_rows
+                self.rows.keep()
                 progress.advance(1, f"{name} at {steps} sim steps: {new_rows[-1].agreement:.1%} agreement")
 
     def _games_of_the_dqn(self) -> list[EpisodeRow]:

@@ -317,11 +317,15 @@ class Journal(Generic[Row]):
         """Keep one more, at the latest with those of the next seconds."""
         self.rows.append(row)
         if time.monotonic() - self._kept_at >= KEEP_EVERY_S:
-            write_rows(self._kept, self._row_type, self.rows)
-            self._kept_at = time.monotonic()
+            self.keep()
 
-    def write(self, key: Callable[[Row], Any]) -> None:
-        """Write the whole file, in the order of a key."""
+    def keep(self) -> None:
+        """Keep the rows that there are."""
+        write_rows(self._kept, self._row_type, self.rows)
+        self._kept_at = time.monotonic()
+
+    def write(self, key: Callable[[Row], Any] = lambda row: 0) -> None:
+        """Write the whole file, in the order of a key; in that of the work if none is given."""
         self.rows.sort(key=key)
         write_rows(self._path, self._row_type, self.rows)
 

@@ -155,7 +155,7 @@ def test_no_variant_trains_without_saying_so() -> None:
         (("--distil-updates", 0), "distil_updates is 0"),
         (("--percentile", 101), "percentile is 101"),
         (("--variants", "qcfs", "--sim-steps", 32), "sim_steps is 32 at least, and qcfs ends at 16"),
-        (("--variants", "residual"), "residual ends at 0"),
+        (("--variants", "residual"), "residual compares by whole games alone: --episodes is needed"),
     ],
 )
 def test_bad_comparisons_are_refused(
