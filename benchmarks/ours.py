@@ -12,9 +12,12 @@ from unittest import mock
 
 from benchmarks.peers import BATCH, BREAKOUT_DECISIONS, atari_batch
 from core import seeding
+from core.checkpoint import load_agent
 from core.device import set_up_torch
 from core.games import get_game
 from core.networks import Preset, make_agent, preset
+from evaluate.evaluation import play
+from evaluate.protocols import get_protocol
 from train_direct.__main__ import Dqn
 from train_direct.q_learning import Precision, QLearner, QLearning
 from train_direct.recipes import RECIPES, Recipe
@@ -104,3 +107,16 @@ def checkpoint_cost(folder: Path) -> float:
         Dqn(game="breakout", out=folder / "checkpoints", precision="bf16").run()
     saving = sum(end - began for began, end in saves[1:3])
     return saving / (saves[2][1] - saves[0][1])
+
+
+def pong_evaluation(agent: Path, episodes: int) -> float:
+    """Frames a second of whole games of Pong, scored as `evaluate run` scores them."""
+    set_up_torch(0)
+    game = get_game("pong")
+    network, protocol = load_agent(agent).agent, get_protocol("classic", game)
+    start = time.perf_counter()
+    frames = sum(
+        played.length_frames
+        for played in play(network, game, protocol, eval_seed=0, episodes=range(episodes))
+    )
+    return frames / (time.perf_counter() - start)

@@ -1,15 +1,18 @@
 """What a user would run instead of ours, as they would run it: nothing of ours is imported or set here.
 
-Stable-Baselines3 comes with the extra `dev`.
+Stable-Baselines3 comes with the extra `peers`.
 """
 
 import copy
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import ale_py
+import ale_py.vector_env
 import gymnasium
 import numpy as np
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -119,3 +122,52 @@ def sb3_training(num_envs: int, subprocesses: bool) -> Callable[[], object]:
     )
     model.learn(1400)
     return lambda: model.learn(BREAKOUT_DECISIONS, reset_num_timesteps=False)
+
+
+def pong(**kwargs: Any) -> gymnasium.Env:
+    """As `breakout`."""
+    gymnasium.register_envs(ale_py)
+    return gymnasium.make("PongNoFrameskip-v4", **kwargs)
+
+
+def sb3_evaluation(num_envs: int, subprocesses: bool, agent: Path, episodes: int) -> float:
+    """Frames a second of Stable-Baselines3's evaluate_policy on Pong, of whole games, by a DQN of these weights that
+    explores as much as the papers' evaluations do."""
+    from stable_baselines3 import DQN
+    from stable_baselines3.common.env_util import make_atari_env
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack
+
+    kwargs: dict[str, Any] = {"vec_env_cls": SubprocVecEnv} if subprocesses else {}
+    env = VecFrameStack(make_atari_env(pong, n_envs=num_envs, seed=0, **kwargs), n_stack=4)
+    model = DQN("CnnPolicy", env, buffer_size=100, device="cpu", seed=0)
+    weights = safetensors.torch.load_file(agent)
+    network = model.policy.q_net
+    layers = [*(network.features_extractor.cnn[index] for index in (0, 2, 4))]
+    layers += [network.features_extractor.linear[0], network.q_net[0]]
+    for index, layer in enumerate(layers):
+        layer.load_state_dict(
+            {name: weights[f"layers.{index}.{name}"].float() for name in ("weight", "bias")}
+        )
+    model.exploration_rate = 0.05
+    start = time.perf_counter()
+    # Its monitors sit below the wrappers, so lengths are frames.
+    _, frames = evaluate_policy(
+        model, env, n_eval_episodes=episodes, deterministic=False, return_episode_rewards=True
+    )
+    rate = sum(frames) / (time.perf_counter() - start)
+    env.close()
+    return float(rate)
+
+
+def bare_stepping(num_envs: int, decisions: int) -> float:
+    """Frames a second of ALE's own vector environment under random actions, with nothing that looks at them."""
+    env = ale_py.vector_env.AtariVectorEnv("pong", num_envs, noop_max=30)
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    start = time.perf_counter()
+    for _ in range(decisions // num_envs):
+        env.step(rng.integers(6, size=num_envs))
+    rate = 4 * decisions / (time.perf_counter() - start)
+    env.close()
+    return rate
