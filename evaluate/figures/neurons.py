@@ -113,6 +113,7 @@ def chen2022_fig4_voltage_statistics(rows: pd.DataFrame) -> Figure:
         ((_, curve),) = _curves(rows[rows.quantity == quantity])
         axis.plot(curve.input, curve.response, **look, **_STEPS)
     axis.set_xlim(0.5, 2.5)
+    axis.set_xticks([0.5, 1, 1.5, 2, 2.5])
     axis.set_xlabel("input current")
     axis.set_ylabel("voltage")
     axis.legend(frameon=False, title=f"{curve.sim_steps.iloc[0]} sim steps")
