@@ -16,7 +16,6 @@ from torch import Tensor
 from benchmarks.report import Figure, report
 from convert import tan2021
 from convert.bindsnet_check import bindsnet_scores
-from convert.states import batches, collect
 from core.checkpoint import load_agent
 from core.device import set_up_torch
 from core.envs import make_environments
@@ -27,6 +26,7 @@ from core.seeding import episode_seed
 from evaluate.evaluation import MAX_ENVS
 from evaluate.protocols import get_protocol
 from evaluate.rollout import Rollout
+from evaluate.states import batches, collect
 
 AGENT = Path(__file__).resolve().parent.parent / "results" / "agents" / "pong-dqn-s0.safetensors"
 SIM_STEPS = 500

@@ -11,7 +11,6 @@ from sklearn.metrics import accuracy_score
 from convert import comparison, foreign, nir_export
 from convert.comparison import VARIANTS
 from convert.methods import MethodOptions, convert
-from convert.states import batches, collect, greedy_actions
 from core.checkpoint import Checkpoint, load_agent, save_agent
 from core.cli import main, specification
 from core.device import Device, pick_device, set_up_torch
@@ -24,6 +23,7 @@ from core.rate_coded.network import RateCodedNetwork, Readout
 from core.records import ConversionRow, EpisodeRow, Journal, to_json, write_bytes, write_rows
 from core.seeding import require_seed
 from evaluate.protocols import get_protocol
+from evaluate.states import batches, collect, greedy_actions
 
 
 @dataclass(frozen=True, kw_only=True)

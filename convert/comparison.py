@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from convert import tan2021
 from convert.methods import Converted, MethodOptions, convert
-from convert.states import batches, q_values
 from core.checkpoint import Checkpoint
 from core.games import get_game, reference
 from core.networks import DQN, padded
@@ -24,6 +23,7 @@ from core.records import ConversionRow, EpisodeRow, Journal, to_json
 from evaluate.evaluation import Played, episode_row, play
 from evaluate.protocols import Protocol
 from evaluate.rollout import Step
+from evaluate.states import batches, q_values
 from evaluate.statistics import Interval, kept_interval, mean_interval
 from evaluate.tables import aligned
 

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convert.states import collect, q_values
 from core import seeding
 from core.envs import network_input
 from core.errors import Refusal
 from core.networks import DQN, QuantisedDQN
 from core.progress import Progress
+from evaluate.states import collect, q_values
 
 ROUNDS = 4
 BATCH = 64

@@ -431,6 +431,20 @@ class QuantisedDQN(Agent):
         }
 
 
+def read_voltage(voltages: Tensor, readout: Readout) -> Tensor:
+    """What a *-mem read-out takes from [T, ...] voltages over simulation steps (Chen et al. 2022, section 3)."""
+    match readout:
+        case "last-mem":
+            return voltages[-1]
+        case "mean-mem":
+            return voltages.mean(0)
+        case "max-mem":
+            return voltages.max(0).values
+        case _:  # max-abs-mem: the signed value of the largest magnitude
+            index = voltages.abs().max(0, keepdim=True).indices
+            return voltages.gather(0, index).squeeze(0)
+
+
 class DSQN(Agent):
     """The Q-network with spiking neurons after every hidden layer, trained directly.
 
@@ -478,25 +492,12 @@ class DSQN(Agent):
             train = spike_train(currents, sim_steps, neuron)
             look(train)
             return train.mean(0)
-        return self._read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau))
+        return read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau), self.spiking.readout)
 
     @staticmethod
     def _through_time(layer: Layer, spikes: Tensor) -> Tensor:
         """A layer applied to [T, B, ...]."""
         return apply_layer(layer, spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
-
-    def _read_voltage(self, voltages: Tensor) -> Tensor:
-        """A statistic over simulation steps of [T, B, A] voltages (Chen et al. 2022, section 3)."""
-        match self.spiking.readout:
-            case "last-mem":
-                return voltages[-1]
-            case "mean-mem":
-                return voltages.mean(0)
-            case "max-mem":
-                return voltages.max(0).values
-            case _:  # max-abs-mem: the signed value of the largest magnitude
-                index = voltages.abs().max(0, keepdim=True).indices
-                return voltages.gather(0, index).squeeze(0)
 
     def config(self) -> dict[str, Any]:
         return {"spiking": asdict(self.spiking), "bias": self.bias}

@@ -194,12 +194,14 @@ class ResponseRow:
     """One point of a neuron's response: what it gives to an input."""
 
     neuron: str
-    """JSON: its parameters, as in core.neurons.Neuron."""
+    """JSON: its parameters, as in core.neurons.Neuron; empty for relu, which is none."""
     quantity: str
-    """What it gives: rate (spikes a simulation step), relu, surrogate (derivative at membrane minus threshold = input),
-    or a statistic of the voltage that a leaky integrator behind it has (last-mem, max-mem, mean-mem)."""
+    """What it gives: rate (spikes a simulation step), relu, surrogate (the derivative that it passes back), or a
+    statistic of the voltage that a leaky integrator behind it has (last-mem, max-mem, mean-mem)."""
     sim_steps: int
+    """0 for surrogate and relu, which know no time."""
     input: float
+    """A constant current; for surrogate the membrane minus the threshold."""
     response: float
 
 
@@ -217,9 +219,9 @@ class EmbeddingRow:
     x: float
     y: float
     value: float
-    """Largest Q-value ..."""
+    """Largest Q-value, NaN where scores are no Q-values (CMC-DSQN) ..."""
     action: int
-    """... and its action."""
+    """... and the greedy action."""
 
 
 def digest(content: bytes) -> str:

@@ -80,7 +80,7 @@ def random_batch(size: int = 8) -> Batch:
 
 def opening(agent: Agent, num_states: int) -> np.ndarray:
     """The first states [num_states, *observation] of an agent's play at epsilon 0.05, one game at a time;
-    `convert.states.collect` would play them to their ends."""
+    `evaluate.states.collect` would play them to their ends."""
     environments = make_environments(agent.game, 1, get_protocol(None, agent.game).dynamics)
     try:
         rollout = Rollout(

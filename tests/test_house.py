@@ -82,9 +82,9 @@ def rooms(names: set[str]) -> set[str]:
         ("import convert.tan2021 as tan", "convert"),
         ("from adversarial import attacks", "adversarial"),
         ("def f():\n    if True:\n        from train_direct.run import Run", "train_direct"),
-        ("import importlib\nimportlib.import_module('convert.states')", "convert"),
+        ("import importlib\nimportlib.import_module('convert.methods')", "convert"),
         ("__import__('convert')", "convert"),
-        ("from ..convert import states", "convert"),
+        ("from ..convert import methods", "convert"),
     ],
 )
 def test_the_walk_finds_an_import_wherever_it_hides(source: str, found: str) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.states import collect
 from core import seeding
 from core.checkpoint import save_agent
 from core.games import Game, get_game
 from core.networks import DQN, make_agent, preset
+from evaluate.states import collect
 
 GAME = get_game("minatar/breakout")
 

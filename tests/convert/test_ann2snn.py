@@ -31,12 +31,12 @@ from spikingjelly.activation_based.ann2snn import Converter, RateCodingRecipe
 from torch import Tensor, nn
 
 from convert import tan2021
-from convert.states import batches
 from core.checkpoint import load_agent
 from core.games import GAMES
 from core.networks import DQN, Layers
 from core.rate_coded.network import RateCoding
 from core.rate_coded.torch_engine import simulate
+from evaluate.states import batches
 from tests.conftest import AGENTS, opening
 
 

@@ -15,7 +15,6 @@ from spikingjelly.activation_based import nir_exchange
 from torch import Tensor
 
 from convert import nir_export
-from convert.states import batches
 from core.checkpoint import load_agent, save_agent
 from core.errors import Refusal
 from core.games import GAMES, Game
@@ -23,6 +22,7 @@ from core.networks import DSQN, READOUTS, Layers, Spiking, initialise, preset
 from core.neurons import Neuron
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
+from evaluate.states import batches
 from tests.conftest import Command
 from tests.convert.conftest import GAME, make_dqn
 from tests.test_refusals import PROVENANCE, is_refused

@@ -1,4 +1,4 @@
-"""States that a DQN meets: to calibrate a conversion with, and, from other episodes, to test it on."""
+"""States that an agent meets: to calibrate a conversion with, to test it on, and to look into agents."""
 
 from collections.abc import Iterator
 
