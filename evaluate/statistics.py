@@ -152,7 +152,7 @@ def performance_profile(runs: Runs, thresholds: Sequence[float] | np.ndarray) ->
         Refusal: as `mean_of_games`, or a threshold that is not finite.
     """
     tau = _finite(thresholds, what="thresholds")
-    # Game by game: with resamples and thresholds, all games' comparisons at once would not fit into memory.
+    # Game by game: the comparisons of one are resamples x runs x thresholds already.
     shares = [(game[..., None] > tau).mean(-2) for game in _games(runs, batched=True)]
     return np.mean(shares, 0)  # [..., thresholds]
 

@@ -40,7 +40,7 @@ AGGREGATES = (mean_of_games, median_of_games, iqm, optimality_gap)
 
 
 def games(*runs: list[float]) -> list[np.ndarray]:
-    """Runs of several games, in whole numbers where they are."""
+    """Runs written by hand, one list for each game."""
     return [np.array(scores) for scores in runs]
 
 
