@@ -63,13 +63,13 @@ class EpisodeRow:
     layer_rates: str
     """JSON list: spikes a neuron and simulation step of each spiking layer."""
     variant: str = field(default="", kw_only=True)
-    """Of the games of `convert compare`: which method and sim steps; empty elsewhere."""
+    """Of a converted network: the method; of the games of `convert compare`: its options' name and sim steps."""
     mean_sim_steps: float = field(default=math.nan, kw_only=True)
     """Simulation steps a decision, which are fewer where decisions may end early; NaN in rows from before there was
     such a column."""
     checkpoint: str = field(default="", kw_only=True)
-    """Which of its training run's weights: best (on validation episodes), final, or both where these are the same;
-    empty where nobody said."""
+    """Which of its training run's weights: best (on validation episodes) or final, a row for each where they are the
+    same; empty where nobody said."""
 
 
 @dataclass(frozen=True)
@@ -315,9 +315,9 @@ class Journal(Generic[Row]):
         self._kept_at = time.monotonic()
         self.rows: list[Row] = read_rows(self._kept, row_type) if self._kept.exists() else []
 
-    def add(self, row: Row) -> None:
-        """Keep one more, at the latest with those of the next seconds."""
-        self.rows.append(row)
+    def add(self, *rows: Row) -> None:
+        """Keep more, together, at the latest with those of the next seconds."""
+        self.rows += rows
         if time.monotonic() - self._kept_at >= KEEP_EVERY_S:
             self.keep()
 

@@ -36,8 +36,8 @@ class Entrant(NamedTuple):
     """One agent on one game."""
 
     checkpoint: Checkpoint
-    which: str
-    """best, final or both, of a run folder's weights; else empty."""
+    which: tuple[str, ...]
+    """Of a run folder's weights best, final, or both; else the empty word."""
     game: Game
     protocol: Protocol
 
@@ -86,19 +86,25 @@ class Run(PlayOptions):
                 print(f"{rows_file}: already done")
                 return
             journal = Journal(rows_file, EpisodeRow, manifest.spec)
-            with Progress("evaluate", sum(episodes), "episodes", done=len(journal.rows)) as progress:
+            known = {(row.checkpoint_id, row.game, row.episode) for row in journal.rows}
+            with Progress("evaluate", sum(episodes), "episodes", done=len(known)) as progress:
                 for entrant, wanted in zip(entrants, episodes, strict=True):
                     self._play(entrant, wanted, journal, progress)
             order = [entrant.key for entrant in entrants]
-            journal.write(lambda row: (order.index((row.checkpoint_id, row.game)), row.episode))
+            journal.write(
+                lambda row: (order.index((row.checkpoint_id, row.game)), row.checkpoint, row.episode)
+            )
             manifest.finish([rows_file])
             journal.close()
         for entrant in entrants:
-            played = [row for row in journal.rows if (row.checkpoint_id, row.game) == entrant.key]
-            interval = mean_interval([row.score for row in played])
-            truncated = sum(row.truncated for row in played)
+            played = {
+                row.episode: row for row in journal.rows if (row.checkpoint_id, row.game) == entrant.key
+            }
+            interval = mean_interval([row.score for row in played.values()])
+            truncated = sum(row.truncated for row in played.values())
+            which = " and ".join(filter(None, entrant.which))
             print(
-                f"{entrant.game.name} {entrant.checkpoint.agent.kind}{entrant.which and f' ({entrant.which})'}: "
+                f"{entrant.game.name} {entrant.checkpoint.agent.kind}{which and f' ({which})'}: "
                 f"mean score {interval.estimate:.2f}, 95 % interval over episodes {interval.low:.2f} to "
                 f"{interval.high:.2f}, n = {interval.n}, {truncated} truncated"
             )
@@ -129,21 +135,22 @@ class Run(PlayOptions):
             num_envs=self.num_envs,
             on_step=count,
         ):
-            journal.add(episode_row(played, checkpoint, game, protocol, self.seed, which=which))
+            journal.add(
+                *(episode_row(played, checkpoint, game, protocol, self.seed, which=each) for each in which)
+            )
             progress.advance(1)
 
     def _entrants(self, device: torch.device) -> Iterator[Entrant]:
         """Every agent once on each game that it plays."""
         given = get_game(self.game) if self.game else None
-        loaded: dict[str, tuple[Checkpoint, str]] = {}
+        loaded: dict[str, tuple[Checkpoint, tuple[str, ...]]] = {}
         for agent in self.agent:
             if agent == RandomPlay.kind:
                 continue
             for path, which in _weights(Path(agent)):
                 checkpoint = load_agent(path, given, device)
-                if checkpoint.id in loaded and {which, loaded[checkpoint.id][1]} == {"best", "final"}:
-                    which = "both"
-                loaded[checkpoint.id] = checkpoint, which
+                _, others = loaded.get(checkpoint.id, (None, ()))
+                loaded[checkpoint.id] = checkpoint, tuple(dict.fromkeys((*others, which)))
         games = [given] if given else [checkpoint.agent.game for checkpoint, _ in loaded.values()]
         if not games:
             raise Refusal("agent 'random' knows no game: give one with --game")
@@ -151,10 +158,10 @@ class Run(PlayOptions):
             for game in dict.fromkeys(games):
                 random = Checkpoint(RandomPlay(game), _RANDOM_PLAY, "")
                 protocol = get_protocol(self.protocol, game)
-                yield Entrant(random, "", game, replace(protocol, epsilon=1.0))
-        for checkpoint, which in loaded.values():
+                yield Entrant(random, ("",), game, replace(protocol, epsilon=1.0))
+        for checkpoint, labels in loaded.values():
             game = given or checkpoint.agent.game
-            yield Entrant(checkpoint, which, game, get_protocol(self.protocol, game))
+            yield Entrant(checkpoint, labels, game, get_protocol(self.protocol, game))
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def _episode_faults(rows: Sequence[EpisodeRow]) -> Iterator[str]:
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for row in rows:
         attack = (row.attack, row.epsilon) if isinstance(row, AttackRow) else ()
-        which = (row.game, row.agent, row.train_seed, row.train_steps, row.checkpoint_id)
+        which = (row.game, row.agent, row.train_seed, row.train_steps, row.checkpoint_id, row.checkpoint)
         groups[(*which, row.eval_seed, row.variant, *attack)].append(row.episode)
     for key, episodes in groups.items():
         name = " ".join(str(part) for part in key if part != "")
@@ -149,8 +149,12 @@ def _mixtures(rows: Sequence[EpisodeRow]) -> Iterator[str]:
                 shown = ", ".join(distinct) if column != "settings" else f"{len(distinct)} different ones"
                 yield f"{game}: more than one {column} among its scores ({shown}); they do not compare"
         numbers = {
-            (row.agent, row.checkpoint_id): sum(
-                (other.agent, other.checkpoint_id) == (row.agent, row.checkpoint_id) for other in here
+            (row.agent, row.checkpoint_id): len(
+                {
+                    other.episode
+                    for other in here
+                    if (other.agent, other.checkpoint_id) == (row.agent, row.checkpoint_id)
+                }
             )
             for row in here
         }

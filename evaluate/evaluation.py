@@ -129,7 +129,8 @@ def episode_row(
     variant: str = "",
     which: str = "",
 ) -> EpisodeRow:
-    """The row of one episode; `variant` and `which` fill the columns `variant` and `checkpoint`."""
+    """The row of one episode; `variant` (the method of a converted network, unless it is given) and `which` fill the
+    columns `variant` and `checkpoint`."""
     agent, decisions = checkpoint.agent, played.length_steps
     has_q_values = checkpoint.provenance["scores_are_q_values"]
     neurons = np.array(agent.neuron_counts)
@@ -158,7 +159,7 @@ def episode_row(
         sim_steps=int(played.sim_steps),
         spikes_per_decision=float(played.spikes.sum()) / decisions,
         layer_rates=to_json([round(float(rate), 8) for rate in rates]),
-        variant=variant,
+        variant=variant or checkpoint.provenance.get("conversion", {}).get("method", ""),
         mean_sim_steps=played.sim_steps_sum / decisions,
         checkpoint=which,
     )

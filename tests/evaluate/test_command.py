@@ -76,7 +76,10 @@ def test_weights_that_are_best_and_final_play_once(
     options = ("--agent", run_folder, "--episodes", 2, "--out", tmp_path / "out")
     assert command("evaluate", "run", *options).code == 0
     rows = read_rows(tmp_path / "out" / "episodes.parquet", EpisodeRow)
-    assert [(row.checkpoint, row.episode) for row in rows] == [("both", 0), ("both", 1)]
+    told = [(row.checkpoint, row.episode) for row in rows]
+    assert told == [("best", 0), ("best", 1), ("final", 0), ("final", 1)]
+    assert [row.score for row in rows[:2]] == [row.score for row in rows[2:]]
+    assert list(findings(tmp_path / "out")) == []
 
 
 def test_a_folder_without_weights_is_refused(command: Command, run_folder: Path, tmp_path: Path) -> None:
