@@ -9,13 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from core.games import get_game, reference
-from evaluate.tables import AGENT_ORDER
+from evaluate.runs import AGENT_ORDER, LABELS
 
 PANEL_INCHES = (3.5, 2.6)
-LABELS = {
-    **{"random": "random play", "dqn": "DQN", "quantised": "quantised DQN"},
-    **{"rate-coded": "converted SNN", "dsqn": "DSQN"},
-}
 # Okabe & Ito's colours, which the colour-blind tell apart; the same agent has the same one everywhere.
 COLOURS = {
     **{"random": "#999999", "dqn": "#0072B2", "quantised": "#56B4E9"},
