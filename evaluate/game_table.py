@@ -10,7 +10,16 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from core.games import GAMES, Tier, get_game, reference
-from evaluate.runs import CHECKPOINT_ORDER, LABELS, Family, in_order, names, prefer_best, training_runs
+from evaluate.runs import (
+    CHECKPOINT_ORDER,
+    LABELS,
+    Family,
+    in_order,
+    names,
+    own_dqn,
+    prefer_best,
+    training_runs,
+)
 from evaluate.tables import aligned
 
 
@@ -89,7 +98,8 @@ RULES = (
     "± is the population standard deviation over the episodes of one network (root mean square over training seeds "
     "where there are several), not over training seeds. n is training seeds x episodes of each.",
     "% of DQN is 100 (score - random) / (score of the own DQN - random). The own DQN has the same recipe and, for a "
-    "converted network, the same training seeds; best is held against best, final against final.",
+    "converted network, the same training seeds; best is held against best, final against final. Blank without one "
+    "that plays better than random.",
     "+ better, - worse: the difference to the own DQN is more than 1.96 standard errors (Welch's, over episodes of "
     "these very networks: nothing is claimed about other training seeds); = otherwise.",
     "The counts and the mean % at the foot are over the games of that column.",
@@ -150,7 +160,7 @@ def _cells(runs: pd.DataFrame, columns: Sequence[Column]) -> Iterator[tuple[tupl
             own = _of(runs, game, column)
             if own.empty:
                 continue
-            dqn = _own_dqn(runs, game, column, own)
+            dqn = _own_dqn(runs, game, column)
             score = own["mean"].mean()
             percent, verdict = None, ""
             if dqn is not None:
@@ -184,21 +194,15 @@ def _of(runs: pd.DataFrame, game: str, column: Column) -> pd.DataFrame:
     return runs[(runs.game == game) & (runs.family == column.family) & (runs.checkpoint == column.checkpoint)]
 
 
-def _own_dqn(runs: pd.DataFrame, game: str, column: Column, own: pd.DataFrame) -> pd.DataFrame | None:
-    """The runs of the DQN that an agent is held against; None if there is none, or several networks might be it."""
-    family = column.family
-    if family.agent == "dqn":
+def _own_dqn(runs: pd.DataFrame, game: str, column: Column) -> pd.DataFrame | None:
+    """The checkpoints that a column is held against on a game; None if there are none."""
+    if column.family.agent == "dqn":
         return None
-    dqn = runs[
-        (runs.game == game)
-        & runs.family.map(lambda each: each.agent == "dqn" and each.recipe == family.recipe)
-    ]
-    if family.agent in ("rate-coded", "quantised"):
-        dqn = dqn[dqn.train_seed.isin(own.train_seed)]
+    dqn = own_dqn(runs, game, column.family)
     same = dqn[dqn.checkpoint == column.checkpoint]
     # Nobody may have said of one of the two which checkpoint it is.
-    dqn = same if not same.empty else prefer_best(dqn)
-    return dqn if dqn.family.nunique() == 1 else None
+    chosen = prefer_best(dqn) if same.empty else same
+    return None if chosen.empty else chosen
 
 
 def _squared_error(runs: pd.DataFrame) -> float:

@@ -26,12 +26,15 @@ class Family(NamedTuple):
     """Of a converted network, whose name does not say it; 0 elsewhere."""
 
 
+def family_of(agent: str, network: str, recipe: str, sim_steps: int) -> Family:
+    """The family of what a row tells of an agent."""
+    return Family(agent, network, recipe, sim_steps if agent == "rate-coded" else 0)
+
+
 def families(rows: pd.DataFrame) -> pd.Series:
-    """The family of every row (of episodes or of a training curve)."""
-    steps = rows.sim_steps if "sim_steps" in rows else pd.Series(0, rows.index)
-    converted = steps.where(rows.agent == "rate-coded", 0)
-    found = [Family(*values) for values in zip(rows.agent, rows.network, rows.recipe, converted, strict=True)]
-    return pd.Series(found, rows.index, dtype=object)
+    """The family of every row of episodes."""
+    found = map(family_of, rows.agent, rows.network, rows.recipe, rows.sim_steps)
+    return pd.Series(list(found), rows.index, dtype=object)
 
 
 def in_order(found: Iterable[Family]) -> list[Family]:
@@ -125,3 +128,17 @@ def prefer_best(runs: pd.DataFrame) -> pd.DataFrame:
     ranked = runs.assign(rank=runs.checkpoint.map(CHECKPOINT_ORDER.index)).sort_values("rank", kind="stable")
     first = ranked.drop_duplicates(["game", "family", "train_seed"])
     return first.sort_index().drop(columns="rank")
+
+
+def own_dqn(runs: pd.DataFrame, game: str, family: Family) -> pd.DataFrame:
+    """The runs of the DQN that a family is held against: of the same recipe, and for a converted network of the same
+    training seeds; none if several networks might be it.
+
+    Args:
+        runs: as `training_runs` gives them.
+    """
+    here = runs[runs.game == game]
+    dqn = here[[each.agent == "dqn" and each.recipe == family.recipe for each in here.family]]
+    if family.agent in ("rate-coded", "quantised"):
+        dqn = dqn[dqn.train_seed.isin(here[here.family == family].train_seed)]
+    return dqn if dqn.family.nunique() == 1 else dqn.iloc[:0]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from core.games import get_game, reference
 from core.records import EpisodeRow
-from evaluate.runs import AGENT_ORDER, CHECKPOINT_ORDER, require_comparable
+from evaluate.runs import AGENT_ORDER, CHECKPOINT_ORDER, Family, family_of, require_comparable
 from evaluate.statistics import Interval, mean_interval
 
 TRAINED_SHARE = 0.1
@@ -36,6 +36,10 @@ class Line:
     spikes_per_decision: float
     truncated: int
     note: str
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.agent, self.network, self.recipe, self.sim_steps)
 
 
 def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:

@@ -1,6 +1,9 @@
 """What all figures have in common: one look for each agent, panels, axes and legends. Never imports torch."""
 
-from collections.abc import Iterator
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -9,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from core.games import get_game, reference
-from evaluate.runs import AGENT_ORDER, LABELS
+from evaluate.runs import AGENT_ORDER, LABELS, Family
 
 PANEL_INCHES = (3.5, 2.6)
 # Okabe & Ito's colours, which the colour-blind tell apart; the same agent has the same one everywhere.
@@ -24,13 +27,21 @@ matplotlib.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spin
 
 
 def panels(rows: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
-    """One panel a game, side by side."""
-    games = sorted(set(rows.game))
-    figure = Figure(figsize=(PANEL_INCHES[0] * len(games), PANEL_INCHES[1]), layout="constrained")
-    axes = figure.subplots(1, len(games), squeeze=False)[0]
-    for game, axis in zip(games, axes, strict=True):
-        axis.set_title(game)
-    return figure, dict(zip(games, axes, strict=True))
+    """One panel a game."""
+    return grid(sorted(set(rows.game)))
+
+
+def grid(titles: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
+    """One panel a title, side by side, at most three."""
+    columns = min(len(titles), 3)
+    lines = math.ceil(len(titles) / columns)
+    figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * lines), layout="constrained")
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axis in axes[len(titles) :]:
+        axis.remove()
+    for title, axis in zip(titles, axes, strict=False):
+        axis.set_title(title)
+    return figure, dict(zip(titles, axes, strict=False))
 
 
 def runs(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -74,18 +85,22 @@ def sim_steps(axis: Axes, values: list[int]) -> None:
 def reference_lines(axis: Axes, game: str) -> None:
     """Published or measured random play, and human play where there is a number."""
     references = reference(get_game(game))
-    if references.random is not None:
-        axis.axhline(references.random, color=COLOURS["random"], linestyle=":", linewidth=1)
-    if references.human is not None:
-        axis.axhline(references.human, color="black", linestyle="--", linewidth=0.8)
-        axis.annotate(
-            "human",
-            (1, references.human),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
-            fontsize=6,
-        )
+    for name, score, look in (
+        ("random", references.random, {"color": "#666666", "linestyle": ":", "linewidth": 1}),
+        ("human", references.human, {"color": "black", "linestyle": "--", "linewidth": 0.8}),
+    ):
+        if score is not None:
+            axis.axhline(score, **look)  # type: ignore[arg-type]
+            axis.annotate(
+                name,
+                (1, score),
+                xytext=(2, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                va="center",
+                fontsize=6,
+                color=str(look["color"]),
+            )
 
 
 def common_legend(figure: Figure, axes: list[Axes], columns: int) -> None:
@@ -101,3 +116,47 @@ def common_legend(figure: Figure, axes: list[Axes], columns: int) -> None:
         frameon=False,
         fontsize=6,
     )
+
+
+def looks(found: Sequence[Family]) -> dict[Family, dict[str, Any]]:
+    """One line style for each network: an agent's first one has the agent's colour, the others have their own."""
+    others = ("#D55E00", "#CC79A7", "#000000", "#F0E442")
+    dashes = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), ":")
+    result: dict[Family, dict[str, Any]] = {}
+    taken = 0
+    for family in found:
+        siblings = [each for each in found if each.agent == family.agent]
+        position = siblings.index(family)
+        colour = COLOURS[family.agent]
+        if position:
+            colour = others[taken % len(others)]
+            taken += 1
+        result[family] = {"color": colour, "linestyle": dashes[position % len(dashes)]}
+    return result
+
+
+def legend_below(axis: Axes) -> None:
+    """The legend of one panel, where it covers nothing."""
+    columns = 2 if len(axis.get_legend_handles_labels()[1]) > 1 else 1
+    axis.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.22),
+        ncols=columns,
+        frameon=False,
+        fontsize=6,
+        handlelength=2.5,
+    )
+
+
+def bar_labels(axis: Axes, labels: Sequence[str]) -> None:
+    """Names below bars, upright where they are too many to stand side by side."""
+    letters = int(60 / len(labels))
+    upright = max(len(word) for label in labels for word in label.split()) > letters
+    lines = [label if upright else textwrap.fill(label, letters, break_on_hyphens=False) for label in labels]
+    axis.set_xticks(range(len(labels)), lines, fontsize=6, rotation=90 if upright else 0)
+
+
+def note(figure: Figure, text: str) -> None:
+    """A few small lines below all panels that say what is drawn."""
+    characters = int(22 * figure.get_figwidth())
+    figure.supxlabel(textwrap.fill(text, characters), fontsize=6, x=0.01, ha="left")
