@@ -88,7 +88,7 @@ def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
     return sorted(
         lines,
         key=lambda line: (
-            *(line.game, AGENT_ORDER.index(line.agent), line.network, line.train_seed),
+            *(line.game, AGENT_ORDER.index(line.agent), line.family, line.train_seed, line.train_steps),
             CHECKPOINT_ORDER.index(line.checkpoint),
         ),
     )

@@ -175,7 +175,7 @@ def learning_stability(rows: pd.DataFrame) -> Figure:
     games = [str(game) for game, points in shared.items() if len(points) > 1]
     if not games:
         raise Refusal("no game whose networks were all evaluated after two same numbers of decisions or more")
-    figure = Figure(figsize=(PANEL_INCHES[0] * len(games), 0.75 * len(MEASURES) + 0.9), layout="constrained")
+    figure = Figure(figsize=(PANEL_INCHES[0] * len(games), 0.8 * len(MEASURES) + 1.4), layout="constrained")
     grid = figure.subplots(len(MEASURES), len(games), squeeze=False, sharex="col")
     for column, game in enumerate(games):
         here = rows[rows.game == game]
@@ -196,10 +196,13 @@ def learning_stability(rows: pd.DataFrame) -> Figure:
                     axis.text(
                         position, 0.5, why, transform=axis.get_xaxis_transform(), ha="center", fontsize=6
                     )
-            if all(len(getattr(each, measure)) == 0 for each in measured.values()):
+            drawn = np.concatenate([getattr(each, measure) for each in measured.values()])
+            if len(drawn) == 0:
                 axis.set_yticks([])
             else:
                 axis.axhline(0, color="black", linewidth=0.5)
+            if (abs(drawn) < 1e-9).all():
+                axis.set_ylim(0, 1)
             axis.margins(y=0.15)
             axis.set_xlim(-0.6, len(own) - 0.4)
             axis.tick_params(labelsize=6)

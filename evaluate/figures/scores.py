@@ -1,6 +1,6 @@
 """Scores of trained agents. Never imports torch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +14,10 @@ from core.records import EpisodeRow
 from evaluate import statistics
 from evaluate.figures.style import (
     PANEL_INCHES,
-    bar_labels,
     grid,
     legend_below,
     looks,
     note,
-    panels,
     reference_lines,
 )
 from evaluate.runs import Family, in_order, is_double, names, own_dqn, prefer_best, single_q, training_runs
@@ -32,38 +30,10 @@ def score_bars(rows: pd.DataFrame) -> Figure:
 
     Best and final weights of one training run are two bars, the final ones hatched.
     """
-    figure, axes = panels(rows)
     lines = _lines(rows)
-    for game, axis in axes.items():
-        _bars(axis, [line for line in lines if line.game == game])
-        reference_lines(axis, game)
-    note(figure, BARS_NOTE)
-    return figure
-
-
-def _bars(axis: Axes, lines: Sequence[Line], told: dict[Family, str] | None = None) -> None:
-    """A bar a network, told apart by its family, its training seed and its checkpoint."""
-    found = in_order(line.family for line in lines)
-    told, look = told or names(found), looks(found)
-    labels = []
-    for position, line in enumerate(lines):
-        score = line.score
-        axis.bar(
-            position,
-            score.estimate,
-            yerr=[[score.estimate - score.low], [score.high - score.estimate]],
-            color=look[line.family]["color"],
-            width=0.7,
-            error_kw={"linewidth": 0.8, "capsize": 2},
-            **({"hatch": "////", "edgecolor": "white"} if line.checkpoint == "final" else {}),
-        )
-        seeds = {other.train_seed for other in lines if other.family == line.family}
-        seed = "imported" if line.train_seed < 0 else f"seed {line.train_seed}"
-        label = [told[line.family], seed if len(seeds) > 1 else "", line.checkpoint, f"n = {score.n}"]
-        labels.append(", ".join(filter(None, label)) + (" (not trained)" if line.note else ""))
-    bar_labels(axis, labels)
-    axis.axhline(0, color="black", linewidth=0.5)
-    axis.set_ylabel("score")
+    return _bar_panels(
+        {game: [line for line in lines if line.game == game] for game in sorted(set(rows.game))}
+    )
 
 
 def _lines(rows: pd.DataFrame) -> list[Line]:
@@ -72,10 +42,79 @@ def _lines(rows: pd.DataFrame) -> list[Line]:
     )
 
 
-BARS_NOTE = (
-    "Intervals: 95 %, over the n episodes of one network, not over training seeds. Hatched: the final weights of a "
-    "training run."
-)
+def _bar_panels(
+    panels: Mapping[str, Sequence[Line]],
+    told: Callable[[Family], str] | None = None,
+    published: Callable[[Line], float | None] = lambda line: None,
+    remark: str = "",
+) -> Figure:
+    """For each title a panel: a bar a network, those of one family and checkpoint side by side under one name.
+
+    Args:
+        panels: lines of one game, in order, by title.
+        told: what a family is called there; its short name if None.
+        published: what a paper says of such a network, if anything.
+        remark: what is to be said besides about the figure.
+    """
+    groups: dict[str, dict[tuple[Family, str, bool], list[Line]]] = {title: {} for title in panels}
+    for title, lines in panels.items():
+        for line in lines:
+            imported = line.train_seed < 0 and line.agent != "random"
+            groups[title].setdefault((line.family, line.checkpoint, imported), []).append(line)
+    tallest = max(
+        sum(max(0.28, 0.11 * len(group)) for group in of_panel.values()) for of_panel in groups.values()
+    )
+    figure, axes = grid(list(panels), tallest + 1.1)
+    for title, of_panel in groups.items():
+        axis, game = axes[title], panels[title][0].game
+        found = in_order(family for family, *_ in of_panel)
+        short, look = names(found), looks(found)
+        labels = []
+        for position, ((family, checkpoint, imported), group) in enumerate(of_panel.items()):
+            thickness = 0.8 / len(group)
+            for index, line in enumerate(group):
+                at = position + thickness * (index - (len(group) - 1) / 2)
+                score = line.score
+                axis.barh(
+                    at,
+                    score.estimate,
+                    0.9 * thickness,
+                    xerr=[[score.estimate - score.low], [score.high - score.estimate]],
+                    color=look[family]["color"],
+                    error_kw={"linewidth": 0.7, "capsize": 1.5},
+                    hatch="//////" if checkpoint == "final" else None,
+                    edgecolor="white" if checkpoint == "final" else look[family]["color"],
+                    linewidth=0,
+                )
+                axis.annotate(
+                    f"{score.estimate:,.1f}" + (" (not trained)" if line.note else ""),
+                    (max(score.high, 0), at),
+                    xytext=(2, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=5,
+                )
+            name = told(family) if told else short[family]
+            parts = (name, "imported" if imported else "", checkpoint)
+            count = f"n = {len(group)} x {min(line.score.n for line in group)}"
+            labels.append(", ".join(filter(None, parts)) + f"\n{count}")
+            known = published(group[0])
+            if known is not None and checkpoint != "final":
+                axis.plot(known, position, "D", color="black", markersize=4, zorder=3)
+        axis.set_title(title, fontsize=8, pad=10)
+        axis.set_yticks(range(len(labels)), labels, fontsize=6)
+        axis.set_ylim(len(labels) - 0.5, -0.5)
+        axis.margins(x=0.12)
+        axis.axvline(0, color="black", linewidth=0.5)
+        axis.set_xlabel("score")
+        reference_lines(axis, game, upright=True)
+    note(
+        figure,
+        "A bar is one network; n: networks (training seeds) x episodes. Intervals: 95 %, over the episodes of one "
+        "network, not over training seeds. Hatched: the final weights of a training run." + remark,
+    )
+    return figure
+
 
 READOUT_ORDER = ("last-mem", "max-mem", "mean-mem", "max-abs-mem", "rate", "spike-rate")
 READOUTS = {"chen2022": "max-mem", "liu2022": "rate", "liu2022-spike": "spike-rate", "liu2022-if": "rate"}
@@ -106,31 +145,21 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
     }
     if not by_panel:
         raise Refusal("no two DSQNs differ by their read-out alone: train_direct dsqn --readout trains them")
+    for lines in by_panel.values():
+        lines.sort(key=lambda line: READOUT_ORDER.index(readout(line.family)))
     published = pd.read_csv(PUBLISHED / "published_scores.csv")
     published = published[(published.paper == "chen2022") & (published.table == "Table 1")]
-    figure, axes = grid(list(by_panel))
-    for title, lines in by_panel.items():
-        axis, game = axes[title], lines[0].game
-        axis.set_title(title, fontsize=7)
-        lines.sort(key=lambda line: READOUT_ORDER.index(readout(line.family)))
-        _bars(axis, lines, {line.family: readout(line.family) for line in lines})
-        for position, line in enumerate(lines):
-            axis.annotate(
-                f"{line.score.estimate:.1f}",
-                (position, line.score.high),
-                xytext=(0, 2),
-                textcoords="offset points",
-                ha="center",
-                fontsize=6,
-            )
-            same = published[(published.game == game) & (published.agent == f"dsqn {readout(line.family)}")]
-            axis.plot([position] * len(same), same["mean"], "D", color="black", markersize=4, zorder=3)
-        reference_lines(axis, game)
-    theirs = (
-        " Diamonds: means of Chen et al., at 8 sim steps." if set(published.game) & set(rows.game) else ""
+    theirs = {
+        (game, agent.removeprefix("dsqn ")): float(mean)
+        for game, agent, mean in published[["game", "agent", "mean"]].to_numpy()
+    }
+    played = {line.game for lines in by_panel.values() for line in lines} & set(published.game)
+    return _bar_panels(
+        by_panel,
+        told=readout,
+        published=lambda line: theirs.get((line.game, readout(line.family))),
+        remark=" Diamonds: means of Chen et al., at 8 sim steps." if played else "",
     )
-    note(figure, BARS_NOTE + theirs)
-    return figure
 
 
 def liu2022_table8_double_dqn(rows: pd.DataFrame) -> Figure:
@@ -144,12 +173,8 @@ def liu2022_table8_double_dqn(rows: pd.DataFrame) -> Figure:
     lines = [line for line in lines if (line.game, single_q(line.family)) in doubled]
     if not lines:
         raise Refusal("no agent learnt by Double Q-learning: train_direct dqn (dsqn) --double trains them")
-    figure, axes = grid(sorted({line.game for line in lines}))
-    for game, axis in axes.items():
-        _bars(axis, [line for line in lines if line.game == game])
-        reference_lines(axis, game)
-    note(figure, BARS_NOTE)
-    return figure
+    games = sorted({line.game for line in lines})
+    return _bar_panels({game: [line for line in lines if line.game == game] for game in games})
 
 
 # Aggregates over games and training seeds ------------------------------------------------------------
@@ -247,19 +272,20 @@ def normalised_scores(rows: pd.DataFrame) -> Figure:
         Refusal: as `normalised_runs`.
     """
     blocks = normalised_runs(rows)
-    heights = [2 * (0.32 * len(block.runs) + 0.5) + 0.3 for block in blocks]
-    figure = Figure(figsize=(PANEL_INCHES[0], sum(heights) + 0.6), layout="constrained")
-    for block, part in zip(
-        blocks, figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False).flat, strict=True
-    ):
+    lines = max(len(block.runs) for block in blocks)
+    figure = Figure(
+        figsize=(PANEL_INCHES[0] * len(blocks), 2 * (0.26 * lines + 0.55) + 0.9), layout="constrained"
+    )
+    parts = figure.subfigures(1, len(blocks), squeeze=False)[0]
+    for block, part in zip(blocks, parts, strict=True):
         part.suptitle(f"{block.title}; {_games(block.games)}", fontsize=8)
-        told = names(block.runs)
+        told, look = names(block.runs), looks(list(block.runs))
         labels = [f"{told[family]}\n{_count(games)}" for family, games in block.runs.items()]
         panels_of_block = part.subplots(2, 2, sharey=True).flat
         for axis, (name, aggregate) in zip(panels_of_block, AGGREGATES.items(), strict=True):
             _intervals(
                 axis,
-                list(block.runs),
+                [look[family]["color"] for family in block.runs],
                 [statistics.stratified_interval(games, aggregate) for games in block.runs.values()],
                 [_smallest(games) > 1 for games in block.runs.values()],
             )
@@ -271,18 +297,16 @@ def normalised_scores(rows: pd.DataFrame) -> Figure:
 
 
 def _intervals(
-    axis: Axes, found: Sequence[Family], points: Sequence[Interval], several: Sequence[bool]
+    axis: Axes, colours: Sequence[str], points: Sequence[Interval], several: Sequence[bool]
 ) -> None:
     """A point and its interval a line, from the top down; hollow and without interval where one run is all there is."""
-    colours = looks(found)
-    for position, (family, point, wide) in enumerate(zip(found, points, several, strict=True)):
-        colour = colours[family]["color"]
+    for position, (colour, point, wide) in enumerate(zip(colours, points, several, strict=True)):
         if wide:
-            axis.plot([point.low, point.high], [position, position], color=colour, linewidth=4, alpha=0.4)
+            axis.barh(position, point.high - point.low, 0.3, point.low, color=colour, alpha=0.4, linewidth=0)
         axis.plot(
             point.estimate, position, "o", color=colour, markersize=4, fillstyle="full" if wide else "none"
         )
-    axis.set_ylim(len(found) - 0.5, -0.5)
+    axis.set_ylim(len(points) - 0.5, -0.5)
     axis.margins(x=0.12)
 
 
@@ -307,7 +331,7 @@ def _aggregates_note(blocks: Sequence[Normalised]) -> str:
     if 2 in smallest:
         text += "Two seeds of a game make an interval that is too narrow. "
     if 1 in smallest:
-        text += "Hollow, or a line without a band: a game with one training seed, so there is no interval. "
+        text += "Hollow, or a line without band: a game with one training seed, so there is no interval. "
     left_out = sorted(
         {f"{name} ({block.title.split(',')[0]})" for block in blocks for name in block.left_out}
     )
@@ -357,10 +381,10 @@ def probability_of_improvement(rows: pd.DataFrame) -> Figure:
         Refusal: no two such agents were evaluated on one game.
     """
     runs = prefer_best(training_runs(rows[rows.agent != "random"]))
-    by_tier: dict[str, list[tuple[str, Family, Interval, bool]]] = {}
+    by_tier: dict[str, list[tuple[str, str, Interval, bool]]] = {}
     for tier, title in TIERS.items():
         here = runs[[get_game(game).tier == tier for game in runs.game]]
-        told = names(here.family)
+        told, look = names(here.family), looks(in_order(here.family))
         for better, worse in _rivals(list(told)):
             games = sorted(set(here[here.family == better].game) & set(here[here.family == worse].game))
             if games:
@@ -368,23 +392,23 @@ def probability_of_improvement(rows: pd.DataFrame) -> Figure:
                     [here[(here.game == game) & (here.family == each)]["mean"].to_numpy() for game in games]
                     for each in (better, worse)
                 )
-                label = f"{told[better]} over {told[worse]}\n{_games(games)}, {_count(mine)} v {_count(theirs)[4:]}"
+                label = f"{told[better]}\nover {told[worse]}, {_count(mine)} v {_count(theirs)[4:]}"
                 point = statistics.probability_of_improvement(mine, theirs)
                 several = min(_smallest(mine), _smallest(theirs)) > 1
-                by_tier.setdefault(title, []).append((label, better, point, several))
+                by_tier.setdefault(title, []).append((label, look[better]["color"], point, several))
     if not by_tier:
         raise Refusal("no game on which two agents of one recipe were evaluated")
     heights = [0.3 * len(lines) + 0.4 for lines in by_tier.values()]
     figure = Figure(figsize=(PANEL_INCHES[0], sum(heights) + 0.8), layout="constrained")
     axes = figure.subplots(len(by_tier), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
     for axis, (title, lines) in zip(axes, by_tier.items(), strict=True):
-        labels, found, points, several = zip(*lines, strict=True)
-        _intervals(axis, found, points, several)
+        labels, colours, points, wide = zip(*lines, strict=True)
+        _intervals(axis, colours, points, wide)
         axis.axvline(0.5, color="black", linewidth=0.5, linestyle=":")
         axis.set_yticks(range(len(labels)), labels, fontsize=6)
         axis.set_xlim(-0.03, 1.03)
-        axis.set_title(title)
-    axes[-1].set_xlabel("probability of improvement")
+        axis.set_title(title, fontsize=8)
+    axes[-1].set_xlabel("P(X > Y), X over Y")
     note(
         figure,
         "Best checkpoint of each training run. n: games x training seeds of the one v the other. Intervals: 95 %, "

@@ -31,11 +31,11 @@ def panels(rows: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
     return grid(sorted(set(rows.game)))
 
 
-def grid(titles: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
-    """One panel a title, side by side, at most three."""
+def grid(titles: Sequence[str], height: float = PANEL_INCHES[1]) -> tuple[Figure, dict[str, Axes]]:
+    """One panel a title, of a height in inches, side by side, at most three."""
     columns = min(len(titles), 3)
     lines = math.ceil(len(titles) / columns)
-    figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * lines), layout="constrained")
+    figure = Figure(figsize=(PANEL_INCHES[0] * columns, height * lines), layout="constrained")
     axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axis in axes[len(titles) :]:
         axis.remove()
@@ -82,25 +82,33 @@ def sim_steps(axis: Axes, values: list[int]) -> None:
     axis.set_xlabel("sim steps until the decision")
 
 
-def reference_lines(axis: Axes, game: str) -> None:
-    """Published or measured random play, and human play where there is a number."""
+def reference_lines(axis: Axes, game: str, upright: bool = False) -> None:
+    """Published or measured random play, and human play where there is a number.
+
+    Args:
+        upright: whether scores run to the right and not upwards.
+    """
     references = reference(get_game(game))
-    for name, score, look in (
-        ("random", references.random, {"color": "#666666", "linestyle": ":", "linewidth": 1}),
-        ("human", references.human, {"color": "black", "linestyle": "--", "linewidth": 0.8}),
+    for name, score, colour, dashes in (
+        ("random", references.random, "#666666", ":"),
+        ("human", references.human, "black", "--"),
     ):
-        if score is not None:
-            axis.axhline(score, **look)  # type: ignore[arg-type]
-            axis.annotate(
-                name,
-                (1, score),
-                xytext=(2, 0),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                va="center",
-                fontsize=6,
-                color=str(look["color"]),
-            )
+        if score is None:
+            continue
+        (axis.axvline if upright else axis.axhline)(score, color=colour, linestyle=dashes, linewidth=0.8)
+        # On either side of their lines, because both may be small beside an agent's score.
+        above = name == "human"
+        axis.annotate(
+            name,
+            (score, 1) if upright else (1, score),
+            xytext=(1 if above else -1, 1) if upright else (2, 0),
+            xycoords=("data", "axes fraction") if upright else ("axes fraction", "data"),
+            textcoords="offset points",
+            ha=("left" if above else "right") if upright else "left",
+            va="bottom" if upright or above else "top",
+            fontsize=6,
+            color=colour,
+        )
 
 
 def common_legend(figure: Figure, axes: list[Axes], columns: int) -> None:
@@ -120,7 +128,7 @@ def common_legend(figure: Figure, axes: list[Axes], columns: int) -> None:
 
 def looks(found: Sequence[Family]) -> dict[Family, dict[str, Any]]:
     """One line style for each network: an agent's first one has the agent's colour, the others have their own."""
-    others = ("#D55E00", "#CC79A7", "#000000", "#F0E442")
+    others = ("#D55E00", "#CC79A7", "#000000", "#882255")
     dashes = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), ":")
     result: dict[Family, dict[str, Any]] = {}
     taken = 0
@@ -150,6 +158,7 @@ def legend_below(axis: Axes) -> None:
 
 def bar_labels(axis: Axes, labels: Sequence[str]) -> None:
     """Names below bars, upright where they are too many to stand side by side."""
+    labels = [label.replace("n = ", "n\u00a0=\u00a0") for label in labels]
     letters = int(60 / len(labels))
     upright = max(len(word) for label in labels for word in label.split()) > letters
     lines = [label if upright else textwrap.fill(label, letters, break_on_hyphens=False) for label in labels]
