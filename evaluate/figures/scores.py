@@ -93,6 +93,7 @@ def _bar_panels(
                     textcoords="offset points",
                     va="center",
                     fontsize=5,
+                    bbox={"facecolor": "white", "alpha": 0.8, "pad": 0.2, "linewidth": 0},
                 )
             name = told(family) if told else short[family]
             parts = (name, "imported" if imported else "", checkpoint)
@@ -307,6 +308,7 @@ def _intervals(
             point.estimate, position, "o", color=colour, markersize=4, fillstyle="full" if wide else "none"
         )
     axis.set_ylim(len(points) - 0.5, -0.5)
+    axis.use_sticky_edges = False
     axis.margins(x=0.12)
 
 
@@ -332,11 +334,10 @@ def _aggregates_note(blocks: Sequence[Normalised]) -> str:
         text += "Two seeds of a game make an interval that is too narrow. "
     if 1 in smallest:
         text += "Hollow, or a line without band: a game with one training seed, so there is no interval. "
-    left_out = sorted(
-        {f"{name} ({block.title.split(',')[0]})" for block in blocks for name in block.left_out}
-    )
+    left_out = {block.title.split(",")[0]: block.left_out for block in blocks if block.left_out}
     if left_out:
-        text += f"Left out, without all of the games or without a DQN of their recipe: {', '.join(left_out)}."
+        told = "; ".join(f"{tier}: {', '.join(each)}" for tier, each in left_out.items())
+        text += f"Left out, without all of the games or without a DQN of their recipe: {told}."
     return text
 
 

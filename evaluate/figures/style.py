@@ -128,7 +128,7 @@ def common_legend(figure: Figure, axes: list[Axes], columns: int) -> None:
 
 def looks(found: Sequence[Family]) -> dict[Family, dict[str, Any]]:
     """One line style for each network: an agent's first one has the agent's colour, the others have their own."""
-    others = ("#D55E00", "#CC79A7", "#000000", "#882255")
+    others = ("#D55E00", "#CC79A7", "#555555", "#882255")
     dashes = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), ":")
     result: dict[Family, dict[str, Any]] = {}
     taken = 0
