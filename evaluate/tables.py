@@ -4,13 +4,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
 from core.games import get_game, reference
-from core.records import EpisodeRow, require_single
+from core.records import EpisodeRow
+from evaluate.runs import AGENT_ORDER, CHECKPOINT_ORDER, Family, family_of, require_comparable
 from evaluate.statistics import Interval, mean_interval
 
 TRAINED_SHARE = 0.1
 """Of its recipe's decisions: an agent that made fewer is called untrained whatever it scored."""
-AGENT_ORDER = ("random", "dqn", "quantised", "rate-coded", "dsqn")
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,12 @@ class Line:
 
     game: str
     agent: str
+    network: str
+    recipe: str
     train_seed: int
     train_steps: int
+    checkpoint: str
+    """best or final; empty where nobody said."""
     protocol: str
     score: Interval
     """Mean and 95 % interval over episodes of this one network."""
@@ -31,6 +37,10 @@ class Line:
     truncated: int
     note: str
 
+    @property
+    def family(self) -> Family:
+        return family_of(self.agent, self.network, self.recipe, self.sim_steps)
+
 
 def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
     """Sum rows up, one line for each game and checkpoint.
@@ -38,21 +48,20 @@ def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
     Raises:
         Refusal: one game's rows come from several protocols or episodes, which do not compare.
     """
-    groups: dict[tuple[str, str, int, str], list[EpisodeRow]] = defaultdict(list)
+    if not rows:
+        return []
+    require_comparable(pd.DataFrame([vars(row) for row in rows]))
+    groups: dict[tuple[str, str, int, str, str], list[EpisodeRow]] = defaultdict(list)
     for row in rows:
-        groups[row.game, row.agent, row.train_seed, row.checkpoint_id].append(row)
+        # The best weights may be the final ones too: both are told.
+        groups[row.game, row.agent, row.train_seed, row.checkpoint_id, row.checkpoint].append(row)
     random_high: dict[str, float] = {}
     for game in {row.game for row in rows}:
-        here = [row for row in rows if row.game == game]
-        require_single((row.protocol for row in here), f"protocol of {game}")
-        require_single((row.eval_seed for row in here), f"evaluation seed of {game}")
-        # Random play differs by its epsilon, which is all that makes it random.
-        require_single((row.settings for row in here if row.agent != "random"), f"setting of {game}")
-        played = [row.score for row in here if row.agent == "random"]
+        played = [row.score for row in rows if row.game == game and row.agent == "random"]
         known = [reference(get_game(game)).random, mean_interval(played).high if played else None]
         random_high[game] = max(score for score in known if score is not None)
     lines = []
-    for (game, agent, train_seed, _), group in groups.items():
+    for (game, agent, train_seed, _, checkpoint), group in groups.items():
         score = mean_interval([row.score for row in group])
         references = reference(get_game(game))
         decisions = sum(row.length_steps for row in group)
@@ -60,8 +69,11 @@ def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
             Line(
                 game=game,
                 agent=agent,
+                network=group[0].network,
+                recipe=group[0].recipe,
                 train_seed=train_seed,
                 train_steps=group[0].train_steps,
+                checkpoint=checkpoint,
                 protocol=group[0].protocol,
                 score=score,
                 random=references.random,
@@ -73,7 +85,13 @@ def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
                 note=_note(group[0], score, random_high[game]),
             )
         )
-    return sorted(lines, key=lambda line: (line.game, AGENT_ORDER.index(line.agent), line.train_seed))
+    return sorted(
+        lines,
+        key=lambda line: (
+            *(line.game, AGENT_ORDER.index(line.agent), line.family, line.train_seed, line.train_steps),
+            CHECKPOINT_ORDER.index(line.checkpoint),
+        ),
+    )
 
 
 def _note(row: EpisodeRow, score: Interval, random_high: float) -> str:
@@ -88,8 +106,8 @@ def _note(row: EpisodeRow, score: Interval, random_high: float) -> str:
 def markdown(lines: Sequence[Line]) -> str:
     """The lines as a Markdown table, aligned to be read as plain text too."""
     header = (
-        "game", "agent", "seed", "decisions trained", "protocol", "episodes", "mean score", "95 % interval",
-        "random", "human", "sim steps", "spikes/decision", "truncated", "note",
+        "game", "agent", "seed", "decisions trained", "network", "checkpoint", "protocol", "episodes", "mean score",
+        "95 % interval", "random", "human", "sim steps", "spikes/decision", "truncated", "note",
     )  # fmt: skip
     cells = [header] + [
         (
@@ -97,6 +115,8 @@ def markdown(lines: Sequence[Line]) -> str:
             line.agent,
             "" if line.train_seed < 0 else str(line.train_seed),
             "unknown" if line.train_steps < 0 else f"{line.train_steps:,}",
+            line.network,
+            line.checkpoint,
             line.protocol,
             str(line.score.n),
             f"{line.score.estimate:.2f}",

@@ -4,6 +4,7 @@ import importlib
 import itertools
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from core import seeding
 from core.envs import make_environments
 from core.games import get_game
 from core.networks import Agent
+from core.records import EpisodeRow
 from evaluate.protocols import get_protocol
 from evaluate.rollout import Rollout
 from train_direct.replay import Batch
@@ -93,3 +95,33 @@ def opening(agent: Agent, num_states: int) -> np.ndarray:
         return np.concatenate([step.observations.copy() for step in itertools.islice(rollout, num_states)])
     finally:
         environments.close()
+
+
+def episode(**changes: object) -> EpisodeRow:
+    """A row of one episode of Pong, with what is changed in it."""
+    row = EpisodeRow(
+        game="pong",
+        agent="dqn",
+        checkpoint_id="abc",
+        train_seed=0,
+        train_steps=1000,
+        recipe_steps=1000,
+        network="relu",
+        recipe="atari-fast",
+        protocol="classic",
+        settings="{}",
+        eval_seed=0,
+        episode=0,
+        episode_seed=1,
+        score=10.0,
+        length_steps=100,
+        length_frames=400,
+        truncated=False,
+        max_q_mean=1.0,
+        max_q=2.0,
+        max_q_std=0.5,
+        sim_steps=0,
+        spikes_per_decision=0.0,
+        layer_rates="[]",
+    )
+    return replace(row, **changes)  # type: ignore[arg-type]
