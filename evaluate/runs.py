@@ -16,6 +16,10 @@ CHECKPOINT_ORDER = ("best", "", "final")
 """Aggregates take the first of these that a training run has: the papers' scores are of the best checkpoint."""
 
 
+TRAINED_SHARE = 0.1
+"""Of its recipe's decisions: an agent that made fewer is called untrained whatever it scored."""
+
+
 class Family(NamedTuple):
     """Runs that differ by their training seed alone, so that a mean over them is one over training seeds."""
 
@@ -24,17 +28,33 @@ class Family(NamedTuple):
     recipe: str
     sim_steps: int
     """Of a converted network, whose name does not say it; 0 elsewhere."""
-
-
-def family_of(agent: str, network: str, recipe: str, sim_steps: int) -> Family:
-    """The family of what a row tells of an agent."""
-    return Family(agent, network, recipe, sim_steps if agent == "rate-coded" else 0)
+    variant: str = ""
+    """How it was converted; empty elsewhere."""
+    untrained: bool = False
+    """Whether it made so few decisions that no score of it is one of its recipe."""
 
 
 def families(rows: pd.DataFrame) -> pd.Series:
-    """The family of every row of episodes."""
-    found = map(family_of, rows.agent, rows.network, rows.recipe, rows.sim_steps)
+    """The family of every row of episodes, or of attacks."""
+    columns = [rows[name] for name in ("agent", "network", "recipe", "sim_steps", "variant")]
+    found = map(_family, *columns, is_untrained(rows.train_steps, rows.recipe_steps))
     return pd.Series(list(found), rows.index, dtype=object)
+
+
+def training_families(rows: pd.DataFrame) -> pd.Series:
+    """The family of every row that a training run wrote (validation, curve): its agent grows up along the rows."""
+    found = map(Family, rows.agent, rows.network, rows.recipe, [0] * len(rows))
+    return pd.Series(list(found), rows.index, dtype=object)
+
+
+def _family(agent: str, network: str, recipe: str, sim_steps: int, variant: str, untrained: bool) -> Family:
+    of_a_conversion = agent == "rate-coded"
+    return Family(agent, network, recipe, sim_steps if of_a_conversion else 0, variant, bool(untrained))
+
+
+def is_untrained(train_steps: Any, recipe_steps: Any) -> Any:
+    """Whether an agent made less than TRAINED_SHARE of its recipe's decisions; elementwise."""
+    return (train_steps >= 0) & (train_steps < TRAINED_SHARE * recipe_steps)
 
 
 def in_order(found: Iterable[Family]) -> list[Family]:
@@ -65,7 +85,9 @@ def _parts(family: Family) -> list[str]:
     parts = [
         f"{part.removeprefix('sim_steps=')} sim steps" if "sim_steps=" in part else part for part in parts
     ]
-    return [*parts, f"{family.sim_steps} sim steps"] if family.sim_steps else parts
+    steps = f"{family.sim_steps} sim steps" if family.sim_steps else ""
+    untrained = "untrained" if family.untrained else ""
+    return [*parts, *(part for part in (family.variant, steps, untrained) if part)]
 
 
 def is_double(family: Family) -> bool:
@@ -138,7 +160,13 @@ def own_dqn(runs: pd.DataFrame, game: str, family: Family) -> pd.DataFrame:
         runs: as `training_runs` gives them.
     """
     here = runs[runs.game == game]
-    dqn = here[[each.agent == "dqn" and each.recipe == family.recipe for each in here.family]]
+    alike = ("recipe", "untrained")
+    dqn = here[
+        [
+            each.agent == "dqn" and all(getattr(each, name) == getattr(family, name) for name in alike)
+            for each in here.family
+        ]
+    ]
     if family.agent in ("rate-coded", "quantised"):
         dqn = dqn[dqn.train_seed.isin(here[here.family == family].train_seed)]
     return dqn if dqn.family.nunique() == 1 else dqn.iloc[:0]

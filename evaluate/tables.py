@@ -8,11 +8,8 @@ import pandas as pd
 
 from core.games import get_game, reference
 from core.records import EpisodeRow
-from evaluate.runs import AGENT_ORDER, CHECKPOINT_ORDER, Family, family_of, require_comparable
+from evaluate.runs import AGENT_ORDER, CHECKPOINT_ORDER, Family, families, is_untrained, require_comparable
 from evaluate.statistics import Interval, mean_interval
-
-TRAINED_SHARE = 0.1
-"""Of its recipe's decisions: an agent that made fewer is called untrained whatever it scored."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +20,7 @@ class Line:
     agent: str
     network: str
     recipe: str
+    family: Family
     train_seed: int
     train_steps: int
     checkpoint: str
@@ -37,10 +35,6 @@ class Line:
     truncated: int
     note: str
 
-    @property
-    def family(self) -> Family:
-        return family_of(self.agent, self.network, self.recipe, self.sim_steps)
-
 
 def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
     """Sum rows up, one line for each game and checkpoint.
@@ -50,27 +44,29 @@ def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
     """
     if not rows:
         return []
-    require_comparable(pd.DataFrame([vars(row) for row in rows]))
-    groups: dict[tuple[str, str, int, str, str], list[EpisodeRow]] = defaultdict(list)
-    for row in rows:
+    frame = pd.DataFrame([vars(row) for row in rows])
+    require_comparable(frame)
+    groups: dict[tuple[str, Family, int, str, str], list[EpisodeRow]] = defaultdict(list)
+    for row, family in zip(rows, families(frame), strict=True):
         # The best weights may be the final ones too: both are told.
-        groups[row.game, row.agent, row.train_seed, row.checkpoint_id, row.checkpoint].append(row)
+        groups[row.game, family, row.train_seed, row.checkpoint_id, row.checkpoint].append(row)
     random_high: dict[str, float] = {}
     for game in {row.game for row in rows}:
         played = [row.score for row in rows if row.game == game and row.agent == "random"]
         known = [reference(get_game(game)).random, mean_interval(played).high if played else None]
         random_high[game] = max(score for score in known if score is not None)
     lines = []
-    for (game, agent, train_seed, _, checkpoint), group in groups.items():
+    for (game, family, train_seed, _, checkpoint), group in groups.items():
         score = mean_interval([row.score for row in group])
         references = reference(get_game(game))
         decisions = sum(row.length_steps for row in group)
         lines.append(
             Line(
                 game=game,
-                agent=agent,
-                network=group[0].network,
-                recipe=group[0].recipe,
+                agent=family.agent,
+                network=family.network,
+                recipe=family.recipe,
+                family=family,
                 train_seed=train_seed,
                 train_steps=group[0].train_steps,
                 checkpoint=checkpoint,
@@ -98,7 +94,7 @@ def _note(row: EpisodeRow, score: Interval, random_high: float) -> str:
     """Whether this is an agent that learnt, in words; a few lucky episodes do not make it one."""
     if row.agent == "random":
         return ""
-    if 0 <= row.train_steps < TRAINED_SHARE * row.recipe_steps:
+    if is_untrained(row.train_steps, row.recipe_steps):
         return f"not a trained agent: {row.train_steps / row.recipe_steps:.1%} of its recipe"
     return "" if score.low > random_high else "not a trained agent: no better than random play"
 
@@ -115,7 +111,7 @@ def markdown(lines: Sequence[Line]) -> str:
             line.agent,
             "" if line.train_seed < 0 else str(line.train_seed),
             "unknown" if line.train_steps < 0 else f"{line.train_steps:,}",
-            line.network,
+            line.family.variant or line.network,
             line.checkpoint,
             line.protocol,
             str(line.score.n),

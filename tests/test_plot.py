@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from core.errors import Refusal
 from evaluate.figures import attacks, conversion, style
 from evaluate.runs import AGENT_ORDER, Family
 from tests.conftest import episode
@@ -64,19 +65,34 @@ def test_methods_keep_their_look() -> None:
     assert len(set(looks)) == len(looks)
 
 
-def test_checkpoints_of_one_seed_are_drawn_apart() -> None:
+def test_networks_of_one_name_are_not_averaged_under_attack() -> None:
     attacked = {"attack": "none", "epsilon": 0.0, "gradient_source": ""}
     fgsm = {"attack": "fgsm", "epsilon": 0.1, "gradient_source": "own"}
-    rows = [
-        {**vars(episode(checkpoint_id=name, train_steps=steps, score=score)), **attack}
-        for name, steps, score in (("short", 8000, -21.0), ("long", 800_000, 16.0))
-        for attack in (attacked, fgsm)
-    ]
-    (axis,) = attacks.score_against_epsilon(pd.DataFrame(rows)).axes
-    drawn = {
-        str(line.get_label()): list(line.get_ydata()) for line in axis.lines if "DQN" in str(line.get_label())
+
+    def drawn(*networks: tuple[str, int, int, float]) -> dict[str, list[float]]:
+        rows = [
+            {
+                **vars(episode(checkpoint_id=name, train_seed=seed, train_steps=steps, score=score)),
+                **{"recipe_steps": 1_500_000, "flip_share": 0.25, **attack},
+            }
+            for name, seed, steps, score in networks
+            for attack in (attacked, fgsm)
+        ]
+        (axis,) = attacks.score_against_epsilon(pd.DataFrame(rows)).axes
+        (flips,) = attacks.flips_against_epsilon(pd.DataFrame(rows)).axes
+        assert all(list(line.get_ydata()) == [25.0, 25.0] for line in flips.lines)
+        return {
+            str(line.get_label()): list(line.get_ydata())
+            for line in axis.lines
+            if "DQN" in str(line.get_label())
+        }
+
+    assert drawn(("short", 0, 8000, -21.0), ("long", 0, 800_000, 16.0)) == {
+        "DQN (relu), fgsm (own), n = 1 x 1": [16.0, 16.0],
+        "DQN (untrained), fgsm (own), n = 1 x 1": [-21.0, -21.0],
     }
-    assert drawn == {
-        "DQN, 8,000 decisions, fgsm (own)": [-21.0, -21.0],
-        "DQN, 800,000 decisions, fgsm (own)": [16.0, 16.0],
+    assert drawn(("one", 0, 800_000, 10.0), ("other", 1, 800_000, 20.0)) == {
+        "DQN, fgsm (own), n = 2 x 1": [15.0, 15.0]
     }
+    with pytest.raises(Refusal, match="more than one checkpoint of DQN, training seed 0"):
+        drawn(("one", 0, 800_000, 10.0), ("other", 0, 700_000, 20.0))

@@ -1,5 +1,7 @@
 """Converted networks beside their DQNs. Never imports torch."""
 
+import itertools
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,40 +18,38 @@ METHOD_ORDER = (
     *("reconstruct", "residual", "anytime", "afterwards", "qcfs", "exact"),
 )
 """Of `convert compare`."""
+METHOD_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 
 
 def agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
-    """Share of held-out states of the DQN's play in which the converted network takes the DQN's action.
+    """Share of held-out states of the DQN's play in which the converted network takes the DQN's action: means over
+    training seeds, and their range.
 
-    Tan et al. 2021 count the same on the states of the spiking network's own play. The dotted line is what a
-    constant action would agree.
+    Tan et al. 2021 count the same on the states of the spiking network's own play. The dotted line is what a constant
+    action would agree. A network made for few sim steps ends there.
     """
     rows = rows[rows.reference == "dqn"]
+    # Several networks may come from one DQN by one method, each made for its own sim steps.
+    rows = rows.assign(made_for=[json.loads(settings)["sim_steps"] for settings in rows.settings])
     figure, axes = panels(rows)
     for game, axis in axes.items():
         here = rows[rows.game == game]
-        for readout, group in here.groupby("readout"):
-            curve = group.groupby("sim_steps").agreement.mean()
-            colour, style = COLOURS["rate-coded"], LINE_STYLES[str(readout)]
-            axis.plot(
-                curve.index,
-                100 * curve,
-                color=colour,
-                linestyle=style,
-                marker=".",
-                label=f"{readout} read-out",
-            )
-        axis.axhline(
-            100 * here.majority_share.mean(), color=COLOURS["random"], linestyle=":", label="constant action"
-        )
-        axis.set_xscale("log", base=2)
-        sim_steps = sorted(set(here.sim_steps))
-        axis.set_xticks(sim_steps, [str(each) for each in sim_steps])
-        axis.minorticks_off()
-        axis.set_ylim(0, 102)
+        networks = sorted(set(zip(here.method, here.made_for, strict=True)))
+        for (method, made_for), colour in zip(networks, itertools.cycle(METHOD_COLOURS)):
+            of_network = here[(here.method == method) & (here.made_for == made_for)]
+            for readout, group in of_network.groupby("readout"):
+                curve = 100 * group.groupby("sim_steps").agreement.agg(["mean", "min", "max"])
+                name = f"{method} for {made_for}, {readout} read-out, n = {group.source_id.nunique()}"
+                style = LINE_STYLES[str(readout)]
+                axis.plot(curve.index, curve["mean"], color=colour, linestyle=style, marker=".", label=name)
+                axis.fill_between(curve.index, curve["min"], curve["max"], color=colour, alpha=0.1)
+        constant = 100 * here.majority_share.mean()
+        axis.axhline(constant, color=COLOURS["random"], linestyle=":", label="constant action")
+        sim_steps(axis, sorted(set(here.sim_steps)))
         axis.set_xlabel("sim steps")
+        axis.set_ylim(0, 102)
         axis.set_ylabel("agreement with the DQN (%)")
-        axis.legend(frameon=False, title=f"{here.method.iloc[0]}, n = {here.num_states.iloc[0]} states")
+    common_legend(figure, list(axes.values()), 2)
     return figure
 
 
@@ -129,10 +129,9 @@ def _methods(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFram
 def _method_style(name: str) -> dict[str, Any]:
     """One look a method, the same in every figure: colours go round, and dashes tell the second round apart."""
     position = METHOD_ORDER.index(name)
-    colours = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
     return {
-        "color": colours[position % len(colours)],
-        "linestyle": ("-", "--")[position // len(colours)],
+        "color": METHOD_COLOURS[position % len(METHOD_COLOURS)],
+        "linestyle": ("-", "--")[position // len(METHOD_COLOURS)],
         "marker": ".",
         "linewidth": 1,
     }

@@ -14,6 +14,7 @@ from core.records import require_single
 from evaluate import statistics
 from evaluate.figures.style import (
     PANEL_INCHES,
+    NothingToDraw,
     bar_labels,
     decisions,
     legend_below,
@@ -22,7 +23,7 @@ from evaluate.figures.style import (
     panels,
     reference_lines,
 )
-from evaluate.runs import families, in_order, names
+from evaluate.runs import in_order, names, training_families
 
 
 def liu2022_fig7_learning_curves(rows: pd.DataFrame) -> Figure:
@@ -39,11 +40,11 @@ def max_q_curves(rows: pd.DataFrame) -> Figure:
     max-Q, Chen et al. 2022's eval_q). Networks whose outputs are no Q-values (CMC-DSQN) are left out.
 
     Raises:
-        Refusal: no row has a Q-value.
+        NothingToDraw: no row has a Q-value.
     """
     known = rows[rows.max_q_mean.notna()]
     if known.empty:
-        raise Refusal("no validation row has a Q-value: nothing to draw")
+        raise NothingToDraw("no validation row has a Q-value: nothing to draw")
     figure, axes = _curve_panels(known, "max_q_mean")
     for axis in axes.values():
         axis.set_ylabel("mean max Q")
@@ -53,7 +54,7 @@ def max_q_curves(rows: pd.DataFrame) -> Figure:
 def _curve_panels(rows: pd.DataFrame, column: str) -> tuple[Figure, dict[str, Axes]]:
     """For each game the curves of every network: one thin line a training seed, their mean and their spread."""
     figure, axes = panels(rows)
-    rows = rows.assign(family=families(rows))
+    rows = rows.assign(family=training_families(rows))
     for game, axis in axes.items():
         here = rows[rows.game == game]
         require_single(here.protocol, f"protocol of {game}")
@@ -168,13 +169,15 @@ def learning_stability(rows: pd.DataFrame) -> Figure:
         rows: validation episodes.
 
     Raises:
-        Refusal: no game whose networks were all evaluated after at least two same numbers of decisions.
+        NothingToDraw: no game whose networks were all evaluated after at least two same numbers of decisions.
     """
-    rows = rows.assign(family=families(rows))
+    rows = rows.assign(family=training_families(rows))
     shared = {game: _shared_points(here) for game, here in rows.groupby("game")}
     games = [str(game) for game, points in shared.items() if len(points) > 1]
     if not games:
-        raise Refusal("no game whose networks were all evaluated after two same numbers of decisions or more")
+        raise NothingToDraw(
+            "no game whose networks were all evaluated after two same numbers of decisions or more"
+        )
     figure = Figure(figsize=(PANEL_INCHES[0] * len(games), 0.8 * len(MEASURES) + 1.4), layout="constrained")
     grid = figure.subplots(len(MEASURES), len(games), squeeze=False, sharex="col")
     for column, game in enumerate(games):
@@ -231,7 +234,7 @@ def training_loss(rows: pd.DataFrame) -> Figure:
     """Loss of the updates while training, a line for each training run."""
     figure, axes = panels(rows)
     # Rows of curves tell no sim steps; converted networks, which alone need them, have no curves.
-    rows = rows.assign(family=families(rows.assign(sim_steps=0)))
+    rows = rows.assign(family=training_families(rows))
     for game, axis in axes.items():
         here = rows[(rows.game == game) & rows.loss.notna()]
         found = in_order(here.family)

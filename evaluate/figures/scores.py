@@ -8,12 +8,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from core.errors import Refusal
 from core.games import PUBLISHED, Tier, get_game, reference
 from core.records import EpisodeRow
 from evaluate import statistics
 from evaluate.figures.style import (
     PANEL_INCHES,
+    NothingToDraw,
     grid,
     legend_below,
     looks,
@@ -134,7 +134,7 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
     Table 1), beside Chen's own means where they played the same game.
 
     Raises:
-        Refusal: no two DSQNs differ by their read-out alone.
+        NothingToDraw: no two DSQNs differ by their read-out alone.
     """
     by_panel: dict[str, list[Line]] = {}
     for line in _lines(rows):
@@ -145,7 +145,9 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
         title: lines for title, lines in by_panel.items() if len({readout(line.family) for line in lines}) > 1
     }
     if not by_panel:
-        raise Refusal("no two DSQNs differ by their read-out alone: train_direct dsqn --readout trains them")
+        raise NothingToDraw(
+            "no two DSQNs differ by their read-out alone: train_direct dsqn --readout trains them"
+        )
     for lines in by_panel.values():
         lines.sort(key=lambda line: READOUT_ORDER.index(readout(line.family)))
     published = pd.read_csv(PUBLISHED / "published_scores.csv")
@@ -167,13 +169,15 @@ def liu2022_table8_double_dqn(rows: pd.DataFrame) -> Figure:
     """Double Q-learning with a DQN and with a DSQN, beside the same without it (Liu et al. 2022, Table VIII).
 
     Raises:
-        Refusal: no agent learnt by Double Q-learning.
+        NothingToDraw: no agent learnt by Double Q-learning.
     """
     lines = _lines(rows)
     doubled = {(line.game, single_q(line.family)) for line in lines if is_double(line.family)}
     lines = [line for line in lines if (line.game, single_q(line.family)) in doubled]
     if not lines:
-        raise Refusal("no agent learnt by Double Q-learning: train_direct dqn (dsqn) --double trains them")
+        raise NothingToDraw(
+            "no agent learnt by Double Q-learning: train_direct dqn (dsqn) --double trains them"
+        )
     games = sorted({line.game for line in lines})
     return _bar_panels({game: [line for line in lines if line.game == game] for game in games})
 
@@ -204,7 +208,8 @@ def normalised_runs(rows: pd.DataFrame) -> list[Normalised]:
         rows: EpisodeRows of `evaluate run`.
 
     Raises:
-        Refusal: rows do not compare, or nothing is left to aggregate.
+        Refusal: rows do not compare.
+        NothingToDraw: no game is left to aggregate over.
     """
     runs = prefer_best(training_runs(rows[rows.agent != "random"]))
     results = []
@@ -218,7 +223,7 @@ def normalised_runs(rows: pd.DataFrame) -> list[Normalised]:
             results.append(_aggregable(here, f"{title}, human = 1 ({source})", _human_score))
     results = [each for each in results if each.runs]
     if not results:
-        raise Refusal(
+        raise NothingToDraw(
             "no game on which all kinds of agents, a DQN above random play among them, were evaluated"
         )
     return results
@@ -270,7 +275,7 @@ def normalised_scores(rows: pd.DataFrame) -> Figure:
     al. 2021). Of a training run's checkpoints the best one counts.
 
     Raises:
-        Refusal: as `normalised_runs`.
+        Refusal, NothingToDraw: as `normalised_runs`.
     """
     blocks = normalised_runs(rows)
     lines = max(len(block.runs) for block in blocks)
@@ -346,7 +351,7 @@ def performance_profiles(rows: pd.DataFrame) -> Figure:
     2021), with pointwise stratified bootstrap bands. Of a training run's checkpoints the best one counts.
 
     Raises:
-        Refusal: as `normalised_runs`.
+        Refusal, NothingToDraw: as `normalised_runs`.
     """
     blocks = normalised_runs(rows)
     figure, axes = grid([block.title for block in blocks])
@@ -379,7 +384,7 @@ def probability_of_improvement(rows: pd.DataFrame) -> Figure:
     Of a training run's checkpoints the best one counts.
 
     Raises:
-        Refusal: no two such agents were evaluated on one game.
+        NothingToDraw: no two such agents were evaluated on one game.
     """
     runs = prefer_best(training_runs(rows[rows.agent != "random"]))
     by_tier: dict[str, list[tuple[str, str, Interval, bool]]] = {}
@@ -398,7 +403,7 @@ def probability_of_improvement(rows: pd.DataFrame) -> Figure:
                 several = min(_smallest(mine), _smallest(theirs)) > 1
                 by_tier.setdefault(title, []).append((label, look[better]["color"], point, several))
     if not by_tier:
-        raise Refusal("no game on which two agents of one recipe were evaluated")
+        raise NothingToDraw("no game on which two agents of one recipe were evaluated")
     heights = [0.3 * len(lines) + 0.4 for lines in by_tier.values()]
     figure = Figure(figsize=(PANEL_INCHES[0], sum(heights) + 0.8), layout="constrained")
     axes = figure.subplots(len(by_tier), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]

@@ -11,8 +11,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from core.errors import Refusal
 from core.games import get_game, reference
 from evaluate.runs import AGENT_ORDER, LABELS, Family
+
+
+class NothingToDraw(Refusal):
+    """The rows hold nothing that a figure is of; which command makes such rows is said in it."""
+
 
 PANEL_INCHES = (3.5, 2.6)
 # Okabe & Ito's colours, which the colour-blind tell apart; the same agent has the same one everywhere.
