@@ -259,7 +259,19 @@ def game_table_csv(blocks: Sequence[Block]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     ours = [each.name for each in fields(Cell)]
-    header = ("block", "game", "source", "agent", "network", "recipe", "checkpoint", *ours, "kind", "note")
+    header = (
+        "block",
+        "game",
+        "source",
+        "agent",
+        "network",
+        "recipe",
+        "method",
+        "checkpoint",
+        *ours,
+        "kind",
+        "note",
+    )
     writer.writerow(header)
 
     def line(**values: object) -> None:
@@ -282,6 +294,7 @@ def game_table_csv(blocks: Sequence[Block]) -> str:
                         agent=family.agent,
                         network=family.network,
                         recipe=family.recipe,
+                        method=family.method,
                         checkpoint=column.checkpoint,
                         **{name: getattr(cell, name) for name in ours},
                     )

@@ -24,16 +24,18 @@ class Family(NamedTuple):
     recipe: str
     sim_steps: int
     """Of a converted network, whose name does not say it; 0 elsewhere."""
+    method: str = ""
+    """Of its conversion, where its rows name one."""
 
 
-def family_of(agent: str, network: str, recipe: str, sim_steps: int) -> Family:
+def family_of(agent: str, network: str, recipe: str, sim_steps: int, variant: str) -> Family:
     """The family of what a row tells of an agent."""
-    return Family(agent, network, recipe, sim_steps if agent == "rate-coded" else 0)
+    return Family(agent, network, recipe, sim_steps if agent == "rate-coded" else 0, variant)
 
 
 def families(rows: pd.DataFrame) -> pd.Series:
     """The family of every row of episodes."""
-    found = map(family_of, rows.agent, rows.network, rows.recipe, rows.sim_steps)
+    found = map(family_of, rows.agent, rows.network, rows.recipe, rows.sim_steps, rows.variant)
     return pd.Series(list(found), rows.index, dtype=object)
 
 
@@ -65,6 +67,7 @@ def _parts(family: Family) -> list[str]:
     parts = [
         f"{part.removeprefix('sim_steps=')} sim steps" if "sim_steps=" in part else part for part in parts
     ]
+    parts += [family.method] if family.method else []
     return [*parts, f"{family.sim_steps} sim steps"] if family.sim_steps else parts
 
 

@@ -33,13 +33,15 @@ class Line:
     random: float | None
     human: float | None
     sim_steps: int
+    variant: str
+    """The method of a converted network."""
     spikes_per_decision: float
     truncated: int
     note: str
 
     @property
     def family(self) -> Family:
-        return family_of(self.agent, self.network, self.recipe, self.sim_steps)
+        return family_of(self.agent, self.network, self.recipe, self.sim_steps, self.variant)
 
 
 def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
@@ -79,6 +81,7 @@ def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
                 random=references.random,
                 human=references.human,
                 sim_steps=group[0].sim_steps,
+                variant=group[0].variant,
                 spikes_per_decision=sum(row.spikes_per_decision * row.length_steps for row in group)
                 / decisions,
                 truncated=sum(row.truncated for row in group),
@@ -115,7 +118,7 @@ def markdown(lines: Sequence[Line]) -> str:
             line.agent,
             "" if line.train_seed < 0 else str(line.train_seed),
             "unknown" if line.train_steps < 0 else f"{line.train_steps:,}",
-            line.network,
+            "+".join(filter(None, (line.network, line.variant))),
             line.checkpoint,
             line.protocol,
             str(line.score.n),

@@ -230,8 +230,8 @@ def _shared_points(rows: pd.DataFrame) -> list[int]:
 def training_loss(rows: pd.DataFrame) -> Figure:
     """Loss of the updates while training, a line for each training run."""
     figure, axes = panels(rows)
-    # Rows of curves tell no sim steps; converted networks, which alone need them, have no curves.
-    rows = rows.assign(family=families(rows.assign(sim_steps=0)))
+    # Rows of curves tell no sim steps and no method; converted networks, which alone need them, have no curves.
+    rows = rows.assign(family=families(rows.assign(sim_steps=0, variant="")))
     for game, axis in axes.items():
         here = rows[(rows.game == game) & rows.loss.notna()]
         found = in_order(here.family)

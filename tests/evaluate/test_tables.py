@@ -119,14 +119,20 @@ def test_networks_are_named_by_what_tells_them_apart() -> None:
     assert names([snn, snn._replace(sim_steps=4)])[snn] == "converted SNN (16 sim steps)"
 
 
-def test_only_a_converted_networks_sim_steps_make_another_family() -> None:
+def test_only_a_converted_networks_sim_steps_and_method_make_another_family() -> None:
     rows = frame(
         episode(agent="dsqn", sim_steps=8),
         episode(agent="dsqn", sim_steps=4),  # temporal pruning: one training run
         episode(agent="rate-coded", sim_steps=8),
-        episode(agent="rate-coded", sim_steps=4),
+        episode(agent="rate-coded", sim_steps=4, variant="tan2021"),
+        episode(agent="rate-coded", sim_steps=4, variant="exact"),
     )
-    assert [family.sim_steps for family in families(rows)] == [0, 0, 8, 4]
+    found = list(families(rows))
+    assert [(family.sim_steps, family.method) for family in found] == [
+        *[(0, "")] * 2,
+        *[(8, ""), (4, "tan2021"), (4, "exact")],
+    ]
+    assert names(found[3:])[found[4]] == "converted SNN (exact)"
 
 
 def test_aggregates_take_the_best_checkpoint_where_there_is_one() -> None:
