@@ -226,8 +226,8 @@ CODINGS = {
     "afterwards, counted": RateCoding(6, "spikes", IFNeuron("afterwards", 0.5)),
     "current": RateCoding(6, "current"),
     "presteps": RateCoding(6, presteps=3),
-    "early": RateCoding(6, stop_gap=0.5),
-    "early, signed": RateCoding(6, neuron=IFNeuron("signed"), stop_gap=0.5),
+    "early": RateCoding(6, stop_gap=0.05),
+    "early, signed": RateCoding(6, neuron=IFNeuron("signed"), stop_gap=0.1),
     "delay": RateCoding(6, layer_delay=True),
     "leak": RateCoding(6, neuron=IFNeuron(tau=50.0)),
     "carried": RateCoding(6, residual_alpha=0.5),
@@ -312,7 +312,7 @@ def test_the_two_engines_fire_the_same_neurons() -> None:
 
 @pytest.mark.parametrize("readout", READOUTS)
 def test_every_readout_of_a_dsqn_hears_the_spikes_of_deciding(readout: Any) -> None:
-    dsqn = lively(DSQN(MINATAR, Spiking(Neuron(), 5, readout)))
+    dsqn = lively(DSQN(MINATAR, Spiking(Neuron(), 5, readout)), gain=8.0)
     x = boards(4)
     activity = dsqn.decide(x).activity
     counted = count_operations(dsqn, x)
@@ -351,7 +351,7 @@ def test_spikingjelly_counts_the_same_multiplications_of_a_dqn() -> None:
 
 
 def test_spikingjelly_counts_the_same_operations_of_a_dsqn() -> None:
-    dsqn = lively(DSQN(PONG, Spiking(Neuron(), 3, "spike-rate")), gain=2.0)
+    dsqn = lively(DSQN(PONG, Spiking(Neuron(), 3, "spike-rate")), gain=8.0)
     x = pictures(2, PONG.observation_shape)
     counted = count_operations(dsqn, x)
     macs, additions = spikingjelly_counts(lambda: dsqn(x))
