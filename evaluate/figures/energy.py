@@ -1,13 +1,14 @@
 """What decisions cost, and what is scored for it. Never imports torch."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogFormatter
 
 from core.errors import Refusal
 from core.records import OperationsRow, require_single
@@ -25,8 +26,10 @@ from evaluate.statistics import Interval, mean_interval
 
 MARKERS = {"dqn": "s", "quantised": "D", "rate-coded": "o", "dsqn": "^"}
 """The same agent has the same one everywhere, so that it is told without its colour too."""
-SHADES = ("#D0D0D0", "#9E9E9E", "#6A6A6A", "#3D3D3D", "#000000")
-"""Of layers, first to last, and of accounts."""
+LAYER_SHADES = ("#FFFFFF", "#C8C8C8", "#909090", "#505050", "#000000")
+"""First layer to last."""
+ACCOUNT_SHADES = ("#D8B8DF", "#A06CB5", "#5B1F73")
+"""In the order of ACCOUNTS; the last account is no number."""
 
 
 class _Agent(NamedTuple):
@@ -64,41 +67,49 @@ def spikes_and_energy(rows: pd.DataFrame) -> Figure:
     spiking = {
         game: [agent for agent in agents if is_spiking(agent.layers)] for game, agents in games.items()
     }
-    heights = [max(map(len, each.values())) + 1.5 for each in (spiking, games)]
-    figure = Figure(figsize=(PANEL_INCHES[0] * len(games), 0.42 * sum(heights) + 0.8), layout="constrained")
+    heights = [0.42 * max(map(len, each.values())) + 0.5 for each in (spiking, games)]
+    figure = Figure(figsize=(PANEL_INCHES[0] * len(games), sum(heights) + 0.6), layout="constrained")
     axes = figure.subplots(2, len(games), squeeze=False, height_ratios=heights)
     for (above, below), (game, agents) in zip(axes.T, games.items(), strict=True):
         above.set_title(game)
-        _bars(
-            above,
-            [agent.name for agent in spiking[game]],
-            [[layer.spikes for layer in agent.layers] for agent in spiking[game]],
-            [f"layer {layer + 1}" for layer in range(len(agents[0].layers))],
-        )
+        spikes = {agent.name: [layer.spikes for layer in agent.layers] for agent in spiking[game]}
+        parts = [f"layer {layer.layer + 1}" for layer in agents[0].layers]
+        _dots(above, spikes, dict(zip(parts, LAYER_SHADES, strict=False)))
         above.set_xlabel("spikes a decision")
-        _bars(
-            below,
-            [agent.name for agent in agents],
-            [list(microjoules(agent.layers)) for agent in agents],
-            list(ACCOUNTS)[:3],
-        )
+        energies = {agent.name: microjoules(agent.layers) for agent in agents}
+        _dots(below, energies, dict(zip(ACCOUNTS, ACCOUNT_SHADES, strict=False)))
         below.set_xlabel("microjoules a decision")
-        for axis in (above, below):
-            axis.legend(frameon=False, fontsize=6, loc="upper left", bbox_to_anchor=(0, -0.3), ncols=3)
+    common_legend(figure, [*axes[0], *axes[1]], 3)
     return figure
 
 
-def _bars(axis: Axes, names: Sequence[str], values: Sequence[Sequence[float]], parts: Sequence[str]) -> None:
-    """Horizontal bars on a logarithmic axis, one group a name, the first at the top; none where the value is 0."""
-    thickness = 0.8 / len(parts)
-    for index, (part, shade) in enumerate(zip(parts, SHADES[-len(parts) :], strict=True)):
-        offset = (index - (len(parts) - 1) / 2) * thickness
-        at = np.arange(len(names)) + offset
-        widths = [row[index] or np.nan for row in values]
-        axis.barh(at, widths, height=0.9 * thickness, color=shade, label=part)
+def _dots(axis: Axes, values: Mapping[str, Sequence[float]], parts: Mapping[str, str]) -> None:
+    """Dots on a logarithmic axis, where bars would have lengths that mean nothing; no dot where a value is 0.
+
+    Args:
+        values: of each name, one value a part; the first name is drawn at the top.
+        parts: name and shade of each.
+    """
+    for index, ((part, shade), marker) in enumerate(zip(parts.items(), "os^Dv", strict=False)):
+        at = np.arange(len(values)) + (index - (len(parts) - 1) / 2) * 0.7 / len(parts)
+        found = [of_name[index] or np.nan for of_name in values.values()]
+        axis.scatter(
+            found, at, s=22, marker=marker, color=shade, edgecolor="black", linewidth=0.4, label=part
+        )
+    axis.set_yticks(range(len(values)), list(values), fontsize=6)
+    axis.set_ylim(len(values) - 0.4, -0.6)
+    axis.grid(axis="x", color="#E6E6E6", linewidth=0.5)
+    axis.set_axisbelow(True)
+    for border in np.arange(1, len(values)) - 0.5:
+        axis.axhline(border, color="#E6E6E6", linewidth=0.5)
+    _logarithmic(axis)
+
+
+def _logarithmic(axis: Axes) -> None:
+    """A horizontal axis of powers of ten, written out; within one decade, numbers between are written too."""
     axis.set_xscale("log")
-    axis.set_yticks(range(len(names)), names, fontsize=6)
-    axis.invert_yaxis()
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(LogFormatter())
 
 
 class _Point(NamedTuple):
@@ -116,7 +127,7 @@ def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Fi
 
     Args:
         operations: columns of OperationsRow.
-        episodes: columns of EpisodeRow; those of other checkpoints, and of the games of `convert compare`, are left out.
+        episodes: columns of EpisodeRow; left out are other checkpoints' and the games of `convert compare`.
 
     Raises:
         Refusal: an agent whose operations were counted has no episodes, or a game's episodes do not compare.
@@ -139,8 +150,8 @@ def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Fi
             energy = microjoules(agent.layers).first_layer_once
             points.append(_Point(agent, energy, mean_interval(scores.to_numpy())))
         _draw_points(axis, points)
-        axis.set_xscale("log")
-        axis.margins(x=0.12)
+        _logarithmic(axis)
+        axis.margins(x=0.25)
         reference_lines(axis, game)
         left, right = axis.get_xlim()
         front = pareto_front([(point.energy, point.score.estimate) for point in points])
