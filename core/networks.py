@@ -7,7 +7,7 @@ last weight shape; what lies between the layers is all that differs.
 
 import abc
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
@@ -197,6 +197,39 @@ class Decision(NamedTuple):
     """None for an agent without spikes."""
 
 
+class LayerTrace(NamedTuple):
+    """What one layer of an agent heard and did in one batch of decisions: all that its operations are counted from.
+
+    Agents with layers have a method `trace`, which gives one for each layer, first to last, of decisions that are their
+    episodes' first. It is slower than `decide`, whose spikes these are, neuron by neuron.
+    """
+
+    heard: Tensor
+    """[B, *its input]: the image, activations, or how many spikes (of either sign) of each input arrived in all."""
+    hears_spikes: bool
+    fired: Tensor | None
+    """[B, *its output]: spikes (of either sign) of each of its own neurons; None if they do not spike."""
+    neuron_sim_steps: Tensor
+    """[B] float32: simulation steps in which its neurons' membranes were stepped; 0 if they have none."""
+
+
+def layer_traces(
+    observations: Tensor, fired: Sequence[Tensor], neuron_sim_steps: Sequence[Tensor]
+) -> list[LayerTrace]:
+    """Traces of a network whose first layer hears the image, and each later one the spikes of the one before.
+
+    Args:
+        observations: [B, *observation].
+        fired: of every layer that spikes, see `LayerTrace`; all do but perhaps the last.
+        neuron_sim_steps: of every layer, see `LayerTrace`.
+    """
+    heard = [observations, *fired]
+    return [
+        LayerTrace(heard[index], index > 0, fired[index] if index < len(fired) else None, steps)
+        for index, steps in enumerate(neuron_sim_steps)
+    ]
+
+
 def count_spikes(train: Tensor) -> Tensor:
     """Total spikes [B] of a spike train [T, B, ...]."""
     return train.sum(0, dtype=torch.float32).flatten(1).sum(1)
@@ -356,6 +389,11 @@ class DQN(Agent):
             x = outputs[-1].relu()
         return [*outputs, apply_layer(output, x)]
 
+    @torch.no_grad()
+    def trace(self, observations: Tensor) -> list[LayerTrace]:
+        heard = [observations, *(z.relu() for z in self.preactivations(observations)[:-1])]
+        return [LayerTrace(x, False, None, x.new_zeros(len(x))) for x in heard]
+
     def config(self) -> dict[str, Any]:
         return {"bias": self.bias, "padding": self.padding}
 
@@ -415,11 +453,25 @@ class QuantisedDQN(Agent):
         self.register_buffer("output_scale", torch.ones(()))
 
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
-        first, *hidden, output = self.layers
-        x = _Staircase.apply(apply_to_image(first, observations, self.image_bits), self.levels, self.v_init)
+        *_, output = self.layers
+        return Decision(
+            self.output_scale * apply_layer(output, self.activations(observations)[-1]), None, None
+        )
+
+    def activations(self, observations: Tensor) -> list[Tensor]:
+        """What each hidden layer gives."""
+        first, *hidden, _ = self.layers
+        outputs = [
+            _Staircase.apply(apply_to_image(first, observations, self.image_bits), self.levels, self.v_init)
+        ]
         for layer in hidden:
-            x = _Staircase.apply(apply_layer(layer, x), self.levels, self.v_init)
-        return Decision(self.output_scale * apply_layer(output, x), None, None)
+            outputs.append(_Staircase.apply(apply_layer(layer, outputs[-1]), self.levels, self.v_init))
+        return outputs
+
+    @torch.no_grad()
+    def trace(self, observations: Tensor) -> list[LayerTrace]:
+        heard = [observations, *self.activations(observations)]
+        return [LayerTrace(x, False, None, x.new_zeros(len(x))) for x in heard]
 
     def config(self) -> dict[str, Any]:
         return {
@@ -473,6 +525,15 @@ class DSQN(Agent):
         return Decision(
             scores, None, Activity(spikes, spikes.new_full((len(spikes),), self.spiking.sim_steps))
         )
+
+    @torch.no_grad()
+    def trace(self, observations: Tensor) -> list[LayerTrace]:
+        fired: list[Tensor] = []
+        self._simulate(observations, lambda train: fired.append(train.sum(0, dtype=torch.float32)))
+        taken = observations.new_full((len(observations),), self.spiking.sim_steps)
+        # Behind the rate read-out there is no membrane: its output layer is linear, and has no time.
+        of_output = torch.zeros_like(taken) if self.spiking.readout == "rate" else taken
+        return layer_traces(observations, fired, [taken] * (len(self.layers) - 1) + [of_output])
 
     def _simulate(self, observations: Tensor, look: Callable[[Tensor], None]) -> Tensor:
         """Q-values [B, A]; every spiking layer's spike train [T, B, ...] is looked at and not kept."""

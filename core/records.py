@@ -174,19 +174,22 @@ class OperationsRow:
     layer: int
     """0 hears the observation; the last one gives the Q-values."""
     num_neurons: int
+    """Outputs of the layer, whether they spike, hold a voltage or do neither."""
     binary_input: bool
     """Whether all that the layer hears is 0 or 1 (-1 for negative spikes), so that it adds and never multiplies."""
     dense_macs: float
     """Synapses really wired, each counted once: multiply-accumulates of one pass that skips nothing."""
     effective_macs: float
-    """Those of them whose input is not zero; for a layer that hears spikes 0."""
+    """Those of them whose input is not zero, once a decision; for a layer that hears spikes 0. If `binary_input`, they
+    are additions."""
     acs: float
-    """Additions: spikes times the synapses that each really reaches, over all simulation steps; for a layer that hears
-    numbers 0."""
+    """Additions: spikes (of either sign) times the synapses that each really reaches, over all simulation steps; for a
+    layer that hears numbers 0."""
     neuron_updates: float
-    """Neurons times simulation steps; 0 without time."""
+    """Times that a membrane is stepped: neurons times the simulation steps in which they listen or fire; 0 where
+    outputs are no neurons in time."""
     spikes: float
-    """That the layer's own neurons fire."""
+    """That the layer's own neurons fire, of either sign; 0 where they do not."""
 
 
 @dataclass(frozen=True)

@@ -307,6 +307,11 @@ class _Spikes(NamedTuple):
     starts: np.ndarray
     lengths: np.ndarray
 
+    def of_neurons(self) -> np.ndarray:
+        """[P C] spikes of each neuron, of either sign, over all simulation steps."""
+        fired = [row[:length] for row, length in zip(self.events, self.lengths, strict=True)]
+        return np.bincount(np.concatenate(fired) & (TAKEN_BACK - 1), minlength=self.events.shape[1])
+
 
 def _no_spikes(sim_steps: int, pixels: int, channels: int) -> _Spikes:
     return _Spikes(
@@ -326,10 +331,12 @@ def simulate(
     *,
     record_at: Sequence[int] = (),
     image_bits: int | None = None,
+    each_neuron: bool = False,
 ) -> Simulation:
     """Soft-reset IF neurons (threshold 1) after every layer, driven by a constant image.
 
-    Arguments and result are those of `torch_engine.simulate`, for networks on the CPU whose neurons do not leak.
+    Arguments and result are those of `torch_engine.simulate`, for networks on the CPU whose neurons do not leak; with
+    `each_neuron` also what each of them fired.
     """
     steps = require_record_at(record_at, sim_steps, neuron)
     currents = apply_to_image(
@@ -342,6 +349,8 @@ def simulate(
     residuals = np.zeros_like(counts)
     spikes = np.zeros((len(steps), batch, len(prepared) + 1), np.float32)
     until = np.array(steps) - 1
+    sizes = [images.shape[1:], *((layer.out_width**2, layer.out_channels) for layer in prepared)]
+    fired = [np.zeros((batch, *size), np.float32) for size in sizes] if each_neuron else []
 
     def one(index: int, workspace: list[_Spikes]) -> None:
         before = workspace[0]
@@ -359,15 +368,23 @@ def simulate(
             fire(before.events, starts, *layer, np.float32(neuron.v_init), *now, *recorded)
             spikes[:, index, position + 1] = now.lengths.cumsum()[until]
             before = now
+        for of_layer, spent in zip(fired, workspace, strict=False):  # nothing unless asked to
+            of_layer[index] = spent.of_neurons().reshape(of_layer.shape[1:])
 
     def share(first: int) -> None:
-        workspace = [_no_spikes(sim_steps, images.shape[1], images.shape[2])]
-        for layer in prepared:
-            workspace.append(_no_spikes(sim_steps, layer.out_width**2, layer.out_channels))
+        workspace = [_no_spikes(sim_steps, *size) for size in sizes]
         for index in range(first, batch, threads):
             one(index, workspace)
 
     fire = _FIRE[neuron.firing]
     threads = min(torch.get_num_threads(), batch)
     list(_pool.map(share, range(threads)))
-    return Simulation(torch.from_numpy(counts), torch.from_numpy(residuals), torch.from_numpy(spikes), [], [])
+    return Simulation(
+        torch.from_numpy(counts),
+        torch.from_numpy(residuals),
+        torch.from_numpy(spikes),
+        layer_counts=[],
+        membranes=[],
+        # Channels first, as elsewhere.
+        fired=[torch.from_numpy(of_layer).mT.flatten(1) for of_layer in fired],
+    )

@@ -15,9 +15,11 @@ from core.networks import (
     Activity,
     Agent,
     Decision,
+    LayerTrace,
     Padding,
     QuantisedDQN,
     build_layers,
+    layer_traces,
     require_sim_steps,
 )
 from core.rate_coded import event_engine, torch_engine
@@ -151,6 +153,29 @@ class RateCodedNetwork(Agent):
         )
         return Decision(scores[chosen, rows], left, Activity(spikes, (elapsed[chosen] + extra).float()))
 
+    @torch.no_grad()
+    def trace(self, observations: Tensor) -> list[LayerTrace]:
+        coding = self.coding
+        steps = observations.new_full((len(observations),), coding.sim_steps)
+        if coding.stop_gap is not None:
+            activity = self.decide(observations).activity
+            assert activity is not None
+            steps = activity.sim_steps - (self.latency_sim_steps - coding.sim_steps)
+        fired = [observations.new_zeros(len(steps), *shape) for shape in self.layer_shapes]
+        # What a decision that ends early fires is what it fires in so many steps.
+        for taken in sorted({int(each) for each in steps.tolist()}):
+            simulation = self._simulate(observations[steps == taken], (taken,), each_neuron=True)
+            for of_layer, found in zip(fired, simulation.fired, strict=True):
+                of_layer[steps == taken] = found.reshape(-1, *of_layer.shape[1:])
+        updates = [coding.presteps + steps] * len(self.layers)
+        if (
+            coding.neuron.firing == "afterwards"
+        ):  # those after the first listen first; the output fires only where its spikes are read
+            updates = [steps, *([2 * steps] * (len(self.layers) - 1))]
+            if coding.readout != "spikes":
+                updates[-1] = steps
+        return layer_traces(observations, fired[: len(self.neuron_counts)], updates)
+
     def scores_over_time(self, observations: Tensor, record_at: Sequence[int]) -> dict[Readout, Tensor]:
         """Q-values after each recorded simulation step, from one simulation: [R, B, A] a read-out."""
         simulation = self._simulate(observations, record_at)
@@ -158,7 +183,11 @@ class RateCodedNetwork(Agent):
         return {readout: self._read(simulation, readout, elapsed) for readout in READOUTS}
 
     def _simulate(
-        self, observations: Tensor, record_at: Sequence[int], starts: Sequence[Tensor] = ()
+        self,
+        observations: Tensor,
+        record_at: Sequence[int],
+        starts: Sequence[Tensor] = (),
+        each_neuron: bool = False,
     ) -> Simulation:
         """As long as there is something to record: on the CPU by the engine that visits spikes only; elsewhere, and
         for what that one does not know, by the reference. Spikes of presteps are counted in."""
@@ -177,6 +206,7 @@ class RateCodedNetwork(Agent):
                 neuron,
                 record_at=record_at,
                 image_bits=coding.image_bits,
+                each_neuron=each_neuron,
             )
 
         def simulate(sim_steps: int, record_at: Sequence[int], silent: Sequence[Tensor]) -> Simulation:
@@ -200,7 +230,10 @@ class RateCodedNetwork(Agent):
             torch.zeros_like(first.membranes[-1], dtype=torch.bool)
         ]
         simulation = simulate(sim_steps, record_at, silent)
-        return simulation._replace(spikes=first.spikes + simulation.spikes)
+        return simulation._replace(
+            spikes=first.spikes + simulation.spikes,
+            fired=[before + after for before, after in zip(first.fired, simulation.fired, strict=True)],
+        )
 
     def _read(self, simulation: Simulation, readout: Readout, elapsed: Tensor) -> Tensor:
         """Q-values [R, B, A] after `elapsed` [R] steps."""

@@ -64,6 +64,9 @@ class Simulation(NamedTuple):
     """Of each layer, [R, B, ...]: spikes of each neuron so far, as `counts`; the event engine gives none."""
     membranes: list[Tensor]
     """Of each layer, [B, ...], after the last step; the event engine gives none."""
+    fired: list[Tensor]
+    """Of each layer, [B, ...]: spikes of each neuron over all steps, of either sign; the event engine gives them if it
+    is asked to."""
 
 
 def require_record_at(record_at: Sequence[int], sim_steps: int, neuron: IFNeuron) -> tuple[int, ...]:
@@ -89,14 +92,14 @@ class _Population:
     """[B, ...] bool: neurons that may not fire."""
     count: Tensor
     """[B, ...] spikes so far, those taken back subtracted."""
-    events: Tensor
-    """[B] spikes so far, of either sign."""
+    fired: Tensor
+    """[B, ...] spikes so far, of either sign."""
 
     @classmethod
     def at_rest(cls, like: Tensor, neuron: IFNeuron) -> "_Population":
         """One neuron an entry of [B, ...]."""
         v = torch.full_like(like, neuron.v_init)
-        return cls(neuron, v, None, torch.zeros_like(like), like.new_zeros(len(like)))
+        return cls(neuron, v, None, torch.zeros_like(like), torch.zeros_like(like))
 
     def step(self, x: Tensor) -> None:
         """Let the currents of one simulation step arrive, and put in their place what is fired."""
@@ -113,7 +116,7 @@ class _Population:
 
     def spent(self, trains: Tensor) -> None:
         """Count the spikes of a block [S, B, ...]."""
-        self.events += trains.abs().sum(0).flatten(1).sum(1)
+        self.fired += trains.abs().sum(0)
 
 
 @torch.no_grad()
@@ -228,7 +231,7 @@ def _record(populations: Sequence[_Population]) -> _Recorded:
     return _Recorded(
         [population.count.clone() for population in populations],
         populations[-1].v.clone(),
-        torch.stack([population.events for population in populations], 1),
+        torch.stack([population.fired.flatten(1).sum(1) for population in populations], 1),
     )
 
 
@@ -241,4 +244,5 @@ def _simulation(recorded: Sequence[_Recorded], populations: Sequence[_Population
         torch.stack(spikes),
         layer_counts,
         [population.v for population in populations],
+        [population.fired for population in populations],
     )
