@@ -253,7 +253,7 @@ def under_attack(attacks: Sequence[AttackRow], episodes: Sequence[EpisodeRow]) -
     cells: dict[tuple[object, ...], list[AttackRow]] = defaultdict(list)
     for group in _grouped(row for row in attacks if row.attack != "none"):
         for row in group:
-            cells[_network(row), row.checkpoint, row.attack, row.epsilon].append(row)
+            cells[_network(row), row.checkpoint, row.threat, row.epsilon].append(row)
     found = []
     for rows in cells.values():
         pairs = _pairs(rows, [row for row in clean if _network(row) == _network(rows[0])])
@@ -266,7 +266,7 @@ def under_attack(attacks: Sequence[AttackRow], episodes: Sequence[EpisodeRow]) -
         (line,) = score_lines(rows)
         flips = np.average([row.flip_share for row in rows], weights=[row.length_steps for row in rows])
         found.append(Attacked(tuple(rows), line.score, float(flips), kept))
-    return sorted(found, key=lambda cell: (*_order(cell.first), cell.first.attack, cell.first.epsilon))
+    return sorted(found, key=lambda cell: (*_order(cell.first), *_followed(cell), cell.first.epsilon))
 
 
 # Words -----------------------------------------------------------------------------------------------
@@ -320,23 +320,18 @@ def _lead(found: Sequence[Share], bench: Sequence[Attacked], any_attack: bool) -
     if common:
         of_agents = []
         for agent in AGENT_ORDER:
-            left = [
-                cell.kept
-                for cell in fgsm
-                if (cell.first.agent, cell.first.epsilon) == (agent, common[0]) and cell.kept
-            ]
+            cells = [cell for cell in fgsm if (cell.first.agent, cell.first.epsilon) == (agent, common[0])]
+            left = [cell.kept for cell in cells if cell.kept]
             if left:
-                count = _count(len(left), "network")
+                count = _count(len({_network(cell.first) for cell in cells}), "network")
                 of_agents.append(f"{LABELS[agent]} {_percents(left)} ({count}, {_doubt(left)})")
         yield (
             f"Under FGSM of {size(common[0])}, this is left of an agent's own score above random play: "
             f"{'; '.join(of_agents)}."
         )
     elif any_attack:
-        yield (
-            "How they hold up under attack, these rows do not answer: there is no size of FGSM that all trained "
-            "agents met beside clean games."
-        )
+        met = "the trained agents met no common size of FGSM" if fgsm else "no trained agent met FGSM"
+        yield f"How they hold up under attack, these rows do not answer: {met} beside clean games of the same starts."
     else:
         yield "How they hold up under attack was not asked: `python -m adversarial run` makes such rows."
 
@@ -398,13 +393,18 @@ def _attacks(cells: Sequence[Attacked]) -> Iterator[str]:
     for network in dict.fromkeys(_network(cell.first) for cell in cells):
         of_network = [cell for cell in cells if _network(cell.first) == network]
         parts = []
-        for attack in dict.fromkeys(cell.first.attack for cell in of_network):
-            under = [cell for cell in of_network if cell.first.attack == attack]
+        for attack, source in dict.fromkeys(map(_followed, of_network)):
+            under = [cell for cell in of_network if _followed(cell) == (attack, source)]
             ends = under if len(under) == 1 else [under[0], under[-1]]
             left = [f"{percent(cell.kept)} at {size(cell.first.epsilon)}" for cell in ends if cell.kept]
-            parts.append(f"under {_ATTACKS.get(attack, attack)} {' and '.join(left)}")
+            along = f" along the gradient `{source}`" if source else ""
+            parts.append(f"under {_ATTACKS.get(attack, attack)}{along} {' and '.join(left)}")
         (player,) = players(of_network[0].rows)
         yield f"Of its own clean score above random play, the {player.name} keeps {'; '.join(parts)}."
+
+
+def _followed(cell: Attacked) -> tuple[str, str]:
+    return cell.first.attack, cell.first.gradient_source
 
 
 def _limits(

@@ -236,7 +236,10 @@ def test_what_an_attack_leaves_is_of_the_clean_games_of_the_same_starts() -> Non
     assert second.kept.estimate == pytest.approx(0.0, abs=1e-9)
     found = answer([], [], [], [*clean, *weak, *strong])
     (text,) = (each for each in found.games[0][1] if "clean score" in each)
-    assert "under FGSM 75 % (67 to 100 %, n = 2) at 1/255 and 0 % (0 to 0 %, n = 2) at 4/255" in text
+    assert (
+        "under FGSM along the gradient `own` 75 % (67 to 100 %, n = 2) at 1/255 and 0 % (0 to 0 %, n = 2) at 4/255"
+        in text
+    )
     assert "Under FGSM of 1/255" in found.lead[-1]
     assert "DQN 75 % (1 network, intervals within 67 to 100 %, n = 2)" in found.lead[-1]
     assert any("nothing here says that an agent is robust" in limit for limit in found.limits)
