@@ -15,9 +15,9 @@ import numpy as np
 
 from core.games import get_game, reference
 from core.records import AttackRow, ConversionRow, EpisodeRow
-from evaluate.figures.style import LABELS
+from evaluate.runs import AGENT_ORDER, CHECKPOINT_ORDER, LABELS
 from evaluate.statistics import Interval, kept_interval
-from evaluate.tables import AGENT_ORDER, Line, score_lines
+from evaluate.tables import Line, score_lines
 
 Played = TypeVar("Played", EpisodeRow, AttackRow)
 _ATTACKS = {"fgsm": "FGSM", "random-sign": "random signs"}
@@ -37,10 +37,12 @@ class Player:
     @property
     def name(self) -> str:
         """As in "DSQN (seed 0, 500,000 decisions)"."""
+        # A comparison's variant says its length too, and is told where it was chosen.
+        method = f"{self.first.variant}, " if self.first.variant and " T=" not in self.first.variant else ""
         seed = f"seed {self.first.train_seed}" if self.first.train_seed >= 0 else "imported"
         decisions = f", {self.first.train_steps:,} decisions" if self.first.train_steps >= 0 else ""
         weights = f", {self.first.checkpoint} weights" if self.first.checkpoint else ""
-        return f"{LABELS[self.first.agent]} ({seed}{decisions}{weights})"
+        return f"{LABELS[self.first.agent]} ({method}{seed}{decisions}{weights})"
 
     @property
     def is_trained(self) -> bool:
@@ -293,7 +295,10 @@ def _lead(found: Sequence[Share], bench: Sequence[Attacked], any_attack: bool) -
         ("rate-coded", "networks converted from it keep"),
         ("dsqn", "directly trained DSQNs keep"),
     ):
-        here = [each for each in found if each.player.first.agent == agent and _tells(each.player)]
+        told = [each for each in found if each.player.first.agent == agent and _tells(each.player)]
+        here = [
+            each for each in told if _is_preferred(each.player.first, [other.player.first for other in told])
+        ]
         kept = [each.kept for each in here if each.kept]
         networks = {id(each.player): each.player for each in here if each.kept}.values()
         if kept:
@@ -469,6 +474,16 @@ def _network(row: EpisodeRow) -> tuple[str, str, int, str]:
 
 def _order(row: EpisodeRow) -> tuple[str, int, int, int, str]:
     return row.game, AGENT_ORDER.index(row.agent), row.train_seed, row.train_steps, row.checkpoint
+
+
+def _is_preferred(row: EpisodeRow, rows: Sequence[EpisodeRow]) -> bool:
+    """Whether its weights are the first in CHECKPOINT_ORDER of those of its training run."""
+    rank = CHECKPOINT_ORDER.index
+    return all(rank(row.checkpoint) <= rank(other.checkpoint) for other in rows if _run(other) == _run(row))
+
+
+def _run(row: EpisodeRow) -> tuple[object, ...]:
+    return row.game, row.agent, row.network, row.recipe, row.variant, row.sim_steps, row.train_seed
 
 
 def _grouped(rows: Iterable[Played]) -> Iterator[list[Played]]:

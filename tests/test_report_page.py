@@ -38,10 +38,10 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of the committed study, with a video beside an evaluation."""
+    """The page of the committed study, with a video in it."""
     study = tmp_path_factory.mktemp("results") / "trained"
     shutil.copytree(TRAINED, study, ignore=shutil.ignore_patterns("report"))
-    film(study / "pong" / "evaluate-dqn-s0" / "episode 0.mp4")
+    film(study / "pong" / "episode 0.mp4")
     return write_report(study)
 
 

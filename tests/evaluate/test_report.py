@@ -184,6 +184,22 @@ def test_untrained_agents_answer_nothing_and_are_named() -> None:
     assert "is not a trained agent, so there is no share" in text
 
 
+def test_the_lead_takes_the_best_weights_of_a_training_run() -> None:
+    dqn = games(RANDOM + 20, RANDOM + 20, checkpoint="best")
+    best = games(RANDOM + 10, RANDOM + 10, checkpoint="best", **DSQN)
+    final = games(RANDOM + 5, RANDOM + 5, checkpoint="final", **{**DSQN, "checkpoint_id": "s1"})
+    found = answer([*dqn, *best, *final], [], [], [])
+    assert "DSQNs keep 50 % at" in found.lead[0]
+    text = "\n".join(found.games[0][1])
+    assert "decisions, best weights) keeps 50 %" in text
+    assert "decisions, final weights) keeps 25 %" in text
+
+
+def test_a_conversions_method_is_named() -> None:
+    text = sentences(*games(9.0), *games(9.0, variant="tan2021", **SNN))
+    assert "The converted SNN (tan2021, seed 0, 1,000 decisions) keeps 100 %" in text
+
+
 def test_what_is_missing_is_said_and_not_invented() -> None:
     text = sentences(*games(9.0))
     assert "No converted network was evaluated" in text
