@@ -3,7 +3,7 @@ PYTHON ?= python3
 STUDY ?= quick
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev reproduce fgsm figures test lint bench
+.PHONY: help setup setup-dev reproduce fgsm figures report test lint bench
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ fgsm: setup ## run the study's attacks and what they need, and draw them
 
 figures: setup ## draw the study from its rows
 	$(BIN)/python plot.py $(STUDY)
+
+report: figures ## draw the study and write its page, results/STUDY/report/index.html
+	$(BIN)/python -m evaluate.report $(STUDY)
 
 test: setup-dev ## run all tests
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""python -m evaluate run | check: score agents on their games, and look whether rows can be trusted."""
+"""python -m evaluate run | probe | check: score agents, look into them, look whether rows can be trusted."""
 
 import sys
 from collections.abc import Iterator
@@ -11,19 +11,22 @@ import tyro
 
 from core.checkpoint import Checkpoint, load_agent
 from core.cli import main, specification
-from core.device import pick_device, set_up_torch
+from core.device import Device, pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import Game, get_game
 from core.manifest import Manifest
 from core.networks import RandomPlay
 from core.progress import Progress
-from core.records import EpisodeRow, Journal
+from core.records import EmbeddingRow, EpisodeRow, Journal, OperationsRow, ResponseRow, write_rows
 from core.seeding import require_seed
 from evaluate.check import findings
 from evaluate.evaluation import episode_row, play, require_at_least_one
+from evaluate.operations import operations_rows
 from evaluate.options import PlayOptions
+from evaluate.probe import embed, neuron_responses
 from evaluate.protocols import Protocol, get_protocol
 from evaluate.rollout import Step
+from evaluate.states import collect
 from evaluate.statistics import mean_interval
 
 _RANDOM_PLAY = {
@@ -164,6 +167,78 @@ class Run(PlayOptions):
             yield Entrant(checkpoint, labels, game, get_protocol(self.protocol, game))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Look into agents and neurons, for figures and tables that need more than episodes.
+
+    With agents: what each layer does in a decision (OUT/operations.parquet), and how the first of each kind represents
+    the states of the first one's play (OUT/embedding.parquet). Without: the responses of single neurons
+    (OUT/responses.parquet).
+    """
+
+    agent: tuple[Path, ...] = ()
+    """Checkpoints (.safetensors) of agents of one game; the first one's play gives the states to represent."""
+    out: Path
+    """Folder for the rows."""
+    states: int = 1000
+    """Of each agent's own play, at epsilon 0.05, for its operations; and of the first one's, to represent."""
+    seed: int = 0
+    """Of those games, and of what t-SNE draws."""
+    device: Device = "auto"
+    """Where the networks run."""
+    threads: int = 0
+    """CPU threads; 0 takes all."""
+
+    def run(self) -> None:
+        set_up_torch(self.threads)
+        require_seed(self.seed)
+        require_at_least_one(states=self.states)
+        device = pick_device(self.device)
+        checkpoints = [load_agent(path, device=device) for path in self.agent]
+        games = dict.fromkeys(checkpoint.agent.game.name for checkpoint in checkpoints)
+        if len(games) > 1:
+            raise Refusal(
+                f"agents of {', '.join(games)}: agents of one game are needed, whose states they share"
+            )
+        spec = {
+            **specification(self, "out", "agent", "device", "threads"),
+            "verb": "evaluate probe",
+            "agent": [checkpoint.id for checkpoint in checkpoints],
+        }
+        manifest = Manifest(self.out / "manifest.json", spec)
+        with manifest.work() as needed:
+            if not needed:
+                print(f"{self.out}: already done")
+                return
+            files = self._agents(checkpoints) if checkpoints else self._neurons()
+            manifest.finish(files)
+        for file in files:
+            print(file)
+
+    def _neurons(self) -> list[Path]:
+        file = self.out / "responses.parquet"
+        write_rows(file, ResponseRow, neuron_responses())
+        return [file]
+
+    def _agents(self, checkpoints: list[Checkpoint]) -> list[Path]:
+        operations: list[OperationsRow] = []
+        embeddings: list[EmbeddingRow] = []
+        first = {checkpoint.agent.kind: checkpoint for checkpoint in reversed(checkpoints)}
+        shown = collect(checkpoints[0].agent, self.states, self.seed, "embedding")
+        with Progress("probe", len(checkpoints) + len(first), "agents") as progress:
+            for checkpoint in checkpoints:
+                played = collect(checkpoint.agent, self.states, self.seed, "operations")
+                operations += operations_rows(checkpoint, played, self.seed)
+                progress.advance(1, f"operations of {checkpoint.agent.kind} {checkpoint.id}")
+            for checkpoint in first.values():
+                embeddings += embed(checkpoint, shown, checkpoints[0].id, self.seed)
+                progress.advance(1, f"states as {checkpoint.agent.kind} {checkpoint.id} represents them")
+        files = self.out / "operations.parquet", self.out / "embedding.parquet"
+        write_rows(files[0], OperationsRow, operations)
+        write_rows(files[1], EmbeddingRow, embeddings)
+        return list(files)
+
+
 @dataclass(frozen=True)
 class Check:
     """Look for what stands in the way of trusting rows: damaged or changed files, unfinished work, mixed protocols,
@@ -192,6 +267,6 @@ def _weights(path: Path) -> list[tuple[Path, str]]:
 if __name__ == "__main__":
     main(
         "python -m evaluate",
-        {"run": Run, "check": Check},
-        "Score agents: every agent by the same protocol, on the same episodes.",
+        {"run": Run, "check": Check, "probe": Probe},
+        "Score agents, every one by the same protocol on the same episodes; look into them; check rows.",
     )

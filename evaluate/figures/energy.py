@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatter
 
-from core.errors import Refusal
 from core.records import OperationsRow, require_single
 from evaluate.energy import ACCOUNTS, by_agent, is_spiking, microjoules
 from evaluate.figures.style import (
     COLOURS,
     LABELS,
     PANEL_INCHES,
+    NothingToDraw,
     common_legend,
     label,
     panels,
@@ -127,13 +127,13 @@ def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Fi
 
     Args:
         operations: columns of OperationsRow.
-        episodes: columns of EpisodeRow; left out are other checkpoints' and the games of `convert compare`.
+        episodes: columns of EpisodeRow; of other checkpoints they are left out.
 
     Raises:
-        Refusal: an agent whose operations were counted has no episodes, or a game's episodes do not compare.
+        NothingToDraw: an agent whose operations were counted has no episodes.
+        Refusal: a game's episodes do not compare.
     """
     figure, axes = panels(operations)
-    episodes = episodes[episodes.variant == ""]
     for game, axis in axes.items():
         points = []
         known = operations[operations.game == game]
@@ -143,9 +143,9 @@ def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Fi
         for agent in _agents(known):
             scores = played[played.checkpoint_id == agent.layers[0].checkpoint_id].score
             if scores.empty:
-                raise Refusal(
-                    f"{agent.layers[0].checkpoint_id} on {game} has operations but no episodes: "
-                    "python -m evaluate run plays them"
+                raise NothingToDraw(
+                    f"{agent.layers[0].checkpoint_id} on {game} has operations but no episodes; "
+                    "python -m evaluate run makes them"
                 )
             energy = microjoules(agent.layers).first_layer_once
             points.append(_Point(agent, energy, mean_interval(scores.to_numpy())))
