@@ -223,7 +223,9 @@ class Probe:
     def _agents(self, checkpoints: list[Checkpoint]) -> list[Path]:
         operations: list[OperationsRow] = []
         embeddings: list[EmbeddingRow] = []
-        first = {checkpoint.agent.kind: checkpoint for checkpoint in reversed(checkpoints)}
+        first: dict[str, Checkpoint] = {}
+        for checkpoint in checkpoints:
+            first.setdefault(checkpoint.agent.kind, checkpoint)
         shown = collect(checkpoints[0].agent, self.states, self.seed, "embedding")
         with Progress("probe", len(checkpoints) + len(first), "agents") as progress:
             for checkpoint in checkpoints:

@@ -56,7 +56,7 @@ def test_scores_are_drawn_against_energies() -> None:
         episode(checkpoint_id=name, score=score, episode=index, **BREAKOUT)
         for index, (name, score) in enumerate(played)
     ]
-    rows.append(episode(checkpoint_id="dqn", score=99.0, variant="dqn", eval_seed=5, **BREAKOUT))
+    rows.append(episode(checkpoint_id="another", score=99.0, eval_seed=5, **BREAKOUT))
     (axis,) = score_against_energy(operations, frame(rows)).axes
     # 15.07 + 0.9 * 0.4 * 6.068 and 15.07 + 0.9 * 3.2 * 6.068 microjoules.
     points = [(42.9871104, 20.0), (17.25784064, 8.0), (32.54976512, 7.0)]
