@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from core.errors import Refusal
 from core.records import OperationsRow, require_single
-from evaluate.tables import AGENT_ORDER, aligned
+from evaluate.runs import AGENT_ORDER
+from evaluate.tables import aligned
 
 MAC_PICOJOULES = 4.6
 AC_PICOJOULES = 0.9
@@ -120,12 +121,9 @@ def microjoules(layers: Sequence[OperationsRow]) -> Energy:
 
 def dqn_of(
     layers: Sequence[OperationsRow], agents: Iterable[Sequence[OperationsRow]]
-) -> Sequence[OperationsRow]:
+) -> Sequence[OperationsRow] | None:
     """The DQN that an agent is held against: of its game and training seed, and of those the one that it was converted
-    from, as far as decisions trained tell, or else the one trained longest.
-
-    Raises:
-        Refusal: there is none among the agents.
+    from, as far as decisions trained tell, or else the one trained longest; None if there is none among the agents.
     """
     mine = layers[0]
     found = [
@@ -133,11 +131,11 @@ def dqn_of(
         for other in agents
         if (other[0].agent, other[0].game, other[0].train_seed) == ("dqn", mine.game, mine.train_seed)
     ]
-    if not found:
-        raise Refusal(
-            f"no operations of a DQN of {mine.game}, training seed {mine.train_seed}: needed to compare with"
-        )
-    return max(found, key=lambda other: (other[0].train_steps == mine.train_steps, other[0].train_steps))
+
+    def nearness(other: Sequence[OperationsRow]) -> tuple[bool, int]:
+        return other[0].train_steps == mine.train_steps, other[0].train_steps
+
+    return max(found, key=nearness, default=None)
 
 
 def verdict(energy: float, of_dqn: float) -> str:
@@ -169,7 +167,7 @@ def energy_table(rows: Iterable[OperationsRow]) -> str:
     """Every agent's energy in the four accounts beside its DQN's, as a Markdown table with the assumptions below it.
 
     Raises:
-        Refusal: an agent's layers are not each there once, or the DQN to compare with is missing.
+        Refusal: an agent's layers are not each there once.
     """
     agents = by_agent(rows)
     cells: list[tuple[str, ...]] = [
@@ -183,11 +181,13 @@ def energy_table(rows: Iterable[OperationsRow]) -> str:
         priced = [f"{each:.3g} uJ" for each in energy]
         spiking = is_spiking(layers)
         if row.agent != "dqn":
-            of_dqn = microjoules(dqn_of(layers, agents))
-            priced = [
-                f"{price}, {verdict(*pair)}"
-                for price, pair in zip(priced, zip(energy, of_dqn, strict=True), strict=True)
-            ]
+            dqn = dqn_of(layers, agents)
+            words = (
+                ["no DQN of its seed to compare with"] * len(energy)
+                if dqn is None
+                else [verdict(*pair) for pair in zip(energy, microjoules(dqn), strict=True)]
+            )
+            priced = [f"{price}, {word}" for price, word in zip(priced, words, strict=True)]
         cells.append(
             (
                 *(row.game, row.agent, row.network, "" if row.train_seed < 0 else str(row.train_seed)),

@@ -10,11 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatter
 
-from core.records import OperationsRow, require_single
+from core.records import OperationsRow
 from evaluate.energy import ACCOUNTS, by_agent, is_spiking, microjoules
 from evaluate.figures.style import (
     COLOURS,
-    LABELS,
     PANEL_INCHES,
     NothingToDraw,
     common_legend,
@@ -22,6 +21,7 @@ from evaluate.figures.style import (
     panels,
     reference_lines,
 )
+from evaluate.runs import LABELS, require_comparable
 from evaluate.statistics import Interval, mean_interval
 
 MARKERS = {"dqn": "s", "quantised": "D", "rate-coded": "o", "dsqn": "^"}
@@ -58,11 +58,20 @@ def _agents(rows: pd.DataFrame) -> list[_Agent]:
 
 
 def spikes_and_energy(rows: pd.DataFrame) -> Figure:
-    """Spikes a decision by layer, and microjoules a decision in the three accounts that give a number, by agent.
+    """Spikes a decision by layer, and microjoules a decision in the three accounts that give a number, by agent; of
+    games that a spiking agent plays.
 
     Args:
         rows: columns of OperationsRow.
+
+    Raises:
+        NothingToDraw: no agent spikes.
     """
+    rows = rows[rows.game.isin(rows[rows.sim_steps > 0].game)]
+    if rows.empty:
+        raise NothingToDraw(
+            "no operations of a spiking agent; python -m evaluate probe --agent A [B ...] counts them"
+        )
     games = {game: _agents(rows[rows.game == game]) for game in sorted(set(rows.game))}
     spiking = {
         game: [agent for agent in agents if is_spiking(agent.layers)] for game, agents in games.items()
@@ -134,12 +143,15 @@ def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Fi
         Refusal: a game's episodes do not compare.
     """
     figure, axes = panels(operations)
+    # Where the best weights are the final ones, each of their games has a row as either.
+    episodes = episodes.drop_duplicates(
+        ["game", "checkpoint_id", "protocol", "settings", "eval_seed", "episode"]
+    )
     for game, axis in axes.items():
         points = []
         known = operations[operations.game == game]
         played = episodes[(episodes.game == game) & episodes.checkpoint_id.isin(known.checkpoint_id)]
-        for column in ("protocol", "eval_seed", "settings"):
-            require_single(played[column], f"{column.replace('_', ' ')} of {game}")
+        require_comparable(played)
         for agent in _agents(known):
             scores = played[played.checkpoint_id == agent.layers[0].checkpoint_id].score
             if scores.empty:
