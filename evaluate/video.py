@@ -43,7 +43,7 @@ def record(
     eval_seed: int,
     episode: int = 0,
     perturb: Perturb | None = None,
-    caption: str = "",
+    attack: str = "perturbation",
 ) -> Played:
     """Play one episode and write its video.
 
@@ -55,7 +55,7 @@ def record(
         eval_seed: episode i is the one that `play` gives this seed.
         episode: its index i.
         perturb: the attack, if any; the video then shows the clean game and the perturbation too.
-        caption: written above the game, as the attack's name and size.
+        attack: what it is called.
 
     Returns:
         The episode's sums, as `play` gives them.
@@ -64,7 +64,7 @@ def record(
         Refusal: there is no ffmpeg, or it could not write.
     """
     with (
-        Recorder(path, checkpoint, game, episode, caption) as recorder,
+        Recorder(path, checkpoint, game, episode, attack) as recorder,
         Progress(f"record {game.name} {checkpoint.agent.kind}", 1, "episodes") as progress,
     ):
 
@@ -110,10 +110,17 @@ class Recorder:
         checkpoint: what plays.
         game: what is played.
         episode: index of the episode; steps of others are passed over.
-        caption: written above the game.
+        attack: what the attack is called, if there is one.
     """
 
-    def __init__(self, path: Path, checkpoint: Checkpoint, game: Game, episode: int = 0, caption: str = ""):
+    def __init__(
+        self,
+        path: Path,
+        checkpoint: Checkpoint,
+        game: Game,
+        episode: int = 0,
+        attack: str = "perturbation",
+    ):
         self.decisions = 0
         """Drawn so far."""
         self._ffmpeg = require_ffmpeg()
@@ -121,7 +128,7 @@ class Recorder:
         self._checkpoint = checkpoint
         self._game = game
         self._episode = episode
-        self._caption = caption
+        self._attack = attack
         self._painter: Painter | None = None
         self._encoder: _Encoder | None = None
         self._score = 0.0
@@ -133,9 +140,8 @@ class Recorder:
         for row in np.flatnonzero(step.episodes == self._episode).tolist():
             frame = self._frame(step, row)
             if self._painter is None:
-                self._painter = Painter(
-                    self._game, self._checkpoint, self._caption, frame.clean_scores is not None
-                )
+                attack = None if frame.clean_scores is None else self._attack
+                self._painter = Painter(self._game, self._checkpoint, attack)
             image = self._painter.paint(frame)
             if self._encoder is None:
                 rate = DECISIONS_PER_SECOND[self._game.tier]
@@ -317,7 +323,7 @@ MARGIN, GAP, TITLE, CONTENT = 16, 24, 26, 560
 GAME_SIDE: Mapping[Tier, int] = {"atari": 504, "minatar": 460, "classic": 504}
 """Multiples of 84 and of 10 pixels; a MinAtar game leaves room for the names of its planes."""
 SMALL_SIDE: Mapping[Tier, int] = {"atari": 252, "minatar": 250, "classic": 252}
-NAME, BAR, VALUE = 118, 220, 62
+NAME, BAR, VALUE = 112, 220, 68
 PANEL = NAME + BAR + VALUE
 COLUMN = 2
 """Width of one decision in the strips of the past."""
@@ -337,17 +343,19 @@ class Painter:
     Args:
         game: what is played.
         checkpoint: what plays.
-        caption: written above the game.
-        attacked: whether there is a column of the clean game and of the perturbation.
+        attack: what the attack is called, which gives a column of the clean game and of the perturbation; None
+            without one.
     """
 
-    def __init__(self, game: Game, checkpoint: Checkpoint, caption: str, attacked: bool):
+    def __init__(self, game: Game, checkpoint: Checkpoint, attack: str | None = None):
         self._game = game
         self._names = action_names(game)
         self._side, self._small = GAME_SIDE[game.tier], SMALL_SIDE[game.tier]
         self._attack_left = MARGIN + self._side + GAP
-        self.panel_left = self._attack_left + (self._small + GAP if attacked else 0)
+        self.panel_left = self._attack_left + (0 if attack is None else self._small + GAP)
         """Where names, bars and values begin; the bars begin `NAME` further right."""
+        self.size = (self.panel_left + PANEL + MARGIN, CONTENT + 2 * MARGIN)
+        """Width and height of a frame, both even."""
         strips = ["largest Q"]
         counts = checkpoint.agent.neuron_counts
         strips += [f"layer {layer}" for layer in range(1, len(counts) + 1)]
@@ -357,21 +365,18 @@ class Painter:
         """Of an action; the first one's begins at `rows_top`."""
         self.rows_top = MARGIN + TITLE
         self._strips_top = self.rows_top + self.row_height * len(self._names) + self._gap + TITLE
-        self._strip_height = (MARGIN + CONTENT + 6 - self._strips_top) // len(strips)
+        self._strip_height = min(120, (MARGIN + CONTENT + 6 - self._strips_top) // len(strips))
         self._past: deque[np.ndarray] = deque(maxlen=WINDOW_STEPS)  # [1 + L] each
         self._rewards: deque[float] = deque(maxlen=DECISIONS_PER_SECOND[game.tier])
         self._spreads: deque[float] = deque(maxlen=WINDOW_STEPS)
         self._digits = 1
         self._lowest = np.array([math.inf] + [0.0] * len(counts))
         self._highest = np.array([-math.inf] + [0.0] * len(counts))
-        self._background = self._draw_background(checkpoint, caption, attacked, strips)
+        self._background = self._draw_background(checkpoint, attack, strips)
 
-    def _draw_background(
-        self, checkpoint: Checkpoint, caption: str, attacked: bool, strips: list[str]
-    ) -> Image.Image:
+    def _draw_background(self, checkpoint: Checkpoint, attack: str | None, strips: list[str]) -> Image.Image:
         """All that stays as it is."""
-        size = (self.panel_left + PANEL + MARGIN, CONTENT + 2 * MARGIN)
-        image = Image.new("RGB", size, BACKGROUND)
+        image = Image.new("RGB", self.size, BACKGROUND)
         draw = ImageDraw.Draw(image)
         middle = MARGIN + TITLE // 2 - 3
         draw.text((MARGIN, middle), self._game.name, TEXT, _font(16, bold=True), "lm")
@@ -379,11 +384,10 @@ class Painter:
         seed = checkpoint.provenance["train_seed"]
         player = LABELS[checkpoint.agent.kind] + (f", seed {seed}" if seed >= 0 else "")
         draw.text((MARGIN + width + 12, middle), player, DIM, _font(14), "lm")
-        draw.text((MARGIN + self._side, middle), caption, DIM, _font(13), "rm")
-        if attacked:
+        if attack is not None:
             second = MARGIN + CONTENT - self._small - TITLE + middle - MARGIN
             draw.text((self._attack_left, middle), "without attack", TEXT, _font(14, bold=True), "lm")
-            draw.text((self._attack_left, second), "perturbation", TEXT, _font(14, bold=True), "lm")
+            draw.text((self._attack_left, second), attack, TEXT, _font(14, bold=True), "lm")
         left = self.panel_left
         has_q_values = checkpoint.provenance["scores_are_q_values"]
         heading = "Q-values" if has_q_values else "action scores"
