@@ -467,7 +467,7 @@ class Painter:
         full = max(usual, self._spreads[-1])
         self._digits = min(max(1 - math.floor(math.log10(usual)), 1), 5) if usual > 0 else 1
         left, bars = self.panel_left, self.panel_left + NAME
-        caption = f"bar: above the lowest, full {full:.{self._digits}f}"
+        caption = f"bar: above the lowest, full {full:z.{self._digits}f}"
         draw.text((left + PANEL, MARGIN + TITLE // 2 - 3), caption, DIM, _font(12), "rm")
         greedy, unattacked = int(frame.scores.argmax()), int(clean.argmax())
         for action, name in enumerate(self._names):
@@ -478,7 +478,7 @@ class Painter:
                 _draw_pointer(draw, left, middle, ORANGE)
             elif action == unattacked != greedy:
                 _draw_pointer(draw, left, middle, None)
-            size = min(14, self.row_height - 3)
+            size = 14 if self.row_height > 24 else 11
             draw.text((left + 14, middle), name, ORANGE if chosen else TEXT, _font(size, chosen), "lm")
             draw.rectangle((bars, top, bars + BAR - 1, bottom), TRACK)
             length = round(BAR * float(frame.scores[action] - low) / full) if full > 0 else 0
@@ -491,7 +491,7 @@ class Painter:
                 draw.text((bars + BAR - 6, middle), "by chance", TEXT, _font(min(12, size)), "rm")
             elif action == unattacked != greedy:
                 draw.text((bars + BAR - 6, middle), "without attack", TEXT, _font(min(12, size)), "rm")
-            value = f"{frame.scores[action]:.{self._digits}f}"
+            value = f"{frame.scores[action]:z.{self._digits}f}"
             draw.text((left + PANEL, middle), value, ORANGE if chosen else TEXT, _font(size, chosen), "rm")
 
     def _draw_past(self, image: Image.Image, draw: ImageDraw.ImageDraw, frame: Frame) -> None:
@@ -513,9 +513,9 @@ class Painter:
             low, high, centre = float(self._lowest[index]), float(self._highest[index]), top + height // 2
             if index == 0:
                 digits = self._digits
-                scale = f"{low:.{digits}f} to {high:.{digits}f}"
+                scale = f"{low:z.{digits}f} to {high:z.{digits}f}"
                 draw.text((self.panel_left, centre + 8), scale, DIM, _font(11), "lm")
-                draw.text((right, centre), f"{value:.{digits}f}", TEXT, _font(13), "rm")
+                draw.text((right, centre), f"{value:z.{digits}f}", TEXT, _font(13), "rm")
             else:
                 draw.text((right, centre - 7), f"{100 * value:.1f} %", TEXT, _font(13), "rm")
                 draw.text((right, centre + 8), f"top {100 * high:.1f} %", DIM, _font(11), "rm")
