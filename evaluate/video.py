@@ -26,9 +26,9 @@ from core.errors import Refusal
 from core.games import Game, Tier
 from core.progress import Progress
 from evaluate.evaluation import Played, play
-from evaluate.figures.style import LABELS
 from evaluate.protocols import Protocol
 from evaluate.rollout import Perturb, Step
+from evaluate.runs import LABELS
 
 DECISIONS_PER_SECOND: Mapping[Tier, int] = {"atari": 15, "minatar": 6, "classic": 50}
 """Frame rate. Atari and CartPole: as fast as the game runs for people; MinAtar: slow enough to follow."""
