@@ -41,6 +41,10 @@ class UnderAttack(NamedTuple):
     """[K] float64: largest absolute change of an input."""
     zero_gradient: np.ndarray
     """[K] float64, see Perturbed."""
+    inputs: Tensor
+    """[K, *observation] float32 that the agent saw, where the agent is."""
+    clean_scores: Tensor
+    """[K, A] float32 that it would have given to the clean inputs, where the agent is."""
 
 
 class Step(NamedTuple):
@@ -213,6 +217,8 @@ class Rollout(Iterator[Step]):
                 (decision.scores.argmax(1) != clean.argmax(1)).cpu().numpy(),
                 (perturbed.inputs - inputs).abs().flatten(1).amax(1).double().cpu().numpy(),
                 perturbed.zero_gradient,
+                perturbed.inputs,
+                clean,
             )
         if decision.carry is not None:
             if self._carry is None:

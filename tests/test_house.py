@@ -160,7 +160,11 @@ def test_a_driver_imports_no_stage_and_no_torch(driver: str) -> None:
 
 @pytest.mark.parametrize(
     ("libraries", "file"),
-    [({"bindsnet"}, "convert/bindsnet_check.py"), ({"nir", "nirtorch"}, "convert/nir_export.py")],
+    [
+        ({"bindsnet"}, "convert/bindsnet_check.py"),
+        ({"nir", "nirtorch"}, "convert/nir_export.py"),
+        ({"imageio_ffmpeg"}, "evaluate/video.py"),
+    ],
 )
 def test_an_optional_library_is_imported_in_one_file_only(libraries: set[str], file: str) -> None:
     importing = [
