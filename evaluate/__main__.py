@@ -28,6 +28,7 @@ from evaluate.protocols import Protocol, get_protocol
 from evaluate.rollout import Step
 from evaluate.states import collect
 from evaluate.statistics import mean_interval
+from evaluate.video import record, require_ffmpeg
 
 _RANDOM_PLAY = {
     **{"train_seed": -1, "train_steps": 0, "recipe_steps": 0},
@@ -62,6 +63,8 @@ class Run(PlayOptions):
     on at the episode."""
     episodes: int | None = None
     """Games of each agent; the protocol's number if not given."""
+    record: bool = False
+    """Also film each agent's first episode (OUT/*.mp4): the game as the agent sees it, Q-values, firing rates."""
 
     def run(self) -> None:
         set_up_torch(self.threads)
@@ -72,10 +75,12 @@ class Run(PlayOptions):
             entrant.protocol.episodes if self.episodes is None else self.episodes for entrant in entrants
         ]
         require_at_least_one(episodes=min(episodes))
+        if self.record:
+            require_ffmpeg()
         manifest = Manifest(
             self.out / "manifest.json",
             {
-                **specification(self, "out", "agent", "device", "threads", "num_envs"),
+                **specification(self, "out", "agent", "device", "threads", "num_envs", "record"),
                 "verb": "evaluate run",
                 "agent": [entrant.checkpoint.id or RandomPlay.kind for entrant in entrants],
                 "game": [entrant.game.name for entrant in entrants],
@@ -87,18 +92,25 @@ class Run(PlayOptions):
         with manifest.work() as needed:
             if not needed:
                 print(f"{rows_file}: already done")
-                return
-            journal = Journal(rows_file, EpisodeRow, manifest.spec)
-            known = {(row.checkpoint_id, row.game, row.episode) for row in journal.rows}
-            with Progress("evaluate", sum(episodes), "episodes", done=len(known)) as progress:
-                for entrant, wanted in zip(entrants, episodes, strict=True):
-                    self._play(entrant, wanted, journal, progress)
-            order = [entrant.key for entrant in entrants]
-            journal.write(
-                lambda row: (order.index((row.checkpoint_id, row.game)), row.checkpoint, row.episode)
-            )
-            manifest.finish([rows_file])
-            journal.close()
+            else:
+                self._score(entrants, episodes, manifest, rows_file)
+        if self.record:
+            for entrant in entrants:
+                self._film(entrant)
+
+    def _score(
+        self, entrants: list[Entrant], episodes: list[int], manifest: Manifest, rows_file: Path
+    ) -> None:
+        """Play what is missing, write all rows, and sum them up."""
+        journal = Journal(rows_file, EpisodeRow, manifest.spec)
+        known = {(row.checkpoint_id, row.game, row.episode) for row in journal.rows}
+        with Progress("evaluate", sum(episodes), "episodes", done=len(known)) as progress:
+            for entrant, wanted in zip(entrants, episodes, strict=True):
+                self._play(entrant, wanted, journal, progress)
+        order = [entrant.key for entrant in entrants]
+        journal.write(lambda row: (order.index((row.checkpoint_id, row.game)), row.checkpoint, row.episode))
+        manifest.finish([rows_file])
+        journal.close()
         for entrant in entrants:
             played = {
                 row.episode: row for row in journal.rows if (row.checkpoint_id, row.game) == entrant.key
@@ -112,6 +124,17 @@ class Run(PlayOptions):
                 f"{interval.high:.2f}, n = {interval.n}, {truncated} truncated"
             )
         print(rows_file)
+
+    def _film(self, entrant: Entrant) -> None:
+        """The first episode once more, alone, because a resumed evaluation may have played it before the kill."""
+        checkpoint, _, game, protocol = entrant
+        name = "-".join(filter(None, (game.name.replace("/", "-"), checkpoint.agent.kind, checkpoint.id)))
+        file = self.out / f"{name}-episode-0.mp4"
+        if file.exists():
+            print(f"{file}: already done")
+            return
+        played = record(file, checkpoint, game, protocol, eval_seed=self.seed)
+        print(f"{file}: {played.length_steps:,} decisions, score {played.score:g}")
 
     def _play(
         self, entrant: Entrant, episodes: int, journal: Journal[EpisodeRow], progress: Progress

@@ -22,9 +22,19 @@ FIGURES = (
     "score_bars",
     "liu2022_fig7_learning_curves",
     "training_loss",
+    "max_q_curves",
     "agreement_against_sim_steps",
     "score_against_epsilon",
+    "flips_against_epsilon",
+    "spikes_and_energy",
+    "score_against_energy",
+    "liu2022_fig3_surrogates",
+    "liu2022_fig4_if_rate_against_relu",
+    "liu2022_fig5_firing_rates",
+    "chen2022_fig4_voltage_statistics",
+    "hidden_layer_tsne",
 )
+"""What a study of untrained agents can show at least; others say why they cannot."""
 
 pytestmark = pytest.mark.smoke
 
@@ -58,18 +68,27 @@ def test_a_killed_study_is_completed(finished: subprocess.CompletedProcess[str])
             assert not (folder / "replay").exists()
     for name in FIGURES:
         assert (RESULTS / "figures" / f"{name}.png").stat().st_size > 5000
+        assert (RESULTS / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert "liu2022_table8_double_dqn: skipped, no agent learnt by Double Q-learning" in finished.stdout
 
 
 def test_the_table_holds_every_agent_and_its_references(finished: subprocess.CompletedProcess[str]) -> None:
-    lines = [line.split("|") for line in (RESULTS / "scores.md").read_text().splitlines()[2:]]
-    agents = [(line[1].strip(), line[2].strip()) for line in lines]
-    kinds = ("random", "dqn", "rate-coded", "dsqn")
-    assert agents == [(game, kind) for game in ("minatar/breakout", "pong") for kind in kinds]
+    header, _, *lines = [
+        [cell.strip() for cell in line.split("|")]
+        for line in (RESULTS / "scores.md").read_text().splitlines()
+    ]
+    table = [dict(zip(header, line, strict=True)) for line in lines]
+    kinds = (("random", ""), ("dqn", "best"), ("dqn", "final"), ("rate-coded", ""))
+    kinds += (("dsqn", "best"), ("dsqn", "final"))
+    assert [(line["game"], line["agent"], line["checkpoint"]) for line in table] == [
+        (game, *kind) for game in ("minatar/breakout", "pong") for kind in kinds
+    ]
     assert "not a trained agent" in finished.stdout
     assert "BindsNET's simulation of it in 100.0%" in finished.stdout
-    pong = [line for line in lines if line[1].strip() == "pong"]
-    assert {line[9].strip() for line in pong} == {"-20.7"}
-    assert {line[10].strip() for line in pong} == {"14.6"}
+    pong = [line for line in table if line["game"] == "pong"]
+    assert {(line["random"], line["human"]) for line in pong} == {("-20.7", "14.6")}
+    for name in ("games.md", "games.csv", "games.tex", "energy.md"):
+        assert "pong" in (RESULTS / name).read_text()
 
 
 def test_rows_of_all_agents_share_episodes_and_protocol(finished: subprocess.CompletedProcess[str]) -> None:
@@ -78,7 +97,9 @@ def test_rows_of_all_agents_share_episodes_and_protocol(finished: subprocess.Com
             agent: read_rows(RESULTS / game / f"evaluate-{agent}" / "episodes.parquet", EpisodeRow)
             for agent in ("random", *AGENTS)
         }
-        starts = {tuple((row.episode, row.episode_seed) for row in rows) for rows in episodes.values()}
+        starts = {
+            tuple(sorted({(row.episode, row.episode_seed) for row in rows})) for rows in episodes.values()
+        }
         assert len(starts) == 1
         assert {row.protocol for rows in episodes.values() for row in rows} == {protocol}
         assert all(row.sim_steps > 0 for agent in ("snn-s0", "dsqn-s0") for row in episodes[agent])
@@ -120,7 +141,12 @@ def test_the_clean_game_under_the_attack_bench_is_the_evaluators(
         evaluated = read_rows(folder / f"evaluate-{agent}" / "episodes.parquet", EpisodeRow)
         assert clean
         for row in clean:
-            (same,) = [other for other in evaluated if other.episode == row.episode]
+            (same,) = [
+                other
+                for other in evaluated
+                if (other.episode, other.checkpoint_id) == (row.episode, row.checkpoint_id)
+                and other.checkpoint in ("", "final")
+            ]
             assert (row.score, row.length_steps, row.episode_seed) == (
                 same.score,
                 same.length_steps,
@@ -142,7 +168,7 @@ def test_again_does_nothing_but_say_so(finished: subprocess.CompletedProcess[str
     before = {path: path.stat().st_mtime_ns for path in RESULTS.rglob("*.parquet")}
     again = run("reproduce.py", "smoke")
     assert again.returncode == 0
-    assert "20 of 20 stages are done already" in again.stdout
+    assert "23 of 23 stages are done already" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in RESULTS.rglob("*.parquet")} == before
 
 
@@ -159,6 +185,7 @@ def test_a_changed_result_is_named(finished: subprocess.CompletedProcess[str]) -
 
 
 def test_figures_need_no_torch(finished: subprocess.CompletedProcess[str]) -> None:
+    drawn_before = sorted(path.name for path in (RESULTS / "figures").iterdir())
     shutil.rmtree(RESULTS / "figures")
     script = (
         "import sys, runpy; sys.argv = ['plot.py', 'smoke']; runpy.run_path('plot.py', run_name='__main__'); "
@@ -166,7 +193,30 @@ def test_figures_need_no_torch(finished: subprocess.CompletedProcess[str]) -> No
     )
     drawn = run("-c", script)
     assert drawn.returncode == 0, drawn.stderr
-    assert sorted(path.stem for path in (RESULTS / "figures").glob("*.png")) == sorted(FIGURES)
+    assert sorted(path.name for path in (RESULTS / "figures").iterdir()) == drawn_before
+
+
+def test_the_list_names_every_figure_and_draws_none(finished: subprocess.CompletedProcess[str]) -> None:
+    drawn = {path: path.stat().st_mtime_ns for path in (RESULTS / "figures").iterdir()}
+    listed = run("plot.py", "smoke", "--list")
+    assert listed.returncode == 0
+    lines = listed.stdout.splitlines()
+    assert {path.stem for path in drawn} == {
+        line.split(":")[0] for line in lines if not line.split(": ")[1].startswith("skipped, ")
+    }
+    assert {path: path.stat().st_mtime_ns for path in (RESULTS / "figures").iterdir()} == drawn
+
+
+def test_the_rows_pass_their_own_check(finished: subprocess.CompletedProcess[str]) -> None:
+    checked = run("-m", "evaluate", "check", "results/smoke")
+    assert (checked.returncode, checked.stdout) == (0, "results/smoke: nothing found\n")
+
+
+def test_the_report_is_written_from_the_rows(finished: subprocess.CompletedProcess[str]) -> None:
+    assert run("-m", "evaluate.report", "smoke").returncode == 0
+    page = (RESULTS / "report" / "index.html").read_text()
+    for name in FIGURES:
+        assert f"../figures/{name}.png" in page
 
 
 def test_makefile_says_what_it_makes() -> None:
