@@ -165,9 +165,12 @@ def embed(checkpoint: Checkpoint, states: np.ndarray, states_of: str, seed: int)
     agent = checkpoint.agent
     hidden = torch.cat([last_hidden(agent, batch) for batch in batches(agent, states)]).cpu().numpy()
     random_state = int(seeding.generator(seed, "t-sne").integers(2**32))
-    # More threads add up in another order, and on a busy machine they wait for one another.
-    with threadpool_limits(1):
-        plane = TSNE(perplexity=_PERPLEXITY, init="pca", random_state=random_state).fit_transform(hidden)
+    if (hidden == hidden[0]).all():  # a silent layer: to such an agent all states are one
+        plane = np.zeros((len(states), 2))
+    else:
+        # More threads add up in another order, and on a busy machine they wait for one another.
+        with threadpool_limits(1):
+            plane = TSNE(perplexity=_PERPLEXITY, init="pca", random_state=random_state).fit_transform(hidden)
     scores = q_values(agent, states)
     has_q_values = checkpoint.provenance["scores_are_q_values"]
     return [

@@ -13,7 +13,8 @@ from convert import tan2021
 from core.checkpoint import Checkpoint, load_agent
 from core.envs import network_input
 from core.errors import Refusal
-from core.networks import DQN, DSQN, RandomPlay, apply_layer
+from core.games import get_game
+from core.networks import DQN, DSQN, RandomPlay, apply_layer, make_agent, preset
 from core.neurons import Neuron
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
@@ -249,3 +250,14 @@ def test_scores_that_are_no_q_values_are_no_value(dsqn: Checkpoint, states: np.n
 def test_too_few_states_are_refused(dqn: Checkpoint, states: np.ndarray) -> None:
     with pytest.raises(Refusal, match="number of states is 30: t-SNE needs more than 30"):
         embed(dqn, states[:30], dqn.id, seed=0)
+
+
+def test_states_that_an_agent_cannot_tell_apart_lie_in_one_point() -> None:
+    game = get_game("minatar/breakout")
+    agent = make_agent(game, preset("chen2022"), torch.Generator().manual_seed(0))
+    for parameter in agent.parameters():
+        parameter.data.zero_()
+    states = np.random.default_rng(0).integers(2, size=(40, *game.observation_shape), dtype=np.uint8)
+    provenance = {"train_seed": 0, "scores_are_q_values": True}
+    rows = embed(Checkpoint(agent.requires_grad_(False), provenance, "silent"), states, "silent", seed=0)
+    assert {(row.x, row.y) for row in rows} == {(0.0, 0.0)}
