@@ -26,14 +26,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.checkpoint import Checkpoint
-from core.envs import network_input
 from core.errors import Refusal
 from core.networks import DQN, DSQN, Agent, Layer, LayerTrace, QuantisedDQN, padded
 from core.rate_coded.network import RateCodedNetwork
 from core.records import OperationsRow
-
-BATCH = 32
-"""States counted at once."""
+from evaluate.states import batches
 
 
 class LayerOperations(NamedTuple):
@@ -123,11 +120,10 @@ def operations_rows(checkpoint: Checkpoint, states: np.ndarray, eval_seed: int) 
     agent, provenance = checkpoint.agent, checkpoint.provenance
     if len(states) == 0:
         raise Refusal("number of states is 0: at least 1 is needed")
-    batches: list[list[LayerOperations]] = []
+    counts: list[list[LayerOperations]] = []
     sim_steps: list[Tensor] = []
-    for start in range(0, len(states), BATCH):
-        inputs = network_input(states[start : start + BATCH], agent.game, agent.device)
-        batches.append(count_operations(agent, inputs))
+    for inputs in batches(agent, states):
+        counts.append(count_operations(agent, inputs))
         with torch.no_grad():
             activity = agent.decide(inputs).activity
         sim_steps.append(torch.zeros(len(inputs)) if activity is None else activity.sim_steps)
@@ -154,7 +150,7 @@ def operations_rows(checkpoint: Checkpoint, states: np.ndarray, eval_seed: int) 
             neuron_updates=_mean([counted.neuron_updates for counted in of_layer]),
             spikes=_mean([counted.spikes for counted in of_layer]),
         )
-        for index, of_layer in enumerate(zip(*batches, strict=True))
+        for index, of_layer in enumerate(zip(*counts, strict=True))
     ]
 
 

@@ -1,6 +1,7 @@
 """Operations against counts by hand, a loop over spikes and kernel positions, and SpikingJelly's counters."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
 from evaluate.operations import LayerOperations, count_operations, fan_out, operations_rows
+from evaluate.states import batches
 from tests.conftest import AGENTS, opening
 
 MINATAR = GAMES["minatar/breakout"]
@@ -396,7 +398,7 @@ def test_rows_are_means_over_states_whatever_the_batches(monkeypatch: pytest.Mon
     counted = count_operations(snn, boards(11))
     activity = snn.decide(boards(11)).activity
     assert activity is not None
-    monkeypatch.setattr("evaluate.operations.BATCH", 4)
+    monkeypatch.setattr("evaluate.operations.batches", partial(batches, size=4))
     rows = operations_rows(Checkpoint(snn, PROVENANCE, "abc"), states, eval_seed=7)
     assert [row.layer for row in rows] == [0, 1, 2]
     for row, layer in zip(rows, counted, strict=True):
