@@ -279,15 +279,14 @@ def normalised_scores(rows: pd.DataFrame) -> Figure:
     """
     blocks = normalised_runs(rows)
     lines = max(len(block.runs) for block in blocks)
-    figure = Figure(
-        figsize=(PANEL_INCHES[0] * len(blocks), 2 * (0.26 * lines + 0.55) + 0.9), layout="constrained"
-    )
+    height = len(AGGREGATES) * (0.26 * lines + 0.35) + 0.9
+    figure = Figure(figsize=(PANEL_INCHES[0] * len(blocks), height), layout="constrained")
     parts = figure.subfigures(1, len(blocks), squeeze=False)[0]
     for block, part in zip(blocks, parts, strict=True):
         part.suptitle(f"{block.title}; {_games(block.games)}", fontsize=8)
         told, look = names(block.runs), looks(list(block.runs))
         labels = [f"{told[family]}\n{_count(games)}" for family, games in block.runs.items()]
-        panels_of_block = part.subplots(2, 2, sharey=True).flat
+        panels_of_block = part.subplots(len(AGGREGATES), 1)
         for axis, (name, aggregate) in zip(panels_of_block, AGGREGATES.items(), strict=True):
             _intervals(
                 axis,
@@ -354,7 +353,8 @@ def performance_profiles(rows: pd.DataFrame) -> Figure:
         Refusal, NothingToDraw: as `normalised_runs`.
     """
     blocks = normalised_runs(rows)
-    figure, axes = grid([block.title for block in blocks])
+    lines = max(len(block.runs) for block in blocks)
+    figure, axes = grid([block.title for block in blocks], PANEL_INCHES[1] + 0.7 + 0.12 * lines)
     for block in blocks:
         axis, told, look = axes[block.title], names(block.runs), looks(list(block.runs))
         pooled = np.concatenate([game for games in block.runs.values() for game in games])
@@ -372,7 +372,7 @@ def performance_profiles(rows: pd.DataFrame) -> Figure:
         axis.set_title(f"{block.title}; {_games(block.games)}", fontsize=8)
         axis.set_xlabel("normalised score")
         axis.set_ylabel("share of runs above it")
-        legend_below(axis)
+        legend_below(axis, 1)
     note(figure, _aggregates_note(blocks))
     return figure
 
@@ -414,7 +414,7 @@ def probability_of_improvement(rows: pd.DataFrame) -> Figure:
         axis.set_yticks(range(len(labels)), labels, fontsize=6)
         axis.set_xlim(-0.03, 1.03)
         axis.set_title(title, fontsize=8)
-    axes[-1].set_xlabel("P(X > Y), X over Y")
+    axes[-1].set_xlabel("P(X > Y) of X over Y")
     note(
         figure,
         "Best checkpoint of each training run. n: games x training seeds of the one v the other. Intervals: 95 %, "

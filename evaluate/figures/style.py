@@ -149,9 +149,9 @@ def looks(found: Sequence[Family]) -> dict[Family, dict[str, Any]]:
     return result
 
 
-def legend_below(axis: Axes) -> None:
+def legend_below(axis: Axes, columns: int = 2) -> None:
     """The legend of one panel, where it covers nothing."""
-    columns = 2 if len(axis.get_legend_handles_labels()[1]) > 1 else 1
+    columns = min(columns, len(axis.get_legend_handles_labels()[1]))
     axis.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, -0.22),
