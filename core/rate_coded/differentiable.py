@@ -82,9 +82,9 @@ class SurrogateSimulation(nn.Module):
         network: whose weights and coding; they are shared, not copied.
         surrogate: family.
         width: at which distance from the threshold the surrogate has fallen to half its height, in thresholds.
-        detach_reset: whether gradients leave out the path through the reset, in hidden layers. They cannot grow from
-            step to step then, however narrow the surrogate is. The output layer's reset is never left out, so that
-            gradients of the charge it received are exact.
+        detach_reset: whether gradients leave out the path through the reset. They cannot grow from step to step then,
+            however narrow the surrogate is. An output layer whose whole charge is read keeps that path: with it,
+            the charge's gradient is exact.
 
     Raises:
         Refusal: the network fires for more than 16 simulation steps.
@@ -117,7 +117,7 @@ class SurrogateSimulation(nn.Module):
         silent: Sequence[Tensor | None] = [None] * len(network.layers)
         if coding.presteps:
             silent = network.silenced(observations)[1]
-        last = len(network.layers) - 1
+        all_charge_read = len(network.layers) - 1 if coding.readout != "spikes" else None
         trains: list[Tensor] = []
         membranes = observations
         for index, layer in enumerate(network.layers):
@@ -148,7 +148,7 @@ class SurrogateSimulation(nn.Module):
                 coding.neuron,
                 self.surrogate,
                 self.slope,
-                self.detach_reset and index < last,
+                self.detach_reset and index != all_charge_read,
             )
             trains.append(spikes)
         return trains, membranes

@@ -199,8 +199,7 @@ def loop(snn: RateCodedNetwork, x: Tensor, neuron: Neuron) -> Tensor:
                 # Fires at -h >= 0.
                 back = neurons.fire(neuron.threshold - h, neuron)
                 spike = spike - back * torch.as_tensor(count > 0)
-            attached = index == len(snn.layers) - 1 or not neuron.detach_reset
-            v = h - (spike if attached else spike.detach())
+            v = h - (spike.detach() if neuron.detach_reset else spike)
             count = count + spike.detach()
             trains.append(spike)
     return snn.output_scale * torch.stack(trains).mean(0)
