@@ -28,7 +28,7 @@ from evaluate.states import batches
 
 WIDTHS = tuple(2.0**exponent for exponent in range(-5, 3))
 """Distances from the threshold, in thresholds, at which a swept surrogate has fallen to half its height. On the shipped
-agents the best lie inside: narrower ones lose the way, wider ones make a nearly linear network of the victim."""
+agents the best lie among them: narrower ones lose the way, wider ones make a nearly linear network of the victim."""
 
 
 @dataclass(frozen=True)
