@@ -11,14 +11,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from adversarial.sources import gradient_source, input_gradient
 from core.envs import bounds
 from core.errors import Refusal
 from core.games import Game
-from core.networks import DSQN, Agent, QuantisedDQN
-from core.rate_coded.network import RateCodedNetwork
+from core.networks import Agent
 from evaluate.rollout import Perturb, Perturbed
 
 Attack = Literal["fgsm", "random-sign"]
@@ -33,9 +32,7 @@ class Threat:
     epsilon: float
     """Radius of the l_inf ball, in network-input units."""
     gradient_source: str = ""
-    """Whose gradient is followed: own, straight-through (a quantised network's, through its staircases as through
-    ramps), own-surrogate (a spiking network's training surrogate), or ann-twin (a converted network's weights with
-    ReLU: for Tan's, the DQN it came from); empty for attacks that follow none."""
+    """Whose gradient is followed, see `sources.GradientSource`; empty for attacks that follow none."""
     surrogate: str = ""
     """Surrogate family and slope of that gradient, if any."""
     norm: str = "l_inf"
@@ -46,27 +43,8 @@ class Threat:
     """Whether the perturbed input is rounded to what a screen can show."""
 
 
-@dataclass(frozen=True)
-class GradientSource:
-    """A differentiable agent whose gradient stands for the victim's, and what it is called."""
-
-    agent: Agent
-    name: str
-    surrogate: str = ""
-
-
-def gradient_source(victim: Agent) -> GradientSource:
-    """The best gradient of this bench for a victim so far."""
-    if isinstance(victim, RateCodedNetwork):
-        return GradientSource(victim.twin().requires_grad_(False), "ann-twin")
-    if isinstance(victim, DSQN):
-        neuron = victim.spiking.neuron
-        return GradientSource(victim, "own-surrogate", f"{neuron.surrogate} slope {neuron.surrogate_slope:g}")
-    return GradientSource(victim, "straight-through" if isinstance(victim, QuantisedDQN) else "own")
-
-
 def fgsm(
-    source: Agent, inputs: Tensor, actions: Tensor, epsilon: float, low: Tensor, high: Tensor
+    source: nn.Module, inputs: Tensor, actions: Tensor, epsilon: float, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Fast gradient sign method (Goodfellow et al. 2015; on policies: Huang et al. 2017, arXiv 1702.02284).
 
@@ -82,9 +60,7 @@ def fgsm(
     Returns:
         x' [K, *observation], and the gradient [K, *observation].
     """
-    x = inputs.detach().clone().requires_grad_()
-    loss = F.cross_entropy(source(x), actions, reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, x)
+    gradient = input_gradient(source, inputs, actions)
     return (inputs + epsilon * gradient.sign()).clamp(low, high), gradient
 
 

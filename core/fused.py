@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.neurons import Neuron
+from core.neurons import SURROGATES, Neuron
 
 LANES = 256
 """Neurons that one block of the compiled loops holds: a few vector registers a variable, all in the first cache."""
+ATAN, SIGMOID, TRIANGLE = (SURROGATES.index(family) for family in ("atan", "sigmoid", "triangle"))
 
 _pool = ThreadPoolExecutor(thread_name_prefix="fused")
 
@@ -89,12 +90,13 @@ def _backward(
     leaky: bool,
     soft: bool,
     detach: bool,
-    atan: bool,
+    family: int,
     tau: np.float32,
     threshold: np.float32,
     slope: np.float32,
 ) -> None:
-    """Gradient of the currents, [T, N], or [1, N] summed over steps if they are constant."""
+    """Gradient of the currents, [T, N], or [1, N] summed over steps if they are constant; the family is an index of
+    `SURROGATES`."""
     sim_steps, given = grad_spikes.shape[0], currents.shape[0]
     zero, one = np.float32(0), np.float32(1)
     half_slope, pi_slope = slope * np.float32(0.5), slope * np.float32(np.pi / 2)
@@ -131,14 +133,21 @@ def _backward(
             h_t = membranes[t]
             _load(grad_spikes[t, first : first + lanes], s_bits, grad_s, lanes, bfloat16)
             # The loops below have no branches on options, so that they compile to vector instructions.
-            if atan:
+            if family == ATAN:
                 for lane in range(lanes):
                     z = pi_slope * (h_t[lane] - threshold)
                     surrogate[lane] = half_slope / (one + z * z)
-            else:
+            elif family == SIGMOID:
                 for lane in range(lanes):
                     sigma = one / (one + np.exp(-slope * (h_t[lane] - threshold)))
                     surrogate[lane] = slope * sigma * (one - sigma)
+            elif family == TRIANGLE:
+                for lane in range(lanes):
+                    surrogate[lane] = slope * max(zero, one - slope * abs(h_t[lane] - threshold))
+            else:
+                for lane in range(lanes):
+                    inside = abs(h_t[lane] - threshold) * slope < np.float32(0.5)
+                    surrogate[lane] = slope if inside else zero
             for lane in range(lanes):
                 kept = kept_by_spike if h_t[lane] >= threshold else one  # d v / d h
                 lost = h_t[lane] * hard_path + soft_path  # - d v / d s
@@ -212,7 +221,7 @@ class _Run(torch.autograd.Function):
             neuron.charge == "lif",
             neuron.reset == "soft",
             neuron.detach_reset,
-            neuron.surrogate == "atan",
+            SURROGATES.index(neuron.surrogate),
             np.float32(neuron.tau),
             np.float32(neuron.threshold),
             np.float32(neuron.surrogate_slope),

@@ -13,7 +13,7 @@ Membranes start at rest. The LIF is Liu et al. 2022 (arXiv 2201.07211, eqs. 2-4)
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,11 +34,36 @@ def sigmoid_derivative(x: Tensor, slope: float) -> Tensor:
     return slope * s * (1 - s)
 
 
-Surrogate = Literal["atan", "sigmoid"]
-_DERIVATIVES: dict[str, Callable[[Tensor, float], Tensor]] = {
+def triangle_derivative(x: Tensor, slope: float) -> Tensor:
+    """g'(x) = a max(0, 1 - a |x|), piecewise linear (Esser et al. 2016, arXiv 1603.08270)."""
+    return slope * (1 - slope * x.abs()).clamp(min=0)
+
+
+def rectangle_derivative(x: Tensor, slope: float) -> Tensor:
+    """g'(x) = a where |x| < 1 / (2 a), else 0: straight through a window (Wu et al. 2018, arXiv 1706.02609)."""
+    return slope * (2 * slope * x.abs() < 1).to(x.dtype)
+
+
+Surrogate = Literal["atan", "sigmoid", "triangle", "rectangle"]
+SURROGATES: tuple[Surrogate, ...] = ("atan", "sigmoid", "triangle", "rectangle")
+"""Families of surrogate gradients. Under each curve lies 1, so a larger slope is a higher and narrower one."""
+DERIVATIVES: Mapping[Surrogate, Callable[[Tensor, float], Tensor]] = {
     "atan": atan_derivative,
     "sigmoid": sigmoid_derivative,
+    "triangle": triangle_derivative,
+    "rectangle": rectangle_derivative,
 }
+_SLOPE_TIMES_WIDTH: Mapping[Surrogate, float] = {
+    "atan": 2 / math.pi,
+    "sigmoid": 2 * math.log(1 + math.sqrt(2)),
+    "triangle": 0.5,
+    "rectangle": 0.5,
+}
+
+
+def slope_of_width(surrogate: Surrogate, width: float) -> float:
+    """The slope at which a surrogate has fallen to half its height (the rectangle: to 0) at a distance `width`."""
+    return _SLOPE_TIMES_WIDTH[surrogate] / width
 
 
 class _Spike(torch.autograd.Function):
@@ -53,7 +78,7 @@ class _Spike(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
-        return grads[0] * _DERIVATIVES[ctx.surrogate](x, ctx.slope), None, None
+        return grads[0] * DERIVATIVES[ctx.surrogate](x, ctx.slope), None, None
 
 
 @dataclass(frozen=True)
@@ -76,7 +101,7 @@ class Neuron:
         for value, accepted in (
             (self.charge, ("lif", "if")),
             (self.reset, ("hard", "soft")),
-            (self.surrogate, tuple(_DERIVATIVES)),
+            (self.surrogate, SURROGATES),
         ):
             if value not in accepted:
                 raise Refusal(f"neuron option {value!r}: accepted are {', '.join(accepted)}")

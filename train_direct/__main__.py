@@ -233,7 +233,7 @@ class Dsqn(Options):
     tau: float | None = None
     """Membrane time constant in simulation steps (LIF)."""
     surrogate: Surrogate | None = None
-    """Surrogate gradient: atan or sigmoid."""
+    """Surrogate gradient: atan, sigmoid, triangle or rectangle."""
     surrogate_slope: float | None = None
     """Its slope."""
     bias: bool | None = None

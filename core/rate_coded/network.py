@@ -190,7 +190,7 @@ class RateCodedNetwork(Agent):
         each_neuron: bool = False,
     ) -> Simulation:
         """As long as there is something to record: on the CPU by the engine that visits spikes only; elsewhere, and
-        for what that one does not know, by the reference. Spikes of presteps are counted in."""
+        for what that one does not know, by the reference."""
         coding, neuron, sim_steps = self.coding, self.coding.neuron, max(record_at)
         special = coding.layer_delay or coding.presteps or coding.residual_alpha or neuron.tau is not None
         if observations.device.type == "cpu" and not special:
@@ -209,30 +209,61 @@ class RateCodedNetwork(Agent):
                 each_neuron=each_neuron,
             )
 
-        def simulate(sim_steps: int, record_at: Sequence[int], silent: Sequence[Tensor]) -> Simulation:
-            return torch_engine.simulate(
-                self.layers,
-                observations,
-                sim_steps,
-                neuron,
-                layer_delay=coding.layer_delay,
-                record_at=record_at,
-                starts=starts,
-                silent=silent,
-                image_bits=coding.image_bits,
-            )
+        return self.reference(observations, record_at, starts)
 
-        if not coding.presteps:
-            return simulate(sim_steps, record_at, ())
-        first = simulate(coding.presteps, (), ())
+    @torch.no_grad()
+    def layer_counts(self, observations: Tensor, sim_steps: int) -> list[Tensor]:
+        """Of every layer, [B, ...]: spikes of each neuron in so many steps, those taken back subtracted."""
+        if self.coding.neuron.firing == "signed" or self.coding.presteps:
+            # The other engine counts spikes of both signs together, and those of presteps too.
+            return [counts[0] for counts in self.reference(observations, (sim_steps,)).layer_counts]
+        fired = self._simulate(observations, (sim_steps,), each_neuron=True).fired
+        return [found.reshape(-1, *shape) for found, shape in zip(fired, self.layer_shapes, strict=True)]
+
+    def reference(
+        self, observations: Tensor, record_at: Sequence[int], starts: Sequence[Tensor] = ()
+    ) -> Simulation:
+        """By the reference engine, which tells all of what each neuron did. Arguments are those of its `simulate`."""
+        if not self.coding.presteps:
+            return self._refer(observations, max(record_at), record_at, starts, ())
+        first, silent = self.silenced(observations, starts)
+        simulation = self._refer(observations, max(record_at), record_at, starts, silent)
+        # Spikes of presteps are counted in.
+        return simulation._replace(
+            spikes=first.spikes + simulation.spikes,
+            fired=[before + after for before, after in zip(first.fired, simulation.fired, strict=True)],
+        )
+
+    def silenced(
+        self, observations: Tensor, starts: Sequence[Tensor] = ()
+    ) -> tuple[Simulation, list[Tensor]]:
+        """What `presteps` simulation steps gave, and which neurons [B, ...] of every layer they silence."""
+        first = self._refer(observations, self.coding.presteps, (), starts, ())
         # The output layer has no silent neurons: its membranes are read.
         silent = [v < 0.0 for v in first.membranes[:-1]] + [
             torch.zeros_like(first.membranes[-1], dtype=torch.bool)
         ]
-        simulation = simulate(sim_steps, record_at, silent)
-        return simulation._replace(
-            spikes=first.spikes + simulation.spikes,
-            fired=[before + after for before, after in zip(first.fired, simulation.fired, strict=True)],
+        return first, silent
+
+    def _refer(
+        self,
+        observations: Tensor,
+        sim_steps: int,
+        record_at: Sequence[int],
+        starts: Sequence[Tensor],
+        silent: Sequence[Tensor],
+    ) -> Simulation:
+        coding = self.coding
+        return torch_engine.simulate(
+            self.layers,
+            observations,
+            sim_steps,
+            coding.neuron,
+            layer_delay=coding.layer_delay,
+            record_at=record_at,
+            starts=starts,
+            silent=silent,
+            image_bits=coding.image_bits,
         )
 
     def _read(self, simulation: Simulation, readout: Readout, elapsed: Tensor) -> Tensor:

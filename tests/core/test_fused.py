@@ -8,7 +8,7 @@ import torch
 from core import fused, neurons
 from core.neurons import Neuron
 
-OPTIONS = list(itertools.product(("lif", "if"), ("hard", "soft"), (True, False), ("atan", "sigmoid")))
+OPTIONS = list(itertools.product(("lif", "if"), ("hard", "soft"), (True, False), neurons.SURROGATES))
 
 
 @pytest.mark.parametrize("constant", [True, False])

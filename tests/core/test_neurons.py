@@ -197,13 +197,40 @@ def test_sigmoid_derivative_is_that_of_the_sigmoid(slope: float) -> None:
     torch.testing.assert_close(neurons.sigmoid_derivative(x.detach(), slope), expected)
 
 
-@pytest.mark.parametrize("surrogate", ["atan", "sigmoid"])
+def test_triangle_derivative_at_points_made_by_hand() -> None:
+    # Slope 2: 2 at the threshold, half of it at 1/4, nothing from 1/2 on.
+    x = torch.tensor([0.0, 0.25, -0.25, 0.5, -3.0])
+    assert neurons.triangle_derivative(x, 2.0).tolist() == [2.0, 1.0, 1.0, 0.0, 0.0]
+
+
+def test_rectangle_derivative_at_points_made_by_hand() -> None:
+    # Slope 2: 2 within 1/4 of the threshold.
+    x = torch.tensor([0.0, 0.125, -0.125, 0.25, -3.0])
+    assert neurons.rectangle_derivative(x, 2.0).tolist() == [2.0, 2.0, 2.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("surrogate", neurons.SURROGATES)
+@pytest.mark.parametrize("width", [0.125, 1.0, 3.0])
+def test_a_surrogate_encloses_one_and_is_half_as_high_at_its_width(
+    surrogate: neurons.Surrogate, width: float
+) -> None:
+    derivative, slope = neurons.DERIVATIVES[surrogate], neurons.slope_of_width(surrogate, width)
+    ends = torch.tensor([0.0, 0.999 * width, 1.001 * width], dtype=torch.float64)
+    top, inside, outside = derivative(ends, slope).tolist()
+    assert outside <= top / 2 <= inside
+    # The integral, by the substitution x = width tan(u), which takes in all of the arc tangent's tails.
+    u = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000 * math.pi - math.pi / 2
+    heights = derivative(width * torch.tan(u), slope) * width / torch.cos(u) ** 2
+    assert heights.mean().item() * math.pi == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("surrogate", neurons.SURROGATES)
 def test_firing_passes_on_the_surrogate_around_its_threshold(surrogate: Any) -> None:
     neuron = Neuron(threshold=0.25, surrogate=surrogate, surrogate_slope=3.0)
     h = torch.linspace(-1, 1, 21, dtype=torch.float64, requires_grad=True)
     spikes = neurons.fire(h, neuron)
     (gradient,) = torch.autograd.grad((2 * spikes).sum(), h)
-    derivative = {"atan": neurons.atan_derivative, "sigmoid": neurons.sigmoid_derivative}[surrogate]
+    derivative = neurons.DERIVATIVES[surrogate]
     assert torch.equal(spikes, (h >= 0.25).double())
     torch.testing.assert_close(gradient, 2 * derivative(h.detach() - 0.25, 3.0))
 

@@ -1,0 +1,252 @@
+"""Whose gradient an attack follows: of a victim without a usable one of its own, that of something close to it.
+
+A spike has no derivative, so every gradient of a spiking network is of something else: a surrogate at each spike, the
+rates that counts of spikes approach, or a network without spikes. Which of them leads an attack best cannot be told
+beforehand, and a poor one makes a victim look robust that is not (Athalye et al. 2018, arXiv 1802.00420). So all
+are tried, and the best is used and named.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core import neurons
+from core.checkpoint import Checkpoint
+from core.envs import bounds
+from core.errors import Refusal
+from core.networks import DQN, DSQN, Agent, QuantisedDQN, RandomPlay, apply_layer, read_voltage
+from core.rate_coded.differentiable import MAX_SIM_STEPS, RateGradient, SurrogateSimulation, ramp
+from core.rate_coded.network import RateCodedNetwork, RateCoding
+from evaluate.states import batches
+
+WIDTHS = tuple(2.0**exponent for exponent in range(-5, 3))
+"""Distances from the threshold, in thresholds, at which a swept surrogate has fallen to half its height. On the shipped
+agents the best lie among them: narrower ones lose the way, wider ones make a nearly linear network of the victim."""
+
+
+@dataclass(frozen=True)
+class GradientSource:
+    """A differentiable network whose gradient stands for the victim's, and what it is called."""
+
+    agent: nn.Module
+    """From inputs [B, *observation] to scores [B, A]."""
+    name: str
+    """own (a DQN's); straight-through (a quantised network's, through its staircases as through ramps); own-surrogate
+    (a DSQN's, as it was trained); swept-surrogate (a spiking network's, through another surrogate); rate-gradient
+    (simulated rates forward, clipped ReLUs backward); ann-twin (a network without spikes in the victim's place);
+    transfer:KIND ID (another agent's)."""
+    surrogate: str = ""
+    """What stands for the derivative of a spike or stair, if anything does."""
+
+
+def input_gradient(source: nn.Module, inputs: Tensor, actions: Tensor) -> Tensor:
+    """grad_x CE(softmax Q(x), a) of every row, [K, *observation].
+
+    Args:
+        source: Q.
+        inputs: [K, *observation] x.
+        actions: [K] a.
+    """
+    x = inputs.detach().clone().requires_grad_()
+    loss = F.cross_entropy(source(x), actions, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, x)
+    return gradient
+
+
+# Sources ----------------------------------------------------------------------------------------------
+
+
+def gradient_source(victim: Agent) -> GradientSource:
+    """The gradient that costs no search: a victim's own, or of a converted network that of its weights with ReLU."""
+    if isinstance(victim, RateCodedNetwork):
+        return _own_twin(victim)
+    if isinstance(victim, DSQN):
+        neuron = victim.spiking.neuron
+        return GradientSource(victim, "own-surrogate", f"{neuron.surrogate} slope {neuron.surrogate_slope:g}")
+    _require_opinion(victim)
+    return GradientSource(victim, "straight-through" if isinstance(victim, QuantisedDQN) else "own")
+
+
+def sources(victim: Agent, twin: Agent | None = None) -> list[GradientSource]:
+    """Every white-box gradient of a victim, the one that costs no search first.
+
+    Args:
+        victim: any agent with an opinion.
+        twin: of a quantised or converted network, the DQN that it came from.
+    """
+    found = [gradient_source(victim)]
+    if isinstance(victim, QuantisedDQN):
+        # Weights are named as a converted network's, which knows how to make a DQN of them.
+        converted = RateCodedNetwork(victim.game, RateCoding(victim.levels), victim.bias, victim.padding).to(
+            victim.device
+        )
+        converted.load_state_dict(victim.state_dict())
+        found.append(_own_twin(converted))
+    elif isinstance(victim, DSQN):
+        found.append(GradientSource(ClippedRates(victim, real=False), "ann-twin", "ramp"))
+        found.append(GradientSource(ClippedRates(victim, real=True), "rate-gradient", "ramp"))
+        found += _swept(victim)
+    elif isinstance(victim, RateCodedNetwork):
+        found.append(GradientSource(RateGradient(victim), "rate-gradient", "clipped relu"))
+        if victim.coding.sim_steps <= MAX_SIM_STEPS:
+            found += _swept(victim)
+    if twin is not None:
+        if not isinstance(victim, QuantisedDQN | RateCodedNetwork):
+            raise Refusal(
+                f"a twin is given for a {victim.kind} agent: only quantised and converted ones have one"
+            )
+        if not isinstance(twin, DQN) or twin.game.observation_shape != victim.game.observation_shape:
+            raise Refusal(
+                f"the twin is a {twin.kind} agent of {twin.game.name}: a dqn of {victim.game.name} is needed"
+            )
+        found.insert(1, GradientSource(twin, "ann-twin", "relu, weights before conversion"))
+    return found
+
+
+def transfer(other: Checkpoint) -> GradientSource:
+    """The gradient of another agent, which knows nothing of the victim."""
+    return replace(gradient_source(other.agent), name=f"transfer:{other.agent.kind} {other.id}")
+
+
+def _require_opinion(victim: Agent) -> None:
+    if isinstance(victim, RandomPlay):
+        raise Refusal("random play has no gradient: attacks that follow one need a trained agent")
+
+
+def _own_twin(victim: RateCodedNetwork) -> GradientSource:
+    return GradientSource(victim.twin().requires_grad_(False), "ann-twin", "relu, own weights")
+
+
+def _swept(victim: DSQN | RateCodedNetwork) -> list[GradientSource]:
+    """Every family at every width. Resets are detached: through them, gradients of narrow surrogates would explode."""
+    found = []
+    for family, width in itertools.product(neurons.SURROGATES, WIDTHS):
+        agent: nn.Module
+        if isinstance(victim, RateCodedNetwork):
+            agent = SurrogateSimulation(victim, family, width)
+        else:
+            neuron = victim.spiking.neuron
+            slope = neurons.slope_of_width(family, width * neuron.threshold)
+            other = replace(neuron, surrogate=family, surrogate_slope=slope, detach_reset=True)
+            agent = DSQN(victim.game, replace(victim.spiking, neuron=other), victim.bias)
+            agent.layers = victim.layers
+        found.append(GradientSource(agent, "swept-surrogate", f"{family} width {width:g}"))
+    return found
+
+
+class ClippedRates(nn.Module):
+    """A DSQN without time: every neuron's rate is a ramp of its mean current, so that it has a derivative.
+
+    Under a constant current an IF neuron that starts at rest fires at every step from theta on; a LIF neuron is silent
+    below theta and fires at every step from tau theta on (core/neurons.py). The ramp joins these ends; it is at least
+    one theta wide, lest a neuron that keeps nothing have none. What the output layer hears is constant too.
+
+    Args:
+        dsqn: whose layers; they are shared, not copied.
+        real: whether layers hear, forward, the rates that the simulated neurons before them had; else the ramps'.
+    """
+
+    def __init__(self, dsqn: DSQN, real: bool):
+        super().__init__()
+        self.dsqn = dsqn
+        self.real = real
+        neuron = dsqn.spiking.neuron
+        self.high = neuron.threshold * (neuron.tau if neuron.charge == "lif" else 1.0)
+        self.low = min(neuron.threshold, self.high - neuron.threshold)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        spiking = self.dsqn.spiking
+        *hidden, output = self.dsqn.layers
+        rates: Sequence[Tensor | None] = [None] * len(self.dsqn.layers)
+        if self.real:
+            traces = self.dsqn.trace(observations.detach())
+            rates = [None if trace.fired is None else trace.fired / spiking.sim_steps for trace in traces]
+        x = observations
+        for layer, rate in zip(hidden, rates, strict=False):
+            x = ramp(apply_layer(layer, x), self.low, self.high, rate)
+        currents = apply_layer(output, x)  # [B, A]
+        if spiking.readout == "rate":
+            return currents
+        if spiking.readout == "spike-rate":
+            return ramp(currents, self.low, self.high, rates[-1])
+        constant = currents.expand(spiking.sim_steps, *currents.shape)
+        return read_voltage(neurons.leaky_integral(constant, spiking.readout_tau), spiking.readout)
+
+
+# The best of them -------------------------------------------------------------------------------------
+
+
+class Strength(NamedTuple):
+    """How far one gradient source leads."""
+
+    source: GradientSource
+    flip_shares: tuple[float, ...]
+    """For each epsilon, the share of states in which FGSM along it changes the victim's greedy action."""
+    zero_gradient_share: float
+    """Of states in which it is zero everywhere."""
+
+    @property
+    def mean_flip_share(self) -> float:
+        """Over the epsilons."""
+        return sum(self.flip_shares) / len(self.flip_shares)
+
+
+def strengths(
+    victim: Agent, states: np.ndarray, epsilons: Sequence[float], candidates: Sequence[GradientSource]
+) -> list[Strength]:
+    """FGSM (Goodfellow et al. 2015) along each candidate, against one victim on the same states.
+
+    Args:
+        victim: whose greedy actions are to change.
+        states: [S, *observation] as the environments gave them.
+        epsilons: l_inf radii above 0, in network-input units.
+        candidates: in whose order the result is.
+    """
+    if len(states) == 0 or not epsilons or not all(0.0 < epsilon < math.inf for epsilon in epsilons):
+        raise Refusal(
+            f"{len(states)} states at epsilons {[*epsilons]}: at least one state and finite epsilons above 0 are needed"
+        )
+    low, high = bounds(victim.game, victim.device)
+    flips = np.zeros((len(candidates), len(epsilons)), dtype=np.int64)
+    vanished = np.zeros(len(candidates), dtype=np.int64)
+    for inputs in batches(victim, states):
+        with torch.no_grad():
+            actions = victim(inputs).argmax(1)
+        for index, candidate in enumerate(candidates):
+            gradient = input_gradient(candidate.agent, inputs, actions)
+            if not bool(torch.isfinite(gradient).all()):
+                raise Refusal(
+                    f"the gradient {candidate.name} ({candidate.surrogate}) is not finite: a wider surrogate is needed"
+                )
+            vanished[index] += int((gradient == 0).flatten(1).all(1).sum())
+            for column, epsilon in enumerate(epsilons):
+                with torch.no_grad():
+                    moved = victim((inputs + epsilon * gradient.sign()).clamp(low, high)).argmax(1)
+                flips[index, column] += int((moved != actions).sum())
+    return [
+        Strength(candidate, tuple((of_candidate / len(states)).tolist()), float(zero / len(states)))
+        for candidate, of_candidate, zero in zip(candidates, flips, vanished, strict=True)
+    ]
+
+
+def best_source(
+    victim: Agent, states: np.ndarray, epsilons: Sequence[float], twin: Agent | None = None
+) -> GradientSource:
+    """The white-box gradient along which FGSM changes most greedy actions, on average over the epsilons.
+
+    Arguments are those of `strengths` and `sources`. The first of equals is taken. The states that it is chosen on are
+    not those that a success may be reported on: the best of forty is flattered there.
+    """
+    candidates = sources(victim, twin)
+    if len(candidates) == 1:
+        return candidates[0]
+    return max(
+        strengths(victim, states, epsilons, candidates), key=lambda found: found.mean_flip_share
+    ).source

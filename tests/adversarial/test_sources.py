@@ -1,0 +1,301 @@
+"""Whose gradient is followed: what there is for which victim, that it is finite, and that the best is found."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adversarial.sources import (
+    WIDTHS,
+    ClippedRates,
+    GradientSource,
+    best_source,
+    gradient_source,
+    input_gradient,
+    sources,
+    strengths,
+    transfer,
+)
+from convert import tan2021
+from core import neurons, seeding
+from core.checkpoint import Checkpoint, load_agent
+from core.envs import network_input
+from core.errors import Refusal
+from core.games import Game, get_game
+from core.networks import DQN, DSQN, Agent, RandomPlay, Spiking, make_agent, preset
+from core.neurons import SURROGATES, Neuron
+from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.rate_coded.torch_engine import IFNeuron
+from tests.conftest import AGENTS, opening
+
+GAME = get_game("minatar/breakout")
+TOY = Game("toy", "classic", (1,), 2)
+SWEPT = [f"{family} width {width:g}" for family in SURROGATES for width in WIDTHS]
+
+
+def shipped(name: str) -> Agent:
+    return load_agent(AGENTS / f"{name}.safetensors").agent
+
+
+@pytest.fixture(scope="module")
+def breakout() -> tuple[DQN, np.ndarray]:
+    """A trained agent and states of its play."""
+    dqn = shipped("minatar-breakout-dqn-s0")
+    assert isinstance(dqn, DQN)
+    return dqn, opening(dqn, 120)
+
+
+def converted(dqn: DQN, states: np.ndarray, sim_steps: int) -> RateCodedNetwork:
+    scales, _ = tan2021.guarded_scales(dqn, states, 99.9)
+    return tan2021.convert(dqn, scales, RateCoding(sim_steps)).requires_grad_(False)
+
+
+def names(found: list[GradientSource]) -> list[tuple[str, str]]:
+    return [(source.name, source.surrogate) for source in found]
+
+
+# What there is ----------------------------------------------------------------------------------------
+
+
+def test_there_are_at_least_four_families_at_eight_widths() -> None:
+    assert len(SURROGATES) >= 4
+    assert len(WIDTHS) >= 8
+
+
+def test_every_victim_has_its_sources(breakout: tuple[DQN, np.ndarray]) -> None:
+    dqn, states = breakout
+    dsqn = shipped("minatar-breakout-dsqn-s0")
+    brief, long = converted(dqn, states, 8), converted(dqn, states, 64)
+    swept = [("swept-surrogate", name) for name in SWEPT]
+    own, before = ("ann-twin", "relu, own weights"), ("ann-twin", "relu, weights before conversion")
+    assert names(sources(dqn)) == [("own", "")]
+    assert names(sources(brief.quantised())) == [("straight-through", ""), own]
+    assert names(sources(brief.quantised(), dqn)) == [("straight-through", ""), before, own]
+    assert names(sources(long)) == [own, ("rate-gradient", "clipped relu")]
+    assert names(sources(brief, dqn)) == [own, before, ("rate-gradient", "clipped relu"), *swept]
+    assert names(sources(dsqn)) == [
+        ("own-surrogate", "atan slope 2"),
+        ("ann-twin", "ramp"),
+        ("rate-gradient", "ramp"),
+        *swept,
+    ]
+
+
+def test_another_agents_gradient_is_named_after_its_checkpoint() -> None:
+    checkpoint = load_agent(AGENTS / "minatar-breakout-dsqn-s0.safetensors")
+    found = transfer(checkpoint)
+    assert found == GradientSource(checkpoint.agent, f"transfer:dsqn {checkpoint.id}", "atan slope 2")
+
+
+def test_random_play_has_no_gradient() -> None:
+    for function in (gradient_source, sources, lambda agent: transfer(Checkpoint(agent, {}, ""))):
+        with pytest.raises(Refusal, match="random play"):
+            function(RandomPlay(GAME))
+
+
+def test_a_twin_that_is_none_is_refused(breakout: tuple[DQN, np.ndarray]) -> None:
+    dqn, states = breakout
+    with pytest.raises(Refusal, match="given for a dqn agent"):
+        sources(dqn, dqn)
+    with pytest.raises(Refusal, match="twin is a random agent"):
+        sources(converted(dqn, states, 8), RandomPlay(GAME))
+
+
+# What they compute ------------------------------------------------------------------------------------
+
+
+def test_a_swept_surrogate_changes_the_gradient_and_not_the_scores(
+    breakout: tuple[DQN, np.ndarray],
+) -> None:
+    dqn, states = breakout
+    x = network_input(states[:6], GAME, dqn.device)
+    actions = torch.zeros(6, dtype=torch.int64)
+    for victim in (shipped("minatar-breakout-dsqn-s0"), converted(dqn, states, 8)):
+        gradients = []
+        for source in sources(victim):
+            if source.name == "swept-surrogate":
+                torch.testing.assert_close(source.agent(x), victim(x), rtol=1e-4, atol=1e-4)
+                gradients.append(input_gradient(source.agent, x, actions))
+        assert len({gradient.numpy().tobytes() for gradient in gradients}) == len(SWEPT)
+
+
+def test_a_width_is_in_units_of_the_threshold() -> None:
+    """A rectangle of width 1/2 lets through membranes within half a threshold of it: of inputs 0.9, 1.1, 2.9, 3.1 of an
+    IF neuron with threshold 2, at its only step, the middle ones; a slope of 1 in thresholds, 1/2 in inputs."""
+    dsqn = toy(Spiking(Neuron("if", threshold=2.0), 1, "rate"))
+    (source,) = [source for source in sources(dsqn) if source.surrogate == "rectangle width 0.5"]
+    x = torch.tensor([[0.9], [1.1], [2.9], [3.1]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(source.agent(x)[:, 0].sum(), x)
+    assert gradient[:, 0].tolist() == [0.0, 0.5, 0.5, 0.0]
+
+
+@pytest.mark.parametrize("game", ["minatar-breakout", "pong"])
+@pytest.mark.parametrize("kind", ["dqn", "quantised", "converted", "signed", "afterwards", "long", "dsqn"])
+def test_gradients_are_finite_for_every_agent_at_every_width(game: str, kind: str) -> None:
+    dqn = shipped(f"{game}-dqn-s0")
+    assert isinstance(dqn, DQN)
+    states = opening(dqn, 60)
+    victim: Agent = dqn
+    if kind == "dsqn":
+        victim = shipped(f"{game}-dsqn-s0")
+    elif kind != "dqn":
+        snn = converted(dqn, states, 64 if kind == "long" else 16)
+        if kind == "signed" or kind == "afterwards":
+            snn = snn.varied(neuron=IFNeuron(kind, 0.5))
+        victim = snn.quantised() if kind == "quantised" else snn
+    # Saturated and empty images too.
+    x = network_input(states[[0, 30, 59]], victim.game, victim.device)
+    x = torch.cat([x, torch.zeros_like(x[:1]), torch.ones_like(x[:1])])
+    with torch.no_grad():
+        actions = victim(x).argmax(1)
+    for source in sources(victim):
+        gradient = input_gradient(source.agent, x, actions)
+        assert bool(torch.isfinite(gradient).all()), (source.name, source.surrogate)
+        # The narrowest windows may let nothing through; others must lead somewhere.
+        if source.name != "swept-surrogate":
+            assert bool((gradient[:3] != 0).any()), source.name
+
+
+@pytest.mark.parametrize("name", ["liu2022", "liu2022-spike", "liu2022-if", "chen2022"])
+def test_gradients_are_finite_through_64_simulation_steps(name: str) -> None:
+    network = preset(name)
+    assert network.spiking is not None
+    victim = make_agent(GAME, network, seeding.torch_generator(0, "weights")).requires_grad_(False)
+    x = torch.rand((4, *GAME.observation_shape), generator=torch.Generator().manual_seed(0))
+    for source in sources(victim):
+        gradient = input_gradient(source.agent, x, victim(x).argmax(1))
+        assert bool(torch.isfinite(gradient).all()), (source.name, source.surrogate)
+
+
+# A DSQN without time ----------------------------------------------------------------------------------
+
+
+def toy(spiking: Spiking) -> DSQN:
+    """One hidden neuron hears the input itself; the two outputs hear its spikes, weighed 1 and -2."""
+    dsqn = DSQN(TOY, spiking).requires_grad_(False)
+    for parameter in dsqn.parameters():
+        parameter.zero_()
+    weights = dict(dsqn.named_parameters())
+    weights["layers.0.weight"][0, 0] = 1.0
+    weights["layers.1.weight"][:, 0] = torch.tensor([1.0, -2.0])
+    return dsqn
+
+
+@pytest.mark.parametrize(
+    ("neuron", "low", "high"),
+    [
+        (Neuron("if", threshold=0.5), 0.0, 0.5),
+        (Neuron("lif", tau=2.0), 1.0, 2.0),
+        (Neuron("lif", tau=3.0, threshold=0.5), 0.5, 1.5),
+        (Neuron("lif", tau=1.0), 0.0, 1.0),
+    ],
+)
+def test_the_ramp_ends_where_neurons_fall_silent_and_fire_at_every_step(
+    neuron: Neuron, low: float, high: float
+) -> None:
+    rates = ClippedRates(toy(Spiking(neuron, 64, "rate")), real=False)
+    assert (rates.low, rates.high) == (low, high)
+    ends = torch.tensor([low - 0.01, high])
+    assert neurons.run([ends] * 64, neuron).mean(0).tolist() == [0.0, 1.0]
+    middle = (low + high) / 2
+    x = torch.tensor([[low], [middle], [high]], requires_grad=True)
+    scores = rates(x)
+    assert scores[:, 0].tolist() == pytest.approx([0.0, 0.5, 1.0])
+    (gradient,) = torch.autograd.grad(scores[1, 1], x)
+    assert gradient[:, 0].tolist() == pytest.approx([0.0, -2.0 / (high - low), 0.0])
+
+
+@pytest.mark.parametrize(
+    ("readout", "expected"),
+    [
+        # A constant 0.5 or -1 charges the integrator (tau 2) by 1/2, 3/4 and 7/8 of itself.
+        ("last-mem", [0.4375, -0.875]),
+        ("max-mem", [0.4375, -0.5]),
+        ("mean-mem", [0.5 * 17 / 24, -17 / 24]),
+        ("max-abs-mem", [0.4375, -0.875]),
+        ("spike-rate", [0.0, 0.0]),
+    ],
+)
+def test_read_outs_hear_a_constant_current(readout: Any, expected: list[float]) -> None:
+    rates = ClippedRates(toy(Spiking(Neuron("lif", tau=2.0), 3, readout)), real=False)
+    assert rates(torch.tensor([[1.5]]))[0].tolist() == pytest.approx(expected)
+
+
+def test_real_rates_go_forward_and_ramps_back() -> None:
+    # 1.5 charges a LIF neuron (tau 2) to 0.75, 1.125 and, after the reset, 0.75, 1.125: it fires at every other step.
+    dsqn = toy(Spiking(Neuron("lif", tau=2.0), 5, "rate"))
+    x = torch.tensor([[1.5], [1.7]], requires_grad=True)
+    scores = ClippedRates(dsqn, real=True)(x)
+    assert scores[0].tolist() == pytest.approx([0.4, -0.8])
+    torch.testing.assert_close(scores, dsqn(x))
+    (gradient,) = torch.autograd.grad(scores[:, 0].sum(), x)
+    assert gradient[:, 0].tolist() == [1.0, 1.0]
+
+
+# The best of them -------------------------------------------------------------------------------------
+
+
+class Times(nn.Module):
+    """An agent's scores, times a number."""
+
+    def __init__(self, agent: Agent, factor: float):
+        super().__init__()
+        self.agent, self.factor = agent, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * self.agent(x)
+
+
+def test_strengths_are_those_of_fgsm_by_formula(breakout: tuple[DQN, np.ndarray]) -> None:
+    """Against the DQN itself: along its gradient, the same turned round, and none."""
+    dqn, states = breakout
+    candidates = [GradientSource(Times(dqn, factor), str(factor)) for factor in (1.0, -1.0, 0.0)]
+    epsilons = (0.002, 0.02)
+    along, against, nowhere = strengths(dqn, states, epsilons, candidates)
+    x = network_input(states, GAME, dqn.device).requires_grad_()
+    actions = dqn(x).argmax(1)
+    F.cross_entropy(dqn(x), actions, reduction="sum").backward()
+    assert x.grad is not None
+    for epsilon, share in zip(epsilons, along.flip_shares, strict=True):
+        moved = (x.detach() + epsilon * x.grad.sign()).clamp(0, 1)
+        assert share == int((dqn(moved).argmax(1) != actions).sum()) / len(states)
+    assert 0 < along.flip_shares[0] < along.flip_shares[1]
+    assert along.mean_flip_share == pytest.approx(sum(along.flip_shares) / 2)
+    assert against.mean_flip_share < along.mean_flip_share
+    assert (nowhere.flip_shares, nowhere.zero_gradient_share) == ((0.0, 0.0), 1.0)
+    assert along.zero_gradient_share == 0.0
+
+
+def test_the_best_source_is_the_one_that_flips_most(breakout: tuple[DQN, np.ndarray]) -> None:
+    victim = shipped("minatar-breakout-dsqn-s0")
+    _, states = breakout
+    found = strengths(victim, states, (0.01, 0.05), sources(victim))
+    best = best_source(victim, states, (0.01, 0.05))
+    shares = {(s.source.name, s.source.surrogate): s.mean_flip_share for s in found}
+    assert shares[best.name, best.surrogate] == max(shares.values()) > min(shares.values())
+
+
+def test_a_victim_with_one_gradient_needs_no_search(breakout: tuple[DQN, np.ndarray]) -> None:
+    dqn, states = breakout
+    assert best_source(dqn, states, (0.01,)) == GradientSource(dqn, "own")
+
+
+def test_a_gradient_that_is_not_finite_is_refused(breakout: tuple[DQN, np.ndarray]) -> None:
+    dqn, states = breakout
+    broken = GradientSource(Times(dqn, float("nan")), "swept-surrogate", "atan width 0.1")
+    with pytest.raises(Refusal, match=r"atan width 0\.1"):
+        strengths(dqn, states[:2], (0.01,), [broken])
+
+
+@pytest.mark.parametrize(
+    ("rows", "epsilons"), [(0, (0.1,)), (2, ()), (2, (0.0,)), (2, (float("inf"),)), (2, (float("nan"),))]
+)
+def test_a_search_over_nothing_is_refused(
+    rows: int, epsilons: tuple[float, ...], breakout: tuple[DQN, np.ndarray]
+) -> None:
+    dqn, states = breakout
+    with pytest.raises(Refusal, match="at least one state"):
+        strengths(dqn, states[:rows], epsilons, [GradientSource(dqn, "own")])
