@@ -306,7 +306,7 @@ def kept_difference(
 ) -> Interval:
     """How much more of its own random-normalised score one agent keeps than another does of its own.
 
-    (mean(scores) - random) / (mean(reference) - random) less the same of the other agent, all four being drawn together,
+    (mean(scores) - random) / (mean(reference) - random) less the same of the other agent. All four are drawn together,
     episode by episode.
 
     Args:
