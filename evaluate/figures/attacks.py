@@ -83,6 +83,8 @@ def flips_of_states(rows: pd.DataFrame) -> Figure:
             shares = {epsilon: flips(row) for epsilon, row in best.items() if row is not None}
             _with_band(axis, name, shares, {"color": colour, "linestyle": dashes})
         _epsilons(axis, sorted({row.epsilon for row in own}))
+        axis.set_title(axis.get_title(), fontsize=6)
+        axis.set_ylim(-3, 103)
         axis.set_ylabel("states flipped (%)")
     common_legend(figure, list(axes.values()), 3)
     return figure
@@ -108,7 +110,7 @@ def masking_gap(rows: pd.DataFrame) -> Figure:
             continue
         for title, own, gaps in found:
             (family,) = families(pd.DataFrame([own[0]]))
-            _with_band(axis, title.removeprefix(f"{game}, "), gaps, look[family])
+            _with_band(axis, title.removeprefix(f"{game}\n"), gaps, look[family])
         axis.axhline(0.0, color="#666666", linewidth=0.8)
         _epsilons(axis, sorted({epsilon for _, _, gaps in found for epsilon in gaps}))
         axis.set_ylabel("masking gap (points)")
@@ -138,9 +140,10 @@ def _by_network(rows: pd.DataFrame) -> list[tuple[str, list[StateAttackRow]]]:
         raise NothingToDraw("no attack that keeps to a ball among these rows (python -m adversarial states)")
     titled = []
     for (network, setting), own in sorted(found.items()):
-        title = f"{network.game}, {network.name}"
+        title = f"{network.game}\n{network.name}"
         require_single(
-            (f"play of {row.states_of}, seed {row.seed}" for row in own), f"set of states of {title}"
+            (f"play of {row.states_of}, seed {row.seed}" for row in own),
+            f"set of states of {network.game}, {network.name}",
         )
         several = sum(other == network for other, _ in found) > 1
         titled.append((f"{title}\n{setting}" if several else title, own))
@@ -212,6 +215,12 @@ def _epsilons(axis: Axes, sizes: list[float]) -> None:
     """A horizontal axis of sizes in grey levels."""
     positive = [size for size in sizes if size > 0]
     axis.set_xscale("symlog", linthresh=positive[0] if positive else 1)
-    axis.set_xticks(sizes, [f"{255 * size:.3g}" for size in sizes])
+    crowded = len(sizes) > 7
+    axis.set_xticks(
+        sizes,
+        [f"{255 * size:.3g}" for size in sizes],
+        fontsize=6 if crowded else None,
+        rotation=90 if crowded else 0,
+    )
     axis.minorticks_off()
     axis.set_xlabel("epsilon (l_inf, in 1/255)")

@@ -53,7 +53,7 @@ def lines(axis: Any) -> dict[str, tuple[list[float], list[float]]]:
 
 def test_the_strongest_of_each_kind_is_drawn() -> None:
     (axis,) = attacks.flips_of_states(frame(ROWS)).axes
-    assert axis.get_title() == "pong, DSQN (seed 0, 1,000 decisions, 4 sim steps, s0)"
+    assert axis.get_title() == "pong\nDSQN (seed 0, 1,000 decisions, 4 sim steps, s0)"
     assert lines(axis) == {
         "best white-box": ([0.01, 0.02], pytest.approx([50.0, 90.0])),
         "FGSM, training gradient": ([0.01, 0.02], pytest.approx([25.0, 40.0])),
