@@ -91,6 +91,45 @@ class AttackRow(EpisodeRow):
 
 
 @dataclass(frozen=True)
+class StateAttackRow:
+    """One attack on the same stored states: what it changes in the victim's choice, state by state and without play."""
+
+    game: str
+    agent: str
+    checkpoint_id: str
+    train_seed: int
+    train_steps: int
+    recipe_steps: int
+    network: str
+    recipe: str
+    sim_steps: int
+    variant: str
+    """Of the victim, as in EpisodeRow."""
+    states_of: str
+    """Checkpoint id of the agent whose play the states are of; agents are compared on the same ones."""
+    num_states: int
+    """How many of them were attacked, the first ones of their order; costly attacks take fewer."""
+    seed: int
+    """Of the drawing of states and of the attack's chance."""
+    attack: str
+    epsilon: float
+    """As in AttackRow."""
+    gradient_source: str
+    threat: str
+    """JSON: the whole threat model."""
+    flip_share: float
+    """Share of states whose greedy action the perturbation changed: the attack's success."""
+    q_drop: float
+    """Mean over states of the victim's clean score of its clean greedy action minus that, clean too, of the action it
+    takes under attack."""
+    zero_gradient_share: float
+    """Share of states on which the gradient was zero everywhere; NaN where none was followed."""
+    largest_perturbation: float
+    mean_perturbation: float
+    """Mean over states of the mean magnitude of an element's change."""
+
+
+@dataclass(frozen=True)
 class CurveRow:
     """One point of a training curve: means since the previous point."""
 
@@ -235,7 +274,17 @@ def digest(content: bytes) -> str:
 KEEP_EVERY_S = 1.0
 """A kill costs at most the rows of so many seconds, and those of what was under way."""
 
-Row = TypeVar("Row", EpisodeRow, AttackRow, CurveRow, ConversionRow, OperationsRow, ResponseRow, EmbeddingRow)
+Row = TypeVar(
+    "Row",
+    EpisodeRow,
+    AttackRow,
+    StateAttackRow,
+    CurveRow,
+    ConversionRow,
+    OperationsRow,
+    ResponseRow,
+    EmbeddingRow,
+)
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 

@@ -17,6 +17,7 @@ from core.records import (
     EpisodeRow,
     OperationsRow,
     ResponseRow,
+    StateAttackRow,
     read_rows,
 )
 
@@ -24,6 +25,7 @@ ROW_FILES: tuple[tuple[str, type], ...] = (
     ("episodes.parquet", EpisodeRow),
     ("validation.parquet", EpisodeRow),
     ("conversion_episodes.parquet", EpisodeRow),
+    ("state_attacks.parquet", StateAttackRow),
     ("attacks.parquet", AttackRow),
     ("curve.parquet", CurveRow),
     ("methods.parquet", ConversionRow),
@@ -32,10 +34,11 @@ ROW_FILES: tuple[tuple[str, type], ...] = (
     ("responses.parquet", ResponseRow),
     ("embedding.parquet", EmbeddingRow),
 )
-"""How the name of a file ends, and the rows that it holds."""
+"""How the name of a file ends, and the rows that it holds: the first ending that fits."""
 MAY_BE_NAN = {
     EpisodeRow: {"max_q_mean", "max_q", "mean_sim_steps"},
     AttackRow: {"max_q_mean", "max_q", "mean_sim_steps", "zero_gradient_share"},
+    StateAttackRow: {"zero_gradient_share"},
     CurveRow: {"loss", "q_mean", "train_score"},
     ConversionRow: {
         *("kappa", "regret", "common_error", "differential_error"),

@@ -4,7 +4,9 @@ Scores of several games are `Runs`, one array of training runs for each game. De
 2021 (arXiv 2108.13264) and, for learning curves, of Chan et al. 2020 (arXiv 1912.05663).
 """
 
+import math
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +22,8 @@ Aggregate = Callable[[Runs], np.ndarray]
 
 
 class Interval(NamedTuple):
-    """An estimate, the percentile-bootstrap interval around it, and the number of scores that it rests on."""
+    """An estimate, the interval around it (percentile bootstrap, where nothing else is said), and the number of scores
+    that it rests on."""
 
     estimate: float
     low: float
@@ -83,6 +86,51 @@ def normalised(scores: Sequence[float] | np.ndarray, low: float, high: float) ->
     if not (np.isfinite([low, high]).all() and high > low):
         raise Refusal(f"low {low}, high {high}: finite ones are needed, the high above the low")
     return (_finite(scores) - low) / (high - low)
+
+
+# Shares of states ------------------------------------------------------------------------------------
+
+
+def share_interval(successes: int, n: int, level: float = 0.95) -> Interval:
+    """A share of n states with its score interval (Wilson 1927), which has width at 0 and at 1 too.
+
+    (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n), with p = successes/n and z the normal quantile.
+
+    Args:
+        successes: how many of them, from 0 to n.
+        n: at least 1.
+        level: coverage of the interval, in (0, 1).
+
+    Raises:
+        Refusal: counts that are none, or a level outside (0, 1).
+    """
+    if not 0 <= successes <= n or n < 1:
+        raise Refusal(f"{successes} of {n}: a count from 0 to n is needed, and n of 1 or more")
+    _require_level(level)
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = successes / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    # At the ends the bound is exactly the share; rounding must not push it past.
+    return Interval(share, min(max(0.0, middle - half), share), max(min(1.0, middle + half), share), n)
+
+
+def share_difference(share: Interval, other: Interval) -> Interval:
+    """Difference of two shares with the interval made of theirs (Newcombe 1998, Statistics in Medicine 17: 873, his
+    method 10).
+
+    It is of independent samples. Shares of the same states rise and fall together, and for these it is too wide.
+
+    Args:
+        share, other: of `share_interval`, at the same level.
+
+    Returns:
+        In [-1, 1]; n counts the states of the smaller sample.
+    """
+    difference = share.estimate - other.estimate
+    below = math.hypot(share.estimate - share.low, other.high - other.estimate)
+    above = math.hypot(share.high - share.estimate, other.estimate - other.low)
+    return Interval(difference, difference - below, difference + above, min(share.n, other.n))
 
 
 # Aggregates over games -------------------------------------------------------------------------------
@@ -244,6 +292,48 @@ def kept_interval(
         resamples=resamples,
         seed=seed,
     )
+
+
+def kept_difference(
+    scores: Sequence[float] | np.ndarray,
+    reference: Sequence[float] | np.ndarray,
+    others: Sequence[float] | np.ndarray,
+    others_reference: Sequence[float] | np.ndarray,
+    random: float,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """How much more of its own random-normalised score one agent keeps than another does of its own.
+
+    (mean(scores) - random) / (mean(reference) - random) less the same of the other agent. All four are drawn together,
+    episode by episode.
+
+    Args:
+        scores, reference: [n] of one agent on the same episodes, under attack and clean.
+        others, others_reference: [n] of the other, on these episodes too, in the same order.
+        random: score of random play.
+        level, resamples, seed: as in `mean_interval`.
+
+    Raises:
+        Refusal: scores are missing or not finite, are not pairs, or a reference is no better than random play.
+    """
+    values = [_finite(each) for each in (scores, reference, others, others_reference)]
+    for each in values[1:]:
+        _require_pairs(values[0], each)
+    for each in (values[1], values[3]):
+        if not each.mean() > random:
+            raise Refusal(
+                f"the reference's mean score {each.mean():.4g} is not above random play's {random:.4g}"
+            )
+    drawn = _resamples(values[0].size, resamples, np.random.default_rng(seed))
+    attacked, clean, attacked_other, clean_other = (each[drawn].mean(1) - random for each in values)
+    # A resample in which a reference is no better than random play says nothing of a share.
+    telling = (clean > 0) & (clean_other > 0)
+    shares = attacked[telling] / clean[telling] - attacked_other[telling] / clean_other[telling]
+    means = [each.mean() - random for each in values]
+    low, high = _percentiles(shares, level)
+    return Interval(float(means[0] / means[1] - means[2] / means[3]), float(low), float(high), values[0].size)
 
 
 def average_performance_ratio(
@@ -525,10 +615,14 @@ def _resamples(size: int, resamples: int, generator: np.random.Generator) -> np.
     return generator.integers(size, size=(resamples, size))
 
 
-def _percentiles(values: np.ndarray, level: float) -> np.ndarray:
-    """[2, ...] bounds of the middle `level` of values [resamples, ...]."""
+def _require_level(level: float) -> None:
     if not 0 < level < 1:
         raise Refusal(f"level {level}: one in (0, 1) is needed")
+
+
+def _percentiles(values: np.ndarray, level: float) -> np.ndarray:
+    """[2, ...] bounds of the middle `level` of values [resamples, ...]."""
+    _require_level(level)
     if len(values) == 0:
         raise Refusal("no resample to take percentiles of: more resamples or more scores are needed")
     return np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)

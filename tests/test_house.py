@@ -13,7 +13,8 @@ PACKAGES = ("core", "evaluate", *STAGES)
 TORCH_FREE = (
     "core.errors", "core.games", "core.records", "core.manifest", "core.cli", "core.progress",
     "evaluate.energy", "evaluate.statistics", "evaluate.runs", "evaluate.tables", "evaluate.game_table",
-    "evaluate.answer", "evaluate.report", "evaluate.check", "evaluate.figures",
+    "evaluate.answer", "evaluate.report", "evaluate.check", "evaluate.attackers", "evaluate.figures",
+    "adversarial.gates", "adversarial.verdict",
     *(f"evaluate.figures.{path.stem}" for path in (REPOSITORY / "evaluate" / "figures").glob("[a-z]*.py")),
 )  # fmt: skip
 ALLOWED = {

@@ -6,10 +6,38 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from core.records import require_single
-from evaluate.figures.style import LINE_STYLES, common_legend, looks, panels, reference_lines
+from core.records import StateAttackRow, require_single
+from evaluate.attackers import (
+    Kind,
+    Network,
+    cells,
+    flips,
+    is_usual,
+    kind_of,
+    masking_gaps,
+    network_of,
+    setting_of,
+    strongest,
+)
+from evaluate.figures.style import (
+    LINE_STYLES,
+    NothingToDraw,
+    common_legend,
+    grid,
+    looks,
+    panels,
+    reference_lines,
+)
 from evaluate.runs import families, in_order, names
 from evaluate.statistics import Interval, mean_of_games, stratified_interval
+
+_KINDS: tuple[tuple[str, tuple[Kind, ...], str, str], ...] = (
+    ("best white-box", ("white-box",), "#D55E00", "-"),
+    ("transfer", ("transfer",), "#CC79A7", "-."),
+    ("black-box", ("black-box",), "#0072B2", "-."),
+    ("noise", ("noise",), "#999999", ":"),
+)
+"""Of each kind of attacker the name, the attacks of which the strongest is drawn, colour and dashes."""
 
 
 class Curve(NamedTuple):
@@ -30,6 +58,107 @@ def score_against_epsilon(rows: pd.DataFrame) -> Figure:
 def flips_against_epsilon(rows: pd.DataFrame) -> Figure:
     """Share of decisions whose greedy action FGSM, and noise of the same size, changed."""
     return _against_epsilon(rows.assign(flips=100 * rows.flip_share), "flips", "decisions flipped (%)")
+
+
+def flips_of_states(rows: pd.DataFrame) -> Figure:
+    """Share of stored states whose greedy action changes under the strongest attack of each kind, and under the usual
+    one, FGSM along the gradient that trained the agent; 95 % intervals over states.
+
+    Args:
+        rows: StateAttackRows.
+    """
+    found = _by_network(rows)
+    figure, axes = grid([title for title, _ in found])
+    for (_, own), axis in zip(found, axes.values(), strict=True):
+        lines: list[tuple[str, str, str, list[StateAttackRow]]] = [
+            (name, colour, dashes, [row for row in own if kind_of(row) in kinds])
+            for name, kinds, colour, dashes in _KINDS
+        ]
+        lines.insert(1, ("FGSM, training gradient", "#E69F00", "--", [row for row in own if is_usual(row)]))
+        for name, colour, dashes, under in lines:
+            best = {
+                epsilon: strongest(cell, "white-box", "transfer", "black-box", "noise")
+                for (_, _, epsilon), cell in cells(under).items()
+            }
+            shares = {epsilon: flips(row) for epsilon, row in best.items() if row is not None}
+            _with_band(axis, name, shares, {"color": colour, "linestyle": dashes})
+        _epsilons(axis, sorted({row.epsilon for row in own}))
+        axis.set_title(axis.get_title(), fontsize=6)
+        axis.set_ylim(-3, 103)
+        axis.set_ylabel("states flipped (%)")
+    common_legend(figure, list(axes.values()), 3)
+    return figure
+
+
+def masking_gap(rows: pd.DataFrame) -> Figure:
+    """Masking gap: share of states that the best attack flips less that flipped by FGSM along the gradient that trained
+    the agent, which is what the usual attack misses; 95 % intervals over states.
+
+    Args:
+        rows: StateAttackRows.
+    """
+    look = looks(in_order(families(rows)))
+    figure, axes = panels(rows)
+    for game, axis in axes.items():
+        found = [
+            (title, own, gaps)
+            for title, own in _by_network(rows[rows.game == game])
+            if (gaps := {gap.epsilon: gap.gap for gap in masking_gaps(own)})
+        ]
+        if not found:
+            axis.remove()
+            continue
+        for title, own, gaps in found:
+            (family,) = families(pd.DataFrame([own[0]]))
+            _with_band(axis, title.removeprefix(f"{game}\n"), gaps, look[family])
+        axis.axhline(0.0, color="#666666", linewidth=0.8)
+        _epsilons(axis, sorted({epsilon for _, _, gaps in found for epsilon in gaps}))
+        axis.set_ylabel("masking gap (points)")
+    if not figure.axes:
+        raise NothingToDraw(
+            "no FGSM along a training gradient among these rows (python -m adversarial states)"
+        )
+    common_legend(figure, figure.axes, 1)
+    return figure
+
+
+def _by_network(rows: pd.DataFrame) -> list[tuple[str, list[StateAttackRow]]]:
+    """Title and rows of every network and setting, on one set of states each.
+
+    Raises:
+        NothingToDraw: no attack is among them.
+        Refusal: the states of one network come from several drawings.
+    """
+    found: dict[tuple[Network, str], list[StateAttackRow]] = {}
+    for values in rows.to_dict("records"):
+        row = StateAttackRow(**{str(name): value for name, value in values.items()})
+        # Controls have sizes of another kind, and a clean state belongs to every setting.
+        if kind_of(row) in ("clean", "control"):
+            continue
+        found.setdefault((network_of(row), setting_of(row)), []).append(row)
+    if not found:
+        raise NothingToDraw("no attack that keeps to a ball among these rows (python -m adversarial states)")
+    titled = []
+    for (network, setting), own in sorted(found.items()):
+        title = f"{network.game}\n{network.name}"
+        require_single(
+            (f"play of {row.states_of}, seed {row.seed}" for row in own),
+            f"set of states of {network.game}, {network.name}",
+        )
+        several = sum(other == network for other, _ in found) > 1
+        titled.append((f"{title}\n{setting}" if several else title, own))
+    return titled
+
+
+def _with_band(axis: Axes, name: str, shares: dict[float, Interval], look: dict[str, object]) -> None:
+    """A line of shares in per cent, by size, with its interval."""
+    if not shares:
+        return
+    estimates, lows, highs = zip(
+        *([100 * value for value in share[:3]] for share in shares.values()), strict=True
+    )
+    axis.plot([*shares], estimates, marker=".", label=name, **look)  # type: ignore[arg-type]
+    axis.fill_between([*shares], lows, highs, color=str(look["color"]), alpha=0.1)
 
 
 def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Figure:
@@ -86,6 +215,12 @@ def _epsilons(axis: Axes, sizes: list[float]) -> None:
     """A horizontal axis of sizes in grey levels."""
     positive = [size for size in sizes if size > 0]
     axis.set_xscale("symlog", linthresh=positive[0] if positive else 1)
-    axis.set_xticks(sizes, [f"{255 * size:.3g}" for size in sizes])
+    crowded = len(sizes) > 7
+    axis.set_xticks(
+        sizes,
+        [f"{255 * size:.3g}" for size in sizes],
+        fontsize=6 if crowded else None,
+        rotation=90 if crowded else 0,
+    )
     axis.minorticks_off()
     axis.set_xlabel("epsilon (l_inf, in 1/255)")

@@ -18,6 +18,7 @@ from evaluate.statistics import (
     dispersion_across_time,
     final_over_best,
     iqm,
+    kept_difference,
     kept_interval,
     long_term_risk,
     mean_interval,
@@ -30,6 +31,8 @@ from evaluate.statistics import (
     performance_profile,
     performance_profile_band,
     probability_of_improvement,
+    share_difference,
+    share_interval,
     short_term_risk,
     spread_of_scores,
     stratified_interval,
@@ -147,6 +150,49 @@ def test_scores_that_have_no_norm_are_refused(
 ) -> None:
     with pytest.raises(Refusal, match=complaint):
         normalised(scores, low, high)
+
+
+# Shares of states ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    # Newcombe 1998 (Statistics in Medicine 17: 857), table I, method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0000, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_a_shares_interval_is_the_published_one(successes: int, n: int, low: float, high: float) -> None:
+    interval = share_interval(successes, n)
+    assert interval == (successes / n, pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5), n)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(1, 1), (3, 10), (511, 512)])
+def test_a_shares_bounds_are_where_the_score_test_turns(successes: int, n: int) -> None:
+    """(p - bound)^2 = z^2 bound (1 - bound)/n, with z^2 = 2.7055 for 90 %."""
+    share, low, high, _ = share_interval(successes, n, level=0.9)
+    for bound in {low, high} - {1.0}:
+        assert (share - bound) ** 2 == pytest.approx(2.705543 * bound * (1 - bound) / n, rel=1e-5)
+
+
+def test_a_share_at_an_end_has_an_interval_that_ends_there() -> None:
+    for n in range(1, 200):
+        assert share_interval(0, n).low == 0.0 < share_interval(0, n).high
+        assert share_interval(n, n).low < 1.0 == share_interval(n, n).high
+
+
+@pytest.mark.parametrize(("successes", "n"), [(-1, 5), (6, 5), (0, 0)])
+def test_counts_that_are_none_are_refused(successes: int, n: int) -> None:
+    with pytest.raises(Refusal, match="a count from 0 to n"):
+        share_interval(successes, n)
+    with pytest.raises(Refusal, match=r"level 1\.0"):
+        share_interval(1, 2, level=1.0)
+
+
+def test_the_difference_of_two_shares_has_the_published_interval() -> None:
+    # Newcombe 1998 (Statistics in Medicine 17: 873), table II, method 10: 56/70 - 48/80 and 10/10 - 0/10.
+    difference = share_difference(share_interval(56, 70), share_interval(48, 80))
+    assert difference == (pytest.approx(0.2), *(pytest.approx(x, abs=5e-5) for x in (0.0524, 0.3339)), 70)
+    widest = share_difference(share_interval(10, 10), share_interval(0, 10))
+    assert widest[:3] == (1.0, pytest.approx(0.6075, abs=5e-5), 1.0)
 
 
 # Aggregates over games -------------------------------------------------------------------------------
@@ -542,6 +588,33 @@ def test_methods_on_other_games_are_refused() -> None:
         probability_of_improvement(games([1]), games([1], [2]))
     with pytest.raises(Refusal, match="game 1: 2 scores, 1 of them"):
         probability_of_improvement(games([1], [2]), games([1], [2, NAN]))
+
+
+def test_what_two_agents_keep_of_their_own_scores_is_compared_episode_by_episode() -> None:
+    # Above random play (1) one keeps 6 of 8, the other 1 of 4, in every episode: 3/4 - 1/4.
+    assert kept_difference([7.0] * 3, [9.0] * 3, [2.0] * 3, [5.0] * 3, 1.0) == (0.5, 0.5, 0.5, 3)
+    # Constant references leave the bootstrap of a paired difference, in their unit.
+    scores, others = np.arange(12.0), np.arange(12.0)[::-1] / 2
+    kept = kept_difference(scores, np.full(12, 10.0), others, np.full(12, 10.0), 0.0, seed=3)
+    assert kept == pytest.approx([*(x / 10 for x in paired_difference(scores, others, seed=3)[:3]), 12])
+    # What both lose in the same hard episodes is no difference.
+    clean = np.random.default_rng(0).uniform(5.0, 50.0, size=30)
+    assert kept_difference(clean / 2, clean, clean / 4, clean / 2, 0.0)[:3] == pytest.approx([0.0] * 3)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        (([1.0], [2.0], [1.0, 1.0], [2.0]), "pairs are needed"),
+        (([1.0], [2.0], [1.0], [0.5]), "not above random play's 0.5"),
+        (([1.0], [NAN], [1.0], [2.0]), "not finite"),
+    ],
+)
+def test_what_does_not_pair_or_has_no_share_is_not_compared(
+    arrays: tuple[list[float], ...], words: str
+) -> None:
+    with pytest.raises(Refusal, match=words):
+        kept_difference(*arrays, random=0.5)  # type: ignore[misc]
 
 
 # Learning curves -------------------------------------------------------------------------------------

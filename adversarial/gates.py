@@ -1,0 +1,536 @@
+"""Gates before the word "robust", and comparisons of agents under attack: pure functions of rows. Never imports torch.
+
+A spiking network's gradients may vanish or lie, so that an attack fails for reasons that are no strength of its victim
+(Athalye et al. 2018, arXiv 1802.00420; Carlini et al. 2019, arXiv 1902.06705). Each gate asks for a symptom. What was
+not measured never passes, and one gate that does not pass forbids the claim.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from core.errors import Refusal
+from core.games import get_game, reference
+from core.records import AttackRow, StateAttackRow
+from evaluate.answer import percent, players, size
+from evaluate.attackers import (
+    Kind,
+    Network,
+    cells,
+    described,
+    flips,
+    how,
+    kind_of,
+    masking_gaps,
+    network_of,
+    setting_of,
+    strongest,
+    threat_of,
+)
+from evaluate.statistics import (
+    Interval,
+    kept_difference,
+    kept_interval,
+    mean_interval,
+    paired_difference,
+    share_interval,
+)
+
+LEAST_STATES = 100
+"""Fewer attacked states are no evidence: the interval of a share, which is the gates' tolerance, would be too wide."""
+LEAST_EPISODES = 10
+"""Nor are fewer games."""
+COLLAPSE_EPSILON = 0.5
+"""At this size an attacker can make any picture grey: an agent that still plays was not really attacked."""
+CONVERGED = 0.02
+"""By less than this share of states may twice the iterations change success."""
+VANISHED = 0.05
+"""On less than this share of states may the gradient of the strongest attack be zero everywhere."""
+ROUNDING = 1e-6
+"""Of a perturbation's size in float32."""
+
+Outcome = Literal["pass", "fail", "not measured"]
+GameKey = tuple[str, int]
+"""Settings and seed of an episode: the same ones are the same start."""
+Row = TypeVar("Row", AttackRow, StateAttackRow)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition of a claim."""
+
+    name: str
+    outcome: Outcome
+    numbers: str
+    """What was measured, or what is missing."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that was measured of one network in one setting of attacks (see `evaluate.attackers.SETTING`)."""
+
+    network: Network
+    setting: str
+    states: tuple[StateAttackRow, ...]
+    """Of LEAST_STATES or more states, without the controls."""
+    games: tuple[AttackRow, ...]
+    clean: tuple[AttackRow, ...]
+
+    @property
+    def sizes(self) -> list[float]:
+        """Where a claim could be made, and every gate must be measured: the sizes met in games, or without games those
+        met on states. What is meant to break any agent is not among them."""
+        rows: Sequence[AttackRow | StateAttackRow] = self.games or self.states
+        return sorted({row.epsilon for row in rows if 0.0 < row.epsilon < COLLAPSE_EPSILON})
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two networks under the strongest attack that each met in games of one size, on the same episodes."""
+
+    epsilon: float
+    kept: Interval
+    """Share of its own clean score above random play."""
+    others_kept: Interval
+    score: Interval
+    others_score: Interval
+    kept_difference: Interval
+    score_difference: Interval
+    flips: Interval
+    """Share of states flipped by the strongest attack on these, the same states for both."""
+    others_flips: Interval
+
+    @property
+    def is_better(self) -> bool:
+        """Whether both intervals lie above 0: a share alone favours whoever has little to lose, a score alone whoever
+        began higher."""
+        return self.kept_difference.low > 0 and self.score_difference.low > 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One network held against another."""
+
+    network: Network
+    other: Network
+    contrasts: tuple[Contrast, ...]
+    refused: str
+    """Why they do not compare; empty if they do."""
+
+
+# Rows ------------------------------------------------------------------------------------------------
+
+
+def evidence(states: Sequence[StateAttackRow], games: Sequence[AttackRow]) -> list[Evidence]:
+    """What was measured, network by network and setting by setting, in the order of all tables.
+
+    Clean games belong to every setting, controls to none. A row whose share is no number is no evidence.
+
+    Raises:
+        Refusal: a perturbation larger than its size; a threat that cannot be read.
+    """
+    of_states, of_games = _by_setting(states), _by_setting(games)
+    clean: dict[Network, list[AttackRow]] = defaultdict(list)
+    for row in games:
+        if kind_of(row) == "clean":
+            clean[network_of(row)].append(row)
+    keys = {
+        *of_states,
+        *of_games,
+        *((network, "{}") for network in clean if not _any(network, of_states, of_games)),
+    }
+    return [
+        Evidence(
+            network,
+            setting,
+            tuple(row for row in of_states.get((network, setting), ()) if row.num_states >= LEAST_STATES),
+            tuple(of_games.get((network, setting), ())),
+            tuple(clean[network]),
+        )
+        for network, setting in sorted(keys)
+    ]
+
+
+def _by_setting(rows: Iterable[Row]) -> dict[tuple[Network, str], list[Row]]:
+    found: dict[tuple[Network, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if kind_of(row) in ("clean", "control") or not math.isfinite(row.flip_share):
+            continue
+        if not row.largest_perturbation <= row.epsilon + ROUNDING:
+            raise Refusal(
+                f"{network_of(row).name}: {row.attack} of epsilon {row.epsilon:g} changed an input by "
+                f"{row.largest_perturbation:g}; no more than epsilon is an attack of that size"
+            )
+        found[network_of(row), setting_of(row)].append(row)
+    return found
+
+
+def _any(network: Network, *found: Iterable[tuple[Network, str]]) -> bool:
+    return any(network == other for keys in found for other, _ in keys)
+
+
+def _scores(rows: Iterable[AttackRow]) -> dict[GameKey, float]:
+    return {(row.settings, row.episode_seed): row.score for row in rows}
+
+
+def _attacks_in_games(shown: Evidence) -> dict[float, list[list[AttackRow]]]:
+    """By size, the games of each attack: those that were played on all clean episodes, in their order of strength."""
+    clean = _scores(shown.clean)
+    played: dict[tuple[float, str], list[AttackRow]] = defaultdict(list)
+    for row in shown.games:
+        played[row.epsilon, how(row)].append(row)
+    found: dict[float, list[list[AttackRow]]] = defaultdict(list)
+    for (epsilon, _), rows in played.items():
+        if len(clean) >= LEAST_EPISODES and _scores(rows).keys() == clean.keys():
+            found[epsilon].append(rows)
+    for attacks in found.values():
+        attacks.sort(key=lambda rows: float(np.mean([*_scores(rows).values()])))
+    return found
+
+
+def attacked_scores(shown: Evidence) -> dict[float, tuple[str, Interval, Interval | None]]:
+    """By size the attack that leaves least in games, the score under it, and the share of the clean score above random
+    play that is kept; None if the clean one is no better than random play."""
+    random = reference(get_game(shown.network.game)).random
+    clean = _scores(shown.clean)
+    found = {}
+    for epsilon, (rows, *_) in sorted(_attacks_in_games(shown).items()):
+        scores = _scores(rows)
+        own, unperturbed = [scores[key] for key in clean], [*clean.values()]
+        kept = None
+        if random is not None and np.mean(unperturbed) > random:
+            kept = kept_interval(own, unperturbed, random)
+        found[epsilon] = described(rows[0]), mean_interval(own), kept
+    return found
+
+
+# Gates -----------------------------------------------------------------------------------------------
+
+
+def gates(shown: Evidence) -> tuple[Gate, ...]:
+    """Every gate of a claim about one network."""
+    return (
+        _plays(shown),
+        _white_box_leads(shown),
+        _black_box_beats_noise(shown),
+        _collapses(shown),
+        _converged(shown),
+        _gradients(shown),
+        _rests_on_the_best(shown),
+    )
+
+
+def is_allowed(found: Sequence[Gate]) -> bool:
+    """Whether any claim may be made."""
+    return bool(found) and all(gate.outcome == "pass" for gate in found)
+
+
+def _gate(name: str, failed: Sequence[str], missing: Sequence[str], passed: Sequence[str]) -> Gate:
+    """Fail if anything failed; otherwise what is missing stands in the way."""
+    if failed:
+        return Gate(name, "fail", _first(failed))
+    if missing or not passed:
+        return Gate(
+            name, "not measured", f"missing: {_first(missing)}" if missing else "nothing was measured"
+        )
+    return Gate(name, "pass", passed[0])
+
+
+def _first(texts: Sequence[str]) -> str:
+    return texts[0] + (f" (and {len(texts) - 1} more)" if len(texts) > 1 else "")
+
+
+def _plays(shown: Evidence) -> Gate:
+    """An agent that plays no better than random play has nothing to lose."""
+    name = "plays when nobody attacks"
+    if len(_scores(shown.clean)) < LEAST_EPISODES:
+        return Gate(
+            name,
+            "not measured",
+            f"{len(_scores(shown.clean))} clean games (epsilon 0); {LEAST_EPISODES} are needed",
+        )
+    (player, *_) = players(shown.clean)
+    score = player.line.score
+    numbers = f"clean score {_interval(score)}"
+    if player.line.random is None:
+        return Gate(name, "not measured", f"{numbers}; no score of random play is known")
+    numbers += f", random play {player.line.random:.2f}"
+    return (
+        Gate(name, "pass", numbers)
+        if player.is_trained
+        else Gate(name, "fail", f"{numbers}; {player.line.note}")
+    )
+
+
+def _white_box_leads(shown: Evidence) -> Gate:
+    """Who knows the victim's weights can do whatever others can: if these do more, its gradient misleads."""
+    rivals: tuple[Kind, ...] = ("transfer", "black-box", "noise")
+    return _ordered("white-box leads", shown, "white-box", rivals)
+
+
+def _black_box_beats_noise(shown: Evidence) -> Gate:
+    """A search that finds less than chance does is no witness."""
+    return _ordered("black-box beats noise", shown, "black-box", ("noise",))
+
+
+def _ordered(name: str, shown: Evidence, leader: Kind, rivals: Sequence[Kind]) -> Gate:
+    """The strongest attack of one kind flips as many states as any of others, up to the interval of a share."""
+    failed, passed, measured = [], [], defaultdict(set)
+    for (_, _, epsilon), cell in cells(shown.states).items():
+        best = strongest(cell, leader)
+        if epsilon == 0.0 or best is None:
+            continue
+        for kind in rivals:
+            rival = strongest(cell, kind)
+            if rival is None:
+                continue
+            measured[epsilon].add(kind)
+            # The strongest of a kind may be of few states and another of many: each is asked with its own tolerance.
+            for row in cell:
+                if kind_of(row) == kind and not _as_strong(best, row):
+                    failed.append(_beside(best, row))
+            passed.append((best.flip_share - rival.flip_share, _beside(best, rival)))
+    missing = [
+        f"at {size(epsilon)} {', '.join(lacking)} beside {leader} on {LEAST_STATES} states or more"
+        for epsilon in shown.sizes
+        if (lacking := [kind for kind in rivals if kind not in measured[epsilon]])
+    ]
+    closest = [f"closest: {text}" for _, text in sorted(passed)[:1]]
+    return _gate(name, failed, missing, closest if shown.sizes else [])
+
+
+def _as_strong(row: StateAttackRow, other: StateAttackRow) -> bool:
+    """Whether one attack's success reaches another's, up to the interval of a share of the smaller number of states."""
+    n = min(row.num_states, other.num_states)
+    return other.flip_share <= share_interval(round(row.flip_share * n), n).high
+
+
+def _beside(row: StateAttackRow, other: StateAttackRow) -> str:
+    return (
+        f"at {size(row.epsilon)} {described(row)} flips {percent(flips(row))}, "
+        f"{described(other)} {percent(flips(other))}"
+    )
+
+
+def _collapses(shown: Evidence) -> Gate:
+    """At a size that allows any picture, play must be that of chance: in games, or without these state by state."""
+    name = f"collapses at {COLLAPSE_EPSILON}"
+    found = attacked_scores(shown).get(COLLAPSE_EPSILON)
+    random = reference(get_game(shown.network.game)).random
+    if found is not None and random is not None:
+        attack, score, _ = found
+        numbers = f"score {_interval(score)} under {attack}, random play {random:.2f}"
+        return Gate(name, "pass" if score.low <= random else "fail", numbers)
+    best = strongest(
+        [row for row in shown.states if row.epsilon == COLLAPSE_EPSILON],
+        "white-box",
+        "transfer",
+        "black-box",
+        "noise",
+    )
+    if best is None:
+        return Gate(name, "not measured", f"no attack of epsilon {COLLAPSE_EPSILON} in games or on states")
+    chance = 1 - 1 / get_game(shown.network.game).num_actions
+    share = flips(best)
+    numbers = f"{described(best)} flips {percent(share)}, a random action {100 * chance:.0f} %"
+    return Gate(name, "pass" if share.high >= chance else "fail", numbers)
+
+
+def _converged(shown: Evidence) -> Gate:
+    """Twice the iterations of the strongest iterated attack find hardly more."""
+    failed, passed, measured = [], [], set()
+    for (_, _, epsilon), cell in cells(shown.states).items():
+        best = strongest(cell, "white-box")
+        if epsilon == 0.0 or best is None:
+            continue
+        # A weak attack converges early: only one that is as strong as the best tells something.
+        pairs = [
+            (row, twice)
+            for row, twice in _doublings(cell)
+            if _as_strong(twice, best) and kind_of(row) == "white-box"
+        ]
+        if not pairs:
+            continue
+        # Of several doublings of one attack the last one tells.
+        row, twice = max(pairs, key=lambda pair: (pair[1].flip_share, threat_of(pair[1])["steps"]))
+        measured.add(epsilon)
+        change = 100 * (twice.flip_share - row.flip_share)
+        numbers = (
+            f"at {size(epsilon)} {described(twice)} flips {percent(flips(twice))}, {change:+.1f} points over half the "
+            "steps"
+        )
+        if abs(twice.flip_share - row.flip_share) < CONVERGED:
+            passed.append((-abs(change), numbers))
+        else:
+            failed.append(numbers)
+    missing = [
+        f"at {size(epsilon)} no iterated attack as strong as the best, with as many states at half its steps"
+        for epsilon in shown.sizes
+        if epsilon not in measured
+    ]
+    largest = [f"largest change: {text}" for _, text in sorted(passed)[:1]]
+    return _gate("iterations converged", failed, missing, largest if shown.sizes else [])
+
+
+def _doublings(cell: Sequence[StateAttackRow]) -> Iterator[tuple[StateAttackRow, StateAttackRow]]:
+    """Every iterated attack and the same with twice the steps on as many states; of each the longest such pair."""
+    iterated: dict[tuple[str, int], dict[int, StateAttackRow]] = defaultdict(dict)
+    for row in cell:
+        steps = threat_of(row).get("steps") or 0
+        if steps >= 2:
+            iterated[how(row, "steps"), row.num_states][steps] = row
+    for by_steps in iterated.values():
+        longest = max((steps for steps in by_steps if 2 * steps in by_steps), default=None)
+        if longest is not None:
+            yield by_steps[longest], by_steps[2 * longest]
+
+
+def _gradients(shown: Evidence) -> Gate:
+    """Where the gradient is zero everywhere, an attack that follows it stands still."""
+    failed, passed, measured = [], [], set()
+    for (_, _, epsilon), cell in cells(shown.states).items():
+        best = strongest(cell, "white-box")
+        if epsilon == 0.0 or best is None or not math.isfinite(best.zero_gradient_share):
+            continue
+        measured.add(epsilon)
+        numbers = (
+            f"at {size(epsilon)} zero on {100 * best.zero_gradient_share:.1f} % of states ({described(best)})"
+        )
+        if best.zero_gradient_share < VANISHED:
+            passed.append((-best.zero_gradient_share, numbers))
+        else:
+            failed.append(f"{numbers}, less than {100 * VANISHED:.0f} % is asked")
+    missing = [
+        f"at {size(epsilon)} the share of states without a gradient under the best white-box attack"
+        for epsilon in shown.sizes
+        if epsilon not in measured
+    ]
+    most = [f"most: {text}" for _, text in sorted(passed)[:1]]
+    return _gate("gradients are there", failed, missing, most if shown.sizes else [])
+
+
+def _rests_on_the_best(shown: Evidence) -> Gate:
+    """What was met in games is as strong, state by state, as the best white-box attack; and how much the usual FGSM
+    along the training gradient misses is known too (the masking gap)."""
+    name = "rests on the best attack"
+    played = _attacks_in_games(shown)
+    failed, missing, passed = [], [], []
+    # On several sets of states the largest gap of a size counts.
+    gaps = {gap.epsilon: gap.gap for gap in sorted(masking_gaps(shown.states), key=lambda gap: gap.gap)}
+    for epsilon in shown.sizes:
+        told = size(epsilon)
+        if epsilon not in played:
+            missing.append(
+                f"at {told} no attack in {LEAST_EPISODES} games or more, on the episodes of the clean ones"
+            )
+            continue
+        known = {how(rows[0]) for rows in played[epsilon]}
+        here = [cell for (_, _, other), cell in cells(shown.states).items() if other == epsilon]
+        judged = False
+        for cell in here:
+            best = strongest(cell, "white-box")  # whether others do more is another gate's question
+            met = strongest([row for row in cell if how(row) in known], "white-box", "transfer", "black-box")
+            if best is None or met is None:
+                continue
+            judged = True
+            if not _as_strong(met, best):
+                failed.append(f"in games {_beside(met, best)}")
+        if not judged:
+            missing.append(f"at {told} no attack of the games on {LEAST_STATES} states or more")
+        elif epsilon not in gaps:
+            missing.append(f"at {told} no masking gap: FGSM along the training gradient on the same states")
+        else:
+            gap = gaps[epsilon]
+            passed.append((-gap.estimate, f"largest masking gap: at {told} {points(gap)}"))
+    return _gate(name, failed, missing, [text for _, text in sorted(passed)[:1]])
+
+
+# Comparisons -----------------------------------------------------------------------------------------
+
+
+def compare(shown: Evidence, other: Evidence) -> Comparison:
+    """One network held against another at every size that both met, or why they do not compare.
+
+    Each meets the strongest attack that was played against it. An attack on the other that was too weak only makes the
+    other look better, so a claim asks for the gates of the network that it is about.
+    """
+    contrasts: list[Contrast] = []
+
+    def refused(reason: str) -> Comparison:
+        return Comparison(shown.network, other.network, (), reason)
+
+    if shown.network.game != other.network.game:
+        return refused(f"they play different games, {shown.network.game} and {other.network.game}")
+    if shown.setting != other.setting:
+        return refused(f"they were attacked in different settings, {shown.setting} and {other.setting}")
+    clean, others_clean = _scores(shown.clean), _scores(other.clean)
+    if clean.keys() != others_clean.keys():
+        return refused("their clean games are not of the same episodes and settings")
+    random = reference(get_game(shown.network.game)).random
+    if random is None:
+        return refused("no score of random play is known")
+    if not all(gate.outcome == "pass" for gate in (_plays(shown), _plays(other))):
+        return refused(f"both must play better than random in {LEAST_EPISODES} clean games or more")
+    played, others_played = _attacks_in_games(shown), _attacks_in_games(other)
+    common = sorted({*shown.sizes, *other.sizes} & played.keys() & others_played.keys())
+    if not common:
+        return refused("no size of attack was met by both in games, on the episodes of the clean ones")
+    for epsilon in common:
+        of_states = _on_the_same_states(shown.states, other.states, epsilon)
+        if of_states is None:
+            return refused(f"at {size(epsilon)} no states are common to the attacks on both")
+        under, others_under = _scores(played[epsilon][0]), _scores(others_played[epsilon][0])
+        own, own_clean, theirs, theirs_clean = (
+            np.array([scores[key] for key in clean]) for scores in (under, clean, others_under, others_clean)
+        )
+        contrasts.append(
+            Contrast(
+                epsilon,
+                kept_interval(own, own_clean, random),
+                kept_interval(theirs, theirs_clean, random),
+                mean_interval(own),
+                mean_interval(theirs),
+                kept_difference(own, own_clean, theirs, theirs_clean, random),
+                paired_difference(own, theirs),
+                *map(flips, of_states),
+            )
+        )
+    return Comparison(shown.network, other.network, tuple(contrasts), "")
+
+
+def _on_the_same_states(
+    rows: Sequence[StateAttackRow], others: Sequence[StateAttackRow], epsilon: float
+) -> tuple[StateAttackRow, StateAttackRow] | None:
+    """The strongest attacks of a size on both victims, on the largest set of states that was attacked in both."""
+
+    def sets(rows: Sequence[StateAttackRow]) -> dict[tuple[int, str, int], list[StateAttackRow]]:
+        found: dict[tuple[int, str, int], list[StateAttackRow]] = defaultdict(list)
+        for row in rows:
+            if row.epsilon == epsilon:
+                found[row.num_states, row.states_of, row.seed].append(row)
+        return found
+
+    own, theirs = sets(rows), sets(others)
+    kinds: tuple[Kind, ...] = ("white-box", "transfer", "black-box", "noise")
+    for key in sorted(own.keys() & theirs.keys(), reverse=True):
+        best, others_best = strongest(own[key], *kinds), strongest(theirs[key], *kinds)
+        if best is not None and others_best is not None:
+            return best, others_best
+    return None
+
+
+# Words -----------------------------------------------------------------------------------------------
+
+
+def points(difference: Interval) -> str:
+    """A difference of shares, as in "+12.0 points (+3.1 to +20.4, n = 512)"."""
+    estimate, low, high = (100 * value for value in difference[:3])
+    return f"{estimate:+.1f} points ({low:+.1f} to {high:+.1f}, n = {difference.n})"
+
+
+def _interval(score: Interval) -> str:
+    return f"{score.estimate:,.2f} ({score.low:,.2f} to {score.high:,.2f}, n = {score.n})"

@@ -1,0 +1,174 @@
+"""Who attacks, from rows alone: kinds of attackers, the strongest of each, and the masking gap. Never imports torch."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from core.errors import Refusal
+from core.records import AttackRow, StateAttackRow, to_json
+from evaluate.runs import LABELS
+from evaluate.statistics import Interval, share_difference, share_interval
+
+Kind = Literal["clean", "white-box", "transfer", "black-box", "noise", "control"]
+
+OF_ATTACK: Mapping[str, Kind] = {
+    "none": "clean",
+    **dict.fromkeys(("random-sign", "uniform", "gaussian"), "noise"),
+    **dict.fromkeys(("spsa", "square"), "black-box"),
+    **dict.fromkeys(("occlusion", "brightness"), "control"),
+}
+"""Attacks that follow no gradient. Controls keep to no ball, so that their size compares with no other's."""
+TRAINING_GRADIENT = {
+    "dqn": "own",
+    "quantised": "straight-through",
+    "rate-coded": "ann-twin",
+    "dsqn": "own-surrogate",
+}
+"""The gradient that trained each kind of agent (a converted network's: through its weights with ReLU), which the usual
+attack follows."""
+SETTING = ("scope", "eight_bit", "frequency")
+"""What of a threat says what the attacker may do; the rest says how it goes about it. Attacks compare within one."""
+OF_A_RUN = ("epsilon", "step_size", "gap_threshold", "seed")
+"""What of a threat two runs of one attack may differ in: a step size belongs to a size, a threshold to a frequency."""
+
+
+class Network(NamedTuple):
+    """One network that was attacked."""
+
+    game: str
+    agent: str
+    train_seed: int
+    train_steps: int
+    variant: str
+    sim_steps: int
+    checkpoint_id: str
+
+    @property
+    def name(self) -> str:
+        """As in "DSQN (seed 0, 500,000 decisions, 4 sim steps, 3f0a91c2d4e5)"."""
+        parts = (
+            self.variant,
+            f"seed {self.train_seed}" if self.train_seed >= 0 else "imported",
+            f"{self.train_steps:,} decisions" if self.train_steps >= 0 else "",
+            f"{self.sim_steps} sim steps" if self.sim_steps else "",
+            self.checkpoint_id,
+        )
+        return f"{LABELS[self.agent]} ({', '.join(filter(None, parts))})"
+
+
+@dataclass(frozen=True)
+class MaskingGap:
+    """How much of an attack's success the usual attack misses, on the same states and at the same size."""
+
+    epsilon: float
+    best: StateAttackRow
+    """The most successful of all that follow a gradient, the victim's or another's."""
+    usual: StateAttackRow
+    """FGSM along the gradient that trained the victim."""
+    gap: Interval
+    """Share of states flipped by the best less that flipped by the usual one; the interval may be too wide."""
+
+
+def network_of(row: AttackRow | StateAttackRow) -> Network:
+    """Whom a row's attack was on."""
+    return Network(*(getattr(row, name) for name in Network._fields))
+
+
+def kind_of(row: AttackRow | StateAttackRow) -> Kind:
+    """What an attacker knows of its victim.
+
+    Raises:
+        Refusal: an attack that follows no gradient and is not known to need none.
+    """
+    if row.attack in OF_ATTACK:
+        return OF_ATTACK[row.attack]
+    if not row.gradient_source:
+        raise Refusal(
+            f"attack {row.attack!r} follows no gradient: known without one are {', '.join(OF_ATTACK)}"
+        )
+    return "transfer" if row.gradient_source.startswith("transfer:") else "white-box"
+
+
+def threat_of(row: AttackRow | StateAttackRow) -> dict[str, Any]:
+    """A row's threat model.
+
+    Raises:
+        Refusal: it is no JSON object.
+    """
+    try:
+        threat = json.loads(row.threat)
+    except json.JSONDecodeError:
+        threat = None
+    if not isinstance(threat, dict):
+        raise Refusal(f"threat {row.threat!r} of {row.attack} is no JSON object")
+    return threat
+
+
+def setting_of(row: AttackRow | StateAttackRow) -> str:
+    """JSON: what the attacker may do."""
+    threat = threat_of(row)
+    return to_json({name: threat[name] for name in SETTING if name in threat})
+
+
+def how(row: AttackRow | StateAttackRow, *without: str) -> str:
+    """JSON: how the attack is made, whatever its size, less what is named."""
+    return to_json(
+        {name: value for name, value in threat_of(row).items() if name not in (*OF_A_RUN, *without)}
+    )
+
+
+def described(row: AttackRow | StateAttackRow) -> str:
+    """As in "pgd (margin, 50 steps, 2 restarts) through own-surrogate (atan slope 2)"."""
+    threat = threat_of(row)
+    counts = [f"{threat[name]} {name}" for name in ("steps", "restarts") if threat.get(name, 0) > 1]
+    details = ", ".join(filter(None, [threat.get("loss", "") if row.gradient_source else "", *counts]))
+    text = row.attack + (f" ({details})" if details else "")
+    text += f" through {row.gradient_source}" if row.gradient_source else ""
+    return text + (f" ({threat['surrogate']})" if threat.get("surrogate") else "")
+
+
+def flips(row: StateAttackRow) -> Interval:
+    """The share of states that an attack flipped, with its binomial interval."""
+    return share_interval(round(row.flip_share * row.num_states), row.num_states)
+
+
+def strongest(rows: Iterable[StateAttackRow], *kinds: Kind) -> StateAttackRow | None:
+    """The row of some kinds that flips most; of equal ones that with the most states, then the first."""
+    own = [row for row in rows if kind_of(row) in kinds]
+    return max(own, key=lambda row: (row.flip_share, row.num_states), default=None)
+
+
+def is_usual(row: StateAttackRow) -> bool:
+    """Whether an attack is FGSM along the gradient that trained its victim."""
+    return row.attack == "fgsm" and row.gradient_source == TRAINING_GRADIENT.get(row.agent)
+
+
+def cells(rows: Iterable[StateAttackRow]) -> dict[tuple[str, int, float], list[StateAttackRow]]:
+    """Rows by the states that were attacked (whose play, seed of the drawing) and size, in order of size."""
+    found: dict[tuple[str, int, float], list[StateAttackRow]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row.epsilon, row.states_of, row.seed)):
+        found[row.states_of, row.seed, row.epsilon].append(row)
+    return dict(found)
+
+
+def masking_gaps(rows: Sequence[StateAttackRow]) -> list[MaskingGap]:
+    """The masking gap at every size at which the usual attack was made.
+
+    Args:
+        rows: of one network under one setting.
+
+    Returns:
+        In order of size; of several usual attacks of a size (other losses) the most successful one counts.
+    """
+    found = []
+    for (_, _, epsilon), cell in cells(rows).items():
+        usual = strongest(filter(is_usual, cell), "white-box")
+        if usual is None or epsilon == 0.0:
+            continue
+        same = [row for row in cell if row.num_states == usual.num_states]
+        best = strongest(same, "white-box", "transfer")
+        if best is not None:
+            found.append(MaskingGap(epsilon, best, usual, share_difference(flips(best), flips(usual))))
+    return found
