@@ -75,8 +75,8 @@ def _name(family: Family, siblings: list[Family]) -> str:
     # The family that only lacks what another has is the plain one, and named by its network.
     if not own and any(_parts(each) != _parts(family) for each in siblings):
         own = [family.network.split("+")[0]]
-    # Its method says that it was converted.
-    agent = agent.removeprefix("converted ") if own else agent
+    # The method says that it was converted.
+    agent = agent.removeprefix("converted ") if family.variant else agent
     return f"{agent} ({', '.join(own)})" if own else agent
 
 
