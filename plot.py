@@ -127,6 +127,8 @@ class Plot:
                 print(f"{drawing.name}: {drawing.caption}")
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once, not for each format
             figure.savefig(target, dpi=200)
             figure.savefig(target.with_suffix(".pdf"), metadata={"CreationDate": None})
             print(target.relative_to(ROOT))
