@@ -60,27 +60,35 @@ def goal(clean_scores: Tensor, loss: Loss = "cross-entropy", targeted: bool = Fa
     return Goal(loss, clean_scores.argmin(1) if targeted else clean_scores.argmax(1), targeted)
 
 
+Limit = float | Tensor
+"""One for all elements, or broadcastable to [K, *observation]."""
+
+
+def _clamp_(x: Tensor, low: Limit, high: Limit) -> Tensor:
+    return x.clamp_(low, high)  # type: ignore[arg-type]  # two of a kind: numbers or tensors
+
+
 class Box(NamedTuple):
     """Where K rows may go: so far from a centre, and within bounds."""
 
     center: Tensor
     """[K, *observation] what an attack that changes nothing shows."""
-    radius: Tensor
-    """Largest change of an element, broadcastable to the centre."""
-    low: Tensor
+    radius: Limit
+    """Largest change of an element."""
+    low: Limit
     """Lowest and ..."""
-    high: Tensor
-    """... highest value of an element, broadcastable to the centre."""
+    high: Limit
+    """... highest value of an element."""
 
     def change(self, delta: Tensor) -> Tensor:
         """The change within the box that is nearest to delta [K, *observation]."""
-        delta = torch.clamp(delta, -self.radius, self.radius)
-        return delta.add_(self.center).clamp_(self.low, self.high).sub_(self.center)
+        delta = _clamp_(delta.clone(), -self.radius, self.radius)
+        return _clamp_(delta.add_(self.center), self.low, self.high).sub_(self.center)
 
     def shown(self, delta: Tensor) -> Tensor:
         """The input [K, *observation] that comes of a change, which is brought into the box."""
         # Adding a difference to what was subtracted can miss a bound by a rounding.
-        return (self.center + self.change(delta)).clamp_(self.low, self.high)
+        return _clamp_(self.change(delta).add_(self.center), self.low, self.high)
 
     def rows(self, chosen: Tensor) -> "Box":
         """The same for some of the rows."""
@@ -89,7 +97,9 @@ class Box(NamedTuple):
 
 def ball(inputs: Tensor, epsilon: float, low: Tensor, high: Tensor) -> Box:
     """All within epsilon of inputs [K, *observation] and within bounds (broadcastable to inputs)."""
-    return Box(inputs, torch.as_tensor(epsilon, dtype=inputs.dtype, device=inputs.device), low, high)
+    if low.numel() == high.numel() == 1:  # PyTorch clamps by numbers ten times as fast as by tensors of one
+        return Box(inputs, epsilon, low.item(), high.item())
+    return Box(inputs, epsilon, low, high)
 
 
 def newest_frame_only(box: Box, previous: Tensor) -> Box:
@@ -100,19 +110,19 @@ def newest_frame_only(box: Box, previous: Tensor) -> Box:
         previous: [K, frames, ...] what was added at the decision before, when each of these frames but the newest was
             one place newer: there it stays.
     """
-    aged = (box.center[:, :-1] + previous[:, 1:]).clamp_(box.low, box.high)
-    newest = torch.zeros_like(box.center[0])
-    newest[-1] = 1.0
-    return box._replace(
-        center=torch.cat((aged, box.center[:, -1:]), 1), radius=torch.where(newest == 1.0, box.radius, 0.0)
-    )
+    aged = _clamp_(box.center[:, :-1] + previous[:, 1:], box.low, box.high)
+    radius = torch.zeros_like(box.center[0])
+    radius[-1] = box.radius
+    return box._replace(center=torch.cat((aged, box.center[:, -1:]), 1), radius=radius)
 
 
 def eight_bit(x: Tensor, box: Box) -> Tensor:
     """The grey levels n / 255 nearest to x within the box, whose centre is of such levels."""
     rounding = 1e-4  # of a grey level; float32 is wrong by less
-    lowest = torch.maximum(box.center - box.radius, box.low).mul_(PIXEL_MAX).sub_(rounding).ceil_()
-    highest = torch.minimum(box.center + box.radius, box.high).mul_(PIXEL_MAX).add_(rounding).floor_()
+    lowest, highest = (
+        _clamp_(side, box.low, box.high) for side in (box.center - box.radius, box.center + box.radius)
+    )
+    lowest, highest = (PIXEL_MAX * lowest - rounding).ceil_(), (PIXEL_MAX * highest + rounding).floor_()
     return (PIXEL_MAX * x).round_().clamp_(lowest, highest) / PIXEL_MAX
 
 
@@ -220,12 +230,12 @@ def pgd(
         if step == 0:
             zero_gradient = ~gradient.flatten(1).any(1)
         if momentum:
-            mean = gradient.abs().flatten(1).mean(1).clamp_min_(torch.finfo(gradient.dtype).tiny)
-            gradient = gradient / mean.view(-1, *[1] * (gradient.dim() - 1))
+            mean = gradient.abs().mean(tuple(range(1, gradient.dim())), keepdim=True)
+            gradient = gradient / mean.clamp_min_(torch.finfo(gradient.dtype).tiny)
             velocity = gradient if velocity is None else momentum * velocity + gradient
             gradient = velocity
         delta = box.change(torch.add(delta, gradient.sign(), alpha=step_size))
-    return Followed((box.center + delta).clamp_(box.low, box.high), zero_gradient)
+    return Followed(_clamp_(box.center + delta, box.low, box.high), zero_gradient)
 
 
 def fgsm(source: Scores, goal: Goal, box: Box, epsilon: float) -> Followed:

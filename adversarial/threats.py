@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adversarial import perturbations
+from adversarial.frozen import frozen
 from adversarial.perturbations import Box, Goal, Loss, Scores
 from core.envs import bounds
 from core.errors import Refusal
@@ -217,6 +218,7 @@ def perturber(
     _require_fit(threat, game)
     if threat.follows_gradient and source is None:
         raise Refusal(f"{threat.attack} follows a gradient: of whom?")
+    followed = None if source is None else frozen(source)
     device = next((parameter.device for parameter in victim.parameters()), torch.device("cpu"))
     low, high = bounds(game, device)
     radius = math.inf if threat.attack == "occlusion" else threat.epsilon
@@ -237,11 +239,11 @@ def perturber(
         everyone = bool(chosen.all())
         its_goal = perturbations.goal(scores, threat.loss or "cross-entropy", threat.targeted)
         if everyone:
-            perturbed, vanished = _attack(threat, its_goal, box, generators, victim, source)
+            perturbed, vanished = _attack(threat, its_goal, box, generators, victim, followed)
         else:
             chances = [chance for chance, taken in zip(generators, chosen.tolist(), strict=True) if taken]
             found, vanished = _attack(
-                threat, its_goal.rows(chosen), box.rows(chosen), chances, victim, source
+                threat, its_goal.rows(chosen), box.rows(chosen), chances, victim, followed
             )
             perturbed = perturbed.clone()
             perturbed[chosen] = found
