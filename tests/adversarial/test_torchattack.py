@@ -53,7 +53,7 @@ def test_pgd_is_torchattacks(met: tuple[Agent, Tensor, Goal], epsilon: float) ->
 
 @pytest.mark.parametrize("epsilon", [1e-3, 1 / 255])
 def test_momentum_is_torchattacks(met: tuple[Agent, Tensor, Goal], epsilon: float) -> None:
-    """Not where a gradient vanishes on the way (Pong, 0.1): torchattack divides by zero then and stays, ours rolls on."""
+    """Where a gradient vanishes on the way (Pong at 0.1) they differ: torchattack divides by zero and stays."""
     agent, x, its_goal = met
     theirs = MIFGSM(agent, device=CPU, eps=epsilon, steps=4, alpha=epsilon / 4, decay=1.0)(x, its_goal.action)
     box = ball(x, epsilon, *bounds(agent.game, CPU))
