@@ -4,7 +4,8 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from adversarial.attacks import Attack, make_attack, require_epsilon
+from adversarial.attacks import make_attack
+from adversarial.threats import Attack, require_epsilon
 from core.checkpoint import load_agent
 from core.cli import Number, main, specification
 from core.device import pick_device, set_up_torch

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adversarial.perturbations import Goal, input_gradient
 from core import neurons
 from core.checkpoint import Checkpoint
 from core.envs import bounds
@@ -44,20 +44,6 @@ class GradientSource:
     transfer:KIND ID (another agent's)."""
     surrogate: str = ""
     """What stands for the derivative of a spike or stair, if anything does."""
-
-
-def input_gradient(source: nn.Module, inputs: Tensor, actions: Tensor) -> Tensor:
-    """grad_x CE(softmax Q(x), a) of every row, [K, *observation].
-
-    Args:
-        source: Q.
-        inputs: [K, *observation] x.
-        actions: [K] a.
-    """
-    x = inputs.detach().clone().requires_grad_()
-    loss = F.cross_entropy(source(x), actions, reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, x)
-    return gradient
 
 
 # Sources ----------------------------------------------------------------------------------------------
@@ -220,7 +206,7 @@ def strengths(
         with torch.no_grad():
             actions = victim(inputs).argmax(1)
         for index, candidate in enumerate(candidates):
-            gradient = input_gradient(candidate.agent, inputs, actions)
+            gradient = input_gradient(candidate.agent, inputs, Goal("cross-entropy", actions))
             if not bool(torch.isfinite(gradient).all()):
                 raise Refusal(
                     f"the gradient {candidate.name} ({candidate.surrogate}) is not finite: a wider surrogate is needed"

@@ -28,8 +28,9 @@ class Perturbed(NamedTuple):
     """[K] float64: 1 where the gradient it followed was zero everywhere, 0 where not, NaN if it follows none."""
 
 
-Perturb = Callable[[Tensor, Tensor, Sequence[np.random.Generator]], Perturbed]
-"""(clean inputs [K, *observation], clean scores [K, A], one generator an episode) -> Perturbed."""
+Perturb = Callable[[Tensor, Tensor, Sequence[np.random.Generator], Tensor], Perturbed]
+"""(clean inputs [K, *observation], clean scores [K, A], one generator an episode, what was added to the inputs of the
+episode's previous decision [K, *observation], zeros where one starts) -> Perturbed."""
 
 
 class UnderAttack(NamedTuple):
@@ -132,6 +133,7 @@ class Rollout(Iterator[Step]):
         self._slots: list[_Slot | None] = [None] * environments.num_envs
         self._observations: np.ndarray | None = None
         self._carry: tuple[Tensor, ...] | None = None  # [N, ...] each
+        self._added: Tensor | None = None  # [N, *observation], by the attack, at each one's last decision
 
     def __next__(self) -> Step:
         self._begin_episodes()
@@ -209,8 +211,13 @@ class Rollout(Iterator[Step]):
         else:
             with torch.no_grad():
                 clean = self._agent.decide(inputs, carry).scores
-            perturbed = self._perturb(inputs, clean, [slot.attack for slot in slots])
+            if self._added is None:
+                self._added = inputs.new_zeros(self._environments.num_envs, *inputs.shape[1:])
+            previous = self._added[playing]
+            previous[starts] = 0.0
+            perturbed = self._perturb(inputs, clean, [slot.attack for slot in slots], previous)
             require_in_bounds(perturbed.inputs, game)
+            self._added[playing] = perturbed.inputs - inputs
             with torch.no_grad():
                 decision = self._agent.decide(perturbed.inputs, carry)
             attack = UnderAttack(

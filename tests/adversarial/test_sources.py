@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adversarial.perturbations import Goal, goal, input_gradient
 from adversarial.sources import (
     WIDTHS,
     ClippedRates,
     GradientSource,
     best_source,
     gradient_source,
-    input_gradient,
     sources,
     strengths,
     transfer,
@@ -118,7 +118,7 @@ def test_a_swept_surrogate_changes_the_gradient_and_not_the_scores(
         for source in sources(victim):
             if source.name == "swept-surrogate":
                 torch.testing.assert_close(source.agent(x), victim(x), rtol=1e-4, atol=1e-4)
-                gradients.append(input_gradient(source.agent, x, actions))
+                gradients.append(input_gradient(source.agent, x, Goal("cross-entropy", actions)))
         assert len({gradient.numpy().tobytes() for gradient in gradients}) == len(SWEPT)
 
 
@@ -152,7 +152,7 @@ def test_gradients_are_finite_for_every_agent_at_every_width(game: str, kind: st
     with torch.no_grad():
         actions = victim(x).argmax(1)
     for source in sources(victim):
-        gradient = input_gradient(source.agent, x, actions)
+        gradient = input_gradient(source.agent, x, Goal("cross-entropy", actions))
         assert bool(torch.isfinite(gradient).all()), (source.name, source.surrogate)
         # The narrowest windows may let nothing through; others must lead somewhere.
         if source.name != "swept-surrogate":
@@ -166,7 +166,7 @@ def test_gradients_are_finite_through_64_simulation_steps(name: str) -> None:
     victim = make_agent(GAME, network, seeding.torch_generator(0, "weights")).requires_grad_(False)
     x = torch.rand((4, *GAME.observation_shape), generator=torch.Generator().manual_seed(0))
     for source in sources(victim):
-        gradient = input_gradient(source.agent, x, victim(x).argmax(1))
+        gradient = input_gradient(source.agent, x, goal(victim(x)))
         assert bool(torch.isfinite(gradient).all()), (source.name, source.surrogate)
 
 

@@ -460,7 +460,7 @@ def test_no_derived_network_forgets_the_padding(same_dqn: DQN, tmp_path: Path) -
         assert torch.equal(again(images), agent(images))
         _, perturb = make_attack("fgsm", 1 / 255, again, GAME)
         assert perturb is not None
-        attacked = perturb(images, again(images), [np.random.default_rng(0)] * 2)
+        attacked = perturb(images, again(images), [np.random.default_rng(0)] * 2, torch.zeros_like(images))
         assert not torch.equal(attacked.inputs, images)
 
 

@@ -404,7 +404,9 @@ def test_a_state_does_not_change_when_play_goes_on() -> None:
 # Attacks ---------------------------------------------------------------------------------------------
 
 
-def identity(inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator]) -> Perturbed:
+def identity(
+    inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator], previous: Tensor
+) -> Perturbed:
     return Perturbed(inputs, np.full(len(inputs), np.nan))
 
 
@@ -424,9 +426,11 @@ def test_an_attack_sees_network_inputs_and_clean_scores() -> None:
     assert isinstance(agent, DQN)
     seen: list[tuple[Tensor, Tensor, int]] = []
 
-    def record(inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator]) -> Perturbed:
+    def record(
+        inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator], previous: Tensor
+    ) -> Perturbed:
         seen.append((inputs.clone(), scores.clone(), len(generators)))
-        return identity(inputs, scores, generators)
+        return identity(inputs, scores, generators, previous)
 
     rollout = attacked(agent, "breakout", record)
     steps = list(itertools.islice(rollout, 8))
@@ -455,7 +459,9 @@ def test_an_attack_that_changes_nothing_flips_nothing_and_changes_no_game() -> N
 
 
 def test_an_attack_is_measured_by_what_it_did() -> None:
-    def push(inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator]) -> Perturbed:
+    def push(
+        inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator], previous: Tensor
+    ) -> Perturbed:
         return Perturbed(inputs + torch.tensor([0.25, -0.125, 0.0, 0.0]), np.ones(len(inputs)))
 
     # The first element is 0, 0.1, 0.2, 0.3 and seems 0.25 larger: above 1/8 at once, not from 0.2 on.
@@ -472,11 +478,33 @@ def test_an_attack_is_measured_by_what_it_did() -> None:
 
 @pytest.mark.parametrize("change", [1e-3, -1e-3, float("nan")])
 def test_an_attack_that_leaves_the_bounds_is_refused(change: float) -> None:
-    def overshoot(inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator]) -> Perturbed:
+    def overshoot(
+        inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator], previous: Tensor
+    ) -> Perturbed:
         return Perturbed(inputs + change, np.zeros(len(inputs)))
 
     with pytest.raises(Refusal, match=r"minatar/breakout: a network input of"):
         next(attacked(RandomPlay(BREAKOUT), "minatar/breakout", overshoot))
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_an_attack_is_told_what_it_added_before_in_the_same_episode(num_envs: int) -> None:
+    """Of 12, 3, 7 and 5 decisions, the k-th of an episode adds k hundredths to what it added before."""
+    told: list[list[float]] = []
+
+    def add(
+        inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator], previous: Tensor
+    ) -> Perturbed:
+        told.append(previous[:, 0].tolist())
+        return Perturbed(inputs + previous + 0.01, np.full(len(inputs), np.nan))
+
+    seen: dict[int, list[float]] = {}
+    for step in scripted_rollout(num_envs, [12, 3, 7, 5], add):
+        for episode, number in zip(step.episodes.tolist(), told[-1], strict=True):
+            seen.setdefault(episode, []).append(number)
+    for numbers in seen.values():
+        assert numbers == pytest.approx(np.arange(len(numbers)) / 100, abs=1e-6)
+    assert sorted(map(len, seen.values())) == [2, 3, 5, 5]
 
 
 def test_chance_in_an_attack_is_the_episodes_own() -> None:
@@ -484,9 +512,11 @@ def test_chance_in_an_attack_is_the_episodes_own() -> None:
         found: dict[int, list[float]] = {}
         last: list[float] = []
 
-        def record(inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator]) -> Perturbed:
+        def record(
+            inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator], previous: Tensor
+        ) -> Perturbed:
             last[:] = [generator.random() for generator in generators]
-            return identity(inputs, scores, generators)
+            return identity(inputs, scores, generators, previous)
 
         for step in scripted_rollout(num_envs, [12, 3, 7, 5], record):
             for episode, number in zip(step.episodes.tolist(), last, strict=True):
@@ -545,7 +575,9 @@ def test_what_an_agent_carries_ends_with_the_episode(num_envs: int) -> None:
         assert carried == pytest.approx(np.cumsum(np.arange(2 + episode % 4) / 10))
 
 
-def attack_nothing(inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator]) -> Perturbed:
+def attack_nothing(
+    inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator], previous: Tensor
+) -> Perturbed:
     """Clean scores that a perturbed decision equals prove that both began with the same carry."""
     assert len(scores) == len(inputs)
     return Perturbed(inputs.clone(), np.full(len(inputs), np.nan))

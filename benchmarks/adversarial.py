@@ -1,0 +1,112 @@
+"""Adversarial states a second on the shipped Pong DQN, ours against torchattack's, and what spikes cost an attack.
+
+python -m benchmarks.adversarial [--json FILE]. FGSM and PGD-10 at 1/255 on one batch of states of the DQN's own play.
+All take turns in one process, so a noisy machine hurts all; figures are medians. torchattack is run as its users run
+it, on a network whose parameters ask for gradients, and once more with them frozen. What spikes cost is mostly the
+hidden layers' convolutions, forward and backward, on as many spike maps as there are simulation steps.
+"""
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.profiler import profile
+from torchattack import FGSM, PGD
+
+from adversarial import perturbations
+from adversarial.frozen import frozen
+from adversarial.perturbations import Box, Goal, ball, goal
+from benchmarks.ours import chen2022
+from benchmarks.report import Figure, report
+from convert import tan2021
+from core import seeding
+from core.checkpoint import load_agent
+from core.device import set_up_torch
+from core.envs import bounds
+from core.networks import DQN, make_agent
+from core.rate_coded.differentiable import SurrogateSimulation
+from core.rate_coded.network import RateCoding
+from evaluate.states import batches, collect
+
+AGENT = Path(__file__).resolve().parent.parent / "results" / "agents" / "pong-dqn-s0.safetensors"
+EPSILON = 1 / 255
+STEPS = 10
+BATCH = 32
+ROUNDS = 9
+
+
+def median_seconds(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Of each, taking turns after a round that warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds + 1):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+
+
+def attacks(source: nn.Module, its_goal: Goal, box: Box) -> dict[str, Callable[[], torch.Tensor]]:
+    return {
+        "fgsm": lambda: perturbations.fgsm(source, its_goal, box, EPSILON).inputs,
+        "pgd10": lambda: perturbations.pgd(source, its_goal, box, steps=STEPS, step_size=EPSILON / 4).inputs,
+    }
+
+
+def figures() -> Iterator[Figure]:
+    dqn = load_agent(AGENT).agent
+    assert isinstance(dqn, DQN)
+    states = collect(dqn, 512, seed=0, stream="calibration")
+    inputs = next(batches(dqn, states, BATCH))
+    its_goal, box = goal(dqn(inputs).detach()), ball(inputs, EPSILON, *bounds(dqn.game, dqn.device))
+
+    user = copy.deepcopy(dqn).requires_grad_(True)
+    still = copy.deepcopy(dqn).requires_grad_(False)
+    works: dict[str, Callable[[], object]] = {
+        f"ours_{name}": work for name, work in attacks(frozen(dqn), its_goal, box).items()
+    }
+    for name, network in (("torchattack", user), ("torchattack_frozen", still)):
+        fgsm = FGSM(network, device=dqn.device, eps=EPSILON)
+        pgd = PGD(network, device=dqn.device, eps=EPSILON, steps=STEPS, alpha=EPSILON / 4, random_start=False)
+        works[f"{name}_fgsm"] = lambda fgsm=fgsm: fgsm(inputs, its_goal.action)  # type: ignore[misc]
+        works[f"{name}_pgd10"] = lambda pgd=pgd: pgd(inputs, its_goal.action)  # type: ignore[misc]
+    seconds = median_seconds(works, ROUNDS)
+    for name, value in seconds.items():
+        yield f"attack_{name}_states_per_s", BATCH / value, "states/s"
+    for attack in ("fgsm", "pgd10"):
+        ours = seconds[f"ours_{attack}"]
+        yield f"{attack}_vs_torchattack_ratio", seconds[f"torchattack_{attack}"] / ours, "x"
+        yield f"{attack}_vs_torchattack_frozen_ratio", seconds[f"torchattack_frozen_{attack}"] / ours, "x"
+    yield from _cost_of_spikes(dqn, states, its_goal, box)
+    yield "threads", torch.get_num_threads(), "threads"
+
+
+def _cost_of_spikes(dqn: DQN, states: object, its_goal: Goal, box: Box) -> Iterator[Figure]:
+    """What a gradient through simulation steps takes, in gradients of the DQN, and where its time goes."""
+    scales, _ = tan2021.guarded_scales(dqn, states, 99.9)  # type: ignore[arg-type]
+    networks: dict[str, nn.Module] = {
+        "dqn": dqn,
+        "dsqn_t8": make_agent(dqn.game, chen2022(8), seeding.torch_generator(0, "weights")),
+        "converted_t16": SurrogateSimulation(tan2021.convert(dqn, scales, RateCoding(16)), "triangle", 0.5),
+    }
+    works = {name: attacks(frozen(network), its_goal, box)["fgsm"] for name, network in networks.items()}
+    seconds = median_seconds(works, ROUNDS)
+    for name in ("dsqn_t8", "converted_t16"):
+        yield f"attack_{name}_fgsm_states_per_s", BATCH / seconds[name], "states/s"
+        yield f"attack_{name}_vs_dqn_cost", seconds[name] / seconds["dqn"], "x"
+        with profile() as profiled:
+            works[name]()
+        events = sorted(profiled.key_averages(), key=lambda event: -event.self_cpu_time_total)
+        total = sum(event.self_cpu_time_total for event in events)
+        for event in events[:3]:
+            kind = event.key.removeprefix("aten::").replace(" ", "_")
+            yield f"attack_{name}_share_of_{kind}", event.self_cpu_time_total / total, "share"
+
+
+if __name__ == "__main__":
+    set_up_torch(0)
+    report(figures())

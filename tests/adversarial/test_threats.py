@@ -1,0 +1,258 @@
+"""Threat models: what is stored is what is done."""
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from adversarial import perturbations
+from adversarial.threats import ATTACKS, WHITE_BOX, Threat, gap_threshold, make_threat, perturber
+from core import seeding
+from core.checkpoint import load_agent
+from core.envs import make_environments, network_input
+from core.errors import Refusal
+from core.games import get_game
+from core.networks import DQN, Agent, make_agent, preset
+from core.records import to_json
+from evaluate.protocols import get_protocol
+from evaluate.rollout import Perturbed, Rollout
+from tests.conftest import AGENTS, opening
+
+PONG, BREAKOUT, CARTPOLE = get_game("pong"), get_game("minatar/breakout"), get_game("cartpole")
+
+
+def dqn() -> Agent:
+    return make_agent(BREAKOUT, preset("relu"), seeding.torch_generator(0, "weights"))
+
+
+def inputs(rows: int = 5) -> Tensor:
+    return torch.rand((rows, *BREAKOUT.observation_shape), generator=torch.Generator().manual_seed(0))
+
+
+def attacked(threat: Threat, agent: Agent, x: Tensor, source: nn.Module | None = None) -> Perturbed:
+    """What the hook makes of states that each begin an episode, of chance 0, 1, 2, ..."""
+    perturb = perturber(threat, agent.game, agent, source or agent)
+    assert perturb is not None
+    with torch.no_grad():
+        scores = agent(x)
+        return perturb(x, scores, [np.random.default_rng(row) for row in range(len(x))], torch.zeros_like(x))
+
+
+# The value --------------------------------------------------------------------------------------------
+
+
+def test_a_threat_says_all_that_decides_what_is_done() -> None:
+    threat = make_threat("pgd", 0.01, PONG, gradient_source="own", steps=50, seed=3)
+    assert json.loads(to_json(asdict(threat))) == {
+        "attack": "pgd", "norm": "l_inf", "epsilon": 0.01, "bounds": "0 to 1", "scope": "whole-stack",
+        "eight_bit": False, "loss": "cross-entropy", "targeted": False, "gradient_source": "own", "surrogate": "",
+        "sim_steps": 0, "steps": 50, "step_size": pytest.approx(2.5 * 0.01 / 50), "momentum": 0.0,
+        "random_start": True, "restarts": 1, "queries": 0, "frequency": 1.0, "gap_threshold": 0.0, "seed": 3,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("attack", "step_size"),
+    [
+        ("fgsm", 0.1),
+        ("pgd", 0.025),
+        ("targeted-pgd", 0.025),
+        ("mi-fgsm", 0.01),
+        ("spsa", 0.025),
+        ("square", 0.0),
+    ],
+)
+def test_steps_are_as_long_as_the_literature_has_them(attack: str, step_size: float) -> None:
+    assert make_threat(attack, 0.1, PONG).step_size == pytest.approx(step_size)
+    assert make_threat(attack, 0.1, PONG, step_size=0.5).step_size == 0.5
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_epsilon_zero_is_the_clean_game(attack: str) -> None:
+    threat = make_threat(attack, 0.0, BREAKOUT)
+    assert (threat.attack, threat.epsilon) == ("none", 0.0)
+    assert perturber(threat, BREAKOUT, dqn()) is None
+
+
+@pytest.mark.parametrize(
+    ("attack", "epsilon", "changes", "message"),
+    [
+        ("fgsm", -0.1, {}, "epsilon is -0.1"),
+        ("fgsm", math.nan, {}, "epsilon is nan"),
+        ("fgsm", math.inf, {}, "epsilon is inf"),
+        ("cw", 0.1, {}, "attack 'cw': accepted are random-sign, .*square"),
+        ("pgd", 0.1, {"scope": "screen"}, "scope 'screen': accepted are whole-stack, newest-frame"),
+        ("pgd", 0.1, {"loss": "hinge"}, "loss 'hinge': accepted are cross-entropy, margin, value"),
+        ("pgd", 0.1, {"steps": 0, "step_size": 0.1}, "steps of pgd is 0: at least 1"),
+        ("pgd", 0.1, {"restarts": 0}, "restarts of pgd is 0: at least 1"),
+        ("pgd", 0.1, {"restarts": 2, "random_start": False}, "restarts is 2: without a random start"),
+        ("pgd", 0.1, {"frequency": 0.0}, "frequency is 0.0: accepted is a share"),
+        ("targeted-pgd", 0.1, {"loss": "value"}, "loss 'value' leads to no action"),
+        ("targeted-pgd", 0.1, {"targeted": False}, "targeted-pgd leads to a target"),
+        ("mi-fgsm", 0.1, {"momentum": -1.0}, "momentum is -1.0"),
+        ("square", 0.1, {"queries": 0}, "queries of square is 0: at least 1"),
+        (
+            "spsa",
+            0.1,
+            {"queries": 10, "steps": 6},
+            "queries of spsa is 10: each of its 6 steps needs at least 2",
+        ),
+        ("occlusion", 1.1, {}, "epsilon is 1.1: occlusion covers a share"),
+        ("pgd", 0.1, {"scope": "newest-frame"}, "minatar/breakout shows no stack of frames"),
+        ("pgd", 0.1, {"eight_bit": True}, "minatar/breakout shows no grey levels"),
+    ],
+)
+def test_what_is_no_threat_is_refused(
+    attack: str, epsilon: float, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Refusal, match=message):
+        make_threat(attack, epsilon, BREAKOUT, **changes)
+
+
+@pytest.mark.parametrize("attack", ["square", "occlusion"])
+def test_attacks_on_images_need_an_image(attack: str) -> None:
+    with pytest.raises(Refusal, match="cartpole shows no image"):
+        make_threat(attack, 0.1, CARTPOLE)
+
+
+def test_an_attack_along_a_gradient_needs_one() -> None:
+    with pytest.raises(Refusal, match="fgsm follows a gradient: of whom"):
+        perturber(make_threat("fgsm", 0.1, BREAKOUT), BREAKOUT, dqn())
+
+
+# What is done ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("network", ["relu", "chen2022"])
+def test_every_attack_stays_in_its_ball_and_follows_a_gradient_or_none(attack: str, network: str) -> None:
+    agent = make_agent(BREAKOUT, preset(network), seeding.torch_generator(0, "weights"))
+    few = {"spsa": {"queries": 20}, "square": {"queries": 10}}.get(attack, {})
+    x = torch.cat((inputs(3), torch.zeros(1, 4, 10, 10), torch.ones(1, 4, 10, 10)))
+    threat = make_threat(attack, 0.1, BREAKOUT, **few)
+    found = attacked(threat, agent, x)
+    if (attack, network) != ("spsa", "chen2022"):  # untrained neurons answer its few queries alike
+        assert found.inputs.ne(x).any()
+    assert found.inputs.min() >= 0
+    assert found.inputs.max() <= 1
+    if threat.norm == "l_inf":
+        assert (found.inputs - x).abs().max() <= 0.1 + 6e-8
+    assert found.zero_gradient.tolist() == pytest.approx(
+        [0.0] * 5 if attack in WHITE_BOX else [math.nan] * 5, nan_ok=True
+    )
+    # The same chance does the same again.
+    assert torch.equal(attacked(threat, agent, x).inputs, found.inputs)
+
+
+def test_a_vanished_gradient_is_said() -> None:
+    """A network whose first layer is dead gives none, and the attack says so instead of succeeding."""
+    agent = dqn()
+    assert isinstance(agent, DQN)
+    with torch.no_grad():
+        next(iter(agent.layers)).bias.fill_(-1e6)  # type: ignore[union-attr]
+    for attack in ("fgsm", "mi-fgsm"):
+        found = attacked(make_threat(attack, 0.1, BREAKOUT), agent, inputs())
+        assert found.zero_gradient.tolist() == [1.0] * 5
+        assert torch.equal(found.inputs, inputs())
+
+
+def test_only_decisions_at_which_enough_is_at_stake_are_attacked() -> None:
+    agent, x = dqn(), inputs(10)
+    scores = agent(x).detach()
+    threshold = gap_threshold(scores, 0.3)
+    threat = make_threat("pgd", 0.1, BREAKOUT, frequency=0.3, gap_threshold=threshold)
+    found, all_of_them = attacked(threat, agent, x), attacked(make_threat("pgd", 0.1, BREAKOUT), agent, x)
+    changed = (found.inputs != x).flatten(1).any(1)
+    gaps = (scores.amax(1) - scores.amin(1)).tolist()
+    assert changed.nonzero().flatten().tolist() == sorted(np.argsort(gaps)[-3:].tolist())
+    torch.testing.assert_close(found.inputs[changed], all_of_them.inputs[changed], rtol=0, atol=1e-6)
+    assert found.zero_gradient.tolist() == [0.0] * 10
+    none = make_threat("pgd", 0.1, BREAKOUT, frequency=0.3, gap_threshold=1e9)
+    assert torch.equal(attacked(none, agent, x).inputs, x)
+
+
+@pytest.mark.parametrize(("frequency", "expected"), [(1.0, 1.0), (0.5, 3.0), (0.25, 4.0), (0.01, 4.0)])
+def test_the_threshold_is_the_least_gap_of_the_share(frequency: float, expected: float) -> None:
+    scores = torch.tensor(
+        [[0.0, 0.5, 1.0], [5.0, 3.0, 3.0], [1.0, 2.0, -1.0], [0.0, 4.0, 0.0]]
+    )  # gaps 1, 2, 3, 4
+    assert gap_threshold(scores, frequency) == expected
+
+
+def test_of_restarts_the_worst_is_kept() -> None:
+    agent, x = dqn(), inputs(40)
+    clean = perturbations.goal(agent(x).detach())
+    once, often = (
+        attacked(make_threat("pgd", 0.004, BREAKOUT, steps=2, restarts=restarts), agent, x).inputs
+        for restarts in (1, 6)
+    )
+    scores = [agent(found).detach() for found in (once, often)]
+    assert (clean.reached(scores[1]) >= clean.reached(scores[0])).all()
+    same = clean.reached(scores[1]) == clean.reached(scores[0])
+    assert (clean.value(scores[1]) >= clean.value(scores[0]))[same].all()
+    assert (clean.value(scores[1]) > clean.value(scores[0])).any()
+
+
+def test_a_gradient_may_be_taken_through_another_network_than_the_victim() -> None:
+    agent, other = dqn(), make_agent(BREAKOUT, preset("relu"), seeding.torch_generator(1, "weights"))
+    x = inputs()
+    found = attacked(make_threat("fgsm", 0.1, BREAKOUT), agent, x, other).inputs
+    box = perturbations.ball(x, 0.1, torch.zeros(1), torch.ones(1))
+    its_goal = perturbations.goal(agent(x).detach())  # away from the victim's action
+    assert torch.equal(found, perturbations.fgsm(other, its_goal, box, 0.1).inputs)
+
+
+# In the game -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("eight_bit", [False, True])
+def test_what_was_added_to_a_frame_stays_with_it_through_a_real_game(eight_bit: bool) -> None:
+    """Two games of Pong side by side: each frame is perturbed when it is new, and looks the same until it is gone."""
+    agent = make_agent(PONG, preset("relu"), seeding.torch_generator(0, "weights"))
+    seen: list[Tensor] = []
+
+    class Watching(nn.Module):
+        """The agent, and what it was shown at each decision (twice: clean and perturbed)."""
+
+        game, device, neuron_counts = agent.game, agent.device, agent.neuron_counts
+
+        def decide(self, observations: Tensor, carry: Any = None) -> Any:
+            seen.append(observations.clone())
+            return agent.decide(observations, carry)
+
+    threat = make_threat("fgsm", 3 / 255, PONG, scope="newest-frame", eight_bit=eight_bit)
+    rollout = Rollout(
+        make_environments(PONG, 2, get_protocol("classic", PONG).dynamics),
+        Watching(),  # type: ignore[arg-type]
+        episode_seed=lambda index: seeding.episode_seed(0, "test", index),
+        episodes=range(2),
+        epsilon=lambda steps: 0.0,
+        perturb=perturber(threat, PONG, agent, agent),
+    )
+    for _ in range(8):
+        next(rollout)
+    clean, shown = seen[::2], seen[1::2]
+    for before, now, unchanged in zip(shown, shown[1:], clean[1:], strict=False):
+        torch.testing.assert_close(now[:, :3], before[:, 1:], rtol=0, atol=1e-7)
+        assert (now[:, 3] != unchanged[:, 3]).any()
+        assert (now - unchanged).abs().max() <= 3 / 255 + 6e-8
+        if eight_bit:
+            assert torch.equal((255 * now).round() / 255, now)
+    assert torch.equal(shown[0][:, :3], clean[0][:, :3])  # an episode begins with what nobody could change
+
+
+def test_pgd_turns_a_trained_agent_where_noise_of_its_size_does_not() -> None:
+    agent = load_agent(AGENTS / "pong-dqn-s0.safetensors").agent
+    x = network_input(opening(agent, 160)[::8], PONG, agent.device)
+    clean = perturbations.goal(agent(x).detach())
+    flipped = {
+        attack: clean.reached(agent(attacked(make_threat(attack, 1 / 255, PONG), agent, x).inputs).detach())
+        for attack in ("pgd", "random-sign")
+    }
+    assert flipped["pgd"].all()
+    assert flipped["random-sign"].double().mean() < 0.5
