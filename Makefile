@@ -26,8 +26,9 @@ setup-dev: .venv/.installed-dev
 reproduce: setup ## run the study (train, convert, evaluate, attack), draw it, print its table
 	$(BIN)/python reproduce.py $(STUDY)
 
-fgsm: setup ## run the study's attacks and what they need, and draw them
+fgsm: setup ## run the study's attacks and what they need, draw them, say what they allow to be said
 	$(BIN)/python reproduce.py $(STUDY) --only attack
+	$(BIN)/python -m adversarial verdict results/$(STUDY)
 
 figures: setup ## draw the study from its rows
 	$(BIN)/python plot.py $(STUDY)

@@ -25,6 +25,7 @@ from core.records import (
     EpisodeRow,
     OperationsRow,
     ResponseRow,
+    StateAttackRow,
     read_rows,
     write_bytes,
 )
@@ -53,6 +54,7 @@ CONVERSIONS = Rows("*/*/*.conversion.parquet", ConversionRow, "convert run")
 METHODS = Rows("*/*/methods.parquet", ConversionRow, "convert compare")
 METHOD_GAMES = Rows("*/*/conversion_episodes.parquet", EpisodeRow, "convert compare --episodes N")
 ATTACKS = Rows("*/*/attacks.parquet", AttackRow, "adversarial run")
+STATE_ATTACKS = Rows("*/*/state_attacks.parquet", StateAttackRow, "adversarial states")
 OPERATIONS = Rows("*/*/operations.parquet", OperationsRow, "evaluate probe --agent A [B ...]")
 RESPONSES = Rows("*/*/responses.parquet", ResponseRow, "evaluate probe")
 EMBEDDINGS = Rows("*/*/embedding.parquet", EmbeddingRow, "evaluate probe --agent A [B ...]")
@@ -94,6 +96,8 @@ FIGURES = (
     Drawing(conversion.score_of_methods, (METHOD_GAMES,)),
     Drawing(attacks.score_against_epsilon, (ATTACKS,)),
     Drawing(attacks.flips_against_epsilon, (ATTACKS,)),
+    Drawing(attacks.flips_of_states, (STATE_ATTACKS,)),
+    Drawing(attacks.masking_gap, (STATE_ATTACKS,)),
     Drawing(energy.spikes_and_energy, (OPERATIONS,)),
     Drawing(energy.score_against_energy, (OPERATIONS, EPISODES)),
     Drawing(embedding.hidden_layer_tsne, (EMBEDDINGS,)),

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,11 +24,11 @@ from core.cli import main
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import read_manifest
-from core.records import ROWS_FORMAT, digest
+from core.records import ROWS_FORMAT, digest, to_json
 
 ROOT = Path(__file__).resolve().parent
 Kind = Literal["train", "convert", "evaluate", "attack", "probe"]
-SETTINGS = ("train_seeds", "shipped", "evaluate", "attack", "probe")
+SETTINGS = ("train_seeds", "shipped", "evaluate", "attack", "states", "probe")
 """What a study may say of a game besides what it trains and converts: its own seeds, agents there are already, options
 of commands; what it does not say is not run."""
 TRAINED = re.compile(r"(dqn|dsqn)(-[a-z0-9-]+)?")
@@ -64,9 +64,9 @@ class Stage:
             return False
         if self.manifest.with_suffix(".lock").exists():  # killed while it was tidying up
             return False
+        spec = to_json(manifest.spec)  # names the weights it was made from, in whatever part they played
         if any(
-            not need.is_file() or digest(need.read_bytes())[:12] not in manifest.spec.get("agent", ())
-            for need in self.needs
+            not need.is_file() or f'"{digest(need.read_bytes())[:12]}"' not in spec for need in self.needs
         ):
             return False
         return not any(manifest.mismatches())
@@ -165,6 +165,7 @@ class _GamePlan:
             label = "shipped-" + file.stem.removeprefix(f"{self.folder.name}-")
             stages += self.evaluate(label, ("--agent", str(file)), (file,))
             agents[label] = file
+        came_from: dict[str, Path] = {}
         dqns = {label: file for label, file in agents.items() if re.search(r"\bdqn\b", label)}
         for method, (label, dqn) in itertools.product(filter(CONVERTED.fullmatch, self.tables), dqns.items()):
             label = re.sub(r"\bdqn\b", f"snn{method.removeprefix('convert')}", label)
@@ -175,18 +176,8 @@ class _GamePlan:
             stages.append(Stage("convert", command, manifest, (ROOT / dqn,), ROOT / snn))
             stages += self.evaluate(label, ("--agent", str(snn)), (snn,))
             agents[label] = snn
-        for label, file in agents.items() if "attack" in self.tables else ():
-            arguments = [
-                "--agent",
-                str(file),
-                *_options(self.tables["attack"]),
-                *self.eval_seed,
-                *self.common,
-            ]
-            folder = self.folder / f"attack-{label}"
-            stages.append(
-                _stage("attack", ["adversarial", "run"], folder, "attacks.parquet", (file,), arguments)
-            )
+            came_from[label] = dqn
+        stages += self.attacks(agents, came_from)
         if "probe" in self.tables and agents:
             arguments = ["--agent", *map(str, agents.values()), *_options(self.tables["probe"])]
             arguments += [*self.eval_seed, *self.common]
@@ -195,6 +186,39 @@ class _GamePlan:
                 _stage("probe", ["evaluate", "probe"], folder, "operations.parquet", needs, arguments)
             )
         return stages
+
+    def attacks(self, agents: Mapping[str, Path], came_from: Mapping[str, Path]) -> Iterator[Stage]:
+        """In games, and on states of the first agent's play, along the gradients of the first of the others too."""
+        common = [*self.eval_seed, *self.common]
+        first = next(iter(agents.values()), Path())
+        for label, file in agents.items():
+            for verb, name in (("run", "attack"), ("states", "states")):
+                if name not in self.tables:
+                    continue
+                table = self.tables[name]
+                arguments, needs = ["--agent", str(file), *_options(table)], [file]
+                if verb == "states":
+                    others = [other for other in self.leaders(agents) if other != file]
+                    arguments += ["--states-of", str(first)]
+                    arguments += ["--transfer", *map(str, others)] if others else []
+                    needs += [first, *others]
+                if label in came_from and table.get("best_source"):
+                    arguments += ["--twin", str(came_from[label])]
+                    needs.append(came_from[label])
+                gives = "attacks.parquet" if verb == "run" else "state_attacks.parquet"
+                folder = self.folder / f"{name}-{label}"
+                yield _stage(
+                    "attack", ["adversarial", verb], folder, gives, tuple(needs), [*arguments, *common]
+                )
+
+    @staticmethod
+    def leaders(agents: Mapping[str, Path]) -> list[Path]:
+        """The first DQN and the first DSQN."""
+        found = (
+            next((file for label, file in agents.items() if re.search(rf"\b{kind}\b", label)), None)
+            for kind in ("dqn", "dsqn")
+        )
+        return [file for file in found if file is not None]
 
     def train(self, variant: str, seed: int) -> Stage:
         arguments = ["--game", self.name, "--seed", str(seed), *_options(self.tables[variant]), *self.common]

@@ -1,44 +1,154 @@
-"""python -m adversarial run: play under attack."""
+"""python -m adversarial run | states | verdict: attack agents in their games and on stored states, and judge."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from adversarial import sources, threats
 from adversarial.attacks import make_attack
-from adversarial.threats import Attack, require_epsilon
-from core.checkpoint import load_agent
+from adversarial.perturbations import Loss
+from adversarial.sources import GradientSource
+from adversarial.states import attack_states
+from adversarial.threats import Attack, Scope, Threat, require_epsilon
+from adversarial.verdict import Verdict
+from core.checkpoint import Checkpoint, load_agent
 from core.cli import Number, main, specification
-from core.device import pick_device, set_up_torch
+from core.device import Device, pick_device, set_up_torch
 from core.errors import Refusal
-from core.games import get_game
+from core.games import Game, get_game
 from core.manifest import Manifest
 from core.progress import Progress
-from core.records import AttackRow, Journal, to_json
+from core.records import AttackRow, Journal, StateAttackRow, to_json
 from core.seeding import require_seed
-from evaluate.evaluation import episode_row, play, require_at_least_one
+from evaluate.evaluation import Played, episode_row, play, require_at_least_one
 from evaluate.options import PlayOptions
 from evaluate.protocols import get_protocol
-from evaluate.statistics import mean_interval
+from evaluate.rollout import Perturb
+from evaluate.states import collect, q_values
+from evaluate.statistics import mean_interval, share_interval
+from evaluate.video import record, require_ffmpeg
+
+SEARCH_STATES = 256
+"""On which the strongest gradient is sought, and what is at stake in a decision is learnt: nothing else is."""
+_STEPPING = ("pgd", "mi-fgsm", "targeted-pgd")
+
+
+class Cell(NamedTuple):
+    """One threat model, and the hook that carries it out; None for the clean game."""
+
+    threat: Threat
+    perturb: Perturb | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(PlayOptions):
-    """Play whole games while every observation is perturbed; one row an episode (OUT/attacks.parquet).
-
-    FGSM follows the gradient of the agent itself; of a converted network, that of the DQN it came from. Every
-    row says which. Episodes have the same starts for every agent, attack and size.
-    """
+class AttackOptions:
+    """Who is attacked, by what, through whose gradient."""
 
     agent: Path
-    """Checkpoint (.safetensors) of any agent."""
+    """Checkpoint (.safetensors) of any agent: the victim."""
     out: Path
-    """Folder for the rows."""
+    """Folder for the rows; asked again with the same options, a killed attack goes on."""
     attack: tuple[Attack, ...] = ("fgsm", "random-sign")
-    """fgsm: fast gradient sign method; random-sign: noise of the same size, its control."""
+    """Along a gradient: fgsm, pgd, mi-fgsm (momentum), targeted-pgd (to the worst action). By queries: spsa, square.
+    Noise of the same size: random-sign, uniform, gaussian. Beyond l_inf: occlusion, brightness."""
+    steps: tuple[int, ...] = (10,)
+    """Gradients that pgd, mi-fgsm and targeted-pgd follow; each number is an attack of its own."""
+    restarts: int = 1
+    """Random starts of pgd and targeted-pgd; each state keeps the worst."""
+    loss: Loss | None = None
+    """What is increased: cross-entropy, margin or value; each attack's usual one if not given."""
+    scope: Scope = "whole-stack"
+    """What may change at a decision; newest-frame: the rest stays in the stack as it ages."""
+    eight_bit: bool = False
+    """Round perturbed frames to what a screen can show."""
+    frequency: Number = 1.0
+    """Share of decisions that are attacked: those in which most is at stake."""
+    best_source: bool = False
+    """Seek the gradient that changes most choices, over surrogate families and widths, rates and twins; without it,
+    the one that costs no search: the victim's own, of a converted network that of its weights with ReLU."""
+    twin: Path | None = None
+    """Of a quantised or converted victim, the DQN that it came from, for --best-source."""
+    transfer: tuple[Path, ...] = ()
+    """Other agents of the game, along whose gradients the victim is attacked too."""
+
+    def require_sound(self) -> None:
+        """Refuse what no attack can be made of."""
+        if not self.attack:
+            raise Refusal(f"no attack given: accepted are {', '.join(threats.ATTACKS)}")
+        if not self.steps or min(self.steps) < 1 or self.restarts < 1:
+            raise Refusal(f"steps are {self.steps} and restarts {self.restarts}: 1 or more is needed")
+        if self.twin is not None and not self.best_source:
+            raise Refusal(f"twin {self.twin} is given without --best-source, which alone asks it")
+
+    def cells(self, victim: Checkpoint, game: Game, epsilons: tuple[float, ...], seed: int) -> Iterator[Cell]:
+        """All threat models that are asked for, each once, the clean game first."""
+        agent = victim.agent
+        found = [sources.gradient_source(agent)]
+        gap = 0.0
+        if self.best_source or self.frequency < 1.0:
+            states = collect(agent, SEARCH_STATES, seed, "attack search")
+            gap = self._gap_threshold(victim, states)
+            if self.best_source:
+                found.append(self._best_source(victim, states, epsilons))
+        found += [sources.transfer(load_agent(path, game, agent.device)) for path in self.transfer]
+        distinct = {(source.name, source.surrogate): source for source in found}
+        clean = Cell(*make_attack(self.attack[0], 0.0, agent, game))
+        made = {to_json(asdict(clean.threat)): clean} if 0.0 in epsilons else {}
+        for attack in self.attack:
+            through: list[GradientSource | None] = (
+                list(distinct.values()) if attack in threats.WHITE_BOX else [None]
+            )
+            for epsilon in sorted(set(epsilons) - {0.0}):
+                for source in through:
+                    for changes in self._changes(attack, gap, seed):
+                        cell = Cell(*make_attack(attack, epsilon, agent, game, source, **changes))
+                        made.setdefault(to_json(asdict(cell.threat)), cell)
+        yield from made.values()
+
+    def _changes(self, attack: str, gap: float, seed: int) -> Iterator[dict[str, Any]]:
+        """What is asked for otherwise than the attack usually is, once for each number of steps."""
+        changes: dict[str, Any] = {"scope": self.scope, "eight_bit": self.eight_bit, "seed": seed}
+        if self.frequency < 1.0:
+            changes |= {"frequency": self.frequency, "gap_threshold": gap}
+        if self.loss is not None and attack not in threats.NOISE:
+            changes["loss"] = self.loss
+        if attack in ("pgd", "targeted-pgd"):
+            changes["restarts"] = self.restarts
+        for steps in self.steps if attack in _STEPPING else (None,):
+            yield changes if steps is None else {**changes, "steps": steps}
+
+    def _gap_threshold(self, victim: Checkpoint, states: np.ndarray) -> float:
+        import torch
+
+        return threats.gap_threshold(torch.from_numpy(q_values(victim.agent, states)), self.frequency)
+
+    def _best_source(
+        self, victim: Checkpoint, states: np.ndarray, epsilons: tuple[float, ...]
+    ) -> GradientSource:
+        """Sought at two sizes: the middle ones of those that are asked for."""
+        sizes = sorted(set(epsilons) - {0.0})
+        middle = sizes[max(len(sizes) // 2 - 1, 0) : len(sizes) // 2 + 1]
+        twin = None if self.twin is None else load_agent(self.twin, victim.agent.game).agent
+        return sources.best_source(victim.agent, states, middle, twin)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(AttackOptions, PlayOptions):
+    """Play whole games while observations are perturbed; one row an episode (OUT/attacks.parquet).
+
+    Episodes have the same starts for every agent, attack and size.
+    """
+
     epsilon: tuple[Number, ...] = (0.0, 0.001, 1 / 255)
     """l_inf sizes in network-input units, fractions allowed (1/255 is one grey level); 0 is the clean game."""
     episodes: int = 10
     """Games for every attack and size."""
+    record: bool = False
+    """Also film the first game of each (OUT/*.mp4)."""
 
     def run(self) -> None:
         set_up_torch(self.threads)
@@ -46,18 +156,23 @@ class Run(PlayOptions):
         require_at_least_one(episodes=self.episodes, num_envs=self.num_envs)
         for epsilon in self.epsilon:
             require_epsilon(epsilon)
-        if not self.attack or not self.epsilon:
-            raise Refusal("no attack or no epsilon given: at least one of each is needed")
+        if not self.epsilon:
+            raise Refusal("no epsilon given: at least one is needed")
+        self.require_sound()
+        if self.record:
+            require_ffmpeg()
         game = get_game(self.game) if self.game else None
         checkpoint = load_agent(self.agent, game, pick_device(self.device))
         victim = checkpoint.agent
         game = game or victim.game
         protocol = get_protocol(self.protocol, game)
-        spec = specification(self, "out", "agent", "device", "threads", "num_envs")
         manifest = Manifest(
             self.out / "manifest.json",
             {
-                **spec,
+                **specification(
+                    self, "out", "agent", "transfer", "twin", "device", "threads", "num_envs", "record"
+                ),
+                **_others(self, game),
                 "verb": "adversarial run",
                 "agent": checkpoint.id,
                 "game": game.name,
@@ -69,24 +184,17 @@ class Run(PlayOptions):
             if not needed:
                 print(f"{rows_file}: already done")
                 return
-            # The clean game is the same whatever attack is not used, so it is played once.
-            cells = sorted(
-                {
-                    (attack if epsilon else self.attack[0], epsilon)
-                    for attack in self.attack
-                    for epsilon in self.epsilon
-                }
-            )
+            cells = list(self.cells(checkpoint, game, self.epsilon, self.seed))
             journal = Journal(rows_file, AttackRow, manifest.spec)
-            rows = journal.rows
             with Progress(
-                f"attack {game.name} {victim.kind}", len(cells) * self.episodes, "episodes", done=len(rows)
+                f"attack {game.name} {victim.kind}",
+                len(cells) * self.episodes,
+                "episodes",
+                done=len(journal.rows),
             ) as progress:
-                for attack, epsilon in cells:
-                    threat, perturb = make_attack(attack, epsilon, victim, game)
-                    known = {
-                        row.episode for row in rows if (row.attack, row.epsilon) == (threat.attack, epsilon)
-                    }
+                for threat, perturb in cells:
+                    name = to_json(asdict(threat))
+                    known = {row.episode for row in journal.rows if row.threat == name}
                     left = [episode for episode in range(self.episodes) if episode not in known]
                     if not left:
                         continue
@@ -99,38 +207,156 @@ class Run(PlayOptions):
                         num_envs=self.num_envs,
                         perturb=perturb,
                     ):
-                        clean = episode_row(played, checkpoint, game, protocol, self.seed)
-                        journal.add(
-                            AttackRow(
-                                **asdict(clean),
-                                attack=threat.attack,
-                                epsilon=epsilon,
-                                gradient_source=threat.gradient_source,
-                                threat=to_json(asdict(threat)),
-                                flip_share=played.flips / played.length_steps,
-                                zero_gradient_share=(
-                                    played.zero_gradients / played.length_steps
-                                    if threat.gradient_source
-                                    else math.nan
-                                ),
-                                largest_perturbation=played.largest_perturbation,
-                            )
-                        )
-                        progress.advance(1, f"{threat.attack} {epsilon:.4g}")
-            journal.write(lambda row: (row.attack, row.epsilon, row.episode))
+                        clean = asdict(episode_row(played, checkpoint, game, protocol, self.seed))
+                        journal.add(AttackRow(**clean, **_under_attack(played, threat)))
+                        progress.advance(1, f"{threat.attack} {threat.epsilon:.4g}")
+            order = {to_json(asdict(threat)): index for index, (threat, _) in enumerate(cells)}
+            journal.write(lambda row: (order[row.threat], row.episode))
+            if self.record:
+                for number, (threat, perturb) in enumerate(cells):
+                    file = self.out / f"{number:02}-{threat.attack}-{threat.epsilon:.4g}-episode-0.mp4"
+                    record(
+                        file,
+                        checkpoint,
+                        game,
+                        protocol,
+                        eval_seed=self.seed,
+                        perturb=perturb,
+                        attack=threat.attack,
+                    )
+                    print(file)
             manifest.finish([rows_file])
             journal.close()
-        for name, epsilon in sorted({(row.attack, row.epsilon) for row in rows}):
-            cell = [row for row in rows if (row.attack, row.epsilon) == (name, epsilon)]
+        for threat, _ in cells:
+            cell = [row for row in journal.rows if row.threat == to_json(asdict(threat))]
             interval = mean_interval([row.score for row in cell])
             decisions = sum(row.length_steps for row in cell)
             flips = sum(row.flip_share * row.length_steps for row in cell) / decisions
-            source = f" through {cell[0].gradient_source}" if cell[0].gradient_source else ""
             print(
-                f"{game.name} {victim.kind} {name}{source} epsilon {epsilon:.4g}: mean score {interval.estimate:.2f} "
-                f"[{interval.low:.2f}, {interval.high:.2f}], {flips:.0%} of decisions flipped, n = {len(cell)}"
+                f"{game.name} {victim.kind} {_named(threat)}: mean score {interval.estimate:.2f} "
+                f"[{interval.low:.2f}, {interval.high:.2f}], {flips:.0%} of decisions flipped, n = {interval.n}"
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class States(AttackOptions):
+    """Attack stored states, one by one and without play; one row an attack and size (OUT/state_attacks.parquet).
+
+    What is counted: how many greedy actions change, and what the victim's own clean Q-values say that costs.
+    """
+
+    epsilon: tuple[Number, ...] = (
+        *(1e-4, 2e-4, 5e-4, 1e-3, 2e-3),
+        *(level / 255 for level in (1, 2, 3, 5, 8, 15)),
+        0.5,
+    )
+    """l_inf sizes in network-input units, fractions allowed; at 0.5 every agent must break down."""
+    states: int = 512
+    """Of one agent's play, drawn evenly from whole episodes at epsilon 0.05."""
+    query_states: int = 100
+    """The first of them, for spsa and square, which ask the victim hundreds of times about each."""
+    states_of: Path | None = None
+    """The agent whose play they are of, so that several victims meet the same ones; the victim if not given."""
+    seed: int = 0
+    """Of the states, and of the attacks' chance."""
+    device: Device = "auto"
+    """Where the networks run."""
+    threads: int = 0
+    """CPU threads; 0 takes all."""
+
+    def run(self) -> None:
+        set_up_torch(self.threads)
+        require_seed(self.seed)
+        require_at_least_one(states=self.states, query_states=self.query_states)
+        for epsilon in self.epsilon:
+            require_epsilon(epsilon)
+        if not any(self.epsilon):
+            raise Refusal("no epsilon above 0 given: at least one is needed")
+        self.require_sound()
+        device = pick_device(self.device)
+        checkpoint = load_agent(self.agent, device=device)
+        game = checkpoint.agent.game
+        player = checkpoint if self.states_of is None else load_agent(self.states_of, game, device)
+        manifest = Manifest(
+            self.out / "manifest.json",
+            {
+                **specification(self, "out", "agent", "states_of", "transfer", "twin", "device", "threads"),
+                **_others(self, game),
+                "verb": "adversarial states",
+                "agent": checkpoint.id,
+                "states_of": player.id,
+            },
+        )
+        rows_file = self.out / "state_attacks.parquet"
+        with manifest.work() as needed:
+            if not needed:
+                print(f"{rows_file}: already done")
+                return
+            states = collect(player.agent, self.states, self.seed, "attacked")
+            cells = [
+                (threat, perturb)
+                for threat, perturb in self.cells(checkpoint, game, self.epsilon, self.seed)
+                if perturb is not None
+            ]
+            journal = Journal(rows_file, StateAttackRow, manifest.spec)
+            known = {row.threat for row in journal.rows}
+            with Progress(
+                f"attack states of {game.name} {checkpoint.agent.kind}",
+                len(cells),
+                "attacks",
+                done=len(known),
+            ) as progress:
+                for threat, perturb in cells:
+                    if to_json(asdict(threat)) in known:
+                        continue
+                    few = states[: self.query_states] if threat.attack in threats.BLACK_BOX else states
+                    row = attack_states(checkpoint, few, player.id, threat, perturb, self.seed)
+                    journal.add(row)
+                    progress.advance(1, f"{_named(threat)}: {row.flip_share:.0%} flipped")
+            order = {to_json(asdict(threat)): index for index, (threat, _) in enumerate(cells)}
+            journal.write(lambda row: order[row.threat])
+            manifest.finish([rows_file])
+            journal.close()
+        for (threat, _), row in zip(cells, journal.rows, strict=True):
+            share = share_interval(round(row.flip_share * row.num_states), row.num_states)
+            print(
+                f"{game.name} {row.agent} {_named(threat)}: {share.estimate:.1%} of {row.num_states} choices changed "
+                f"[{share.low:.1%}, {share.high:.1%}], Q drop {row.q_drop:.3g}"
+            )
+
+
+def _others(options: AttackOptions, game: Game) -> dict[str, list[str]]:
+    """Which other agents take part, by their weights."""
+    paths = {"transfer": options.transfer, "twin": () if options.twin is None else (options.twin,)}
+    return {role: [load_agent(path, game).id for path in given] for role, given in paths.items()}
+
+
+def _under_attack(played: Played, threat: Threat) -> dict[str, Any]:
+    """The columns of AttackRow beyond those of an episode."""
+    return {
+        "attack": threat.attack,
+        "epsilon": threat.epsilon,
+        "gradient_source": threat.gradient_source,
+        "threat": to_json(asdict(threat)),
+        "flip_share": played.flips / played.length_steps,
+        "zero_gradient_share": (
+            played.zero_gradients / played.length_steps if threat.follows_gradient else math.nan
+        ),
+        "largest_perturbation": played.largest_perturbation,
+    }
+
+
+def _named(threat: Threat) -> str:
+    """A threat model in a few words."""
+    steps = f"-{threat.steps}" if threat.attack in _STEPPING else ""
+    source = f" through {threat.gradient_source}" if threat.gradient_source else ""
+    surrogate = f" ({threat.surrogate})" if threat.surrogate else ""
+    return f"{threat.attack}{steps}{source}{surrogate} epsilon {threat.epsilon:.4g}"
+
+
 if __name__ == "__main__":
-    main("python -m adversarial", {"run": Run}, "Attack agents, and say by whose gradient.")
+    main(
+        "python -m adversarial",
+        {"run": Run, "states": States, "verdict": Verdict},
+        "Attack agents, say by whose gradient, and judge what the attacks allow to be said.",
+    )

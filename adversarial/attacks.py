@@ -30,7 +30,10 @@ def make_attack(
         threat = make_threat(attack, epsilon, game, **changes)
         return threat, perturber(threat, game, victim)
     source = source or gradient_source(victim)
-    threat = make_threat(
-        attack, epsilon, game, **{"gradient_source": source.name, "surrogate": source.surrogate, **changes}
-    )
+    followed = {
+        "gradient_source": source.name,
+        "surrogate": source.surrogate,
+        "sim_steps": source.sim_steps,
+    }
+    threat = make_threat(attack, epsilon, game, **{**followed, **changes})
     return threat, perturber(threat, game, victim, source.agent)

@@ -45,6 +45,16 @@ class GradientSource:
     surrogate: str = ""
     """What stands for the derivative of a spike or stair, if anything does."""
 
+    @property
+    def sim_steps(self) -> int:
+        """Simulation steps that the gradient goes through; 0 without time."""
+        match self.agent:
+            case DSQN():
+                return self.agent.spiking.sim_steps
+            case SurrogateSimulation():
+                return self.agent.network.coding.sim_steps
+        return 0
+
 
 # Sources ----------------------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             "train_direct": ("Dqn", "Dsqn"),
             "evaluate": ("Run", "Probe", "Check"),
             "convert": ("Run", "Compare", "Import", "Export"),
-            "adversarial": ("Run",),
+            "adversarial": ("Run", "States", "Verdict"),
         }[stage]
         monkeypatch.setattr(sys, "argv", [str(module.__file__), *map(str, arguments)])
         code = 0

@@ -235,7 +235,7 @@ def test_a_folder_of_another_specification(command: Command, checkpoint: Path, t
     options = ("--agent", checkpoint, "--out", tmp_path / "rows", "--episodes")
     assert command("evaluate", "run", *options, 2).code == 0
     before = (tmp_path / "rows" / "episodes.parquet").read_bytes()
-    is_refused(command("evaluate", "run", *options, 3), "episodes is 2 there and 3 here")
+    is_refused(command("evaluate", "run", *options, 3), "episodes is [2] there and [3] here")
     assert (tmp_path / "rows" / "episodes.parquet").read_bytes() == before
     again = command("evaluate", "run", *options, 2)
     assert (again.code, "already done" in again.out) == (0, True)

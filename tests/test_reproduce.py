@@ -84,6 +84,25 @@ def test_variants_are_trained_converted_and_probed_under_their_names(study: Path
     assert len(stages["probe pong/probe"].needs) == 4
 
 
+def test_states_are_attacked_along_the_first_agents_gradients_too(study: Path) -> None:
+    study.write_text(
+        HEAD
+        + '[games.pong]\ntrain_seeds = []\nshipped = ["a/pong-dqn-s0.safetensors", "a/pong-dsqn-s0.safetensors"]\n'
+        + "convert = { sim_steps = 8 }\nstates = { states = 9, best_source = true }\n"
+    )
+    stages = {stage.name: stage for stage in reproduce.plan("made")}
+    snn = stages["attack pong/states-shipped-snn-s0"]
+    words = snn.arguments
+    assert words[:2] == ("adversarial", "states")
+    assert words[words.index("--states-of") + 1] == "a/pong-dqn-s0.safetensors"
+    transfer = words.index("--transfer")
+    assert words[transfer + 1 : transfer + 3] == ("a/pong-dqn-s0.safetensors", "a/pong-dsqn-s0.safetensors")
+    assert words[words.index("--twin") + 1] == "a/pong-dqn-s0.safetensors"
+    dqn = stages["attack pong/states-shipped-dqn-s0"].arguments
+    assert dqn[dqn.index("--transfer") + 1] == "a/pong-dsqn-s0.safetensors"
+    assert "--twin" not in dqn
+
+
 def test_what_a_study_leaves_out_is_not_run(study: Path) -> None:
     study.write_text(HEAD + '[games."minatar/breakout"]\ndsqn = { total_steps = 5 }\n')
     assert names(reproduce.plan("made")) == [

@@ -1,0 +1,121 @@
+"""`adversarial run`, `states` and `verdict` through their command lines, on shipped agents."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from adversarial import states as stored
+from core.checkpoint import load_agent
+from core.records import AttackRow, StateAttackRow, read_rows
+from tests.conftest import AGENTS, Command
+from tests.test_refusals import is_refused
+
+DQN, DSQN = (AGENTS / f"minatar-breakout-{kind}-s0.safetensors" for kind in ("dqn", "dsqn"))
+
+
+def state_rows(folder: Path) -> list[StateAttackRow]:
+    return read_rows(folder / "state_attacks.parquet", StateAttackRow)
+
+
+def test_every_gradient_and_number_of_steps_is_an_attack_of_its_own(command: Command, tmp_path: Path) -> None:
+    options = ("--attack", "fgsm", "pgd", "random-sign", "--steps", 2, 4, "--epsilon", 0.05, 0.5)
+    options += ("--states", 40, "--states-of", DQN, "--transfer", DQN, "--seed", 3, "--threads", 1)
+    finished = command("adversarial", "states", "--agent", DSQN, *options, "--out", tmp_path / "out")
+    assert finished.code == 0
+    rows = state_rows(tmp_path / "out")
+    transfer = f"transfer:dqn {load_agent(DQN).id}"
+    made = [(row.attack, row.gradient_source, json.loads(row.threat)["steps"], row.epsilon) for row in rows]
+    assert sorted(made) == sorted(
+        [
+            *(("fgsm", source, 1, size) for source in ("own-surrogate", transfer) for size in (0.05, 0.5)),
+            *(
+                ("pgd", source, steps, size)
+                for source in ("own-surrogate", transfer)
+                for steps in (2, 4)
+                for size in (0.05, 0.5)
+            ),
+            *(("random-sign", "", 0, size) for size in (0.05, 0.5)),
+        ]
+    )
+    assert {row.states_of for row in rows} == {load_agent(DQN).id}
+    for row in rows:
+        assert (row.agent, row.num_states, row.seed, row.sim_steps) == ("dsqn", 40, 3, 4)
+        assert 0 < row.mean_perturbation <= row.largest_perturbation <= row.epsilon + 1e-6
+        assert (row.flip_share > 0) == (row.q_drop > 0)
+        assert math.isnan(row.zero_gradient_share) == (row.gradient_source == "")
+        assert json.loads(row.threat)["sim_steps"] == (4 if row.gradient_source == "own-surrogate" else 0)
+    strongest = max(row.flip_share for row in rows if row.gradient_source == "own-surrogate")
+    assert strongest > max(row.flip_share for row in rows if row.attack == "random-sign")
+    again = command("adversarial", "states", "--agent", DSQN, *options, "--out", tmp_path / "out")
+    assert "already done" in again.out
+    judged = command("adversarial", "verdict", tmp_path)
+    assert judged.code == 0
+    assert "minatar/breakout" in (tmp_path / "verdict.md").read_text()
+
+
+def test_the_best_gradient_is_sought_and_named(command: Command, tmp_path: Path) -> None:
+    options = ("--attack", "fgsm", "--epsilon", 0.05, "--states", 30, "--best-source", "--threads", 1)
+    assert command("adversarial", "states", "--agent", DSQN, *options, "--out", tmp_path / "out").code == 0
+    names = [row.gradient_source for row in state_rows(tmp_path / "out")]
+    assert names[0] == "own-surrogate"
+    assert len(names) <= 2
+    surrogates = {json.loads(row.threat)["surrogate"] for row in state_rows(tmp_path / "out")}
+    assert len(surrogates) == len(names)
+
+
+def test_attacks_go_on_where_they_were_killed(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--agent", DQN, "--epsilon", 0.01, 0.1, "--states", 20, "--threads", 1, "--out")
+    assert command("adversarial", "states", *options, tmp_path / "whole").code == 0
+    attacked: list[str] = []
+    attack = stored.attack_states
+
+    def until_third(*arguments: object) -> StateAttackRow:
+        attacked.append("")
+        if len(attacked) == 3:
+            raise KeyboardInterrupt
+        return attack(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("adversarial.__main__.attack_states", until_third)
+    monkeypatch.setattr("core.records.KEEP_EVERY_S", 0.0)
+    assert command("adversarial", "states", *options, tmp_path / "killed").code == 130
+    assert command("adversarial", "states", *options, tmp_path / "killed").code == 0
+    assert len(attacked) == 5  # four attacks, one of which was begun twice
+    assert str(state_rows(tmp_path / "killed")) == str(state_rows(tmp_path / "whole"))
+
+
+def test_two_lengths_of_one_attack_are_played_apart(command: Command, tmp_path: Path) -> None:
+    options = ("--agent", DQN, "--attack", "pgd", "--steps", 1, 2, "--epsilon", 0, 0.1, "--episodes", 2)
+    assert command("adversarial", "run", *options, "--threads", 1, "--out", tmp_path / "out").code == 0
+    rows = read_rows(tmp_path / "out" / "attacks.parquet", AttackRow)
+    assert [(row.attack, json.loads(row.threat)["steps"], row.episode) for row in rows] == [
+        *(("none", 0, episode) for episode in range(2)),
+        *(("pgd", steps, episode) for steps in (1, 2) for episode in range(2)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "said"),
+    [
+        ("states", ("--epsilon", 0), "no epsilon above 0"),
+        ("states", ("--states", 0), "states is 0"),
+        ("states", ("--attack", "fgms"), "fgms"),
+        ("states", ("--steps", 0), "steps are (0,)"),
+        ("run", ("--twin", DQN), "without --best-source"),
+        ("run", ("--frequency", 0), "frequency is 0"),
+        ("run", ("--scope", "newest-frame"), "whole-stack"),
+        ("states", ("--transfer", AGENTS / "pong-dqn-s0.safetensors"), "pong"),
+    ],
+)
+def test_what_no_attack_can_be_made_of_is_refused(
+    command: Command, tmp_path: Path, verb: str, options: tuple[object, ...], said: str
+) -> None:
+    is_refused(command("adversarial", verb, "--agent", DQN, *options, "--out", tmp_path / "out"), said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_attacks_there_is_no_verdict(command: Command, tmp_path: Path) -> None:
+    is_refused(command("adversarial", "verdict", tmp_path), "no attacks under", "attacks.parquet")
