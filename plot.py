@@ -117,6 +117,7 @@ class Plot:
         study = ROOT / "results" / self.study
         if not study.is_dir():
             raise Refusal(f"no results of study {self.study!r}: python reproduce.py {self.study} makes them")
+        refused = 0
         for drawing in FIGURES:
             target = study / "figures" / f"{drawing.name}.png"
             try:
@@ -126,6 +127,10 @@ class Plot:
                     target.unlink(missing_ok=True)
                     target.with_suffix(".pdf").unlink(missing_ok=True)
                 print(f"{drawing.name}: skipped, {reason}")
+                continue
+            except Refusal as refusal:
+                print(f"{drawing.name}: refused, {refusal}")
+                refused += 1
                 continue
             if self.list:
                 print(f"{drawing.name}: {drawing.caption}")
@@ -138,6 +143,8 @@ class Plot:
             print(target.relative_to(ROOT))
         if not self.list:
             _write_tables(study)
+        if refused:
+            raise Refusal(f"{refused} figures were refused, for what is said above")
 
 
 def _draw(study: Path, drawing: Drawing) -> Figure:
@@ -162,6 +169,8 @@ def _read(study: Path, rows: Rows) -> list:
 
 def _write_tables(study: Path) -> None:
     """Scores of every network, the papers' table over games, and energy; the first is printed too."""
+    for name in ("scores.md", "games.md", "games.csv", "games.tex", "energy.md"):
+        (study / name).unlink(missing_ok=True)  # of rows that may be gone
     lines = score_lines(_read(study, EPISODES))
     if lines:
         text = markdown(lines)
@@ -174,13 +183,16 @@ def _write_tables(study: Path) -> None:
     if operations:
         write_bytes(study / "energy.md", energy_table(operations).encode())
     conversions = _read(study, CONVERSIONS)
+    made_for = {
+        row.settings: max(other.sim_steps for other in conversions if other.settings == row.settings)
+        for row in conversions
+    }
     for row in conversions:
-        longest = max(other.sim_steps for other in conversions if other.game == row.game)
-        if row.readout == "robust" and row.sim_steps == longest:
+        if row.readout == "robust" and row.sim_steps == made_for[row.settings]:
             against = "BindsNET's simulation of it" if row.reference == "bindsnet" else "its DQN"
             print(
-                f"{row.game}: the converted SNN ({row.method}, {row.sim_steps} sim steps) takes the action of "
-                f"{against} in {row.agreement:.1%} of {row.num_states} states "
+                f"{row.game}: the converted SNN ({row.method}, {row.sim_steps} sim steps, seed {row.train_seed}) takes "
+                f"the action of {against} in {row.agreement:.1%} of {row.num_states} states "
                 f"(the DQN's most frequent action: {row.majority_share:.1%})"
             )
 

@@ -17,13 +17,13 @@ from core.games import Game, get_game
 from core.manifest import Manifest
 from core.networks import RandomPlay
 from core.progress import Progress
-from core.records import EmbeddingRow, EpisodeRow, Journal, OperationsRow, ResponseRow, write_rows
+from core.records import EmbeddingRow, EpisodeRow, Journal, OperationsRow, ResponseRow, read_rows, write_rows
 from core.seeding import require_seed
 from evaluate.check import findings
-from evaluate.evaluation import episode_row, play, require_at_least_one
+from evaluate.evaluation import episode_row, play, require_at_least_one, settings
 from evaluate.operations import operations_rows
 from evaluate.options import PlayOptions
-from evaluate.probe import embed, neuron_responses
+from evaluate.probe import embed, neuron_responses, require_embeddable
 from evaluate.protocols import Protocol, get_protocol
 from evaluate.rollout import Step
 from evaluate.states import collect
@@ -102,7 +102,9 @@ class Run(PlayOptions):
         self, entrants: list[Entrant], episodes: list[int], manifest: Manifest, rows_file: Path
     ) -> None:
         """Play what is missing, write all rows, and sum them up."""
-        journal = Journal(rows_file, EpisodeRow, manifest.spec)
+        # Rows of other versions of libraries do not compare, so they are not gone on with.
+        under = [settings(entrant.game, entrant.protocol) for entrant in entrants]
+        journal = Journal(rows_file, EpisodeRow, {**manifest.spec, "settings": under})
         known = {(row.checkpoint_id, row.game, row.episode) for row in journal.rows}
         with Progress("evaluate", sum(episodes), "episodes", done=len(known)) as progress:
             for entrant, wanted in zip(entrants, episodes, strict=True):
@@ -134,7 +136,19 @@ class Run(PlayOptions):
             print(f"{file}: already done")
             return
         played = record(file, checkpoint, game, protocol, eval_seed=self.seed)
-        print(f"{file}: {played.length_steps:,} decisions, score {played.score:g}")
+        (scored, *_) = (
+            row
+            for row in read_rows(self.out / "episodes.parquet", EpisodeRow)
+            if (row.checkpoint_id, row.game, row.episode) == (*entrant.key, 0)
+        )
+        same = (played.score, played.length_steps) == (scored.score, scored.length_steps)
+        # Alone, Q-values round otherwise in the last bit, and a tie of two actions may fall the other way.
+        other = (
+            ""
+            if same
+            else f", another course than the scored game's ({scored.score:g}): Q-values all but tied"
+        )
+        print(f"{file}: {played.length_steps:,} decisions, score {played.score:g}{other}")
 
     def _play(
         self, entrant: Entrant, episodes: int, journal: Journal[EpisodeRow], progress: Progress
@@ -176,7 +190,9 @@ class Run(PlayOptions):
             for path, which in _weights(Path(agent)):
                 checkpoint = load_agent(path, given, device)
                 _, others = loaded.get(checkpoint.id, (None, ()))
-                loaded[checkpoint.id] = checkpoint, tuple(dict.fromkeys((*others, which)))
+                labels = tuple(dict.fromkeys((*others, which)))
+                # Who names a run folder and its file too says which weights these are.
+                loaded[checkpoint.id] = checkpoint, tuple(filter(None, labels)) or labels
         games = [given] if given else [checkpoint.agent.game for checkpoint, _ in loaded.values()]
         if not games:
             raise Refusal("agent 'random' knows no game: give one with --game")
@@ -249,6 +265,8 @@ class Probe:
         first: dict[str, Checkpoint] = {}
         for checkpoint in checkpoints:
             first.setdefault(checkpoint.agent.kind, checkpoint)
+        for checkpoint in first.values():
+            require_embeddable(checkpoint.agent, self.states)
         shown = collect(checkpoints[0].agent, self.states, self.seed, "embedding")
         with Progress("probe", len(checkpoints) + len(first), "agents") as progress:
             for checkpoint in checkpoints:

@@ -24,7 +24,6 @@ from core.records import (
 ROW_FILES: tuple[tuple[str, type], ...] = (
     ("episodes.parquet", EpisodeRow),
     ("validation.parquet", EpisodeRow),
-    ("conversion_episodes.parquet", EpisodeRow),
     ("state_attacks.parquet", StateAttackRow),
     ("attacks.parquet", AttackRow),
     ("curve.parquet", CurveRow),
@@ -61,6 +60,7 @@ def findings(study: Path) -> Iterator[str]:
     if not files:
         raise Refusal(f"no rows under {study}: a folder with .parquet files that SpikeQ wrote is needed")
     recorded: set[Path] = set()
+    unfinished: set[Path] = set()
     for manifest in sorted(study.rglob("*manifest.json")):
         try:
             record = read_manifest(manifest)
@@ -69,14 +69,18 @@ def findings(study: Path) -> Iterator[str]:
             continue
         if record is not None:
             recorded |= {manifest.parent / name for name in record.outputs}
+            unfinished |= set() if record.outputs else {manifest.parent}
             yield from _manifest_faults(record)
     scored: dict[Path, list[EpisodeRow]] = {}
+    attacked: list[EpisodeRow] = []
     rows: list[Any]
     for path in files:
         row_type = next((kind for ending, kind in ROW_FILES if path.name.endswith(ending)), None)
         name = path.relative_to(study)
         if path.name.startswith("."):
-            continue  # unfinished work, whose manifest says so
+            if path.parent not in unfinished:
+                yield f"{name}: left by work that was killed, and no manifest goes on with it; it can be removed"
+            continue
         if row_type is None:
             yield f"{name}: no kind of rows has such a name"
             continue
@@ -90,11 +94,18 @@ def findings(study: Path) -> Iterator[str]:
         yield from (f"{name}: {fault}" for fault in _value_faults(rows, row_type))
         if row_type in (EpisodeRow, AttackRow):
             yield from (f"{name}: {fault}" for fault in _episode_faults(rows))
+        elif len(set(map(str, rows))) < len(rows):
+            yield f"{name}: {len(rows) - len(set(map(str, rows)))} rows are there twice"
         if path.name == "episodes.parquet":
             scored[name] = rows
-    yield from _mixtures([row for rows in scored.values() for row in rows])
+        if row_type is AttackRow:
+            attacked += rows
+    everyone = [row for rows in scored.values() for row in rows]
+    yield from _mixtures(everyone, "scores")
+    yield from _different_numbers(everyone)
+    yield from _mixtures(attacked, "scores under attack")
     yield from _doubles(scored)
-    yield from _missing_seeds([row for rows in scored.values() for row in rows])
+    yield from _missing_seeds(everyone)
 
 
 def _manifest_faults(record: Record) -> Iterator[str]:
@@ -125,7 +136,7 @@ def _episode_faults(rows: Sequence[EpisodeRow]) -> Iterator[str]:
     """Episodes that are there twice, and numbers that were left out."""
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for row in rows:
-        attack = (row.attack, row.epsilon) if isinstance(row, AttackRow) else ()
+        attack = (row.attack, row.gradient_source, row.threat) if isinstance(row, AttackRow) else ()
         which = (row.game, row.agent, row.train_seed, row.train_steps, row.checkpoint_id, row.checkpoint)
         groups[(*which, row.eval_seed, row.variant, *attack)].append(row.episode)
     for key, episodes in groups.items():
@@ -139,30 +150,30 @@ def _episode_faults(rows: Sequence[EpisodeRow]) -> Iterator[str]:
             yield f"{name}: episode {missing[0]} is missing ({len(missing)} such)"
 
 
-def _mixtures(rows: Sequence[EpisodeRow]) -> Iterator[str]:
+def _mixtures(rows: Sequence[EpisodeRow], what: str) -> Iterator[str]:
     """Rows of a game that do not compare."""
-    for game in sorted({row.game for row in rows}):
-        here = [row for row in rows if row.game == game]
-        for column in ("protocol", "eval_seed", "settings"):
-            # Random play differs in its epsilon by design.
-            distinct = sorted(
-                {str(getattr(row, column)) for row in here if column != "settings" or row.agent != "random"}
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        found[row.game, "protocol"].add(row.protocol)
+        found[row.game, "eval_seed"].add(str(row.eval_seed))
+        if row.agent != "random":  # whose epsilon differs by design
+            found[row.game, "settings"].add(row.settings)
+    for (game, column), distinct in sorted(found.items()):
+        if len(distinct) > 1:
+            shown = ", ".join(sorted(distinct)) if column != "settings" else f"{len(distinct)} different ones"
+            yield f"{game}: more than one {column} among its {what} ({shown}); they do not compare"
+
+
+def _different_numbers(rows: Sequence[EpisodeRow]) -> Iterator[str]:
+    """Games of which some agents played more episodes than others."""
+    episodes: dict[str, dict[tuple[str, str], set[int]]] = defaultdict(lambda: defaultdict(set))
+    for row in rows:
+        episodes[row.game][row.agent, row.checkpoint_id].add(row.episode)
+    for game, agents in sorted(episodes.items()):
+        if len({len(played) for played in agents.values()}) > 1:
+            counts = ", ".join(
+                f"{agent} {name}: {len(played)}" for (agent, name), played in sorted(agents.items())
             )
-            if len(distinct) > 1:
-                shown = ", ".join(distinct) if column != "settings" else f"{len(distinct)} different ones"
-                yield f"{game}: more than one {column} among its scores ({shown}); they do not compare"
-        numbers = {
-            (row.agent, row.checkpoint_id): len(
-                {
-                    other.episode
-                    for other in here
-                    if (other.agent, other.checkpoint_id) == (row.agent, row.checkpoint_id)
-                }
-            )
-            for row in here
-        }
-        if len(set(numbers.values())) > 1:
-            counts = ", ".join(f"{agent} {name}: {count}" for (agent, name), count in sorted(numbers.items()))
             yield f"{game}: agents played different numbers of episodes ({counts})"
 
 

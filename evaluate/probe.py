@@ -121,11 +121,10 @@ def last_hidden(agent: Agent, observations: Tensor) -> Tensor:
     Returns:
         [B, F] float32: activations (DQN, its quantised twin) or firing rates.
     """
+    require_embeddable(agent, _PERPLEXITY + 1)
     batch = len(observations)
     if isinstance(agent, RateCodedNetwork):
         coding = agent.coding
-        if coding.presteps:
-            raise Refusal(f"presteps is {coding.presteps}: rates are told of networks with 0 only")
         simulation = torch_engine.simulate(
             agent.layers,
             observations,
@@ -135,14 +134,23 @@ def last_hidden(agent: Agent, observations: Tensor) -> Tensor:
             image_bits=coding.image_bits,
         )
         return simulation.layer_counts[-2][-1].reshape(batch, -1) / coding.sim_steps
-    if not isinstance(agent, DQN | QuantisedDQN | DSQN):
-        raise Refusal(f"agent {agent.kind!r} has no hidden layer: dqn, quantised, rate-coded and dsqn have")
+    assert isinstance(agent, DQN | QuantisedDQN | DSQN)
     heard: list[Tensor] = []
     *_, output = agent.layers
     with output.register_forward_pre_hook(lambda layer, inputs: heard.append(inputs[0])):
         agent(observations)
     # Time, where the layer hears it, is folded into the batch: [T * B, F].
     return torch.cat(heard).float().unflatten(0, (-1, batch)).mean(0)
+
+
+def require_embeddable(agent: Agent, num_states: int) -> None:
+    """Refuse what `embed` cannot draw, before anything is played."""
+    if num_states <= _PERPLEXITY:
+        raise Refusal(f"number of states is {num_states}: t-SNE needs more than {_PERPLEXITY}")
+    if not isinstance(agent, DQN | QuantisedDQN | DSQN | RateCodedNetwork):
+        raise Refusal(f"agent {agent.kind!r} has no hidden layer: dqn, quantised, rate-coded and dsqn have")
+    if isinstance(agent, RateCodedNetwork) and agent.coding.presteps:
+        raise Refusal(f"presteps is {agent.coding.presteps}: rates are told of networks with 0 only")
 
 
 def embed(checkpoint: Checkpoint, states: np.ndarray, states_of: str, seed: int) -> list[EmbeddingRow]:
@@ -160,9 +168,8 @@ def embed(checkpoint: Checkpoint, states: np.ndarray, states_of: str, seed: int)
     Returns:
         One row a state, in their order.
     """
-    if len(states) <= _PERPLEXITY:
-        raise Refusal(f"number of states is {len(states)}: t-SNE needs more than {_PERPLEXITY}")
     agent = checkpoint.agent
+    require_embeddable(agent, len(states))
     hidden = torch.cat([last_hidden(agent, batch) for batch in batches(agent, states)]).cpu().numpy()
     random_state = int(seeding.generator(seed, "t-sne").integers(2**32))
     if (hidden == hidden[0]).all():  # a silent layer: to such an agent all states are one

@@ -66,8 +66,8 @@ def test_methods_keep_their_look() -> None:
 
 
 def test_networks_of_one_name_are_not_averaged_under_attack() -> None:
-    attacked = {"attack": "none", "epsilon": 0.0, "gradient_source": ""}
-    fgsm = {"attack": "fgsm", "epsilon": 0.1, "gradient_source": "own"}
+    attacked = {"attack": "none", "epsilon": 0.0, "gradient_source": "", "threat": "{}"}
+    fgsm = {"attack": "fgsm", "epsilon": 0.1, "gradient_source": "own", "threat": "{}"}
 
     def drawn(*networks: tuple[str, int, int, float]) -> dict[str, list[float]]:
         rows = [
@@ -94,5 +94,16 @@ def test_networks_of_one_name_are_not_averaged_under_attack() -> None:
     assert drawn(("one", 0, 800_000, 10.0), ("other", 1, 800_000, 20.0)) == {
         "DQN, fgsm (own), n = 2 x 1": [15.0, 15.0]
     }
+    other = {**fgsm, "gradient_source": "transfer:dqn abc", "threat": '{"epsilon": 0.1}'}
+    rows = [
+        {**vars(episode(score=score)), "flip_share": 0.5, **attack}
+        for attack, score in ((attacked, 9.0), (fgsm, 1.0), (other, 5.0))
+    ]
+    (axis,) = attacks.score_against_epsilon(pd.DataFrame(rows)).axes
+    lines = {str(line.get_label()): list(line.get_ydata()) for line in axis.lines}
+    assert lines["DQN, fgsm (own), n = 1 x 1"] == [9.0, 1.0]
+    assert lines["DQN, fgsm (transfer:dqn abc), n = 1 x 1"] == [9.0, 5.0]
+    with pytest.raises(Refusal, match="protocol of pong"):
+        attacks.score_against_epsilon(pd.DataFrame([*rows, {**rows[0], "protocol": "modern"}]))
     with pytest.raises(Refusal, match="more than one checkpoint of DQN, training seed 0"):
         drawn(("one", 0, 800_000, 10.0), ("other", 0, 700_000, 20.0))

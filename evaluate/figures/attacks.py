@@ -1,13 +1,16 @@
 """Agents under attack. Never imports torch."""
 
+import json
 from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from core.records import StateAttackRow, require_single
+from core.records import StateAttackRow, require_single, to_json
 from evaluate.attackers import (
+    OF_A_RUN,
+    OF_ATTACK,
     Kind,
     Network,
     cells,
@@ -20,7 +23,6 @@ from evaluate.attackers import (
     strongest,
 )
 from evaluate.figures.style import (
-    LINE_STYLES,
     NothingToDraw,
     common_legend,
     grid,
@@ -28,7 +30,7 @@ from evaluate.figures.style import (
     panels,
     reference_lines,
 )
-from evaluate.runs import families, in_order, names
+from evaluate.runs import families, in_order, names, require_comparable
 from evaluate.statistics import Interval, mean_of_games, stratified_interval
 
 _KINDS: tuple[tuple[str, tuple[Kind, ...], str, str], ...] = (
@@ -162,12 +164,13 @@ def _with_band(axis: Axes, name: str, shares: dict[float, Interval], look: dict[
 
 
 def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Figure:
+    require_comparable(rows)
     figure, axes = panels(rows)
     for game, axis in axes.items():
         here = rows[rows.game == game]
         for curve in _curves(here, column):
             means = [point.estimate for point in curve.points]
-            axis.plot(curve.epsilons, means, marker=".", label=curve.label, **curve.look)  # type: ignore[arg-type]
+            axis.plot(curve.epsilons, means, label=curve.label, **curve.look)  # type: ignore[arg-type]
             lows, highs = [point.low for point in curve.points], [point.high for point in curve.points]
             axis.fill_between(curve.epsilons, lows, highs, color=str(curve.look["color"]), alpha=0.1)
         _epsilons(axis, sorted(set(here.epsilon)))
@@ -179,8 +182,8 @@ def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Figure:
 
 
 def _curves(rows: pd.DataFrame, column: str) -> list[Curve]:
-    """One for each family and attack; training seeds are averaged, networks of other kinds are not."""
-    rows = rows.assign(family=families(rows))
+    """One for each family and attack, however it is made; training seeds are averaged, nothing else is."""
+    rows = rows.assign(family=families(rows), made=[_made(threat) for threat in rows.threat])
     found = in_order(rows.family)
     told, look = names(found), looks(found)
     curves = []
@@ -188,10 +191,9 @@ def _curves(rows: pd.DataFrame, column: str) -> list[Curve]:
         own = rows[rows.family == family]
         for seed, checkpoints in own.groupby("train_seed").checkpoint_id:
             require_single(checkpoints, f"checkpoint of {told[family]}, training seed {seed}")
-        for attack in ("fgsm", "random-sign"):
-            under = own[own.attack.isin([attack, "none"])]
-            if not (under.attack == attack).any():
-                continue
+        clean, attacked = own[own.attack == "none"], own[own.attack != "none"]
+        for (attack, source, made), under in attacked.groupby(["attack", "gradient_source", "made"]):
+            under = pd.concat([clean[clean.train_seed.isin(under.train_seed)], under])
             sizes = sorted(set(under.epsilon))
             points = [
                 stratified_interval(
@@ -203,12 +205,27 @@ def _curves(rows: pd.DataFrame, column: str) -> list[Curve]:
                 )
                 for size in sizes
             ]
-            source = under[under.attack == attack].gradient_source.iloc[0]
+            threat = json.loads(str(made))
+            details = [str(source), threat.get("surrogate", "") if source == "swept-surrogate" else ""]
+            details += [f"{threat['steps']} steps" if threat.get("steps", 0) > 1 else ""]
+            details = [detail for detail in details if detail]
+            label = f"{told[family]}, {attack}" + (f" ({', '.join(details)})" if details else "")
             seeds = under.train_seed.nunique()
-            label = f"{told[family]}, {attack}" + (f" ({source})" if source else "")
-            style = {**look[family], "linestyle": LINE_STYLES[attack]}
+            style = {**look[family], **_look_of_attack(str(attack), str(source))}
             curves.append(Curve(f"{label}, n = {seeds} x {points[0].n // seeds}", style, sizes, points))
     return curves
+
+
+def _made(threat: str) -> str:
+    """JSON of how an attack is made, whatever its size."""
+    return to_json({name: value for name, value in json.loads(threat).items() if name not in OF_A_RUN})
+
+
+def _look_of_attack(attack: str, source: str) -> dict[str, str]:
+    """Noise is dotted, transfer dashed, queries dash-dotted; more steps than one have a mark of their own."""
+    known = OF_ATTACK.get(attack, "transfer" if source.startswith("transfer:") else "white-box")
+    dashes = {"noise": ":", "transfer": "--", "black-box": "-.", "control": "-."}
+    return {"linestyle": dashes.get(known, "-"), "marker": "." if attack in ("fgsm", "random-sign") else "^"}
 
 
 def _epsilons(axis: Axes, sizes: list[float]) -> None:

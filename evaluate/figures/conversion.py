@@ -87,7 +87,8 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
         here = rows[rows.game == game].sort_values("episode")
         require_single(here.train_seed, f"training seed of {game}'s conversions")
         of_dqn = here[here.variant == "dqn"].score.to_numpy()
-        random = reference(get_game(game)).random or 0.0
+        random = reference(get_game(game)).random
+        assert random is not None  # every game's random play is published or was measured here
         named = here[here.variant != "dqn"].variant.str.extract(r"(?P<name>.+) T=(?P<sim_steps>\d+)")
         games = here.loc[named.index].assign(name=named.name, at=named.sim_steps.astype(int))
         for name, group in _methods(games, "name"):

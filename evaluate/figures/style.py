@@ -26,7 +26,8 @@ COLOURS = {
     **{"random": "#999999", "dqn": "#0072B2", "quantised": "#56B4E9"},
     **{"rate-coded": "#E69F00", "dsqn": "#009E73"},
 }
-LINE_STYLES = {"fgsm": "-", "random-sign": ":", "robust": "-", "spikes": "--"}
+LINE_STYLES = {"robust": "-", "spikes": "--"}
+"""Of read-outs."""
 
 matplotlib.use("Agg")
 matplotlib.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False})

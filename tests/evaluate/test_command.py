@@ -15,7 +15,7 @@ import torch
 from core.checkpoint import save_agent
 from core.games import get_game
 from core.networks import make_agent, preset
-from core.records import EpisodeRow, read_rows, write_rows
+from core.records import EpisodeRow, Journal, read_rows, write_rows
 from evaluate.check import findings
 from tests.conftest import Command
 from tests.test_refusals import PROVENANCE, is_refused
@@ -119,14 +119,39 @@ def test_a_killed_evaluation_goes_on_at_the_episode(tmp_path: Path) -> None:
     assert {path.name for path in killed.iterdir()} == {"episodes.parquet", "manifest.json"}
 
 
-def test_rows_kept_of_other_work_are_not_taken(command: Command, tmp_path: Path) -> None:
-    """Whoever removes the manifest of unfinished work and asks for other episodes gets those."""
+def test_rows_kept_of_other_work_are_not_taken(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever removes the manifest of killed work and asks for other episodes gets those."""
     out = tmp_path / "out"
-    options = ("--agent", "random", "--game", "minatar/breakout", "--out", out, "--episodes", 2)
-    out.mkdir()
-    (out / ".episodes-000000000000.parquet").write_bytes(b"of other work")
+    options = ("--agent", "random", "--game", "minatar/breakout", "--out", out, "--episodes")
+    journal = Journal.write
+    monkeypatch.setattr("core.records.KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(Journal, "write", lambda self, key: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert command("evaluate", "run", *options, 3, "--seed", 1).code == 130
+    monkeypatch.setattr(Journal, "write", journal)
+    (kept,) = out.glob(".episodes-*.parquet")
+    assert len(read_rows(kept, EpisodeRow)) == 3
+    (out / "manifest.json").unlink()
+    assert f"{kept.name}: left by work that was killed" in "\n".join(findings(out))
+    assert command("evaluate", "run", *options, 2, "--seed", 2).code == 0
+    rows = read_rows(out / "episodes.parquet", EpisodeRow)
+    assert [(row.eval_seed, row.episode) for row in rows] == [(2, 0), (2, 1)]
+
+
+def test_a_folder_and_its_file_are_one_network(command: Command, run_folder: Path, tmp_path: Path) -> None:
+    options = (
+        "--agent",
+        run_folder / "best.safetensors",
+        run_folder,
+        "--episodes",
+        1,
+        "--out",
+        tmp_path / "out",
+    )
     assert command("evaluate", "run", *options).code == 0
-    assert [row.episode for row in read_rows(out / "episodes.parquet", EpisodeRow)] == [0, 1]
+    rows = read_rows(tmp_path / "out" / "episodes.parquet", EpisodeRow)
+    assert [row.checkpoint for row in rows] == ["best", "final"]
 
 
 @pytest.fixture
