@@ -1,6 +1,7 @@
 """Agents under attack. Never imports torch."""
 
 import json
+import textwrap
 from typing import NamedTuple
 
 import pandas as pd
@@ -85,7 +86,8 @@ def flips_of_states(rows: pd.DataFrame) -> Figure:
             shares = {epsilon: flips(row) for epsilon, row in best.items() if row is not None}
             _with_band(axis, name, shares, {"color": colour, "linestyle": dashes})
         _epsilons(axis, sorted({row.epsilon for row in own}))
-        axis.set_title(axis.get_title(), fontsize=6)
+        lines_of_title = [textwrap.fill(line, 52) for line in axis.get_title().splitlines()]
+        axis.set_title("\n".join(lines_of_title), fontsize=6)
         axis.set_ylim(-3, 103)
         axis.set_ylabel("states flipped (%)")
     common_legend(figure, list(axes.values()), 3)
