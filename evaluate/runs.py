@@ -51,17 +51,22 @@ def families(rows: pd.DataFrame, longest: Mapping[tuple[Any, ...], int] | None =
 
 
 def longest_steps(rows: pd.DataFrame) -> dict[tuple[Any, ...], int]:
-    """The most decisions that each training run in rows made: its best weights may be far younger than its last."""
-    longest: dict[tuple[Any, ...], int] = {}
-    for run, steps in zip(_training_run(rows), rows.train_steps, strict=True):
-        longest[run] = max(steps, longest.get(run, steps))
-    return longest
+    """The most decisions that a training run made, by its name and the decisions of each of its best and final weights:
+    the best may be far younger than the final ones."""
+    # Weights of which nobody says what they are may be another run's that was cut short.
+    told = rows[rows.checkpoint != ""] if "checkpoint" in rows else rows.iloc[:0]
+    most: dict[tuple[Any, ...], int] = {}
+    runs = _training_run(told)
+    for run, steps in zip(runs, told.train_steps, strict=True):
+        most[run] = max(steps, most.get(run, steps))
+    return {(*run, steps): most[run] for run, steps in zip(runs, told.train_steps, strict=True)}
 
 
 def steps_of_runs(rows: pd.DataFrame, longest: Mapping[tuple[Any, ...], int] | None = None) -> pd.Series:
     """Of every row, the most decisions that its training run made; `longest` as in `families`."""
     known = longest_steps(rows) if longest is None else longest
-    return pd.Series([known[run] for run in _training_run(rows)], rows.index, dtype=int)
+    runs = zip(_training_run(rows), rows.train_steps, strict=True)
+    return pd.Series([known.get((*run, steps), steps) for run, steps in runs], rows.index, dtype=int)
 
 
 def _training_run(rows: pd.DataFrame) -> list[tuple[Any, ...]]:

@@ -60,18 +60,18 @@ def score_lines(
     frame = pd.DataFrame([vars(row) for row in rows])
     require_comparable(frame)
     groups: dict[tuple[str, Family, int, str, str], list[EpisodeRow]] = defaultdict(list)
-    made: dict[tuple[str, Family, int], int] = {}
+    made: dict[tuple[str, str, int], int] = {}
     for row, family, steps in zip(rows, families(frame, longest), steps_of_runs(frame, longest), strict=True):
         # The best weights may be the final ones too: both are told.
         groups[row.game, family, row.train_seed, row.checkpoint_id, row.checkpoint].append(row)
-        made[row.game, family, row.train_seed] = steps
+        made[row.game, row.checkpoint_id, row.train_steps] = steps
     random_high: dict[str, float] = {}
     for game in {row.game for row in rows}:
         played = [row.score for row in rows if row.game == game and row.agent == "random"]
         known = [reference(get_game(game)).random, mean_interval(played).high if played else None]
         random_high[game] = max(score for score in known if score is not None)
     lines = []
-    for (game, family, train_seed, _, checkpoint), group in groups.items():
+    for (game, family, train_seed, checkpoint_id, checkpoint), group in groups.items():
         score = mean_interval([row.score for row in group])
         references = reference(get_game(game))
         decisions = sum(row.length_steps for row in group)
@@ -95,7 +95,7 @@ def score_lines(
                 truncated=sum(row.truncated for row in group),
                 note=_note(
                     family,
-                    made[game, family, train_seed] / max(group[0].recipe_steps, 1),
+                    made[game, checkpoint_id, group[0].train_steps] / max(group[0].recipe_steps, 1),
                     score,
                     random_high[game],
                 ),

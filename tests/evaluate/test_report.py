@@ -389,7 +389,7 @@ def test_a_game_of_weights_that_are_best_and_final_is_counted_once() -> None:
 
 def test_every_figure_has_its_caption() -> None:
     captions = report.captions()
-    assert [name for name in plot.FIGURES if not captions.get(name)] == []
+    assert [each.name for each in plot.FIGURES if not captions.get(each.name)] == []
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
