@@ -12,10 +12,11 @@ from math import isnan
 from typing import TypeVar
 
 import numpy as np
+import pandas as pd
 
 from core.games import get_game, reference
 from core.records import AttackRow, ConversionRow, EpisodeRow
-from evaluate.runs import AGENT_ORDER, CHECKPOINT_ORDER, LABELS
+from evaluate.runs import AGENT_ORDER, CHECKPOINT_ORDER, CONVERSIONS, LABELS, Weights, longest_steps, own_dqns
 from evaluate.statistics import Interval, kept_interval
 from evaluate.tables import Line, score_lines
 
@@ -127,10 +128,11 @@ def answer(
 def players(rows: Sequence[EpisodeRow]) -> list[Player]:
     """The networks that played, in the order of all tables; random play is what they are held against."""
     random = [row for row in rows if row.agent == "random"]
+    longest = longest_steps(pd.DataFrame([vars(row) for row in rows])) if rows else {}
     found = []
     for group in _grouped(row for row in rows if row.agent != "random"):
         beside = [row for row in random if row.game == group[0].game]
-        (line,) = [line for line in score_lines([*beside, *group]) if line.agent != "random"]
+        (line,) = [line for line in score_lines([*beside, *group], longest) if line.agent != "random"]
         found.append(Player(tuple(group), line))
     return sorted(found, key=lambda player: _order(player.first))
 
@@ -147,33 +149,31 @@ def shares(everyone: Sequence[Player]) -> list[Share]:
 
 
 def dqns_of(player: Player, dqns: Sequence[Player]) -> list[Player]:
-    """The DQNs that a network is held against; none if the rows leave it open.
+    """The DQNs that a network is held against (`runs.own_dqns`); none if the rows leave it open.
 
-    A conversion carries the seed, the recipe and the decisions of the one DQN that it came from. A DSQN comes from
-    none: it meets one of every seed that was trained by its recipe (whatever was changed in it), the one whose
-    decisions are nearest to its own.
+    A conversion meets the one DQN that it came from, a DSQN one of every seed: the one whose decisions are nearest to
+    its own.
     """
-    own = player.first
-    of_game = [
-        dqn for dqn in dqns if dqn.first.game == own.game and own.train_seed >= 0 <= dqn.first.train_seed
+    own = own_dqns(_weights(player), ((_weights(dqn), dqn) for dqn in dqns))
+    if player.first.agent in CONVERSIONS:
+        return own[:1] if len({dqn.first.checkpoint_id for dqn in own}) == 1 else []
+    return [
+        min(
+            (dqn for dqn in own if dqn.first.train_seed == seed),
+            key=lambda dqn: (
+                dqn.first.checkpoint != player.first.checkpoint,
+                abs(dqn.first.train_steps - player.first.train_steps),
+            ),
+        )
+        for seed in sorted({dqn.first.train_seed for dqn in own})
     ]
-    if own.agent == "dsqn":
-        alike = [dqn for dqn in of_game if dqn.first.recipe.split("+")[0] == own.recipe.split("+")[0]]
-        return [
-            min(
-                (dqn for dqn in alike if dqn.first.train_seed == seed),
-                key=lambda dqn: (
-                    dqn.first.checkpoint != own.checkpoint,
-                    abs(dqn.first.train_steps - own.train_steps),
-                ),
-            )
-            for seed in sorted({dqn.first.train_seed for dqn in alike})
-        ]
-    origin = (own.train_seed, own.train_steps, own.recipe)
-    source = [
-        dqn for dqn in of_game if (dqn.first.train_seed, dqn.first.train_steps, dqn.first.recipe) == origin
-    ]
-    return source[:1] if len({dqn.first.checkpoint_id for dqn in source}) == 1 else []
+
+
+def _weights(player: Player) -> Weights:
+    row = player.first
+    return Weights(
+        row.game, row.agent, row.recipe, player.line.family.untrained, row.train_seed, row.train_steps
+    )
 
 
 def share(player: Player, dqn: Player | None, how: str = "") -> Share:
@@ -296,11 +296,15 @@ def _lead(found: Sequence[Share], bench: Sequence[Attacked], any_attack: bool) -
         ("dsqn", "directly trained DSQNs keep"),
     ):
         told = [each for each in found if each.player.first.agent == agent and _tells(each.player)]
-        here = [
-            each for each in told if _is_preferred(each.player.first, [other.player.first for other in told])
-        ]
+        here = _each_network_once(
+            [
+                each
+                for each in told
+                if each.kept and _is_preferred(each.player.first, [other.player.first for other in told])
+            ]
+        )
         kept = [each.kept for each in here if each.kept]
-        networks = {id(each.player): each.player for each in here if each.kept}.values()
+        networks = {id(each.player): each.player for each in here}.values()
         if kept:
             sim_steps = _range((player.mean_sim_steps for player in networks), ",.3g")
             spikes = _range((player.line.spikes_per_decision for player in networks), ",.0f")
@@ -339,6 +343,22 @@ def _lead(found: Sequence[Share], bench: Sequence[Attacked], any_attack: bool) -
         yield f"How they hold up under attack, these rows do not answer: {met} beside clean games of the same starts."
     else:
         yield "How they hold up under attack was not asked: `python -m adversarial run` makes such rows."
+
+
+def _each_network_once(found: Sequence[Share]) -> list[Share]:
+    """Without a conversion's second evaluation: `evaluate run` and `convert compare` may both have scored it."""
+    first: dict[tuple[object, ...], Player] = {}
+    for each in found:
+        first.setdefault(_conversion(each.player.first), each.player)
+    return [each for each in found if first[_conversion(each.player.first)] is each.player]
+
+
+def _conversion(row: EpisodeRow) -> tuple[object, ...]:
+    """What names a conversion, whichever command made it; another network's name is its own."""
+    if row.agent not in CONVERSIONS:
+        return _network(row)
+    method = row.variant.split(" T=")[0]
+    return row.game, row.agent, row.recipe, row.train_seed, row.train_steps, method, row.sim_steps
 
 
 def _of_game(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from core.errors import Refusal
 from core.records import OperationsRow, require_single
-from evaluate.runs import AGENT_ORDER
+from evaluate.runs import AGENT_ORDER, Weights, own_dqns
 from evaluate.tables import aligned
 
 MAC_PICOJOULES = 4.6
@@ -91,8 +91,10 @@ def window_sim_steps(layers: Sequence[OperationsRow]) -> float:
 
 
 def firing_rate(layers: Sequence[OperationsRow]) -> float:
-    """Spikes a neuron and simulation step, over all layers whose neurons are stepped in time."""
-    neurons = sum(layer.num_neurons for layer in layers if layer.neuron_updates > 0)
+    """Spikes a neuron and simulation step, over all layers whose neurons may fire: an output layer that never does only
+    integrates."""
+    firing = layers if layers[-1].spikes > 0 else layers[:-1]
+    neurons = sum(layer.num_neurons for layer in firing if layer.neuron_updates > 0)
     return sum(layer.spikes for layer in layers) / (neurons * window_sim_steps(layers))
 
 
@@ -122,20 +124,23 @@ def microjoules(layers: Sequence[OperationsRow]) -> Energy:
 def dqn_of(
     layers: Sequence[OperationsRow], agents: Iterable[Sequence[OperationsRow]]
 ) -> Sequence[OperationsRow] | None:
-    """The DQN that an agent is held against: of its game and training seed, and of those the one that it was converted
-    from, as far as decisions trained tell, or else the one trained longest; None if there is none among the agents.
+    """The DQN that an agent is held against: of its own ones (`runs.own_dqns`) that of its training seed, and of those
+    the one of as many decisions, or else the one trained longest; None if there is none among the agents.
     """
     mine = layers[0]
-    found = [
-        other
-        for other in agents
-        if (other[0].agent, other[0].game, other[0].train_seed) == ("dqn", mine.game, mine.train_seed)
-    ]
+    dqns = [(_weights(other), other) for other in agents if other[0].agent == "dqn"]
+    found = [other for other in own_dqns(_weights(layers), dqns) if other[0].train_seed == mine.train_seed]
 
     def nearness(other: Sequence[OperationsRow]) -> tuple[bool, int]:
         return other[0].train_steps == mine.train_steps, other[0].train_steps
 
     return max(found, key=nearness, default=None)
+
+
+def _weights(layers: Sequence[OperationsRow]) -> Weights:
+    row = layers[0]
+    # These rows do not say what a recipe asks for, so nobody is called untrained here.
+    return Weights(row.game, row.agent, row.recipe, False, row.train_seed, row.train_steps)
 
 
 def verdict(energy: float, of_dqn: float) -> str:
@@ -183,7 +188,7 @@ def energy_table(rows: Iterable[OperationsRow]) -> str:
         if row.agent != "dqn":
             dqn = dqn_of(layers, agents)
             words = (
-                ["no DQN of its seed to compare with"] * len(energy)
+                ["no DQN of its recipe and seed to compare with"] * len(energy)
                 if dqn is None
                 else [verdict(*pair) for pair in zip(energy, microjoules(dqn), strict=True)]
             )
@@ -204,4 +209,6 @@ def energy_table(rows: Iterable[OperationsRow]) -> str:
         f"Estimates, not measurements: {MAC_PICOJOULES} pJ a multiply-accumulate, {AC_PICOJOULES} pJ an addition "
         "(45 nm, float32; Horowitz 2014)."
     )
+    if any(layers[0].agent == "quantised" for layers in agents):
+        prices += " A quantised network is priced in float32 as well, not at its width."
     return aligned(cells) + "\n" + "\n".join([prices, *texts]) + "\n"

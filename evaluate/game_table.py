@@ -98,8 +98,8 @@ RULES = (
     "± is the population standard deviation over the episodes of one network (root mean square over training seeds "
     "where there are several), not over training seeds. n is training seeds x episodes of each.",
     "% of DQN is 100 (score - random) / (score of the own DQN - random). The own DQN has the same recipe and, for a "
-    "converted network, the same training seeds; best is held against best, final against final. Blank without one "
-    "that plays better than random.",
+    "converted network, the same training seeds and decisions; best is held against best, final against final. Blank "
+    "without one that plays better than random.",
     "+ better, - worse: the difference to the own DQN is more than 1.96 standard errors (Welch's, over episodes of "
     "these very networks: nothing is claimed about other training seeds); = otherwise.",
     "The counts and the mean % at the foot are over the games of that column.",
@@ -160,7 +160,7 @@ def _cells(runs: pd.DataFrame, columns: Sequence[Column]) -> Iterator[tuple[tupl
             own = _of(runs, game, column)
             if own.empty:
                 continue
-            dqn = _own_dqn(runs, game, column)
+            dqn = _own_dqn(runs, own, column)
             score = own["mean"].mean()
             percent, verdict = None, ""
             if dqn is not None:
@@ -194,11 +194,11 @@ def _of(runs: pd.DataFrame, game: str, column: Column) -> pd.DataFrame:
     return runs[(runs.game == game) & (runs.family == column.family) & (runs.checkpoint == column.checkpoint)]
 
 
-def _own_dqn(runs: pd.DataFrame, game: str, column: Column) -> pd.DataFrame | None:
-    """The checkpoints that a column is held against on a game; None if there are none."""
+def _own_dqn(runs: pd.DataFrame, own: pd.DataFrame, column: Column) -> pd.DataFrame | None:
+    """The checkpoints that a column's runs on a game are held against; None if there are none."""
     if column.family.agent == "dqn":
         return None
-    dqn = own_dqn(runs, game, column.family)
+    dqn = own_dqn(runs, own)
     same = dqn[dqn.checkpoint == column.checkpoint]
     # Nobody may have said of one of the two which checkpoint it is.
     chosen = prefer_best(dqn) if same.empty else same

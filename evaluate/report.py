@@ -346,13 +346,21 @@ def _of_agents(values: dict[str, set[str]]) -> str:
 
 
 def _played(rows: Iterable[EpisodeRow]) -> str:
-    rows = list(rows)
+    # Where the best weights are the final ones, each of their games has a row as either.
+    rows = list({_game_played(row): row for row in rows}.values())
     episodes = len({(row.eval_seed, row.episode) for row in rows})
     seeds = ", ".join(map(str, sorted({row.eval_seed for row in rows})))
     truncated = sum(row.truncated for row in rows)
     return (
         f"{episodes:,} starts (evaluation seed {seeds}), {len(rows):,} games, {truncated:,} of them truncated"
     )
+
+
+def _game_played(row: EpisodeRow) -> tuple[object, ...]:
+    """What tells one game played from another."""
+    network = (row.agent, row.checkpoint_id, row.train_seed, row.variant, row.sim_steps)
+    threat = (row.threat, row.epsilon) if isinstance(row, AttackRow) else ()
+    return (*network, row.settings, row.eval_seed, row.episode, *threat)
 
 
 def works(study: Path) -> Iterator[Work]:

@@ -1,7 +1,7 @@
 """Training runs in rows of episodes: what belongs together, and what is never averaged. Never imports torch."""
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
@@ -16,8 +16,12 @@ CHECKPOINT_ORDER = ("best", "", "final")
 """Aggregates take the first of these that a training run has: the papers' scores are of the best checkpoint."""
 
 
+CONVERSIONS = ("quantised", "rate-coded")
+"""Agents made from a DQN: they carry its seed, recipe and decisions, and learnt nothing themselves."""
 TRAINED_SHARE = 0.1
-"""Of its recipe's decisions: an agent that made fewer is called untrained whatever it scored."""
+"""Of its recipe's decisions: an agent whose training run made fewer is called untrained whatever it scored."""
+
+Key = TypeVar("Key")
 
 
 class Family(NamedTuple):
@@ -31,14 +35,44 @@ class Family(NamedTuple):
     variant: str = ""
     """How it was converted; empty elsewhere."""
     untrained: bool = False
-    """Whether it made so few decisions that no score of it is one of its recipe."""
+    """Whether its training run made so few decisions that no score of it is one of its recipe."""
 
 
-def families(rows: pd.DataFrame) -> pd.Series:
-    """The family of every row of episodes, or of attacks."""
+def families(rows: pd.DataFrame, longest: Mapping[tuple[Any, ...], int] | None = None) -> pd.Series:
+    """The family of every row of episodes, or of attacks.
+
+    Args:
+        longest: as `longest_steps` gives it, of rows that hold these; None: of these alone.
+    """
+    made = steps_of_runs(rows, longest)
     columns = [rows[name] for name in ("agent", "network", "recipe", "sim_steps", "variant")]
-    found = map(_family, *columns, is_untrained(rows.train_steps, rows.recipe_steps))
+    found = map(_family, *columns, is_untrained(made, rows.recipe_steps))
     return pd.Series(list(found), rows.index, dtype=object)
+
+
+def longest_steps(rows: pd.DataFrame) -> dict[tuple[Any, ...], int]:
+    """The most decisions that a training run made, by its name and the decisions of each of its best and final weights:
+    the best may be far younger than the final ones."""
+    # Weights of which nobody says what they are may be another run's that was cut short.
+    told = rows[rows.checkpoint != ""] if "checkpoint" in rows else rows.iloc[:0]
+    most: dict[tuple[Any, ...], int] = {}
+    runs = _training_run(told)
+    for run, steps in zip(runs, told.train_steps, strict=True):
+        most[run] = max(steps, most.get(run, steps))
+    return {(*run, steps): most[run] for run, steps in zip(runs, told.train_steps, strict=True)}
+
+
+def steps_of_runs(rows: pd.DataFrame, longest: Mapping[tuple[Any, ...], int] | None = None) -> pd.Series:
+    """Of every row, the most decisions that its training run made; `longest` as in `families`."""
+    known = longest_steps(rows) if longest is None else longest
+    runs = zip(_training_run(rows), rows.train_steps, strict=True)
+    return pd.Series([known.get((*run, steps), steps) for run, steps in runs], rows.index, dtype=int)
+
+
+def _training_run(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """What names the training run of every row; a conversion's is its DQN's."""
+    agents = rows.agent.where(~rows.agent.isin(CONVERSIONS), "dqn")
+    return list(zip(rows.game, agents, rows.network, rows.recipe, rows.train_seed, strict=True))
 
 
 def training_families(rows: pd.DataFrame) -> pd.Series:
@@ -94,7 +128,11 @@ def _parts(family: Family) -> list[str]:
 
 def is_double(family: Family) -> bool:
     """Whether it learnt by Double Q-learning (the recipe's name in rows tells what was changed)."""
-    return "double=True" in family.recipe.split("+")
+    return _is_double(family.recipe)
+
+
+def _is_double(recipe: str) -> bool:
+    return "double=True" in recipe.split("+")
 
 
 def single_q(family: Family) -> Family:
@@ -123,8 +161,8 @@ def training_runs(episodes: pd.DataFrame) -> pd.DataFrame:
         episodes: EpisodeRows.
 
     Returns:
-        game, family, train_seed, checkpoint; of its episodes' scores mean, std (population, over episodes) and n;
-        sim_steps.
+        game, family, train_seed, train_steps, checkpoint; of its episodes' scores mean, std (population, over
+        episodes) and n; sim_steps.
 
     Raises:
         Refusal: rows do not compare (`require_comparable`), or two networks pass for one.
@@ -140,6 +178,7 @@ def training_runs(episodes: pd.DataFrame) -> pd.DataFrame:
         runs.append(
             {
                 **{"game": game, "family": family, "train_seed": seed, "checkpoint": checkpoint},
+                "train_steps": int(group.train_steps.iloc[0]),
                 **{"mean": group.score.mean(), "std": group.score.std(ddof=0), "n": len(group)},
                 "sim_steps": int(group.sim_steps.iloc[0]),
             }
@@ -154,21 +193,67 @@ def prefer_best(runs: pd.DataFrame) -> pd.DataFrame:
     return first.sort_index().drop(columns="rank")
 
 
-def own_dqn(runs: pd.DataFrame, game: str, family: Family) -> pd.DataFrame:
-    """The runs of the DQN that a family is held against: of the same recipe, and for a converted network of the same
-    training seeds; none if several networks might be it.
+class Weights(NamedTuple):
+    """What tells which DQN the weights of an agent are held against."""
+
+    game: str
+    agent: str
+    recipe: str
+    untrained: bool
+    train_seed: int
+    train_steps: int
+
+
+def trained_alike(agent: Family | Weights, other: Family | Weights) -> bool:
+    """Whether two agents learnt by the same recipe (whatever else was changed in it), both with Double Q-learning or
+    both without, and both or neither so briefly that they are untrained."""
+    return (
+        agent.recipe.split("+")[0] == other.recipe.split("+")[0]
+        and _is_double(agent.recipe) == _is_double(other.recipe)
+        and agent.untrained == other.untrained
+    )
+
+
+def is_own_dqn(dqn: Weights, agent: Weights) -> bool:
+    """Whether an agent may be held against a DQN: one that was trained alike on the same game.
+
+    A conversion carries the seed, the recipe and the decisions of the one DQN that it came from, and meets that one. A
+    DSQN comes from none, and may meet any seed. Nobody can tell where imported weights belong.
+    """
+    if dqn == agent:
+        return True
+    alike = dqn.agent == "dqn" and dqn.game == agent.game and trained_alike(dqn, agent)
+    if agent.agent in CONVERSIONS:
+        origin = (agent.recipe, agent.train_seed, agent.train_steps)
+        alike = alike and (dqn.recipe, dqn.train_seed, dqn.train_steps) == origin
+    return alike and min(dqn.train_seed, agent.train_seed) >= 0
+
+
+def own_dqns(agent: Weights, dqns: Iterable[tuple[Weights, Key]]) -> list[Key]:
+    """Those of some DQNs that are the agent's own (`is_own_dqn`): of the very same recipe where there is such a one."""
+    own = [(dqn, key) for dqn, key in dqns if is_own_dqn(dqn, agent)]
+    same = [key for dqn, key in own if dqn.recipe == agent.recipe]
+    return same or [key for _, key in own]
+
+
+def own_dqn(runs: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the DQN that some runs of one family on one game are held against (`own_dqns`), with all of their
+    checkpoints that may be it; none if several networks might be it.
 
     Args:
         runs: as `training_runs` gives them.
+        own: those of them in question.
     """
-    here = runs[runs.game == game]
-    alike = ("recipe", "untrained")
-    dqn = here[
-        [
-            each.agent == "dqn" and all(getattr(each, name) == getattr(family, name) for name in alike)
-            for each in here.family
-        ]
-    ]
-    if family.agent in ("rate-coded", "quantised"):
-        dqn = dqn[dqn.train_seed.isin(here[here.family == family].train_seed)]
+    dqns = runs[[family.agent == "dqn" for family in runs.family]]
+    known = list(zip(_weights(dqns), dqns.index, strict=True))
+    found = {index for weights in _weights(own) for index in own_dqns(weights, known)}
+    dqn = dqns[dqns.index.isin(found)]
     return dqn if dqn.family.nunique() == 1 else dqn.iloc[:0]
+
+
+def _weights(runs: pd.DataFrame) -> list[Weights]:
+    columns = zip(runs.game, runs.family, runs.train_seed, runs.train_steps, strict=True)
+    return [
+        Weights(game, family.agent, family.recipe, family.untrained, seed, steps)
+        for game, family, seed, steps in columns
+    ]

@@ -1,14 +1,22 @@
 """Tables of scores from rows: one line an agent. Never imports torch."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from core.games import get_game, reference
 from core.records import EpisodeRow
-from evaluate.runs import AGENT_ORDER, CHECKPOINT_ORDER, Family, families, is_untrained, require_comparable
+from evaluate.runs import (
+    AGENT_ORDER,
+    CHECKPOINT_ORDER,
+    Family,
+    families,
+    require_comparable,
+    steps_of_runs,
+)
 from evaluate.statistics import Interval, mean_interval
 
 
@@ -36,8 +44,13 @@ class Line:
     note: str
 
 
-def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
+def score_lines(
+    rows: Sequence[EpisodeRow], longest: Mapping[tuple[Any, ...], int] | None = None
+) -> list[Line]:
     """Sum rows up, one line for each game and checkpoint.
+
+    Args:
+        longest: how long the training runs were, where these rows are only some of theirs (`runs.longest_steps`).
 
     Raises:
         Refusal: one game's rows come from several protocols or episodes, which do not compare.
@@ -47,16 +60,18 @@ def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
     frame = pd.DataFrame([vars(row) for row in rows])
     require_comparable(frame)
     groups: dict[tuple[str, Family, int, str, str], list[EpisodeRow]] = defaultdict(list)
-    for row, family in zip(rows, families(frame), strict=True):
+    made: dict[tuple[str, str, int], int] = {}
+    for row, family, steps in zip(rows, families(frame, longest), steps_of_runs(frame, longest), strict=True):
         # The best weights may be the final ones too: both are told.
         groups[row.game, family, row.train_seed, row.checkpoint_id, row.checkpoint].append(row)
+        made[row.game, row.checkpoint_id, row.train_steps] = steps
     random_high: dict[str, float] = {}
     for game in {row.game for row in rows}:
         played = [row.score for row in rows if row.game == game and row.agent == "random"]
         known = [reference(get_game(game)).random, mean_interval(played).high if played else None]
         random_high[game] = max(score for score in known if score is not None)
     lines = []
-    for (game, family, train_seed, _, checkpoint), group in groups.items():
+    for (game, family, train_seed, checkpoint_id, checkpoint), group in groups.items():
         score = mean_interval([row.score for row in group])
         references = reference(get_game(game))
         decisions = sum(row.length_steps for row in group)
@@ -78,7 +93,12 @@ def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
                 spikes_per_decision=sum(row.spikes_per_decision * row.length_steps for row in group)
                 / decisions,
                 truncated=sum(row.truncated for row in group),
-                note=_note(group[0], score, random_high[game]),
+                note=_note(
+                    family,
+                    made[game, checkpoint_id, group[0].train_steps] / max(group[0].recipe_steps, 1),
+                    score,
+                    random_high[game],
+                ),
             )
         )
     return sorted(
@@ -90,12 +110,16 @@ def score_lines(rows: Sequence[EpisodeRow]) -> list[Line]:
     )
 
 
-def _note(row: EpisodeRow, score: Interval, random_high: float) -> str:
-    """Whether this is an agent that learnt, in words; a few lucky episodes do not make it one."""
-    if row.agent == "random":
+def _note(family: Family, trained_share: float, score: Interval, random_high: float) -> str:
+    """Whether this is an agent that learnt, in words; a few lucky episodes do not make it one.
+
+    Args:
+        trained_share: decisions that its training run made, in those of its recipe.
+    """
+    if family.agent == "random":
         return ""
-    if is_untrained(row.train_steps, row.recipe_steps):
-        return f"not a trained agent: {row.train_steps / row.recipe_steps:.1%} of its recipe"
+    if family.untrained:
+        return f"not a trained agent: {trained_share:.1%} of its recipe"
     return "" if score.low > random_high else "not a trained agent: no better than random play"
 
 

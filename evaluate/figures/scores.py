@@ -20,7 +20,17 @@ from evaluate.figures.style import (
     note,
     reference_lines,
 )
-from evaluate.runs import Family, in_order, is_double, names, own_dqn, prefer_best, single_q, training_runs
+from evaluate.runs import (
+    Family,
+    in_order,
+    is_double,
+    names,
+    own_dqn,
+    prefer_best,
+    single_q,
+    trained_alike,
+    training_runs,
+)
 from evaluate.statistics import Interval
 from evaluate.tables import Line, score_lines
 
@@ -211,7 +221,7 @@ def normalised_runs(rows: pd.DataFrame) -> list[Normalised]:
         Refusal: rows do not compare.
         NothingToDraw: no game is left to aggregate over.
     """
-    runs = prefer_best(training_runs(rows[rows.agent != "random"]))
+    runs = training_runs(rows[rows.agent != "random"])
     results = []
     for tier, title in TIERS.items():
         here = runs[[get_game(game).tier == tier for game in runs.game]]
@@ -229,23 +239,24 @@ def normalised_runs(rows: pd.DataFrame) -> list[Normalised]:
     return results
 
 
-def _dqn_score(runs: pd.DataFrame, game: str, family: Family) -> float | None:
-    dqn = own_dqn(runs, game, family)
+def _dqn_score(runs: pd.DataFrame, own: pd.DataFrame) -> float | None:
+    dqn = prefer_best(own_dqn(runs, own))
     return None if dqn.empty else float(dqn["mean"].mean())
 
 
-def _human_score(runs: pd.DataFrame, game: str, family: Family) -> float | None:
-    return reference(get_game(game)).human
+def _human_score(runs: pd.DataFrame, own: pd.DataFrame) -> float | None:
+    return reference(get_game(own.game.iloc[0])).human
 
 
 def _aggregable(
-    runs: pd.DataFrame, title: str, top: Callable[[pd.DataFrame, str, Family], float | None]
+    checkpoints: pd.DataFrame, title: str, top: Callable[[pd.DataFrame, pd.DataFrame], float | None]
 ) -> Normalised:
+    runs = prefer_best(checkpoints)
     found = in_order(runs.family)
     scores: dict[Family, dict[str, np.ndarray]] = {family: {} for family in found}
     for family in found:
         for game, group in runs[runs.family == family].groupby("game"):
-            random, best = reference(get_game(str(game))).random, top(runs, str(game), family)
+            random, best = reference(get_game(str(game))).random, top(checkpoints, group)
             if random is not None and best is not None and best > random:
                 scores[family][str(game)] = statistics.normalised(group["mean"].to_numpy(), random, best)
     played = [
@@ -334,13 +345,15 @@ def _aggregates_note(blocks: Sequence[Normalised]) -> str:
     text = "Best checkpoint of each training run; 0 is random play. n: games x training seeds. "
     if max(smallest) > 1:
         text += "Intervals: 95 %, stratified bootstrap over training seeds. "
+        if any("own DQN" in block.title for block in blocks):
+            text += "The own DQN's mean is held fixed: its seeds' uncertainty is in no interval. "
     if 2 in smallest:
         text += "Two seeds of a game make an interval that is too narrow. "
     if 1 in smallest:
         text += "Hollow, or a line without band: a game with one training seed, so there is no interval. "
-    left_out = {block.title.split(",")[0]: block.left_out for block in blocks if block.left_out}
+    left_out = {block.title: block.left_out for block in blocks if block.left_out}
     if left_out:
-        told = "; ".join(f"{tier}: {', '.join(each)}" for tier, each in left_out.items())
+        told = "; ".join(f"{title}: {', '.join(each)}" for title, each in left_out.items())
         text += f"Left out, without all of the games or without a DQN of their recipe: {told}."
     return text
 
@@ -386,18 +399,23 @@ def probability_of_improvement(rows: pd.DataFrame) -> Figure:
     Raises:
         NothingToDraw: no two such agents were evaluated on one game.
     """
-    runs = prefer_best(training_runs(rows[rows.agent != "random"]))
+    checkpoints = training_runs(rows[rows.agent != "random"])
+    runs = prefer_best(checkpoints)
     by_tier: dict[str, list[tuple[str, str, Interval, bool]]] = {}
     for tier, title in TIERS.items():
         here = runs[[get_game(game).tier == tier for game in runs.game]]
         told, look = names(here.family), looks(in_order(here.family))
         for better, worse in _rivals(list(told)):
-            games = sorted(set(here[here.family == better].game) & set(here[here.family == worse].game))
-            if games:
-                mine, theirs = (
-                    [here[(here.game == game) & (here.family == each)]["mean"].to_numpy() for game in games]
-                    for each in (better, worse)
-                )
+            pairs = []
+            for _, own in here[here.family == better].groupby("game"):
+                others = here[(here.game == own.game.iloc[0]) & (here.family == worse)]
+                if worse.agent == "dqn" != better.agent:
+                    dqn = prefer_best(own_dqn(checkpoints, own))
+                    others = dqn[dqn.family == worse]
+                if not others.empty:
+                    pairs.append((own["mean"].to_numpy(), others["mean"].to_numpy()))
+            if pairs:
+                mine, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
                 label = f"{told[better]}\nover {told[worse]}, {_count(mine)} v {_count(theirs)[4:]}"
                 point = statistics.probability_of_improvement(mine, theirs)
                 several = min(_smallest(mine), _smallest(theirs)) > 1
@@ -430,7 +448,7 @@ def _rivals(found: Sequence[Family]) -> list[tuple[Family, Family]]:
         for better in found
         for worse in found
         if (
-            better.recipe == worse.recipe
+            trained_alike(better, worse)
             and (better.agent, worse.agent)
             in (("rate-coded", "dqn"), ("dsqn", "dqn"), ("dsqn", "rate-coded"))
         )

@@ -153,6 +153,15 @@ def test_the_window_is_what_a_neuron_may_fire_in_whatever_a_decision_takes() -> 
     assert firing_rate(layers) == 12 / (15 * 4)
 
 
+def test_a_last_layer_that_only_integrates_is_no_place_to_fire() -> None:
+    layers = [
+        row(agent="dsqn", sim_steps=4, num_neurons=10, neuron_updates=40.0, spikes=8.0),
+        row(agent="dsqn", sim_steps=4, num_neurons=6, neuron_updates=24.0, layer=1),
+    ]
+    assert firing_rate(layers) == 8 / (10 * 4)
+    assert firing_rate([layers[0], replace(layers[1], spikes=4.0)]) == 12 / (16 * 4)
+
+
 @pytest.mark.parametrize(
     ("sim_steps", "rate", "found"),
     [
@@ -183,7 +192,11 @@ def test_an_agent_meets_the_dqn_of_its_game_and_seed() -> None:
         assert dqn[0].checkpoint_id == found
     assert dqn_of(spiking(4, 0.1, train_seed=2), dqns) is None
     text = energy_table([*spiking(4, 0.1, train_seed=2), *dqns[0]])
-    assert text.count("no DQN of its seed to compare with") == 3
+    assert text.count("no DQN of its recipe and seed to compare with") == 3
+    assert dqn_of(spiking(4, 0.1, recipe="atari"), dqns) is None
+    changed = dqn_of(spiking(4, 0.1, recipe="atari-fast+cmc=True"), dqns)
+    assert changed is not None
+    assert changed[0].checkpoint_id == "final"
 
 
 def test_the_table_says_plainly_who_loses() -> None:
@@ -195,6 +208,8 @@ def test_the_table_says_plainly_who_loses() -> None:
         assert note == f"({letter}) {name}: {assumed}."
     assert blank == ""
     assert "4.6 pJ" in notes[0]
+    assert notes[0].endswith("A quantised network is priced in float32 as well, not at its width.")
+    assert "quantised network is priced" not in energy_table(nature())
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (dqn, quantised, dsqn)]
     assert cells[0][4:] == ["", "", "", "43 uJ", "43 uJ", "43 uJ", ""]
     assert cells[1][7:10] == ["43 uJ, costs as much as its DQN"] * 2 + ["29 uJ, costs 1.48 times less"]

@@ -172,7 +172,16 @@ def test_a_network_without_all_of_the_games_is_left_out_by_name() -> None:
     rows += [{**GAMES[0], **DSQN, "network": "chen2022+sim_steps=4+readout=rate", "score": 3.0}]
     (block,) = scores.normalised_runs(frame(rows))
     assert block.left_out == ("DSQN (rate)",)
-    assert "MinAtar: DSQN (rate)" in text(scores.normalised_scores(frame(rows)))
+    assert "MinAtar, own DQN = 1: DSQN (rate)" in text(scores.normalised_scores(frame(rows)))
+
+
+def test_every_scale_names_whom_it_leaves_out() -> None:
+    """Without a DQN of its recipe a DSQN has no own one, and without breakout none of the two has both games."""
+    other = {**DSQN, "recipe": "liu2022"}
+    rows = [{"score": 0.0}, {"score": 1.0, **DSQN}, {"score": 1.0, **other}]
+    rows += [{"game": "breakout", "score": 20.0, **agent} for agent in ({}, DSQN)]
+    below = text(scores.normalised_scores(frame(rows)))
+    assert "Atari, own DQN = 1: DSQN (liu2022); Atari, human = 1 (57-game table): DSQN (liu2022)" in below
 
 
 def test_a_game_whose_dqn_learnt_nothing_is_no_scale() -> None:
@@ -202,6 +211,7 @@ def test_one_seed_has_no_interval() -> None:
     assert estimates == [pytest.approx(pair) for pair in ([1, 0.5], [1, 0.5], [1, 0.5], [0.1, 0.5])]
     assert "one training seed, so there is no interval" in text(figure)
     assert "Two seeds" in text(figure)
+    assert "The own DQN's mean is held fixed" in text(figure)
     figure = scores.normalised_scores(frame(runs_of((8.0,), (5.0,))))
     assert not [bar for axis in figure.axes for bar in axis.patches]
     assert "bootstrap" not in text(figure)
@@ -228,6 +238,17 @@ def test_improvement_is_a_share_of_pairs() -> None:
     assert not axis.patches
     with pytest.raises(Refusal, match="two agents of one recipe"):
         scores.probability_of_improvement(frame([{"score": 1.0}]))
+
+
+def test_improvement_is_over_the_dqns_of_the_same_seeds_and_training() -> None:
+    """Converted from seed 0 alone (10), it ties with its DQN (10) and does not meet the DQN of seed 1 (20)."""
+    rows = runs_of((10.0, 20.0), ())
+    rows += [{**row, "agent": "rate-coded", "sim_steps": 4} for row in runs_of((10.0,), ())]
+    brief = {"train_steps": 10, "recipe_steps": 1000}
+    rows += [{**row, **brief} for row in runs_of((), (9.0,))]
+    (axis,) = scores.probability_of_improvement(frame(rows)).axes
+    assert labels(axis) == ["converted SNN\nover DQN, n = 2 x 1 v 2 x 1"]
+    assert float(np.asarray(axis.lines[0].get_xdata())[0]) == 0.5
 
 
 # Learning ---------------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ def test_a_dsqn_meets_a_dqn_of_every_seed_and_of_its_recipe() -> None:
             *games(9.0, checkpoint_id="else", train_seed=2, recipe="liu2022"),
         ]
     )
-    (dsqn,) = players(games(9.0, train_steps=900, recipe="atari-fast+double", **DSQN))
+    (dsqn,) = players(games(9.0, train_steps=900, recipe="atari-fast+cmc=True", **DSQN))
     assert [dqn.first.checkpoint_id for dqn in dqns_of(dsqn, dqns)] == ["d0", "d1"]
 
 
@@ -193,6 +193,25 @@ def test_the_lead_takes_the_best_weights_of_a_training_run() -> None:
     text = "\n".join(found.games[0][1])
     assert "decisions, best weights) keeps 50 %" in text
     assert "decisions, final weights) keeps 25 %" in text
+
+
+def test_the_lead_counts_a_conversion_once_that_two_commands_scored() -> None:
+    dqn = games(RANDOM + 20, RANDOM + 20)
+    evaluated = games(RANDOM + 10, RANDOM + 10, **{**SNN, "variant": "tan2021"})
+    for label, sim_steps, count in (("tan2021 T=64", 64, "1 network,"), ("tan2021 T=32", 32, "2 networks,")):
+        again = {**SNN, "checkpoint_id": "c1", "variant": label, "sim_steps": sim_steps}
+        compared = [*games(RANDOM + 20, RANDOM + 20, variant="dqn"), *games(RANDOM + 5, RANDOM + 5, **again)]
+        found = answer([*dqn, *evaluated], compared, [], [])
+        assert f"({count}" in found.lead[0]
+
+
+def test_weights_that_were_best_early_are_of_a_trained_run() -> None:
+    dqn = games(9.0)
+    long = {**DSQN, "recipe_steps": 10_000}
+    best = games(9.0, checkpoint="best", train_steps=900, **long)
+    final = games(9.0, checkpoint="final", train_steps=1500, **{**long, "checkpoint_id": "s1"})
+    assert all(player.is_trained for player in players([*dqn, *best, *final]))
+    assert [player.is_trained for player in players([*dqn, *best])] == [True, False]
 
 
 def test_a_conversions_method_is_named() -> None:
@@ -357,9 +376,20 @@ def test_a_card_shows_every_setting_and_who_had_another() -> None:
     assert values["evaluated"] == "2 starts (evaluation seed 1), 3 games, 1 of them truncated"
 
 
+def test_a_game_of_weights_that_are_best_and_final_is_counted_once() -> None:
+    best = games(1.0, 2.0, checkpoint="best", truncated=True)
+    rows = [*best, *(replace(row, checkpoint="final") for row in best), *games(3.0, checkpoint_id="d1")]
+    (card,) = report.cards({"evaluated": rows})
+    counted = dict(card.values)["evaluated"]
+    assert counted == "2 starts (evaluation seed 1), 3 games, 2 of them truncated"
+    met = [each for size in (0.1, 0.2) for each in attacks(1.0, attack="fgsm", epsilon=size)]
+    (card,) = report.cards({"under attack": met})
+    assert ", 2 games, 0 of them" in dict(card.values)["under attack"]
+
+
 def test_every_figure_has_its_caption() -> None:
     captions = report.captions()
-    assert [name for name in plot.FIGURES if not captions.get(name)] == []
+    assert [each.name for each in plot.FIGURES if not captions.get(each.name)] == []
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,17 @@ from core.errors import Refusal
 from core.games import PUBLISHED
 from evaluate.figures import scores
 from evaluate.game_table import Block, game_table, game_table_csv, game_table_latex, game_table_markdown
-from evaluate.runs import Family, families, names, own_dqn, prefer_best, training_runs
+from evaluate.runs import (
+    Family,
+    Weights,
+    families,
+    is_own_dqn,
+    names,
+    own_dqn,
+    own_dqns,
+    prefer_best,
+    training_runs,
+)
 from evaluate.tables import markdown, score_lines
 from tests.conftest import episode
 
@@ -160,10 +170,46 @@ def test_an_own_dqn_has_the_recipe_and_the_seeds() -> None:
 
     def found(agent: str) -> list[float]:
         (family,) = [each for each in set(runs.family) if each.agent == agent]
-        return sorted(own_dqn(runs, "pong", family)["mean"])
+        return sorted(own_dqn(runs, runs[runs.family == family])["mean"])
 
     assert found("rate-coded") == [2.0]
     assert found("dsqn") == [1.0, 2.0]
+
+
+def test_one_rule_says_which_dqn_is_an_agents_own() -> None:
+    dqn = Weights("pong", "dqn", "atari-fast", False, 0, 1000)
+    dsqn = dqn._replace(agent="dsqn", recipe="atari-fast+cmc=True", train_seed=7, train_steps=900)
+    assert is_own_dqn(dqn, dsqn)
+    for recipe in ("atari-fast+double=True", "atari", "minatar-fast"):
+        assert not is_own_dqn(dqn, dsqn._replace(recipe=recipe))
+    for changes in ({"game": "breakout"}, {"untrained": True}, {"train_seed": -1}):
+        assert not is_own_dqn(dqn._replace(**changes), dsqn)
+    for agent in ("rate-coded", "quantised"):
+        conversion = dqn._replace(agent=agent)
+        assert is_own_dqn(dqn, conversion)
+        for changes in ({"train_steps": 900}, {"train_seed": 1}, {"recipe": "atari-fast+cmc=True"}):
+            assert not is_own_dqn(dqn, conversion._replace(**changes))
+    # A DQN that was changed alike goes before the plain one.
+    alike = dqn._replace(recipe="atari-fast+sticky=0.25")
+    known = [(dqn, "plain"), (alike, "alike")]
+    assert own_dqns(dsqn._replace(recipe=alike.recipe), known) == ["alike"]
+    assert own_dqns(dsqn, known[:1]) == ["plain"]
+
+
+def test_a_run_is_untrained_or_not_as_a_whole() -> None:
+    """Of a recipe of 1 M decisions: best weights of 90,000 and final ones of 150,000 are one trained run's."""
+    rows = [
+        *played((1.0,), train_steps=90_000, recipe_steps=1_000_000, checkpoint="best"),
+        *played((1.0,), train_steps=150_000, recipe_steps=1_000_000, checkpoint="final"),
+        *played((1.0,), train_steps=90_000, recipe_steps=1_000_000, train_seed=1),
+        # What was converted is the first run's best.
+        *played((1.0,), train_steps=90_000, recipe_steps=1_000_000, agent="rate-coded", sim_steps=4),
+    ]
+    assert [family.untrained for family in families(frame(*rows))] == [False, False, True, False]
+    assert len(prefer_best(training_runs(frame(*rows)))) == 3
+    notes = {(line.agent, line.train_seed, line.checkpoint): line.note for line in score_lines(rows)}  # type: ignore[arg-type]
+    assert notes["dqn", 0, "best"] == notes["dqn", 0, "final"] == ""
+    assert notes["dqn", 1, ""] == "not a trained agent: 9.0% of its recipe"
 
 
 # The papers' table ------------------------------------------------------------------------------------
@@ -215,6 +261,20 @@ def test_best_and_final_are_two_columns_and_meet_their_like() -> None:
     assert block.headings == ("DQN, best", "DQN, final", "DSQN, best", "DSQN, final")
     percents = [block.cells["pong", column].percent_of_dqn for column in block.columns]
     assert percents == [None, None, pytest.approx(100 * 25 / 30), pytest.approx(100 * 25 / 10)]
+
+
+def test_a_conversion_meets_the_checkpoint_that_it_was_made_of() -> None:
+    """Random play is -20.7: the final DQN is 10 above it, the best one 30, and the conversion of the final one 5."""
+    final = played((-10.7, -10.7), checkpoint="final", train_steps=1000)
+    rows = [
+        *played((9.3, 9.3), checkpoint="best", train_steps=800),
+        *played((-15.7, -15.7), agent="rate-coded", sim_steps=4, train_steps=1000),
+    ]
+    for episodes, share in (([*rows, *final], 50.0), (rows, None)):
+        (block,) = game_table(frame(*episodes), published())
+        cell = block.cells["pong", block.columns[-1]]
+        assert cell.percent_of_dqn == (None if share is None else pytest.approx(share))
+        assert bool(cell.verdict) is (share is not None)
 
 
 def test_without_a_dqn_above_random_play_there_is_no_share() -> None:
