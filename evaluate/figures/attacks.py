@@ -2,7 +2,8 @@
 
 import json
 import textwrap
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -31,7 +32,7 @@ from evaluate.figures.style import (
     panels,
     reference_lines,
 )
-from evaluate.runs import families, in_order, names, require_comparable
+from evaluate.runs import Family, families, in_order, names, require_comparable
 from evaluate.statistics import Interval, mean_of_games, stratified_interval
 
 _KINDS: tuple[tuple[str, tuple[Kind, ...], str, str], ...] = (
@@ -167,10 +168,12 @@ def _with_band(axis: Axes, name: str, shares: dict[float, Interval], look: dict[
 
 def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Figure:
     require_comparable(rows)
+    rows = rows.assign(family=families(rows), made=[_made(threat) for threat in rows.threat])
+    told, look = names(rows.family), looks(in_order(rows.family))  # the same in all panels
     figure, axes = panels(rows)
     for game, axis in axes.items():
         here = rows[rows.game == game]
-        for curve in _curves(here, column):
+        for curve in _curves(here, column, told, look):
             means = [point.estimate for point in curve.points]
             axis.plot(curve.epsilons, means, label=curve.label, **curve.look)  # type: ignore[arg-type]
             lows, highs = [point.low for point in curve.points], [point.high for point in curve.points]
@@ -183,13 +186,12 @@ def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Figure:
     return figure
 
 
-def _curves(rows: pd.DataFrame, column: str) -> list[Curve]:
+def _curves(
+    rows: pd.DataFrame, column: str, told: Mapping[Family, str], look: Mapping[Family, dict[str, Any]]
+) -> list[Curve]:
     """One for each family and attack, however it is made; training seeds are averaged, nothing else is."""
-    rows = rows.assign(family=families(rows), made=[_made(threat) for threat in rows.threat])
-    found = in_order(rows.family)
-    told, look = names(found), looks(found)
     curves = []
-    for family in found:
+    for family in in_order(rows.family):
         own = rows[rows.family == family]
         for seed, checkpoints in own.groupby("train_seed").checkpoint_id:
             require_single(checkpoints, f"checkpoint of {told[family]}, training seed {seed}")
