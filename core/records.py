@@ -229,6 +229,8 @@ class OperationsRow:
     outputs are no neurons in time."""
     spikes: float
     """That the layer's own neurons fire, of either sign; 0 where they do not."""
+    variant: str = ""
+    """As in EpisodeRow: the method of a converted network."""
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,8 @@ def energy_table(rows: Iterable[OperationsRow]) -> str:
             priced = [f"{price}, {word}" for price, word in zip(priced, words, strict=True)]
         cells.append(
             (
-                *(row.game, row.agent, row.network, "" if row.train_seed < 0 else str(row.train_seed)),
+                *(row.game, row.agent, row.variant or row.network),
+                "" if row.train_seed < 0 else str(row.train_seed),
                 f"{row.mean_sim_steps:.4g}" if spiking else "",
                 f"{sum(layer.spikes for layer in layers):,.0f}" if spiking else "",
                 f"{firing_rate(layers):.1%}" if spiking else "",

@@ -149,6 +149,7 @@ def operations_rows(checkpoint: Checkpoint, states: np.ndarray, eval_seed: int) 
             acs=_mean([counted.acs for counted in of_layer]),
             neuron_updates=_mean([counted.neuron_updates for counted in of_layer]),
             spikes=_mean([counted.spikes for counted in of_layer]),
+            variant=provenance.get("conversion", {}).get("method", ""),
         )
         for index, of_layer in enumerate(zip(*counts, strict=True))
     ]

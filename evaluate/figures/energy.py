@@ -49,7 +49,10 @@ def _agents(rows: pd.DataFrame) -> list[_Agent]:
     for layers in agents:
         row = layers[0]
         steps = f", {row.mean_sim_steps:.4g} sim steps" if is_spiking(layers) else ""
-        names.append(label(row.agent, row.train_seed, rows) + steps)
+        name = label(row.agent, row.train_seed, rows)
+        if row.variant:  # the method says that it was converted
+            name = f"{name.removeprefix('converted ')}, {row.variant}"
+        names.append(name + steps)
     alike = Counter(names)
     return [
         _Agent(name if alike[name] == 1 else f"{name} ({layers[0].checkpoint_id[:6]})", layers)
