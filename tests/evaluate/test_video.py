@@ -137,7 +137,9 @@ def test_a_recorder_passes_over_the_steps_of_other_episodes(tmp_path: Path) -> N
     assert len(decoded(tmp_path / "one.mp4", width, height)) == found[1]
 
 
-def brighten_a_corner(inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator]) -> Perturbed:
+def brighten_a_corner(
+    inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator], previous: Tensor
+) -> Perturbed:
     """Adds 1/4 to the upper left quarter of plane 1, where it fits."""
     changed = inputs.clone()
     changed[:, 1, :5, :5] = (changed[:, 1, :5, :5] + 0.25).clamp(max=1.0)
@@ -164,7 +166,7 @@ def test_an_attacked_video_shows_the_perturbation_and_the_clean_game(tmp_path: P
     for step in steps:
         assert step.attack is not None
         clean = torch.from_numpy(step.observations).float()
-        assert torch.equal(step.attack.inputs, brighten_a_corner(clean, clean, []).inputs)
+        assert torch.equal(step.attack.inputs, brighten_a_corner(clean, clean, [], clean).inputs)
         assert torch.equal(step.attack.clean_scores, checkpoint.agent(clean))
     width, height = Painter(BREAKOUT, checkpoint, "a corner").size
     assert width > Painter(BREAKOUT, checkpoint).size[0]
