@@ -159,11 +159,12 @@ def _draw(study: Path, drawing: Drawing) -> Figure:
 
 @cache
 def _frame(study: Path, rows: Rows) -> pd.DataFrame:
-    """All rows of a study that lie in files of a pattern."""
     return pd.DataFrame([asdict(row) for row in _read(study, rows)])
 
 
+@cache
 def _read(study: Path, rows: Rows) -> list:
+    """All rows of a study that lie in files of a pattern."""
     return [row for path in sorted(study.glob(rows.pattern)) for row in read_rows(path, rows.row_type)]
 
 

@@ -1,12 +1,13 @@
 """python -m adversarial run | states | verdict: attack agents in their games and on stored states, and judge."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from adversarial import sources, threats
 from adversarial.attacks import make_attack
@@ -17,16 +18,17 @@ from adversarial.threats import Attack, Scope, Threat, require_epsilon
 from adversarial.verdict import Verdict
 from core.checkpoint import Checkpoint, load_agent
 from core.cli import Number, main, specification
-from core.device import Device, pick_device, set_up_torch
+from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import Game, get_game
 from core.manifest import Manifest
+from core.networks import Agent
 from core.progress import Progress
 from core.records import AttackRow, Journal, StateAttackRow, to_json
 from core.seeding import require_seed
 from evaluate.evaluation import Played, episode_row, play, require_at_least_one
-from evaluate.options import PlayOptions
-from evaluate.protocols import get_protocol
+from evaluate.options import ComputeOptions, PlayOptions
+from evaluate.protocols import Protocol, get_protocol
 from evaluate.rollout import Perturb
 from evaluate.states import collect, q_values
 from evaluate.statistics import mean_interval, share_interval
@@ -43,9 +45,14 @@ class Cell(NamedTuple):
     threat: Threat
     perturb: Perturb | None
 
+    @property
+    def key(self) -> str:
+        """As rows tell of the threat model."""
+        return to_json(asdict(self.threat))
+
 
 @dataclass(frozen=True, kw_only=True)
-class AttackOptions:
+class AttackOptions(ComputeOptions):
     """Who is attacked, by what, through whose gradient."""
 
     agent: Path
@@ -75,39 +82,51 @@ class AttackOptions:
     transfer: tuple[Path, ...] = ()
     """Other agents of the game, along whose gradients the victim is attacked too."""
 
+    epsilon: tuple[Number, ...] = (0.0, 0.001, 1 / 255)
+    """l_inf sizes in network-input units, fractions allowed (1/255 is one grey level); 0 is the clean game."""
+
     def require_sound(self) -> None:
         """Refuse what no attack can be made of."""
+        for epsilon in self.epsilon:
+            require_epsilon(epsilon)
+        if not self.epsilon:
+            raise Refusal("no epsilon given: at least one is needed")
         if not self.attack:
             raise Refusal(f"no attack given: accepted are {', '.join(threats.ATTACKS)}")
         if not self.steps or min(self.steps) < 1 or self.restarts < 1:
             raise Refusal(f"steps are {self.steps} and restarts {self.restarts}: 1 or more is needed")
+        if not 0.0 < self.frequency <= 1.0:
+            raise Refusal(
+                f"frequency is {self.frequency}: accepted is a share of decisions, over 0 and up to 1"
+            )
         if self.twin is not None and not self.best_source:
             raise Refusal(f"twin {self.twin} is given without --best-source, which alone asks it")
 
-    def cells(self, victim: Checkpoint, game: Game, epsilons: tuple[float, ...], seed: int) -> Iterator[Cell]:
+    def cells(self, victim: Checkpoint, game: Game, seed: int) -> list[Cell]:
         """All threat models that are asked for, each once, the clean game first."""
         agent = victim.agent
         found = [sources.gradient_source(agent)]
         gap = 0.0
         if self.best_source or self.frequency < 1.0:
             states = collect(agent, SEARCH_STATES, seed, "attack search")
-            gap = self._gap_threshold(victim, states)
+            if self.frequency < 1.0:
+                gap = threats.gap_threshold(torch.from_numpy(q_values(agent, states)), self.frequency)
             if self.best_source:
-                found.append(self._best_source(victim, states, epsilons))
+                found.append(self._best_source(agent, states))
         found += [sources.transfer(load_agent(path, game, agent.device)) for path in self.transfer]
         distinct = {(source.name, source.surrogate): source for source in found}
         clean = Cell(*make_attack(self.attack[0], 0.0, agent, game))
-        made = {to_json(asdict(clean.threat)): clean} if 0.0 in epsilons else {}
+        made = {clean.key: clean} if 0.0 in self.epsilon else {}
         for attack in self.attack:
             through: list[GradientSource | None] = (
                 list(distinct.values()) if attack in threats.WHITE_BOX else [None]
             )
-            for epsilon in sorted(set(epsilons) - {0.0}):
+            for epsilon in sorted(set(self.epsilon) - {0.0}):
                 for source in through:
                     for changes in self._changes(attack, gap, seed):
                         cell = Cell(*make_attack(attack, epsilon, agent, game, source, **changes))
-                        made.setdefault(to_json(asdict(cell.threat)), cell)
-        yield from made.values()
+                        made.setdefault(cell.key, cell)
+        return list(made.values())
 
     def _changes(self, attack: str, gap: float, seed: int) -> Iterator[dict[str, Any]]:
         """What is asked for otherwise than the attack usually is, once for each number of steps."""
@@ -121,19 +140,12 @@ class AttackOptions:
         for steps in self.steps if attack in _STEPPING else (None,):
             yield changes if steps is None else {**changes, "steps": steps}
 
-    def _gap_threshold(self, victim: Checkpoint, states: np.ndarray) -> float:
-        import torch
-
-        return threats.gap_threshold(torch.from_numpy(q_values(victim.agent, states)), self.frequency)
-
-    def _best_source(
-        self, victim: Checkpoint, states: np.ndarray, epsilons: tuple[float, ...]
-    ) -> GradientSource:
+    def _best_source(self, victim: Agent, states: np.ndarray) -> GradientSource:
         """Sought at two sizes: the middle ones of those that are asked for."""
-        sizes = sorted(set(epsilons) - {0.0})
+        sizes = sorted(set(self.epsilon) - {0.0})
         middle = sizes[max(len(sizes) // 2 - 1, 0) : len(sizes) // 2 + 1]
-        twin = None if self.twin is None else load_agent(self.twin, victim.agent.game).agent
-        return sources.best_source(victim.agent, states, middle, twin)
+        twin = None if self.twin is None else load_agent(self.twin, victim.game, victim.device).agent
+        return sources.best_source(victim, states, middle, twin)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +155,6 @@ class Run(AttackOptions, PlayOptions):
     Episodes have the same starts for every agent, attack and size.
     """
 
-    epsilon: tuple[Number, ...] = (0.0, 0.001, 1 / 255)
-    """l_inf sizes in network-input units, fractions allowed (1/255 is one grey level); 0 is the clean game."""
     episodes: int = 10
     """Games for every attack and size."""
     record: bool = False
@@ -154,10 +164,6 @@ class Run(AttackOptions, PlayOptions):
         set_up_torch(self.threads)
         require_seed(self.seed)
         require_at_least_one(episodes=self.episodes, num_envs=self.num_envs)
-        for epsilon in self.epsilon:
-            require_epsilon(epsilon)
-        if not self.epsilon:
-            raise Refusal("no epsilon given: at least one is needed")
         self.require_sound()
         if self.record:
             require_ffmpeg()
@@ -180,41 +186,18 @@ class Run(AttackOptions, PlayOptions):
             },
         )
         rows_file = self.out / "attacks.parquet"
+        cells: list[Cell] = []
         with manifest.work() as needed:
-            if not needed:
+            if needed or self.record:
+                cells = self.cells(checkpoint, game, self.seed)
+            if needed:
+                self._attack(checkpoint, game, protocol, cells, manifest, rows_file)
+            else:
                 print(f"{rows_file}: already done")
-                return
-            cells = list(self.cells(checkpoint, game, self.epsilon, self.seed))
-            journal = Journal(rows_file, AttackRow, manifest.spec)
-            with Progress(
-                f"attack {game.name} {victim.kind}",
-                len(cells) * self.episodes,
-                "episodes",
-                done=len(journal.rows),
-            ) as progress:
-                for threat, perturb in cells:
-                    name = to_json(asdict(threat))
-                    known = {row.episode for row in journal.rows if row.threat == name}
-                    left = [episode for episode in range(self.episodes) if episode not in known]
-                    if not left:
-                        continue
-                    for played in play(
-                        victim,
-                        game,
-                        protocol,
-                        eval_seed=self.seed,
-                        episodes=left,
-                        num_envs=self.num_envs,
-                        perturb=perturb,
-                    ):
-                        clean = asdict(episode_row(played, checkpoint, game, protocol, self.seed))
-                        journal.add(AttackRow(**clean, **_under_attack(played, threat)))
-                        progress.advance(1, f"{threat.attack} {threat.epsilon:.4g}")
-            order = {to_json(asdict(threat)): index for index, (threat, _) in enumerate(cells)}
-            journal.write(lambda row: (order[row.threat], row.episode))
-            if self.record:
-                for number, (threat, perturb) in enumerate(cells):
-                    file = self.out / f"{number:02}-{threat.attack}-{threat.epsilon:.4g}-episode-0.mp4"
+        if self.record:
+            for number, (threat, perturb) in enumerate(cells):
+                file = self.out / f"{number:02}-{threat.attack}-{threat.epsilon:.4g}-episode-0.mp4"
+                if not file.exists():
                     record(
                         file,
                         checkpoint,
@@ -224,16 +207,55 @@ class Run(AttackOptions, PlayOptions):
                         perturb=perturb,
                         attack=threat.attack,
                     )
-                    print(file)
-            manifest.finish([rows_file])
-            journal.close()
-        for threat, _ in cells:
-            cell = [row for row in journal.rows if row.threat == to_json(asdict(threat))]
-            interval = mean_interval([row.score for row in cell])
-            decisions = sum(row.length_steps for row in cell)
-            flips = sum(row.flip_share * row.length_steps for row in cell) / decisions
+                print(file)
+
+    def _attack(
+        self,
+        checkpoint: Checkpoint,
+        game: Game,
+        protocol: Protocol,
+        cells: Sequence[Cell],
+        manifest: Manifest,
+        rows_file: Path,
+    ) -> None:
+        """Play what is missing, write all rows, and sum them up."""
+        victim = checkpoint.agent
+        journal = Journal(rows_file, AttackRow, manifest.spec)
+        with Progress(
+            f"attack {game.name} {victim.kind}",
+            len(cells) * self.episodes,
+            "episodes",
+            done=len(journal.rows),
+        ) as progress:
+            for cell in cells:
+                threat = cell.threat
+                known = {row.episode for row in journal.rows if row.threat == cell.key}
+                left = [episode for episode in range(self.episodes) if episode not in known]
+                if not left:
+                    continue
+                for played in play(
+                    victim,
+                    game,
+                    protocol,
+                    eval_seed=self.seed,
+                    episodes=left,
+                    num_envs=self.num_envs,
+                    perturb=cell.perturb,
+                ):
+                    clean = asdict(episode_row(played, checkpoint, game, protocol, self.seed))
+                    journal.add(AttackRow(**clean, **_under_attack(played, threat)))
+                    progress.advance(1, f"{threat.attack} {threat.epsilon:.4g}")
+        order = {cell.key: index for index, cell in enumerate(cells)}
+        journal.write(lambda row: (order[row.threat], row.episode))
+        manifest.finish([rows_file])
+        journal.close()
+        for cell in cells:
+            rows = [row for row in journal.rows if row.threat == cell.key]
+            interval = mean_interval([row.score for row in rows])
+            decisions = sum(row.length_steps for row in rows)
+            flips = sum(row.flip_share * row.length_steps for row in rows) / decisions
             print(
-                f"{game.name} {victim.kind} {_named(threat)}: mean score {interval.estimate:.2f} "
+                f"{game.name} {victim.kind} {_named(cell.threat)}: mean score {interval.estimate:.2f} "
                 f"[{interval.low:.2f}, {interval.high:.2f}], {flips:.0%} of decisions flipped, n = {interval.n}"
             )
 
@@ -259,17 +281,11 @@ class States(AttackOptions):
     """The agent whose play they are of, so that several victims meet the same ones; the victim if not given."""
     seed: int = 0
     """Of the states, and of the attacks' chance."""
-    device: Device = "auto"
-    """Where the networks run."""
-    threads: int = 0
-    """CPU threads; 0 takes all."""
 
     def run(self) -> None:
         set_up_torch(self.threads)
         require_seed(self.seed)
         require_at_least_one(states=self.states, query_states=self.query_states)
-        for epsilon in self.epsilon:
-            require_epsilon(epsilon)
         if not any(self.epsilon):
             raise Refusal("no epsilon above 0 given: at least one is needed")
         self.require_sound()
@@ -293,11 +309,7 @@ class States(AttackOptions):
                 print(f"{rows_file}: already done")
                 return
             states = collect(player.agent, self.states, self.seed, "attacked")
-            cells = [
-                (threat, perturb)
-                for threat, perturb in self.cells(checkpoint, game, self.epsilon, self.seed)
-                if perturb is not None
-            ]
+            cells = [cell for cell in self.cells(checkpoint, game, self.seed) if cell.perturb is not None]
             journal = Journal(rows_file, StateAttackRow, manifest.spec)
             known = {row.threat for row in journal.rows}
             with Progress(
@@ -306,14 +318,15 @@ class States(AttackOptions):
                 "attacks",
                 done=len(known),
             ) as progress:
-                for threat, perturb in cells:
-                    if to_json(asdict(threat)) in known:
+                for cell in cells:
+                    threat, perturb = cell
+                    if cell.key in known or perturb is None:
                         continue
                     few = states[: self.query_states] if threat.attack in threats.BLACK_BOX else states
                     row = attack_states(checkpoint, few, player.id, threat, perturb, self.seed)
                     journal.add(row)
                     progress.advance(1, f"{_named(threat)}: {row.flip_share:.0%} flipped")
-            order = {to_json(asdict(threat)): index for index, (threat, _) in enumerate(cells)}
+            order = {cell.key: index for index, cell in enumerate(cells)}
             journal.write(lambda row: order[row.threat])
             manifest.finish([rows_file])
             journal.close()

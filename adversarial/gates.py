@@ -16,7 +16,7 @@ import numpy as np
 from core.errors import Refusal
 from core.games import get_game, reference
 from core.records import AttackRow, StateAttackRow
-from evaluate.answer import percent, players, size
+from evaluate.answer import percent, players, scored, size
 from evaluate.attackers import (
     Kind,
     Network,
@@ -255,7 +255,7 @@ def _plays(shown: Evidence) -> Gate:
         )
     (player, *_) = players(shown.clean)
     score = player.line.score
-    numbers = f"clean score {_interval(score)}"
+    numbers = f"clean score {scored(score)}"
     if player.line.random is None:
         return Gate(name, "not measured", f"{numbers}; no score of random play is known")
     numbers += f", random play {player.line.random:.2f}"
@@ -323,7 +323,7 @@ def _collapses(shown: Evidence) -> Gate:
     random = reference(get_game(shown.network.game)).random
     if found is not None and random is not None:
         attack, score, _ = found
-        numbers = f"score {_interval(score)} under {attack}, random play {random:.2f}"
+        numbers = f"score {scored(score)} under {attack}, random play {random:.2f}"
         return Gate(name, "pass" if score.low <= random else "fail", numbers)
     best = strongest(
         [row for row in shown.states if row.epsilon == COLLAPSE_EPSILON],
@@ -530,7 +530,3 @@ def points(difference: Interval) -> str:
     """A difference of shares, as in "+12.0 points (+3.1 to +20.4, n = 512)"."""
     estimate, low, high = (100 * value for value in difference[:3])
     return f"{estimate:+.1f} points ({low:+.1f} to {high:+.1f}, n = {difference.n})"
-
-
-def _interval(score: Interval) -> str:
-    return f"{score.estimate:,.2f} ({score.low:,.2f} to {score.high:,.2f}, n = {score.n})"

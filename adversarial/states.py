@@ -31,7 +31,7 @@ def attack_states(
         perturb: the attack.
         seed: of its chance, which is each state's own.
     """
-    agent, provenance = victim.agent, victim.provenance
+    agent = victim.agent
     flips, drops, vanished, largest, means, sim_steps = [], [], [], [], [], 0.0
     for first, inputs in zip(range(0, len(states), BATCH), batches(agent, states, BATCH), strict=True):
         chances = [generator(seed, f"state {first + row}") for row in range(len(inputs))]
@@ -50,15 +50,8 @@ def attack_states(
             sim_steps = max(sim_steps, float(clean.activity.sim_steps.max()))
     return StateAttackRow(
         game=agent.game.name,
-        agent=agent.kind,
-        checkpoint_id=victim.id,
-        train_seed=provenance["train_seed"],
-        train_steps=provenance["train_steps"],
-        recipe_steps=provenance["recipe_steps"],
-        network=provenance["network"],
-        recipe=provenance["recipe"],
+        recipe_steps=victim.provenance["recipe_steps"],
         sim_steps=int(sim_steps),
-        variant=provenance.get("conversion", {}).get("method", ""),
         states_of=states_of,
         num_states=len(states),
         seed=seed,
@@ -71,4 +64,5 @@ def attack_states(
         zero_gradient_share=float(np.concatenate(vanished).mean()) if threat.follows_gradient else math.nan,
         largest_perturbation=torch.stack(largest).max().item(),
         mean_perturbation=torch.cat(means).double().mean().item(),
+        **victim.columns,
     )

@@ -34,7 +34,6 @@ Attack = Literal[
 NOISE: tuple[str, ...] = get_args(Noise)
 WHITE_BOX: tuple[str, ...] = get_args(WhiteBox)
 BLACK_BOX: tuple[str, ...] = get_args(BlackBox)
-CONTROLS: tuple[str, ...] = get_args(Control)
 ATTACKS: tuple[str, ...] = get_args(Attack)
 
 Scope = Literal["whole-stack", "newest-frame"]

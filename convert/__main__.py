@@ -13,7 +13,7 @@ from convert.comparison import VARIANTS
 from convert.methods import MethodOptions, convert
 from core.checkpoint import Checkpoint, load_agent, save_agent
 from core.cli import main, specification
-from core.device import Device, pick_device, set_up_torch
+from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
@@ -22,12 +22,13 @@ from core.progress import Progress
 from core.rate_coded.network import RateCodedNetwork, Readout
 from core.records import ConversionRow, EpisodeRow, Journal, to_json, write_bytes, write_rows
 from core.seeding import require_seed
+from evaluate.options import ComputeOptions
 from evaluate.protocols import get_protocol
 from evaluate.states import batches, collect, greedy_actions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common:
+class Common(ComputeOptions):
     """What `run` and `compare` share."""
 
     agent: Path
@@ -38,10 +39,6 @@ class Common:
     """Held-out states, from other episodes, on which choices are compared."""
     seed: int = 0
     """Of the episodes that states are collected from, and of distillation."""
-    device: Device = "auto"
-    """Where networks run."""
-    threads: int = 0
-    """CPU threads; 0 takes all."""
 
     def begin(self) -> tuple[Checkpoint, DQN]:
         """Set up, refuse what cannot work, and read the DQN."""

@@ -7,19 +7,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.metrics import cohen_kappa_score, r2_score
-from torch import Tensor, nn
+from torch import Tensor
 
 from convert import tan2021
 from convert.methods import Converted, MethodOptions, convert
 from core.checkpoint import Checkpoint
 from core.games import get_game, reference
-from core.networks import DQN, padded
+from core.networks import DQN
 from core.progress import Progress
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork, first_reaching, top_gaps
 from core.records import ConversionRow, EpisodeRow, Journal, to_json
+from evaluate import operations
 from evaluate.evaluation import Played, episode_row, play
 from evaluate.protocols import Protocol
 from evaluate.rollout import Step
@@ -167,17 +167,11 @@ def layer_r2(dqn: DQN, converted: Converted, states: np.ndarray) -> list[float]:
 
 def fan_out(snn: RateCodedNetwork) -> np.ndarray:
     """[L] additions that a spike of each layer causes in the next one, on average over neurons; the output's: none."""
-    shapes = snn.layer_shapes
-    macs = []
-    for layer, before in zip(snn.layers, (snn.game.observation_shape, *shapes), strict=False):
-        uses = layer.weight.new_tensor(1.0)  # of a weight, summed over the kernel
-        if isinstance(layer, nn.Conv2d):  # where the kernel lies on padding, no spike arrives
-            ones = layer.weight.new_ones(1, 1, *before[1:])
-            kernel = layer.weight.new_ones(1, 1, *layer.kernel_size)
-            uses = F.conv2d(padded(layer, ones), kernel, stride=layer.stride).sum() / kernel.numel()
-        macs.append(layer.weight.numel() * uses.item())
-    neurons = [int(np.prod(shape)) for shape in shapes]
-    return np.array([after / count for after, count in zip(macs[1:], neurons[:-1], strict=True)] + [0.0])
+    reached = [
+        operations.fan_out(layer, before).double().mean().item()
+        for layer, before in zip(list(snn.layers)[1:], snn.layer_shapes, strict=False)
+    ]
+    return np.array([*reached, 0.0])
 
 
 def play_beside(

@@ -43,6 +43,17 @@ class Checkpoint:
     id: str
     """First 12 hex digits of the SHA-256 of the file: names exactly these weights in rows."""
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What every kind of row tells of an agent, by the names of the columns (core/records.py)."""
+        told = ("train_seed", "train_steps", "network", "recipe")
+        return {
+            "agent": self.agent.kind,
+            "checkpoint_id": self.id,
+            **{name: self.provenance[name] for name in told},
+            "variant": self.provenance.get("conversion", {}).get("method", ""),
+        }
+
 
 def save_agent(
     path: Path, agent: Agent, provenance: Mapping[str, Any], dtype: torch.dtype = torch.float32

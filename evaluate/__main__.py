@@ -1,7 +1,7 @@
 """python -m evaluate run | probe | check: score agents, look into them, look whether rows can be trusted."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -11,7 +11,7 @@ import tyro
 
 from core.checkpoint import Checkpoint, load_agent
 from core.cli import main, specification
-from core.device import Device, pick_device, set_up_torch
+from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import Game, get_game
 from core.manifest import Manifest
@@ -22,7 +22,7 @@ from core.seeding import require_seed
 from evaluate.check import findings
 from evaluate.evaluation import episode_row, play, require_at_least_one, settings
 from evaluate.operations import operations_rows
-from evaluate.options import PlayOptions
+from evaluate.options import ComputeOptions, PlayOptions
 from evaluate.probe import embed, neuron_responses, require_embeddable
 from evaluate.protocols import Protocol, get_protocol
 from evaluate.rollout import Step
@@ -95,8 +95,9 @@ class Run(PlayOptions):
             else:
                 self._score(entrants, episodes, manifest, rows_file)
         if self.record:
+            rows = read_rows(rows_file, EpisodeRow)
             for entrant in entrants:
-                self._film(entrant)
+                self._film(entrant, rows)
 
     def _score(
         self, entrants: list[Entrant], episodes: list[int], manifest: Manifest, rows_file: Path
@@ -108,7 +109,9 @@ class Run(PlayOptions):
         known = {(row.checkpoint_id, row.game, row.episode) for row in journal.rows}
         with Progress("evaluate", sum(episodes), "episodes", done=len(known)) as progress:
             for entrant, wanted in zip(entrants, episodes, strict=True):
-                self._play(entrant, wanted, journal, progress)
+                left = [episode for episode in range(wanted) if (*entrant.key, episode) not in known]
+                if left:
+                    self._play(entrant, left, journal, progress)
         order = [entrant.key for entrant in entrants]
         journal.write(lambda row: (order.index((row.checkpoint_id, row.game)), row.checkpoint, row.episode))
         manifest.finish([rows_file])
@@ -127,7 +130,7 @@ class Run(PlayOptions):
             )
         print(rows_file)
 
-    def _film(self, entrant: Entrant) -> None:
+    def _film(self, entrant: Entrant, rows: Sequence[EpisodeRow]) -> None:
         """The first episode once more, alone, because a resumed evaluation may have played it before the kill."""
         checkpoint, _, game, protocol = entrant
         name = "-".join(filter(None, (game.name.replace("/", "-"), checkpoint.agent.kind, checkpoint.id)))
@@ -137,9 +140,7 @@ class Run(PlayOptions):
             return
         played = record(file, checkpoint, game, protocol, eval_seed=self.seed)
         (scored, *_) = (
-            row
-            for row in read_rows(self.out / "episodes.parquet", EpisodeRow)
-            if (row.checkpoint_id, row.game, row.episode) == (*entrant.key, 0)
+            row for row in rows if (row.checkpoint_id, row.game, row.episode) == (*entrant.key, 0)
         )
         same = (played.score, played.length_steps) == (scored.score, scored.length_steps)
         # Alone, Q-values round otherwise in the last bit, and a tie of two actions may fall the other way.
@@ -151,13 +152,9 @@ class Run(PlayOptions):
         print(f"{file}: {played.length_steps:,} decisions, score {played.score:g}{other}")
 
     def _play(
-        self, entrant: Entrant, episodes: int, journal: Journal[EpisodeRow], progress: Progress
+        self, entrant: Entrant, episodes: Sequence[int], journal: Journal[EpisodeRow], progress: Progress
     ) -> None:
-        """Play what the journal does not hold yet."""
-        known = {row.episode for row in journal.rows if (row.checkpoint_id, row.game) == entrant.key}
-        left = [episode for episode in range(episodes) if episode not in known]
-        if not left:
-            return
+        """Play some episodes, and keep their rows."""
         checkpoint, which, game, protocol = entrant
         decisions = 0
 
@@ -171,7 +168,7 @@ class Run(PlayOptions):
             game,
             protocol,
             eval_seed=self.seed,
-            episodes=left,
+            episodes=episodes,
             num_envs=self.num_envs,
             on_step=count,
         ):
@@ -207,7 +204,7 @@ class Run(PlayOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
+class Probe(ComputeOptions):
     """Look into agents and neurons, for figures and tables that need more than episodes.
 
     With agents: what each layer does in a decision (OUT/operations.parquet), and how the first of each kind represents
@@ -223,10 +220,6 @@ class Probe:
     """Of each agent's own play, at epsilon 0.05, for its operations; and of the first one's, to represent."""
     seed: int = 0
     """Of those games, and of what t-SNE draws."""
-    device: Device = "auto"
-    """Where the networks run."""
-    threads: int = 0
-    """CPU threads; 0 takes all."""
 
     def run(self) -> None:
         set_up_torch(self.threads)

@@ -374,7 +374,7 @@ def _of_game(
         yield f"For comparison: {', '.join(known)} ({references.source})."
     for player in everyone:
         if (player.first.game, player.first.agent) == (game, "dqn") and player.is_trained:
-            yield f"The {player.name} scores {_interval(player.line.score)}."
+            yield f"The {player.name} scores {scored(player.line.score)}."
     here = [each for each in found if each.player.first.game == game]
     for player in {id(each.player): each.player for each in here}.values():
         if _tells(player):
@@ -410,7 +410,9 @@ def _kept(of_player: Sequence[Share]) -> str:
     ]
     if kept:
         return f"{subject} keeps {' and '.join(kept)} above random play{costs}."
-    return f"{subject} scores {_interval(player.line.score)}{costs}; {of_player[0].reason}, so there is no share."
+    return (
+        f"{subject} scores {scored(player.line.score)}{costs}; {of_player[0].reason}, so there is no share."
+    )
 
 
 def _attacks(cells: Sequence[Attacked]) -> Iterator[str]:
@@ -451,7 +453,7 @@ def _limits(
         if not player.is_trained:
             yield (
                 f"{player.first.game}, {player.name}: {player.line.note}. It scores "
-                f"{_interval(player.line.score)}."
+                f"{scored(player.line.score)}."
             )
     if attacked:
         yield (
@@ -460,7 +462,8 @@ def _limits(
         )
 
 
-def _interval(score: Interval) -> str:
+def scored(score: Interval) -> str:
+    """As in "16.00 (15.13 to 16.80, n = 30)"."""
     return f"{score.estimate:,.2f} ({score.low:,.2f} to {score.high:,.2f}, n = {score.n})"
 
 

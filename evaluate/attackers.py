@@ -92,18 +92,18 @@ def kind_of(row: AttackRow | StateAttackRow) -> Kind:
 
 
 def threat_of(row: AttackRow | StateAttackRow) -> dict[str, Any]:
-    """A row's threat model.
+    """A row's threat model; refused as `made` refuses it."""
+    return _parsed(row.threat)
 
-    Raises:
-        Refusal: it is no JSON object.
-    """
+
+def _parsed(threat: str) -> dict[str, Any]:
     try:
-        threat = json.loads(row.threat)
+        parsed = json.loads(threat)
     except json.JSONDecodeError:
-        threat = None
-    if not isinstance(threat, dict):
-        raise Refusal(f"threat {row.threat!r} of {row.attack} is no JSON object")
-    return threat
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise Refusal(f"threat {threat!r} is no JSON object")
+    return parsed
 
 
 def setting_of(row: AttackRow | StateAttackRow) -> str:
@@ -113,9 +113,18 @@ def setting_of(row: AttackRow | StateAttackRow) -> str:
 
 
 def how(row: AttackRow | StateAttackRow, *without: str) -> str:
-    """JSON: how the attack is made, whatever its size, less what is named."""
+    """`made` of a row's threat."""
+    return made(row.threat, *without)
+
+
+def made(threat: str, *without: str) -> str:
+    """JSON: how the attack of a threat (JSON) is made, whatever its size, less what is named.
+
+    Raises:
+        Refusal: the threat is no JSON object.
+    """
     return to_json(
-        {name: value for name, value in threat_of(row).items() if name not in (*OF_A_RUN, *without)}
+        {name: value for name, value in _parsed(threat).items() if name not in (*OF_A_RUN, *without)}
     )
 
 

@@ -94,8 +94,8 @@ def findings(study: Path) -> Iterator[str]:
         yield from (f"{name}: {fault}" for fault in _value_faults(rows, row_type))
         if row_type in (EpisodeRow, AttackRow):
             yield from (f"{name}: {fault}" for fault in _episode_faults(rows))
-        elif len(set(map(str, rows))) < len(rows):
-            yield f"{name}: {len(rows) - len(set(map(str, rows)))} rows are there twice"
+        elif twice := len(rows) - len(set(map(str, rows))):
+            yield f"{name}: {twice} rows are there twice"
         if path.name == "episodes.parquet":
             scored[name] = rows
         if row_type is AttackRow:

@@ -137,13 +137,7 @@ def episode_row(
     rates = played.spikes / (neurons * played.sim_steps_sum) if agent.neuron_counts else neurons
     return EpisodeRow(
         game=game.name,
-        agent=agent.kind,
-        checkpoint_id=checkpoint.id,
-        train_seed=checkpoint.provenance["train_seed"],
-        train_steps=checkpoint.provenance["train_steps"],
         recipe_steps=checkpoint.provenance["recipe_steps"],
-        network=checkpoint.provenance["network"],
-        recipe=checkpoint.provenance["recipe"],
         protocol=protocol.name,
         settings=to_json(settings(game, protocol)),
         eval_seed=eval_seed,
@@ -159,9 +153,9 @@ def episode_row(
         sim_steps=int(played.sim_steps),
         spikes_per_decision=float(played.spikes.sum()) / decisions,
         layer_rates=to_json([round(float(rate), 8) for rate in rates]),
-        variant=variant or checkpoint.provenance.get("conversion", {}).get("method", ""),
         mean_sim_steps=played.sim_steps_sum / decisions,
         checkpoint=which,
+        **(checkpoint.columns | ({"variant": variant} if variant else {})),
     )
 
 

@@ -117,7 +117,7 @@ def operations_rows(checkpoint: Checkpoint, states: np.ndarray, eval_seed: int) 
     Raises:
         Refusal: there is no state, or the agent has no layers.
     """
-    agent, provenance = checkpoint.agent, checkpoint.provenance
+    agent = checkpoint.agent
     if len(states) == 0:
         raise Refusal("number of states is 0: at least 1 is needed")
     counts: list[list[LayerOperations]] = []
@@ -131,12 +131,6 @@ def operations_rows(checkpoint: Checkpoint, states: np.ndarray, eval_seed: int) 
     return [
         OperationsRow(
             game=agent.game.name,
-            agent=agent.kind,
-            checkpoint_id=checkpoint.id,
-            train_seed=provenance["train_seed"],
-            train_steps=provenance["train_steps"],
-            network=provenance["network"],
-            recipe=provenance["recipe"],
             eval_seed=eval_seed,
             num_states=len(states),
             sim_steps=int(taken.max()),
@@ -149,7 +143,7 @@ def operations_rows(checkpoint: Checkpoint, states: np.ndarray, eval_seed: int) 
             acs=_mean([counted.acs for counted in of_layer]),
             neuron_updates=_mean([counted.neuron_updates for counted in of_layer]),
             spikes=_mean([counted.spikes for counted in of_layer]),
-            variant=provenance.get("conversion", {}).get("method", ""),
+            **checkpoint.columns,
         )
         for index, of_layer in enumerate(zip(*counts, strict=True))
     ]

@@ -1,4 +1,4 @@
-"""Command-line options that everything that plays has in common."""
+"""Command-line options that commands have in common."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,18 @@ from evaluate.evaluation import MAX_ENVS
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlayOptions:
-    """What is played, how, and on what."""
+class ComputeOptions:
+    """On what."""
+
+    device: Device = "auto"
+    """Where networks run."""
+    threads: int = 0
+    """CPU threads; 0 takes all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayOptions(ComputeOptions):
+    """What is played, and how."""
 
     game: str | None = None
     """Game to play; the checkpoint's own if not given."""
@@ -18,7 +28,3 @@ class PlayOptions:
     """Decides every episode's start; equal seeds give every agent the same episodes."""
     num_envs: int = MAX_ENVS
     """Games played side by side. Speed; batches of another size round Q-values otherwise in the last bit."""
-    device: Device = "auto"
-    """Where the network runs."""
-    threads: int = 0
-    """CPU threads; 0 takes all."""

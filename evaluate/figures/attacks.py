@@ -9,9 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from core.records import StateAttackRow, require_single, to_json
+from core.records import StateAttackRow, require_single
 from evaluate.attackers import (
-    OF_A_RUN,
     OF_ATTACK,
     Kind,
     Network,
@@ -19,6 +18,7 @@ from evaluate.attackers import (
     flips,
     is_usual,
     kind_of,
+    made,
     masking_gaps,
     network_of,
     setting_of,
@@ -168,7 +168,7 @@ def _with_band(axis: Axes, name: str, shares: dict[float, Interval], look: dict[
 
 def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Figure:
     require_comparable(rows)
-    rows = rows.assign(family=families(rows), made=[_made(threat) for threat in rows.threat])
+    rows = rows.assign(family=families(rows), made=[made(threat) for threat in rows.threat])
     told, look = names(rows.family), looks(in_order(rows.family))  # the same in all panels
     figure, axes = panels(rows)
     for game, axis in axes.items():
@@ -196,7 +196,7 @@ def _curves(
         for seed, checkpoints in own.groupby("train_seed").checkpoint_id:
             require_single(checkpoints, f"checkpoint of {told[family]}, training seed {seed}")
         clean, attacked = own[own.attack == "none"], own[own.attack != "none"]
-        for (attack, source, made), under in attacked.groupby(["attack", "gradient_source", "made"]):
+        for (attack, source, how), under in attacked.groupby(["attack", "gradient_source", "made"]):
             under = pd.concat([clean[clean.train_seed.isin(under.train_seed)], under])
             sizes = sorted(set(under.epsilon))
             points = [
@@ -209,7 +209,7 @@ def _curves(
                 )
                 for size in sizes
             ]
-            threat = json.loads(str(made))
+            threat = json.loads(str(how))
             details = [str(source), threat.get("surrogate", "") if source == "swept-surrogate" else ""]
             details += [f"{threat['steps']} steps" if threat.get("steps", 0) > 1 else ""]
             details = [detail for detail in details if detail]
@@ -218,11 +218,6 @@ def _curves(
             style = {**look[family], **_look_of_attack(str(attack), str(source))}
             curves.append(Curve(f"{label}, n = {seeds} x {points[0].n // seeds}", style, sizes, points))
     return curves
-
-
-def _made(threat: str) -> str:
-    """JSON of how an attack is made, whatever its size."""
-    return to_json({name: value for name, value in json.loads(threat).items() if name not in OF_A_RUN})
 
 
 def _look_of_attack(attack: str, source: str) -> dict[str, str]:

@@ -58,15 +58,6 @@ def runs(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
             yield agent, label(agent, seed, rows), rows[(rows.agent == agent) & (rows.train_seed == seed)]
 
 
-def checkpoints(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """The same of every checkpoint: several of one training run, or of other lengths, are not averaged."""
-    for agent, label, run in runs(rows):
-        trained = {str(name): group.train_steps.iloc[0] for name, group in run.groupby("checkpoint_id")}
-        for checkpoint, steps in sorted(trained.items(), key=lambda each: each[1]):
-            longer = f"{label}, {steps:,} decisions" if len(trained) > 1 else label
-            yield agent, longer, run[run.checkpoint_id == checkpoint]
-
-
 def label(agent: str, seed: int, rows: pd.DataFrame) -> str:
     """The agent's name, with its training seed where there are several."""
     several = rows[rows.agent == agent].train_seed.nunique() > 1

@@ -97,6 +97,30 @@ def test_two_lengths_of_one_attack_are_played_apart(command: Command, tmp_path: 
     ]
 
 
+def test_the_first_game_of_each_attack_is_filmed_also_afterwards(command: Command, tmp_path: Path) -> None:
+    options = (
+        "--agent",
+        DQN,
+        "--attack",
+        "random-sign",
+        "--epsilon",
+        0,
+        0.25,
+        "--episodes",
+        1,
+        "--threads",
+        1,
+    )
+    assert command("adversarial", "run", *options, "--out", tmp_path / "out").code == 0
+    assert not list((tmp_path / "out").glob("*.mp4"))
+    filmed = command("adversarial", "run", *options, "--record", "--out", tmp_path / "out")
+    assert (filmed.code, "already done" in filmed.out) == (0, True)
+    videos = sorted(path.name for path in (tmp_path / "out").glob("*.mp4"))
+    assert videos == ["00-none-0-episode-0.mp4", "01-random-sign-0.25-episode-0.mp4"]
+    rows = read_rows(tmp_path / "out" / "attacks.parquet", AttackRow)
+    assert [row.attack for row in rows] == ["none", "random-sign"]
+
+
 @pytest.mark.parametrize(
     ("verb", "options", "said"),
     [
@@ -106,6 +130,7 @@ def test_two_lengths_of_one_attack_are_played_apart(command: Command, tmp_path: 
         ("states", ("--steps", 0), "steps are (0,)"),
         ("run", ("--twin", DQN), "without --best-source"),
         ("run", ("--frequency", 0), "frequency is 0"),
+        ("run", ("--frequency", 2), "frequency is 2"),
         ("run", ("--scope", "newest-frame"), "whole-stack"),
         ("states", ("--transfer", AGENTS / "pong-dqn-s0.safetensors"), "pong"),
     ],

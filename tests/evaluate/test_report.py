@@ -15,6 +15,7 @@ from core.records import AttackRow, ConversionRow, EpisodeRow, to_json, write_ro
 from evaluate import report
 from evaluate.answer import answer, dqns_of, players, shares, size, under_attack
 from evaluate.tables import aligned
+from tests.conftest import episode
 
 RANDOM = reference(get_game("pong")).random or 0.0
 SETTINGS = to_json(
@@ -35,31 +36,7 @@ SETTINGS = to_json(
         "versions": {"numpy": "2", "ale-py": "0.12"},
     }
 )
-BASE = EpisodeRow(
-    game="pong",
-    agent="dqn",
-    checkpoint_id="d0",
-    train_seed=0,
-    train_steps=1000,
-    recipe_steps=1000,
-    network="relu",
-    recipe="atari-fast",
-    protocol="classic",
-    settings=SETTINGS,
-    eval_seed=1,
-    episode=0,
-    episode_seed=0,
-    score=0.0,
-    length_steps=100,
-    length_frames=400,
-    truncated=False,
-    max_q_mean=1.0,
-    max_q=2.0,
-    max_q_std=0.5,
-    sim_steps=0,
-    spikes_per_decision=0.0,
-    layer_rates="[]",
-)
+BASE = episode(checkpoint_id="d0", settings=SETTINGS, eval_seed=1, episode_seed=0, score=0.0)
 SNN = {"agent": "rate-coded", "checkpoint_id": "c0", "sim_steps": 64, "spikes_per_decision": 1000.0}
 DSQN = {"agent": "dsqn", "checkpoint_id": "s0", "sim_steps": 4, "spikes_per_decision": 20.0}
 
