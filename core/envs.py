@@ -7,7 +7,9 @@ it decides what to make of that (`train_direct/replay.py`), who scores it counts
 
 import abc
 import math
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -80,17 +82,35 @@ class Environments(abc.ABC):
         """A hint that episodes of these seeds will begin soon; it changes speed, never play."""
 
     @abc.abstractmethod
-    def step(self, actions: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> Outcome:
-        """Take one decision in every environment.
+    def send(self, actions: np.ndarray) -> None:
+        """Begin one decision in every environment; where they can, they compute it by themselves.
 
         Args:
             actions: [N] int64.
-            meanwhile: called once, while the environments compute if they can do so by themselves.
         """
+
+    @abc.abstractmethod
+    def receive(self) -> Outcome:
+        """What came of the decision that was sent."""
+
+    def step(self, actions: np.ndarray) -> Outcome:
+        """Take one decision in every environment: [N] int64 actions are sent, and what comes of them received."""
+        self.send(actions)
+        return self.receive()
 
     @abc.abstractmethod
     def close(self) -> None:
         """Free what the environments hold."""
+
+
+_WORKERS = 4
+"""Threads on which emulators are made and episodes begun."""
+
+
+def _be_polite() -> None:
+    """Give this thread, and those that it starts, the lowest priority: on Linux, where threads have one each."""
+    if sys.platform == "linux":
+        os.nice(19)
 
 
 class _Begun(NamedTuple):
@@ -108,19 +128,21 @@ class AtariEnvironments(Environments):
     ALE's vector environment has defaults that serve training, not scores, so each is set here; and its own
     autoreset is not seeded per episode, so it is never relied on. A seeded reset takes ALE some 90 ms, as
     long as a hundred decisions; so every environment is a vector of one, with a thread of its own, and an
-    episode that was announced by `prepare` begins on a spare one while the others play.
+    episode that was announced by `prepare` begins on a spare one while the others play. These threads are polite:
+    at equal priority each one that is sent an action takes the core from whoever sends the next.
     """
 
     def __init__(self, game: Game, num_envs: int, dynamics: Dynamics):
         super().__init__(game, num_envs)
         self._dynamics = dynamics
-        self._playing = [self._emulator() for _ in range(num_envs)]
         self._spare: list[Any] = []
         self._prepared: dict[int, Future[_Begun]] = {}
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="prepare", initializer=_be_polite)
+        self._playing: dict[int, Any] = {}  # by environment
         self._observations = np.zeros((num_envs, *game.observation_shape), dtype=np.uint8)
         self._lives = np.zeros(num_envs, dtype=np.int64)
         self._over = np.ones(num_envs, dtype=bool)
+        self._sent: list[int] = []
 
     def _emulator(self) -> Any:
         from ale_py.vector_env import AtariVectorEnv
@@ -151,39 +173,47 @@ class AtariEnvironments(Environments):
             )
         return emulator
 
-    @staticmethod
-    def _begin(emulator: Any, seed: int) -> _Begun:
-        observations, info = emulator.reset(seed=np.array([seed]))
-        return _Begun(emulator, observations[0], int(info["lives"][0]))
+    def _begin(self, seed: int) -> Future[_Begun]:
+        """An episode that begins on a spare emulator, or on a new one."""
+        spare = self._spare.pop() if self._spare else None
+
+        def begin() -> _Begun:
+            emulator = spare or self._emulator()
+            observations, info = emulator.reset(seed=np.array([seed]))
+            return _Begun(emulator, observations[0], int(info["lives"][0]))
+
+        return self._workers.submit(begin)
 
     def prepare(self, seeds: Sequence[int]) -> None:
         for seed in seeds:
             if seed not in self._prepared:
-                emulator = self._spare.pop() if self._spare else self._emulator()
-                self._prepared[seed] = self._worker.submit(self._begin, emulator, seed)
+                self._prepared[seed] = self._begin(seed)
 
     def reset(self, mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        beginning: dict[int, Future[_Begun]] = {}
         for index in np.flatnonzero(mask).tolist():
-            prepared = self._prepared.pop(int(seeds[index]), None)
-            if prepared is None:
-                begun = self._begin(self._playing[index], int(seeds[index]))
-            else:
-                self._spare.append(self._playing[index])
-                begun = prepared.result()
+            if index in self._playing:
+                self._spare.append(self._playing.pop(index))
+            seed = int(seeds[index])
+            prepared = self._prepared.pop(seed) if seed in self._prepared else self._begin(seed)
+            beginning[index] = prepared
+        for index, future in beginning.items():
+            begun = future.result()
             self._playing[index] = begun.emulator
             self._observations[index] = begun.observation
             self._lives[index] = begun.lives
             self._over[index] = False
         return self._observations.copy()
 
-    def step(self, actions: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> Outcome:
+    def send(self, actions: np.ndarray) -> None:
+        self._sent = np.flatnonzero(~self._over).tolist()
+        for index in self._sent:
+            self._playing[index].send(actions[index : index + 1])
+
+    def receive(self) -> Outcome:
         rewards, frames = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=np.int64)
         terminated, truncated, life_lost = np.zeros((3, self.num_envs), dtype=bool)
-        playing = np.flatnonzero(~self._over).tolist()
-        for index in playing:  # all of them emulate ...
-            self._playing[index].send(actions[index : index + 1])
-        meanwhile()
-        for index in playing:  # ... before the first is waited for
+        for index in self._sent:
             observation, reward, ended, cut, info = self._playing[index].recv()
             self._observations[index], rewards[index] = observation[0], reward[0]
             terminated[index], truncated[index] = ended[0], cut[0] and not ended[0]
@@ -193,7 +223,7 @@ class AtariEnvironments(Environments):
         return Outcome(self._observations.copy(), rewards, terminated, truncated, life_lost, frames)
 
     def close(self) -> None:
-        self._worker.shutdown()
+        self._workers.shutdown()
         for kept in (self._playing, self._spare, self._prepared):
             kept.clear()  # an emulator and its thread end with the last reference to it
 
@@ -211,6 +241,7 @@ class _LoopedEnvironments(Environments):
         self._over = np.ones(num_envs, dtype=bool)
         self._frames = np.zeros(num_envs, dtype=np.int64)
         self._observations: np.ndarray = np.zeros((num_envs, *game.observation_shape), dtype=dtype)
+        self._sent: np.ndarray = np.zeros(num_envs, dtype=np.int64)
 
     @abc.abstractmethod
     def _reset_one(self, index: int, seed: int) -> np.ndarray: ...
@@ -226,12 +257,14 @@ class _LoopedEnvironments(Environments):
             self._over[index] = False
         return self._observations.copy()
 
-    def step(self, actions: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> Outcome:
-        meanwhile()
+    def send(self, actions: np.ndarray) -> None:
+        self._sent = actions
+
+    def receive(self) -> Outcome:
         rewards = np.zeros(self.num_envs)
         terminated = np.zeros(self.num_envs, dtype=bool)
         for index in np.flatnonzero(~self._over).tolist():
-            observation, rewards[index], terminated[index] = self._step_one(index, int(actions[index]))
+            observation, rewards[index], terminated[index] = self._step_one(index, int(self._sent[index]))
             self._observations[index] = observation
         self._frames += ~self._over
         truncated = (self._frames >= self._max_episode_frames) & ~terminated

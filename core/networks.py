@@ -256,6 +256,11 @@ class Agent(nn.Module, abc.ABC):
     neuron_counts: tuple[int, ...] = ()
     """Neurons of each spiking layer, in the order of `Activity.spikes`; empty without spikes."""
 
+    @property
+    def sim_steps(self) -> int:
+        """Simulation steps of a decision; 0 without spikes."""
+        return 0
+
     @abc.abstractmethod
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
         """Score actions, and say what that took.
@@ -514,6 +519,10 @@ class DSQN(Agent):
         self.layers, self.layer_shapes = build_layers(game, bias)
         spiking_shapes = self.layer_shapes if spiking.readout == "spike-rate" else self.layer_shapes[:-1]
         self.neuron_counts = tuple(math.prod(shape) for shape in spiking_shapes)
+
+    @property
+    def sim_steps(self) -> int:
+        return self.spiking.sim_steps
 
     def forward(self, observations: Tensor) -> Tensor:
         return self._simulate(observations, lambda train: None)

@@ -1,5 +1,6 @@
 """Scoring an agent: whole games, raw rewards, one row an episode."""
 
+import contextlib
 import functools
 import hashlib
 import math
@@ -8,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from core import seeding
 from core.checkpoint import Checkpoint
@@ -20,8 +22,10 @@ from core.records import EpisodeRow, to_json
 from evaluate.protocols import Protocol
 from evaluate.rollout import Perturb, Rollout, Step
 
-MAX_ENVS = 16
+MAX_ENVS = 32
 """Episodes played side by side unless a caller says otherwise; it changes speed, not episodes."""
+LIGHT_SIM_STEPS = 8
+"""Simulation steps up to which one core decides about as fast as another one emulates (the Nature network)."""
 
 EVALUATION = "evaluation"
 """The stream of episodes that reported scores come from."""
@@ -98,25 +102,59 @@ def play(
         stream: what the episodes are for; those of different streams have no start in common.
         on_step: shown every step.
     """
-    environments = make_environments(game, min(num_envs, len(episodes)), protocol.dynamics)
-    try:
+    halves = (episodes[::2], episodes[1::2]) if num_envs > 1 else (episodes,)
+    shares = [share for share in halves if share]
+    with contextlib.ExitStack() as stack:
+        if game.tier == "atari" and perturb is None and agent.sim_steps <= LIGHT_SIM_STEPS:
+            stack.enter_context(a_core_left(agent.device))
+        rollouts: list[Rollout] = []
+        for number, share in enumerate(shares):
+            envs = (num_envs + number) // len(shares)
+            environments = make_environments(game, min(envs, len(share)), protocol.dynamics)
+            stack.callback(environments.close)
+            rollouts.append(
+                Rollout(
+                    environments,
+                    agent,
+                    episode_seed=lambda index: seeding.episode_seed(eval_seed, stream, index),
+                    episodes=share,
+                    epsilon=lambda steps: protocol.epsilon,
+                    perturb=perturb,
+                )
+            )
         playing: dict[int, Played] = {}
-        for step in Rollout(
-            environments,
-            agent,
-            episode_seed=lambda index: seeding.episode_seed(eval_seed, stream, index),
-            episodes=episodes,
-            epsilon=lambda steps: protocol.epsilon,
-            perturb=perturb,
-        ):
+        for step in in_turn(rollouts):
             on_step(step)
             for row, episode in enumerate(step.episodes.tolist()):
                 played = playing.setdefault(episode, Played(episode))
                 played.add(step, row)
                 if step.ended[row]:
                     yield playing.pop(episode)
+
+
+@contextlib.contextmanager
+def a_core_left(device: torch.device) -> Iterator[None]:
+    """One thread less for torch on the CPU, if it has more than one: its threads wait by spinning, which keeps the
+    emulators' from the cores they share."""
+    threads = torch.get_num_threads()
+    if device.type == "cpu" and threads > 1:
+        torch.set_num_threads(threads - 1)
+    try:
+        yield
     finally:
-        environments.close()
+        torch.set_num_threads(threads)
+
+
+def in_turn(rollouts: Sequence[Rollout]) -> Iterator[Step]:
+    """The steps of rollouts in turn until all are played, the agent deciding in one while the emulators of the others
+    compute."""
+    going = [rollout for rollout in rollouts if rollout.send()]
+    while going:
+        for rollout in tuple(going):
+            step = rollout.receive()
+            if not rollout.send():
+                going.remove(rollout)
+            yield step
 
 
 def episode_row(

@@ -6,6 +6,7 @@ between the observation and the agent; nothing else changes when there is one.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,6 +90,9 @@ class Rollout(Iterator[Step]):
     favoured; and each has its own seed and exploration, so neither the number of environments nor the
     order decides what happens in it.
 
+    A decision can be taken in two halves, `send` and `receive`, between which the environments compute and the caller
+    is free.
+
     Args:
         environments: what is played on.
         agent: what plays, where its weights are.
@@ -96,8 +100,6 @@ class Rollout(Iterator[Step]):
         episodes: indices of the episodes to play; None plays 0, 1, 2, ... for ever.
         epsilon: share of random actions, given the decisions made so far.
         perturb: the attack, if any.
-        meanwhile: called at each decision while the environments take it, with the number of decisions made
-            once they have.
     """
 
     def __init__(
@@ -109,7 +111,6 @@ class Rollout(Iterator[Step]):
         episodes: Sequence[int] | None,
         epsilon: Callable[[int], float],
         perturb: Perturb | None = None,
-        meanwhile: Callable[[int], None] = lambda steps: None,
     ):
         game = environments.game
         if (agent.game.num_actions, agent.game.observation_shape) != (
@@ -120,7 +121,7 @@ class Rollout(Iterator[Step]):
                 f"an agent for {agent.game.name} cannot play {game.name}: other actions or observations"
             )
         self.steps = 0
-        """Decisions made so far, summed over environments."""
+        """Decisions sent so far, summed over environments."""
         self._environments = environments
         self._agent = agent
         self._device = agent.device
@@ -128,20 +129,24 @@ class Rollout(Iterator[Step]):
         self._episodes = episodes
         self._epsilon = epsilon
         self._perturb = perturb
-        self._meanwhile = meanwhile
         self._next_episode = 0
         self._slots: list[_Slot | None] = [None] * environments.num_envs
         self._observations: np.ndarray | None = None
         self._carry: tuple[Tensor, ...] | None = None  # [N, ...] each
+        self._sent: Callable[..., Step]
         self._added: Tensor | None = None  # [N, *observation], by the attack, at each one's last decision
 
     def __next__(self) -> Step:
-        self._begin_episodes()
-        playing = np.array(
-            [index for index, slot in enumerate(self._slots) if slot is not None], dtype=np.int64
-        )
-        if len(playing) == 0 or self._observations is None:
+        if not self.send():
             raise StopIteration
+        return self.receive()
+
+    def send(self) -> bool:
+        """Decide, and let the environments begin to take that decision; False if all episodes are played."""
+        self._begin_episodes()
+        playing = self._playing()
+        if len(playing) == 0 or self._observations is None:
+            return False
         slots = [slot for slot in self._slots if slot is not None]
         observations = self._observations[playing]
         starts = np.array([not slot.actions for slot in slots])
@@ -149,29 +154,37 @@ class Rollout(Iterator[Step]):
         actions = epsilon_greedy(scores, self._epsilon(self.steps), [slot.policy for slot in slots])
         everyone = np.zeros(self._environments.num_envs, dtype=np.int64)
         everyone[playing] = actions
-        steps = self.steps + len(playing)
-        outcome = self._environments.step(everyone, lambda: self._meanwhile(steps))
-        self._observations = outcome.observations
-        outcome = Outcome(*(values[playing] for values in outcome))
-        ended = outcome.terminated | outcome.truncated
-        step = Step(
+        self._environments.send(everyone)
+        self._sent = partial(
+            Step,
             slots=playing,
             episodes=np.array([slot.episode for slot in slots]),
             starts=starts,
             observations=observations,
             scores=scores,
             actions=actions,
-            outcome=outcome,
-            ended=ended,
             activity=activity,
             attack=attack,
         )
         for slot, action in zip(slots, actions.tolist(), strict=True):
             slot.actions.append(action)
+        self.steps += len(playing)
+        return True
+
+    def receive(self) -> Step:
+        """The decision that was sent, and what came of it."""
+        playing = self._playing()
+        outcome = self._environments.receive()
+        self._observations = outcome.observations
+        outcome = Outcome(*(values[playing] for values in outcome))
+        ended = outcome.terminated | outcome.truncated
         for index in playing[ended]:
             self._slots[index] = None
-        self.steps = steps
-        return step
+        return self._sent(outcome=outcome, ended=ended)
+
+    def _playing(self) -> np.ndarray:
+        """[K] which of the environments have an episode to play."""
+        return np.array([index for index, slot in enumerate(self._slots) if slot is not None], dtype=np.int64)
 
     def _begin_episodes(self) -> None:
         mask = np.zeros(self._environments.num_envs, dtype=bool)

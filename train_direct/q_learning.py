@@ -334,7 +334,6 @@ class QLearning:
             episode_seed=lambda index: seeding.episode_seed(seed, "training", index),
             episodes=None,
             epsilon=recipe.epsilon,
-            meanwhile=self._update,
         )
         self._sampling = seeding.generator(seed, "replay")
         self._scores = np.zeros(recipe.num_envs)  # raw, of the episodes being played
@@ -365,7 +364,9 @@ class QLearning:
     def advance(self) -> None:
         """One decision in every environment, and meanwhile the updates that are due after it."""
         self._prune_sim_steps()
-        step = next(self._rollout)
+        self._rollout.send()
+        self._update(self.steps)
+        step = self._rollout.receive()
         self._replay.add(step)
         self._scores[step.slots] += step.outcome.rewards
         for slot in step.slots[step.ended]:

@@ -124,6 +124,10 @@ class RateCodedNetwork(Agent):
         self._prepared: tuple[list[tuple[int, int]], list[event_engine.Prepared]] | None = None
 
     @property
+    def sim_steps(self) -> int:
+        return self.coding.sim_steps
+
+    @property
     def latency_sim_steps(self) -> int:
         """Simulation steps until Q-values can be read, if nothing stops it earlier."""
         if self.coding.neuron.firing != "afterwards":

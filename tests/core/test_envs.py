@@ -1,6 +1,7 @@
 """The environments against Gymnasium's reference wrappers, and the transition contract on real games."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -405,8 +406,10 @@ def test_settings_that_a_game_cannot_have_are_refused(
 
 
 def test_a_game_whose_actions_are_not_the_emulators_is_refused() -> None:
+    environments = AtariEnvironments(replace(GAMES["pong"], num_actions=18), 1, PLAIN)
     with pytest.raises(Refusal, match="ALE offers 6 actions, SpikeQ expects 18"):
-        AtariEnvironments(replace(GAMES["pong"], num_actions=18), 1, PLAIN)
+        environments.reset(np.array([True]), np.array([0]))
+    environments.close()
 
 
 @pytest.mark.parametrize("dynamics", [NO_OPS, replace(PLAIN, sticky_action_probability=0.25)])
@@ -433,3 +436,14 @@ def test_an_announced_episode_that_never_begins_is_closed_too() -> None:
         with opened("breakout", NO_OPS, 2) as environments:
             environments.prepare([7, 8])
     assert len(os.listdir("/proc/self/task")) <= before + 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own elsewhere")
+def test_emulators_compute_at_the_lowest_priority_and_nobody_else_does() -> None:
+    before = {int(thread) for thread in os.listdir("/proc/self/task")}
+    with opened("pong", PLAIN, num_envs=2) as environments:
+        environments.reset(np.array([True, True]), np.array([0, 1]))
+        new = {int(thread) for thread in os.listdir("/proc/self/task")} - before
+        assert len(new) >= 2
+        assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in new} == {19}
+        assert os.getpriority(os.PRIO_PROCESS, 0) < 19

@@ -17,8 +17,9 @@ from core.envs import Dynamics, make_environments
 from core.errors import Refusal
 from core.games import GAMES
 from core.networks import PRESETS, Agent, RandomPlay, make_agent
-from evaluate.evaluation import Played, episode_row, play, require_at_least_one, rom_md5, settings
+from evaluate.evaluation import Played, episode_row, in_turn, play, require_at_least_one, rom_md5, settings
 from evaluate.protocols import PROTOCOLS, Protocol, get_protocol
+from evaluate.rollout import Rollout, Step
 
 ASTERIX = GAMES["minatar/asterix"]
 CARTPOLE = GAMES["cartpole"]
@@ -156,12 +157,69 @@ def test_decisions_are_reported_while_they_are_made() -> None:
             short_minatar(),
             eval_seed=0,
             episodes=range(5),
-            num_envs=2,
+            num_envs=4,
             on_step=lambda step: reported.append(len(step.slots)),
         )
     )
     assert sum(reported) == sum(played.length_steps for played in found)
     assert set(reported) == {1, 2}
+
+
+def test_one_rollout_decides_while_the_environments_of_the_other_compute() -> None:
+    seen: list[tuple[str, int]] = []
+
+    class Watched(Rollout):
+        def send(self) -> bool:
+            sent = super().send()
+            seen.append(("send", rollouts.index(self)) if sent else ("end", rollouts.index(self)))
+            return sent
+
+        def receive(self) -> Step:
+            seen.append(("receive", rollouts.index(self)))
+            return super().receive()
+
+    dynamics = Dynamics(0.0, 2)
+    rollouts = [
+        Watched(
+            make_environments(CARTPOLE, 1, dynamics),
+            RandomPlay(CARTPOLE),
+            episode_seed=lambda index: index,
+            episodes=episodes,
+            epsilon=lambda steps: 1.0,
+        )
+        for episodes in ([0, 1], [2])
+    ]
+    assert [step.episodes.tolist() for step in in_turn(rollouts)] == [[0], [2], [0], [2], [1], [1]]
+    assert seen[:6] == [("send", 0), ("send", 1), ("receive", 0), ("send", 0), ("receive", 1), ("send", 1)]
+    assert seen[-2:] == [("receive", 0), ("end", 0)]
+
+
+def test_torch_has_its_threads_back_after_a_game_however_it_ends() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        pong = GAMES["pong"]
+        protocol = replace(get_protocol(None, pong), dynamics=Dynamics(0.0, 40))
+        during: list[int] = []
+        list(
+            play(
+                RandomPlay(pong),
+                pong,
+                protocol,
+                eval_seed=0,
+                episodes=[0],
+                on_step=lambda step: during.append(torch.get_num_threads()),
+            )
+        )
+        assert set(during) == {2}
+        assert torch.get_num_threads() == 3
+        with pytest.raises(ZeroDivisionError):
+            list(
+                play(RandomPlay(pong), pong, protocol, eval_seed=0, episodes=[0], on_step=lambda step: 1 // 0)
+            )
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 # Rows ------------------------------------------------------------------------------------------------

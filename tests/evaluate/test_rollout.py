@@ -4,7 +4,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,11 @@ class Scripted(Environments):
         self.seeds[mask], self.made[mask] = seeds[mask], 0
         return self._observe()
 
-    def step(self, actions: np.ndarray, meanwhile: Callable[[], None] = lambda: None) -> Outcome:
-        meanwhile()
+    def send(self, actions: np.ndarray) -> None:
         self.actions.append(actions.tolist())
-        rewards = self.seeds + self.made / 8 + 100.0 * actions
+
+    def receive(self) -> Outcome:
+        rewards = self.seeds + self.made / 8 + 100.0 * np.array(self.actions[-1])
         self.made += 1
         over, odd = self.made == 2 + self.seeds % 4, self.seeds % 2 == 1
         return Outcome(self._observe(), rewards, over & ~odd, over & odd, self.made == 1, 3 * self.made)
@@ -156,21 +157,21 @@ def test_epsilon_is_asked_for_with_the_decisions_made_so_far() -> None:
     assert rollout.steps == 9
 
 
-def test_meanwhile_is_told_the_decisions_that_are_then_made() -> None:
-    told: list[int] = []
+def test_decisions_count_from_when_they_are_sent() -> None:
     rollout = Rollout(
         Scripted(2),
         Threshold(),
         episode_seed=lambda index: index,
         episodes=[4, 9, 2],
         epsilon=lambda steps: 0.0,
-        meanwhile=told.append,
     )
-    made = 0
-    for step in rollout:
-        made += len(step.slots)
-        assert told[-1] == rollout.steps == made
-    assert told == [2, 4, 6, 7, 8, 9]
+    counted, received = [], 0
+    while rollout.send():
+        counted.append(rollout.steps)
+        received += len(rollout.receive().slots)
+        assert received == rollout.steps
+    assert counted == [2, 4, 6, 7, 8, 9]
+    assert not rollout.send()
 
 
 def test_activity_is_that_of_the_environments_that_play() -> None:
@@ -297,7 +298,6 @@ def resumable(
     game_name: str,
     num_envs: int = 3,
     episodes: Sequence[int] | None = None,
-    meanwhile: Callable[[int], None] = lambda steps: None,
 ) -> Rollout:
     game = GAMES[game_name]
     if game.tier == "minatar":
@@ -310,7 +310,6 @@ def resumable(
         episode_seed=lambda index: seeding.episode_seed(0, "test", index),
         episodes=episodes,
         epsilon=lambda steps: 0.5 if game.tier == "minatar" else 1.0,
-        meanwhile=meanwhile,
     )
 
 
@@ -339,31 +338,16 @@ def test_a_restored_rollout_goes_on_with_the_same_bits(game_name: str) -> None:
 
 
 @pytest.mark.parametrize("game_name", list(PLACES))
-def test_work_done_meanwhile_sees_no_outcome_and_changes_none(game_name: str) -> None:
-    there: list[np.ndarray] = []
-
-    def work(steps: int) -> None:
-        there.append(busy._environments._observations.copy())  # type: ignore[attr-defined]
-        if len(there) == 20:
+def test_between_sending_and_receiving_no_outcome_is_seen(game_name: str) -> None:
+    busy, idle = resumable(game_name, 2), resumable(game_name, 2)
+    for count in range(80):
+        busy.send()
+        if count == 20:
             time.sleep(0.05)  # the environments have long arrived
-
-    busy, idle = resumable(game_name, 2, meanwhile=work), resumable(game_name, 2)
-    for count in range(1, 81):
-        step = next(busy)
+        there = busy._environments._observations.copy()  # type: ignore[attr-defined]
+        step = busy.receive()
         assert_equal_steps(step, next(idle))
-        assert len(there) == count
-        assert np.array_equal(there[-1], step.observations)
-
-
-def test_nothing_is_done_meanwhile_when_a_rollout_is_restored() -> None:
-    rollout, told = resumable("minatar/breakout"), []  # type: ignore[var-annotated]
-    for _ in range(20):
-        next(rollout)
-    restored = resumable("minatar/breakout", meanwhile=told.append)
-    restored.restore(json.loads(json.dumps(rollout.state())))
-    assert told == []
-    next(restored)
-    assert told == [63]
+        assert np.array_equal(there, step.observations)
 
 
 def test_a_rollout_is_restored_when_some_environments_have_nothing_left_to_play() -> None:
