@@ -34,7 +34,8 @@ of commands; what it does not say is not run."""
 TRAINED = re.compile(r"(dqn|dsqn)(-[a-z0-9-]+)?")
 """What it may train: dqn, dsqn, and variants of them that it names, as in dsqn-last-mem."""
 CONVERTED = re.compile(r"convert(-[a-z0-9-]+)?")
-"""Conversions of every DQN; their names, as in convert-t8, go to the networks: snn-t8."""
+"""Conversions of every DQN; their names, as in convert-t8, go to the networks: snn-t8, and quantised-t8 if the
+quantised DQN is asked for too."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -48,8 +49,8 @@ class Stage:
     manifest: Path
     needs: tuple[Path, ...]
     """Files it reads; they are other stages' results."""
-    gives: Path
-    """The file that later stages may need."""
+    gives: tuple[Path, ...]
+    """Files that later stages may need."""
 
     @property
     def name(self) -> str:
@@ -157,10 +158,11 @@ class _GamePlan:
         for seed in train_seeds:
             for variant in filter(TRAINED.fullmatch, self.tables):
                 training = self.train(variant, seed)
-                label, run = f"{variant}-s{seed}", training.gives.parent.relative_to(ROOT)
+                (best,) = training.gives
+                label, run = f"{variant}-s{seed}", best.parent.relative_to(ROOT)
                 stages.append(training)
                 stages += self.evaluate(label, ("--agent", str(run)), self.both_weights(run))
-                agents[label] = training.gives.relative_to(ROOT)
+                agents[label] = best.relative_to(ROOT)
         for file in map(Path, self.tables.get("shipped", ())):
             label = "shipped-" + file.stem.removeprefix(f"{self.folder.name}-")
             stages += self.evaluate(label, ("--agent", str(file)), (file,))
@@ -168,15 +170,22 @@ class _GamePlan:
         came_from: dict[str, Path] = {}
         dqns = {label: file for label, file in agents.items() if re.search(r"\bdqn\b", label)}
         for method, (label, dqn) in itertools.product(filter(CONVERTED.fullmatch, self.tables), dqns.items()):
-            label = re.sub(r"\bdqn\b", f"snn{method.removeprefix('convert')}", label)
-            snn = self.folder / label / "agent.safetensors"
+            labels = [
+                re.sub(r"\bdqn\b", kind + method.removeprefix("convert"), label)
+                for kind in ("snn", "quantised")
+            ]
+            snn = self.folder / labels[0] / "agent.safetensors"
+            made = [snn]
+            if self.tables[method].get("quantised"):
+                made.append(snn.with_suffix(".quantised.safetensors"))
             options = ["--agent", str(dqn), *_options(self.tables[method]), *self.common]
-            manifest = ROOT / snn.with_suffix(".manifest.json")
             command = ("convert", "run", *options, "--out", str(snn))
-            stages.append(Stage("convert", command, manifest, (ROOT / dqn,), ROOT / snn))
-            stages += self.evaluate(label, ("--agent", str(snn)), (snn,))
-            agents[label] = snn
-            came_from[label] = dqn
+            manifest, gives = ROOT / snn.with_suffix(".manifest.json"), tuple(ROOT / file for file in made)
+            stages.append(Stage("convert", command, manifest, (ROOT / dqn,), gives))
+            for label, file in zip(labels, made, strict=False):
+                stages += self.evaluate(label, ("--agent", str(file)), (file,))
+                agents[label] = file
+                came_from[label] = dqn
         stages += self.attacks(agents, came_from)
         if "probe" in self.tables and agents:
             arguments = ["--agent", *map(str, agents.values()), *_options(self.tables["probe"])]
@@ -247,7 +256,7 @@ def _stage(
         (*command, *arguments, "--out", str(folder)),
         ROOT / folder / "manifest.json",
         tuple(ROOT / need for need in needs),
-        ROOT / folder / gives,
+        (ROOT / folder / gives,),
     )
 
 
@@ -268,7 +277,7 @@ def _with_needs(wanted: list[Stage], stages: list[Stage]) -> list[Stage]:
     chosen = set(wanted)
     while True:
         needed = {need for stage in chosen for need in stage.needs}
-        added = {stage for stage in stages if stage.gives in needed} - chosen
+        added = {stage for stage in stages if needed.intersection(stage.gives)} - chosen
         if not added:
             return [stage for stage in stages if stage in chosen]
         chosen |= added
@@ -278,7 +287,7 @@ def _run_all(waiting: list[Stage], jobs: int) -> None:
     """Run stages as soon as what they need is there; stop at the first that fails."""
     total, finished = len(waiting), 0
     # A stage whose need is not made anew in this call has it already.
-    pending = {stage.gives for stage in waiting}
+    pending = {file for stage in waiting for file in stage.gives}
     running: dict[subprocess.Popen[bytes], tuple[Stage, float]] = {}
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     started = time.monotonic()
@@ -301,7 +310,7 @@ def _run_all(waiting: list[Stage], jobs: int) -> None:
                         f"stage {stage.name} failed with exit code {process.returncode}; "
                         f"by itself: python -m {' '.join(stage.arguments)}"
                     )
-                pending.discard(stage.gives)
+                pending.difference_update(stage.gives)
                 finished += 1
                 now = time.monotonic()
                 print(

@@ -56,9 +56,27 @@ def test_shipped_agents_are_used_beside_trained_ones(study: Path) -> None:
         assert {
             need for need in stage.needs if need.name != "agent.safetensors" or "snn" in str(need)
         } <= made | given
-        made.add(stage.gives)
+        made.update(stage.gives)
     converted = next(stage for stage in stages if stage.name == "convert pong/shipped-snn-s0")
     assert converted.arguments[:4] == ("convert", "run", "--agent", "results/agents/pong-dqn-s0.safetensors")
+
+
+def test_a_quantised_dqn_that_is_asked_for_is_an_agent_of_its_own(study: Path) -> None:
+    study.write_text(
+        HEAD
+        + "[games.pong]\nshipped = ['results/agents/pong-dqn-s0.safetensors']\n"
+        + "convert-q8 = { method = 'qcfs', quantised = true }\nevaluate = {}\nattack = {}\n"
+        + "states = { best_source = true }\n"
+    )
+    stages = {stage.name: stage for stage in reproduce.plan("made")}
+    made = stages["convert pong/shipped-snn-q8-s0"].gives
+    assert [file.name for file in made] == ["agent.safetensors", "agent.quantised.safetensors"]
+    for verb in ("evaluate", "attack", "states"):
+        for label, file in zip(("snn", "quantised"), made, strict=True):
+            kind = "evaluate" if verb == "evaluate" else "attack"
+            stage = stages[f"{kind} pong/{verb}-shipped-{label}-q8-s0"]
+            assert stage.needs[0] == file
+            assert ("--twin" in stage.arguments) == (verb == "states")
 
 
 def test_variants_are_trained_converted_and_probed_under_their_names(study: Path) -> None:
