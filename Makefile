@@ -36,8 +36,8 @@ figures: setup ## draw the study from its rows
 report: figures ## draw the study and write its page, results/STUDY/report/index.html
 	$(BIN)/python -m evaluate.report $(STUDY)
 
-test: setup-dev ## run all tests
-	$(BIN)/python -m pytest
+test: setup-dev ## run all tests, side by side
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup-dev ## ruff and mypy
 	$(BIN)/python -m ruff check .
