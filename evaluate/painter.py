@@ -492,7 +492,9 @@ class NetworkPanel:
     """
 
     def __init__(self, left: int, width: int, shapes: Sequence[tuple[int, ...]], spiking: bool):
-        self._left, self._right = left, left + width
+        self.left = left
+        """Where every layer begins."""
+        self._right = left + width
         self._shapes = shapes
         self._spiking = spiking
         self.layers = arrange(shapes, width, CONTENT - TITLE - len(shapes) * TITLE)
@@ -510,7 +512,7 @@ class NetworkPanel:
         """All that stays as it is."""
         draw = ImageDraw.Draw(image)
         middle = MARGIN + TITLE // 2 - 3
-        draw.text((self._left, middle), "hidden neurons", TEXT, _font(14, bold=True), "lm")
+        draw.text((self.left, middle), "hidden neurons", TEXT, _font(14, bold=True), "lm")
         scale = "100 %" if self._spiking else "its layer's largest"
         right = self._right - draw.textlength(scale, _font(12))
         draw.text((self._right, middle), scale, DIM, _font(12), "rm")
@@ -520,8 +522,8 @@ class NetworkPanel:
         draw.text((right - 102, middle), what, DIM, _font(12), "rm")
         for index, (shape, top) in enumerate(zip(self._shapes, self.tops, strict=True), start=1):
             name = f"layer {index}"
-            draw.text((self._left, top - 12), name, TEXT, _font(13), "lm")
-            x = self._left + draw.textlength(name, _font(13)) + 10
+            draw.text((self.left, top - 12), name, TEXT, _font(13), "lm")
+            x = self.left + draw.textlength(name, _font(13)) + 10
             neurons = f"{shape[0]:,} neurons"
             if len(shape) == 3:
                 neurons = f"{shape[0]} maps of {shape[1]} × {shape[2]} neurons"
@@ -538,7 +540,7 @@ class NetworkPanel:
         for values, layer, top in zip(hidden, self.layers, self.tops, strict=True):
             largest = float(values.max())
             full = 1.0 if self._spiking else largest
-            image.paste(mosaic(values / full if full > 0 else values, layer), (self._left, top))
+            image.paste(mosaic(values / full if full > 0 else values, layer), (self.left, top))
             words = f"mean {values.mean():.3g}, largest {largest:.3g}"
             if self._spiking:
                 words = f"mean {100 * values.mean():.1f} %, largest {100 * largest:.0f} %"

@@ -112,13 +112,12 @@ class Recorder:
     ):
         self.played = Played(episode)
         """What was drawn so far, summed up."""
-        self._ffmpeg = require_ffmpeg()
         self._path = path
         self._checkpoint = checkpoint
         self._game = game
         self._attack = attack
         self._painter: Painter | None = None
-        self._encoder: Encoder | None = None
+        self._encoder = Encoder(path, DECISIONS_PER_SECOND[game.tier])
         self._ended = False
 
     def __call__(self, step: Step) -> None:
@@ -130,11 +129,7 @@ class Recorder:
             if self._painter is None:
                 attack = None if frame.clean_scores is None else self._attack
                 self._painter = Painter(self._game, self._checkpoint, attack)
-            image = self._painter.paint(frame)
-            if self._encoder is None:
-                rate = DECISIONS_PER_SECOND[self._game.tier]
-                self._encoder = Encoder(self._ffmpeg, self._path, image.size, rate)
-            self._encoder.write(image)
+            self._encoder.write(self._painter.paint(frame))
 
     def __enter__(self) -> "Recorder":
         return self
@@ -147,11 +142,10 @@ class Recorder:
                 raise Refusal(
                     f"{self._path}: episode {self.played.episode} was not played to its end: no video"
                 )
-            if kind is None and self._encoder is not None:
+            if kind is None:
                 self._encoder.finish()
         finally:
-            if self._encoder is not None:
-                self._encoder.abandon()
+            self._encoder.abandon()
 
 
 class Encoder:
@@ -160,22 +154,38 @@ class Encoder:
     A context: left by an exception, it leaves nothing.
 
     Args:
-        ffmpeg: see `require_ffmpeg`.
         path: the video, .mp4.
-        size: width and height of its frames, both even.
         frames_per_second: its rate.
+
+    Raises:
+        Refusal: there is no ffmpeg.
     """
 
-    def __init__(self, ffmpeg: str, path: Path, size: tuple[int, int], frames_per_second: int):
+    def __init__(self, path: Path, frames_per_second: int):
+        self._ffmpeg = require_ffmpeg()
         self._path = path
         self._partial = path.with_name(f".{path.name}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._frames_per_second = frames_per_second
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def write(self, image: Image.Image) -> None:
+        """Add a frame: of even width and height, those of the first one."""
+        if self._process is None:
+            self._process = self._start(image.size)
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(image.tobytes())
+        except BrokenPipeError:
+            self.finish()
+
+    def _start(self, size: tuple[int, int]) -> "subprocess.Popen[bytes]":
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}"]
         h264 = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "28", "-pix_fmt", "yuv420p"]
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             [
-                *(ffmpeg, "-loglevel", "error", "-y"),
-                *(*raw, "-r", str(frames_per_second), "-i", "pipe:0"),
+                *(self._ffmpeg, "-loglevel", "error", "-y"),
+                *(*raw, "-r", str(self._frames_per_second), "-i", "pipe:0"),
                 *(*h264, "-movflags", "+faststart", "-f", "mp4", f"file:{self._partial}"),
             ],
             stdin=subprocess.PIPE,
@@ -183,16 +193,10 @@ class Encoder:
             start_new_session=True,  # Ctrl-C is for us: what ffmpeg is to do then, `abandon` says
         )
 
-    def write(self, image: Image.Image) -> None:
-        """Add a frame."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(image.tobytes())
-        except BrokenPipeError:
-            self.finish()
-
     def finish(self) -> None:
         """No more frames: the file is whole, or a Refusal says what ffmpeg had against it."""
+        if self._process is None:
+            return
         _, errors = self._process.communicate()
         if self._process.returncode != 0:
             reason = errors.decode(errors="replace").strip() or f"exit code {self._process.returncode}"
@@ -213,6 +217,8 @@ class Encoder:
 
     def abandon(self) -> None:
         """Leave nothing but what is finished."""
+        if self._process is None:
+            return
         if self._process.returncode is None:
             self._process.kill()
             self._process.communicate()

@@ -84,11 +84,6 @@ class Watcher:
     def _new_painter(self) -> Painter:
         return Painter(self._game, self._checkpoint, hidden_shapes=self._agent.layer_shapes[:-1])
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the pictures, both even."""
-        return self._painter.size
-
     def __call__(self, step: Step) -> None:
         """Show the decision of the one environment that plays."""
         if step.starts[0]:
@@ -162,8 +157,8 @@ class Pictures:
         self._folder = folder
         self._number = 0
 
-    def show(self, image: Image.Image) -> None:
-        """Write the next file."""
+    def write(self, image: Image.Image) -> None:
+        """Add a file."""
         self._number += 1
         image.save(self._folder / f"{self._number:06}.png")
 
