@@ -463,7 +463,11 @@ def arrange(shapes: Sequence[tuple[int, ...]], width: int, height: int) -> list[
         Refusal: cells of one pixel do not fit.
     """
     choices = [
-        [each for cell in range(1, LARGEST_CELL + 1) if (each := tiles(shape, width, cell)) is not None]
+        [
+            each
+            for cell in range(1, LARGEST_CELL + 1)
+            if (each := tiles(shape, width, cell)) is not None and each.size[1] <= height
+        ]
         for shape in shapes
     ]
     fitting = (

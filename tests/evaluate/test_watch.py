@@ -1,7 +1,9 @@
 """`evaluate watch`: pictures read back, a window looked at, refusals."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -72,24 +74,30 @@ def carrying() -> RateCodedNetwork:
     return snn
 
 
-def steps_of(checkpoint: Checkpoint, count: int, seed: int = 0) -> list[Step]:
+def steps_of(checkpoint: Checkpoint, count: int) -> list[Step]:
     """The first decisions of the usual protocol's episodes 0, 1, ..., played one by one."""
     agent, steps = checkpoint.agent, []
-    for episode in range(count):
-        if len(steps) >= count:
-            break
-        list(
-            play(
-                agent,
-                agent.game,
-                get_protocol(None, agent.game),
-                eval_seed=seed,
-                episodes=[episode],
-                num_envs=1,
-                on_step=steps.append,
+
+    def keep(step: Step) -> None:
+        steps.append(step)
+        if len(steps) == count:
+            raise Enough
+
+    protocol = get_protocol(None, agent.game)
+    with contextlib.suppress(Enough):
+        for episode in range(count):
+            list(
+                play(
+                    agent,
+                    agent.game,
+                    protocol,
+                    eval_seed=0,
+                    episodes=[episode],
+                    num_envs=1,
+                    on_step=keep,
+                )
             )
-        )
-    return steps[:count]
+    return steps
 
 
 def read_back(picture: np.ndarray, painter: Painter) -> list[np.ndarray]:
@@ -412,11 +420,19 @@ def test_the_command_shows_what_it_would_save(screen: str, command: Command, tmp
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Ctrl-C is heard also by what was started from tests that run in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    # The last picture stays until the window is closed; Ctrl-C closes it too.
-    while process.poll() is None and not np.array_equal(seen(screen, expected.shape[1::-1]), expected):
-        time.sleep(0.1)
-    process.send_signal(2)
-    out, err = process.communicate()
+    try:
+        # The last picture stays until the window is closed; Ctrl-C closes it too.
+        deadline = time.monotonic() + 300
+        while not np.array_equal(seen(screen, expected.shape[1::-1]), expected):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline, "the last picture was never on the screen"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    finally:
+        process.kill()
     assert (process.returncode, err) == (0, "")
     assert out.startswith("episode 0: ")
