@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-from PIL import Image, ImageTk
+from PIL import Image
 
 from core.checkpoint import Checkpoint
 from core.envs import network_input
@@ -180,7 +180,9 @@ class Window:
         instead = "give --save FILE.mp4 or --save FOLDER to look at it later"
         try:
             import tkinter
-        except ImportError as error:  # an own package on some systems
+
+            from PIL import ImageTk
+        except ImportError as error:  # Tk is a package of its own on some systems
             raise Refusal(f"this Python opens no windows ({error}): {instead}")
         try:
             self._root = tkinter.Tk()
@@ -194,6 +196,7 @@ class Window:
         self._title = title
         self._label = tkinter.Label(self._root, borderwidth=0)
         self._label.pack()
+        self._new_photo = ImageTk.PhotoImage
         self._photo: ImageTk.PhotoImage | None = None
         self._root.title(title)
         self._root.resizable(False, False)
@@ -217,7 +220,7 @@ class Window:
             raise Enough
         fitting = self._fitted(image)
         if self._photo is None:
-            self._photo = ImageTk.PhotoImage(fitting, master=self._root)
+            self._photo = self._new_photo(fitting, master=self._root)
             self._label.configure(image=self._photo)
         else:
             self._photo.paste(fitting)

@@ -336,6 +336,32 @@ def test_what_cannot_be_watched_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("missing", "options", "words"),
+    [
+        ("tkinter", (), ["this Python opens no windows", "--save FILE.mp4"]),
+        ("imageio_ffmpeg", ("--save", "a.mp4"), ["no ffmpeg", "pip install '.[video]'"]),
+    ],
+)
+def test_what_is_not_installed_is_named(
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: str,
+    options: Sequence[str],
+    words: Sequence[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, missing, None)
+    is_refused(command("evaluate", "watch", "--agent", DQN_FILE, *options), *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_python_without_tk_still_evaluates() -> None:
+    source = "import sys; sys.modules['tkinter'] = None; import evaluate.__main__"
+    subprocess.run([sys.executable, "-c", source], cwd=ROOT, check=True)
+
+
 def test_nothing_is_written_over(command: Command, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("a video")
     for save in (tmp_path / "a.mp4", tmp_path):
