@@ -200,8 +200,8 @@ class Decision(NamedTuple):
 class LayerTrace(NamedTuple):
     """What one layer of an agent heard and did in one batch of decisions: all that its operations are counted from.
 
-    Agents with layers have a method `trace`, which gives one for each layer, first to last, of decisions that are their
-    episodes' first. It is slower than `decide`, whose spikes these are, neuron by neuron.
+    Agents with layers have a method `trace`, which takes what `decide` takes and gives one for each layer, first to
+    last. It is slower than `decide`, whose spikes these are, neuron by neuron.
     """
 
     heard: Tensor
@@ -395,7 +395,7 @@ class DQN(Agent):
         return [*outputs, apply_layer(output, x)]
 
     @torch.no_grad()
-    def trace(self, observations: Tensor) -> list[LayerTrace]:
+    def trace(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> list[LayerTrace]:
         heard = [observations, *(z.relu() for z in self.preactivations(observations)[:-1])]
         return [LayerTrace(x, False, None, x.new_zeros(len(x))) for x in heard]
 
@@ -474,7 +474,7 @@ class QuantisedDQN(Agent):
         return outputs
 
     @torch.no_grad()
-    def trace(self, observations: Tensor) -> list[LayerTrace]:
+    def trace(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> list[LayerTrace]:
         heard = [observations, *self.activations(observations)]
         return [LayerTrace(x, False, None, x.new_zeros(len(x))) for x in heard]
 
@@ -536,7 +536,7 @@ class DSQN(Agent):
         )
 
     @torch.no_grad()
-    def trace(self, observations: Tensor) -> list[LayerTrace]:
+    def trace(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> list[LayerTrace]:
         fired: list[Tensor] = []
         self._simulate(observations, lambda train: fired.append(train.sum(0, dtype=torch.float32)))
         taken = observations.new_full((len(observations),), self.spiking.sim_steps)

@@ -1,5 +1,7 @@
-"""python -m evaluate run | probe | check: score agents, look into them, look whether rows can be trusted."""
+"""python -m evaluate run | watch | probe | check: score agents, look into them, look whether rows can be trusted."""
 
+import contextlib
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +10,7 @@ from typing import Annotated, NamedTuple
 
 import torch
 import tyro
+from PIL import Image
 
 from core.checkpoint import Checkpoint, load_agent
 from core.cli import main, specification
@@ -22,13 +25,16 @@ from core.seeding import require_seed
 from evaluate.check import findings
 from evaluate.evaluation import episode_row, play, require_at_least_one, settings
 from evaluate.operations import operations_rows
-from evaluate.options import ComputeOptions, PlayOptions
+from evaluate.options import ComputeOptions, EpisodeOptions, PlayOptions
+from evaluate.painter import DECISIONS_PER_SECOND
 from evaluate.probe import embed, neuron_responses, require_embeddable
 from evaluate.protocols import Protocol, get_protocol
 from evaluate.rollout import Step
+from evaluate.runs import LABELS
 from evaluate.states import collect
 from evaluate.statistics import mean_interval
-from evaluate.video import record, require_ffmpeg
+from evaluate.video import Encoder, record, require_ffmpeg
+from evaluate.watch import Pictures, Show, Window, watch
 
 _RANDOM_PLAY = {
     **{"train_seed": -1, "train_steps": 0, "recipe_steps": 0},
@@ -204,6 +210,79 @@ class Run(PlayOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Watch(EpisodeOptions):
+    """Look into a network while it plays: the game, the score of every action, and what every hidden neuron does.
+
+    Shown in a window (space pauses; Escape, q or closing it ends), or saved. Each picture is of one decision: a
+    neuron's firing rate is its spikes a simulation step of that decision, not since play began; activations of a
+    network without spikes are scaled to the largest of their layer.
+    """
+
+    agent: Path
+    """Checkpoint (.safetensors) of any agent that has neurons."""
+    steps: int | None = None
+    """Decisions to show, of as many episodes as they take; one whole episode if not given."""
+    episode: int = 0
+    """Index of the episode to begin with: with the same seed, the one of that index that `run` scores."""
+    save: Path | None = None
+    """Where there is no screen: a video (FILE.mp4), or a folder, new or empty, for pictures (000001.png, ...)."""
+
+    def run(self) -> None:
+        set_up_torch(self.threads)
+        require_seed(self.seed)
+        if self.steps is not None:
+            require_at_least_one(steps=self.steps)
+        if self.episode < 0:
+            raise Refusal(f"episode is {self.episode}: an index of 0 or more is needed")
+        if self.save is not None:
+            self._require_free(self.save)
+        given = get_game(self.game) if self.game else None
+        checkpoint = load_agent(self.agent, given, pick_device(self.device))
+        game = given or checkpoint.agent.game
+        protocol = get_protocol(self.protocol, game)
+
+        def shown(show: Show) -> None:
+            for played in watch(
+                checkpoint, game, protocol, show, eval_seed=self.seed, episode=self.episode, steps=self.steps
+            ):
+                print(f"episode {played.episode}: {played.length_steps:,} decisions, score {played.score:g}")
+
+        title = f"{game.name} {LABELS[checkpoint.agent.kind]}"
+        rate = DECISIONS_PER_SECOND[game.tier]
+        if self.save is None:
+            with contextlib.suppress(KeyboardInterrupt), Window(title, rate) as window:
+                shown(window.show)
+                window.hold()
+            return
+        in_decisions = self.steps is not None
+        with contextlib.ExitStack() as until_whole:
+            if self.save.suffix:
+                write = until_whole.enter_context(Encoder(self.save, rate)).write
+            else:
+                write = Pictures(self.save).write
+            progress = until_whole.enter_context(
+                Progress(f"watch {title}", self.steps or 1, "decisions" if in_decisions else "episodes")
+            )
+            numbers = itertools.count(1)
+
+            def save(image: Image.Image) -> None:
+                write(image)
+                progress.advance(int(in_decisions), f"{next(numbers):,} drawn")
+
+            shown(save)
+            progress.advance(int(not in_decisions))
+        print(self.save)
+
+    @staticmethod
+    def _require_free(save: Path) -> None:
+        """Refuse a place that pictures or a video cannot have."""
+        if save.suffix not in ("", ".mp4"):
+            raise Refusal(f"--save {save}: accepted are FILE.mp4 and FOLDER, not {save.suffix!r}")
+        if save.exists() and (not save.is_dir() or save.suffix or any(save.iterdir())):
+            raise Refusal(f"--save {save} exists; remove it, or choose another")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Probe(ComputeOptions):
     """Look into agents and neurons, for figures and tables that need more than episodes.
 
@@ -303,6 +382,6 @@ def _weights(path: Path) -> list[tuple[Path, str]]:
 if __name__ == "__main__":
     main(
         "python -m evaluate",
-        {"run": Run, "check": Check, "probe": Probe},
+        {"run": Run, "watch": Watch, "check": Check, "probe": Probe},
         "Score agents, every one by the same protocol on the same episodes; look into them; check rows.",
     )

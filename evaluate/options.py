@@ -17,8 +17,8 @@ class ComputeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlayOptions(ComputeOptions):
-    """What is played, and how."""
+class EpisodeOptions(ComputeOptions):
+    """Which episodes are played."""
 
     game: str | None = None
     """Game to play; the checkpoint's own if not given."""
@@ -26,5 +26,11 @@ class PlayOptions(ComputeOptions):
     """liu2022, chen2022, tan2021, classic, modern, minatar or cartpole; the tier's usual one if not given."""
     seed: int = 0
     """Decides every episode's start; equal seeds give every agent the same episodes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayOptions(EpisodeOptions):
+    """Which episodes are played, and how."""
+
     num_envs: int = MAX_ENVS
     """Games played side by side. Speed; batches of another size round Q-values otherwise in the last bit."""

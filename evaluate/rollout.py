@@ -60,6 +60,8 @@ class Step(NamedTuple):
     """[K] bool: this is the episode's first decision."""
     observations: np.ndarray
     """[K, *observation] as the environments gave them, before any attack."""
+    carry: tuple[Tensor, ...] | None
+    """[K, ...] each: what the decisions began with, where the agent is; see `core.networks.Decision`."""
     scores: np.ndarray
     """[K, A] float32, of what the agent saw."""
     actions: np.ndarray
@@ -150,7 +152,8 @@ class Rollout(Iterator[Step]):
         slots = [slot for slot in self._slots if slot is not None]
         observations = self._observations[playing]
         starts = np.array([not slot.actions for slot in slots])
-        scores, activity, attack = self._decide(observations, slots, playing, starts)
+        carry = self._carried(playing, starts)
+        scores, activity, attack = self._decide(observations, slots, playing, starts, carry)
         actions = epsilon_greedy(scores, self._epsilon(self.steps), [slot.policy for slot in slots])
         everyone = np.zeros(self._environments.num_envs, dtype=np.int64)
         everyone[playing] = actions
@@ -161,6 +164,7 @@ class Rollout(Iterator[Step]):
             episodes=np.array([slot.episode for slot in slots]),
             starts=starts,
             observations=observations,
+            carry=carry,
             scores=scores,
             actions=actions,
             activity=activity,
@@ -208,16 +212,26 @@ class Rollout(Iterator[Step]):
         seed = self._episode_seed(episode)
         return _Slot(episode, seed, [], generator(seed, "policy"), generator(seed, "attack"))
 
+    def _carried(self, playing: np.ndarray, starts: np.ndarray) -> tuple[Tensor, ...] | None:
+        """What each playing episode's last decision left to its next one."""
+        if self._carry is None:
+            return None
+        carry = tuple(kept[playing] for kept in self._carry)
+        for kept in carry:
+            kept[starts] = 0.0
+        return carry
+
     def _decide(
-        self, observations: np.ndarray, slots: Sequence[_Slot], playing: np.ndarray, starts: np.ndarray
+        self,
+        observations: np.ndarray,
+        slots: Sequence[_Slot],
+        playing: np.ndarray,
+        starts: np.ndarray,
+        carry: tuple[Tensor, ...] | None,
     ) -> tuple[np.ndarray, Activity | None, UnderAttack | None]:
         game = self._environments.game
         inputs = network_input(observations, game, self._device)
-        attack, carry = None, None
-        if self._carry is not None:
-            carry = tuple(kept[playing] for kept in self._carry)
-            for kept in carry:
-                kept[starts] = 0.0
+        attack = None
         if self._perturb is None:
             with torch.no_grad():
                 decision = self._agent.decide(inputs, carry)

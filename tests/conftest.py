@@ -50,7 +50,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         module = importlib.import_module(f"{stage}.__main__")
         verbs = {
             "train_direct": ("Dqn", "Dsqn"),
-            "evaluate": ("Run", "Probe", "Check"),
+            "evaluate": ("Run", "Watch", "Probe", "Check"),
             "convert": ("Run", "Compare", "Import", "Export"),
             "adversarial": ("Run", "States", "Verdict"),
         }[stage]

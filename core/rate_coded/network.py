@@ -138,12 +138,7 @@ class RateCodedNetwork(Agent):
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
         coding, batch = self.coding, len(observations)
         record_at = (coding.sim_steps,) if coding.stop_gap is None else range(1, coding.sim_steps + 1)
-        starts: list[Tensor] = []
-        if coding.residual_alpha and carry is not None:
-            starts = [coding.neuron.v_init + coding.residual_alpha * left for left in carry]
-            if coding.readout != "spikes":  # this read-out leaves nothing in the membranes
-                starts[-1] = torch.full_like(starts[-1], coding.neuron.v_init)
-        simulation = self._simulate(observations, record_at, starts)
+        simulation = self._simulate(observations, record_at, self._starts(carry))
         elapsed = torch.tensor(record_at, device=observations.device)
         scores = self._read(simulation, coding.readout, elapsed)
         chosen = torch.full((batch,), len(record_at) - 1, device=observations.device)
@@ -157,8 +152,18 @@ class RateCodedNetwork(Agent):
         )
         return Decision(scores[chosen, rows], left, Activity(spikes, (elapsed[chosen] + extra).float()))
 
+    def _starts(self, carry: tuple[Tensor, ...] | None) -> list[Tensor]:
+        """Membranes [B, ...] of every layer that a decision begins with; none where they begin at `neuron.v_init`."""
+        coding = self.coding
+        if not coding.residual_alpha or carry is None:
+            return []
+        starts = [coding.neuron.v_init + coding.residual_alpha * left for left in carry]
+        if coding.readout != "spikes":  # this read-out leaves nothing in the membranes
+            starts[-1] = torch.full_like(starts[-1], coding.neuron.v_init)
+        return starts
+
     @torch.no_grad()
-    def trace(self, observations: Tensor) -> list[LayerTrace]:
+    def trace(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> list[LayerTrace]:
         coding = self.coding
         steps = observations.new_full((len(observations),), coding.sim_steps)
         if coding.stop_gap is not None:
@@ -168,7 +173,8 @@ class RateCodedNetwork(Agent):
         fired = [observations.new_zeros(len(steps), *shape) for shape in self.layer_shapes]
         # What a decision that ends early fires is what it fires in so many steps.
         for taken in sorted({int(each) for each in steps.tolist()}):
-            simulation = self._simulate(observations[steps == taken], (taken,), each_neuron=True)
+            starts = [start[steps == taken] for start in self._starts(carry)]
+            simulation = self._simulate(observations[steps == taken], (taken,), starts, each_neuron=True)
             for of_layer, found in zip(fired, simulation.fired, strict=True):
                 of_layer[steps == taken] = found.reshape(-1, *of_layer.shape[1:])
         updates = [coding.presteps + steps] * len(self.layers)

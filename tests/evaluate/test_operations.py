@@ -269,6 +269,20 @@ def test_spikes_of_a_converted_network_are_those_that_deciding_takes(name: str) 
             assert layer.neuron_updates.tolist() == (neurons * activity.sim_steps.double()).tolist()
 
 
+@torch.no_grad()
+def test_a_trace_begins_with_what_the_decision_before_left() -> None:
+    snn = converted(CODINGS["carried"])
+    carry = snn.decide(boards(9)).carry
+    decision = snn.decide(boards(9), carry)
+    assert decision.activity is not None
+    fired = [trace.fired for trace in snn.trace(boards(9), carry)]
+    counted = torch.stack([each.flatten(1).sum(1) for each in fired if each is not None], 1)
+    assert torch.equal(counted, decision.activity.spikes)
+    at_rest = snn.decide(boards(9)).activity
+    assert at_rest is not None
+    assert not torch.equal(counted, at_rest.spikes)
+
+
 def test_neurons_that_fire_afterwards_listen_first() -> None:
     for name, output_steps in (("afterwards", 6), ("afterwards, counted", 12)):
         counted = count_operations(converted(CODINGS[name]), boards(1))

@@ -555,6 +555,11 @@ def test_what_an_agent_carries_ends_with_the_episode(num_envs: int) -> None:
     for step in rollout:
         for row, episode in enumerate(step.episodes.tolist()):
             seen.setdefault(episode, []).append(float(step.scores[row, 0]))
+        # Steps tell what they began with.
+        (began,) = (torch.zeros(len(step.slots)),) if step.carry is None else step.carry
+        assert torch.equal(
+            began + torch.from_numpy(step.observations[:, 0]), torch.from_numpy(step.scores[:, 0])
+        )
     for episode, carried in seen.items():
         assert carried == pytest.approx(np.cumsum(np.arange(2 + episode % 4) / 10))
 

@@ -16,9 +16,7 @@ from core.envs import Dynamics
 from core.errors import Refusal
 from core.games import GAMES
 from evaluate.evaluation import Played, play
-from evaluate.protocols import Protocol, get_protocol
-from evaluate.rollout import Perturbed, Step
-from evaluate.video import (
+from evaluate.painter import (
     BACKGROUND,
     BLUE,
     GAME_SIDE,
@@ -30,14 +28,14 @@ from evaluate.video import (
     TITLE,
     TRACK,
     Painter,
-    Recorder,
     action_names,
     picture,
     picture_of_change,
     plane_names,
-    record,
-    require_ffmpeg,
 )
+from evaluate.protocols import Protocol, get_protocol
+from evaluate.rollout import Perturbed, Step
+from evaluate.video import Recorder, record, require_ffmpeg
 from tests.conftest import AGENTS
 
 BREAKOUT = GAMES["minatar/breakout"]
@@ -132,7 +130,7 @@ def test_a_recorder_passes_over_the_steps_of_other_episodes(tmp_path: Path) -> N
             )
         }
     assert len(set(found.values())) > 1
-    assert recorder.decisions == found[1]
+    assert recorder.played.length_steps == found[1]
     width, height = Painter(BREAKOUT, checkpoint).size
     assert len(decoded(tmp_path / "one.mp4", width, height)) == found[1]
 
@@ -197,7 +195,7 @@ def test_an_episode_that_is_left_leaves_nothing(tmp_path: Path) -> None:
 
     def interrupt(step: Step) -> None:
         recorder(step)
-        if recorder.decisions == 5:
+        if recorder.played.length_steps == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), recorder:

@@ -56,6 +56,7 @@ def step(
         episodes=np.array([0]),
         starts=np.array([starts]),
         observations=np.array([[before]], dtype=np.float32),
+        carry=None,
         scores=np.zeros((1, 2)),
         actions=np.array([action]),
         outcome=outcome,
@@ -131,6 +132,7 @@ def stream(num_envs: int, decisions: int) -> list[Step]:
                 episodes=np.zeros(num_envs, dtype=np.int64),
                 starts=starts,
                 observations=before.copy(),
+                carry=None,
                 scores=np.zeros((num_envs, 2)),
                 actions=rng.integers(2, size=num_envs),
                 outcome=Outcome(
