@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -197,7 +197,7 @@ class _GamePlan:
         return stages
 
     def attacks(self, agents: Mapping[str, Path], came_from: Mapping[str, Path]) -> Iterator[Stage]:
-        """In games, and on states of the first agent's play, along the gradients of the first of the others too."""
+        """In games, and on states of the first agent's play, along strangers' gradients too."""
         common = [*self.eval_seed, *self.common]
         first = next(iter(agents.values()), Path())
         for label, file in agents.items():
@@ -207,7 +207,7 @@ class _GamePlan:
                 table = self.tables[name]
                 arguments, needs = ["--agent", str(file), *_options(table)], [file]
                 if verb == "states":
-                    others = [other for other in self.leaders(agents) if other != file]
+                    others = self.strangers(agents, {file, came_from.get(label, file)})
                     arguments += ["--states-of", str(first)]
                     arguments += ["--transfer", *map(str, others)] if others else []
                     needs += [first, *others]
@@ -221,10 +221,17 @@ class _GamePlan:
                 )
 
     @staticmethod
-    def leaders(agents: Mapping[str, Path]) -> list[Path]:
-        """The first DQN and the first DSQN."""
+    def strangers(agents: Mapping[str, Path], known: Set[Path]) -> list[Path]:
+        """The first DQN and the first DSQN besides those known: neither the victim nor what it was made from."""
         found = (
-            next((file for label, file in agents.items() if re.search(rf"\b{kind}\b", label)), None)
+            next(
+                (
+                    file
+                    for label, file in agents.items()
+                    if re.search(rf"\b{kind}\b", label) and file not in known
+                ),
+                None,
+            )
             for kind in ("dqn", "dsqn")
         )
         return [file for file in found if file is not None]

@@ -1,5 +1,6 @@
 """python -m adversarial run | states | verdict: attack agents in their games and on stored states, and judge."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -36,6 +37,8 @@ from evaluate.video import record, require_ffmpeg
 
 SEARCH_STATES = 256
 """On which the strongest gradient is sought, and what is at stake in a decision is learnt: nothing else is."""
+MANY_QUERIES = 100
+"""A state: on fewer states then."""
 _STEPPING = ("pgd", "mi-fgsm", "targeted-pgd")
 
 
@@ -66,8 +69,11 @@ class AttackOptions(ComputeOptions):
     """Gradients that pgd, mi-fgsm and targeted-pgd follow; each number is an attack of its own."""
     restarts: int = 1
     """Random starts of pgd and targeted-pgd; each state keeps the worst."""
-    loss: Loss | None = None
-    """What is increased: cross-entropy, margin or value; each attack's usual one if not given."""
+    draws: tuple[int, ...] = (1,)
+    """Draws of noise of which each state keeps the worst; each number is an attack of its own. The control of an attack
+    by queries asks as often as it does (square: 500 times)."""
+    loss: tuple[Loss, ...] = ()
+    """What is increased: cross-entropy, margin or value; each is an attack of its own. The usual one if not given."""
     scope: Scope = "whole-stack"
     """What may change at a decision; newest-frame: the rest stays in the stack as it ages."""
     eight_bit: bool = False
@@ -93,8 +99,11 @@ class AttackOptions(ComputeOptions):
             raise Refusal("no epsilon given: at least one is needed")
         if not self.attack:
             raise Refusal(f"no attack given: accepted are {', '.join(threats.ATTACKS)}")
-        if not self.steps or min(self.steps) < 1 or self.restarts < 1:
-            raise Refusal(f"steps are {self.steps} and restarts {self.restarts}: 1 or more is needed")
+        for name, least in (("steps", min(self.steps, default=0)), ("draws", min(self.draws, default=0))):
+            if least < 1:
+                raise Refusal(f"{name} are {getattr(self, name)}: numbers of 1 or more are needed")
+        if self.restarts < 1:
+            raise Refusal(f"restarts is {self.restarts}: 1 or more is needed")
         if not 0.0 < self.frequency <= 1.0:
             raise Refusal(
                 f"frequency is {self.frequency}: accepted is a share of decisions, over 0 and up to 1"
@@ -129,16 +138,20 @@ class AttackOptions(ComputeOptions):
         return list(made.values())
 
     def _changes(self, attack: str, gap: float, seed: int) -> Iterator[dict[str, Any]]:
-        """What is asked for otherwise than the attack usually is, once for each number of steps."""
+        """What is asked for otherwise than the attack usually is, once for each loss and number of steps or draws."""
         changes: dict[str, Any] = {"scope": self.scope, "eight_bit": self.eight_bit, "seed": seed}
         if self.frequency < 1.0:
             changes |= {"frequency": self.frequency, "gap_threshold": gap}
-        if self.loss is not None and attack not in threats.NOISE:
-            changes["loss"] = self.loss
         if attack in ("pgd", "targeted-pgd"):
             changes["restarts"] = self.restarts
-        for steps in self.steps if attack in _STEPPING else (None,):
-            yield changes if steps is None else {**changes, "steps": steps}
+        if attack in threats.NOISE:
+            for draws in self.draws:
+                yield changes if draws == 1 else {**changes, "queries": draws, "loss": "margin"}
+            return
+        of_losses = [{"loss": loss} for loss in self.loss] or [{}]
+        of_steps = [{"steps": steps} for steps in self.steps] if attack in _STEPPING else [{}]
+        for loss, steps in itertools.product(of_losses, of_steps):
+            yield {**changes, **loss, **steps}
 
     def _best_source(self, victim: Agent, states: np.ndarray) -> GradientSource:
         """Sought at two sizes: the middle ones of those that are asked for."""
@@ -276,7 +289,8 @@ class States(AttackOptions):
     states: int = 512
     """Of one agent's play, drawn evenly from whole episodes at epsilon 0.05."""
     query_states: int = 100
-    """The first of them, for spsa and square, which ask the victim hundreds of times about each."""
+    """The first of them, for attacks that ask the victim hundreds of times about each (spsa, square, noise of many
+    draws)."""
     states_of: Path | None = None
     """The agent whose play they are of, so that several victims meet the same ones; the victim if not given."""
     seed: int = 0
@@ -322,7 +336,7 @@ class States(AttackOptions):
                     threat, perturb = cell
                     if cell.key in known or perturb is None:
                         continue
-                    few = states[: self.query_states] if threat.attack in threats.BLACK_BOX else states
+                    few = states[: self.query_states] if threat.queries >= MANY_QUERIES else states
                     row = attack_states(checkpoint, few, player.id, threat, perturb, self.seed)
                     journal.add(row)
                     progress.advance(1, f"{_named(threat)}: {row.flip_share:.0%} flipped")
@@ -352,10 +366,9 @@ def _under_attack(played: Played, threat: Threat) -> dict[str, Any]:
         "gradient_source": threat.gradient_source,
         "threat": to_json(asdict(threat)),
         "flip_share": played.flips / played.length_steps,
-        "zero_gradient_share": (
-            played.zero_gradients / played.length_steps if threat.follows_gradient else math.nan
-        ),
+        "zero_gradient_share": played.zero_gradients / played.attacked if played.attacked else math.nan,
         "largest_perturbation": played.largest_perturbation,
+        "attacked_share": played.attacked / played.length_steps,
     }
 
 

@@ -27,6 +27,7 @@ from evaluate.attackers import (
     kind_of,
     masking_gaps,
     network_of,
+    on_the_same_states,
     setting_of,
     strongest,
     threat_of,
@@ -48,6 +49,8 @@ COLLAPSE_EPSILON = 0.5
 """At this size an attacker can make any picture grey: an agent that still plays was not really attacked."""
 CONVERGED = 0.02
 """By less than this share of states may twice the iterations change success."""
+TOLERANCE = 0.02
+"""By no more than this share of the same states may an attack lag behind one that it should reach."""
 VANISHED = 0.05
 """On less than this share of states may the gradient of the strongest attack be zero everywhere."""
 ROUNDING = 1e-6
@@ -269,73 +272,104 @@ def _plays(shown: Evidence) -> Gate:
 def _white_box_leads(shown: Evidence) -> Gate:
     """Who knows the victim's weights can do whatever others can: if these do more, its gradient misleads."""
     rivals: tuple[Kind, ...] = ("transfer", "black-box", "noise")
-    return _ordered("white-box leads", shown, "white-box", rivals)
-
-
-def _black_box_beats_noise(shown: Evidence) -> Gate:
-    """A search that finds less than chance does is no witness."""
-    return _ordered("black-box beats noise", shown, "black-box", ("noise",))
-
-
-def _ordered(name: str, shown: Evidence, leader: Kind, rivals: Sequence[Kind]) -> Gate:
-    """The strongest attack of one kind flips as many states as any of others, up to the interval of a share."""
-    failed, passed, measured = [], [], defaultdict(set)
+    failed: list[tuple[float, str]] = []
+    passed: list[tuple[float, str]] = []
+    measured: dict[float, set[Kind]] = defaultdict(set)
     for (_, _, epsilon), cell in cells(shown.states).items():
-        best = strongest(cell, leader)
-        if epsilon == 0.0 or best is None:
-            continue
-        for kind in rivals:
-            rival = strongest(cell, kind)
-            if rival is None:
+        for rival in cell:
+            leader = _closest(rival, [row for row in cell if kind_of(row) == "white-box"])
+            if kind_of(rival) not in rivals or leader is None:
                 continue
-            measured[epsilon].add(kind)
-            # The strongest of a kind may be of few states and another of many: each is asked with its own tolerance.
-            for row in cell:
-                if kind_of(row) == kind and not _as_strong(best, row):
-                    failed.append(_beside(best, row))
-            passed.append((best.flip_share - rival.flip_share, _beside(best, rival)))
+            measured[epsilon].add(kind_of(rival))
+            lead, best = leader
+            (passed if lead >= -TOLERANCE else failed).append((lead, _beside(best, rival)))
     missing = [
-        f"at {size(epsilon)} {', '.join(lacking)} beside {leader} on {LEAST_STATES} states or more"
+        f"at {size(epsilon)} {', '.join(lacking)} beside white-box on {LEAST_STATES} states or more"
         for epsilon in shown.sizes
         if (lacking := [kind for kind in rivals if kind not in measured[epsilon]])
     ]
+    return _ordered("white-box leads", shown, failed, missing, passed)
+
+
+def _black_box_beats_noise(shown: Evidence) -> Gate:
+    """A search that finds less than as many draws of noise do is no witness."""
+    failed: list[tuple[float, str]] = []
+    passed: list[tuple[float, str]] = []
+    measured: set[float] = set()
+    for (_, _, epsilon), cell in cells(shown.states).items():
+        searches = [row for row in cell if kind_of(row) == "black-box"]
+        for noise in (row for row in cell if kind_of(row) == "noise"):
+            asked = threat_of(noise).get("queries")
+            leader = _closest(noise, [row for row in searches if threat_of(row).get("queries") == asked])
+            if leader is None:
+                continue
+            measured.add(epsilon)
+            lead, best = leader
+            (passed if lead >= -TOLERANCE else failed).append((lead, _beside(best, noise)))
+    missing = [
+        f"at {size(epsilon)} noise of as many draws as a black-box attack asks, on {LEAST_STATES} states or more"
+        for epsilon in shown.sizes
+        if epsilon not in measured
+    ]
+    return _ordered("black-box beats noise", shown, failed, missing, passed)
+
+
+def _ordered(
+    name: str,
+    shown: Evidence,
+    failed: Sequence[tuple[float, str]],
+    missing: Sequence[str],
+    passed: Sequence[tuple[float, str]],
+) -> Gate:
+    """The gate of leads, of which the smallest is told."""
     closest = [f"closest: {text}" for _, text in sorted(passed)[:1]]
-    return _gate(name, failed, missing, closest if shown.sizes else [])
+    return _gate(name, [text for _, text in sorted(failed)], missing, closest if shown.sizes else [])
+
+
+def _closest(rival: StateAttackRow, rows: Sequence[StateAttackRow]) -> tuple[float, StateAttackRow] | None:
+    """Of some attacks the one that leads a rival by most, on the states of both, and by how much (a share)."""
+    leads = [
+        (shares[0].estimate - shares[1].estimate, index)
+        for index, row in enumerate(rows)
+        if (shares := on_the_same_states(row, rival)) is not None
+    ]
+    if not leads:
+        return None
+    lead, index = max(leads)
+    return lead, rows[index]
 
 
 def _as_strong(row: StateAttackRow, other: StateAttackRow) -> bool:
-    """Whether one attack's success reaches another's, up to the interval of a share of the smaller number of states."""
-    n = min(row.num_states, other.num_states)
-    return other.flip_share <= share_interval(round(row.flip_share * n), n).high
+    """Whether one attack's success reaches another's on the states of both, but for the tolerance."""
+    lead = _closest(other, [row])
+    return lead is not None and lead[0] >= -TOLERANCE
 
 
 def _beside(row: StateAttackRow, other: StateAttackRow) -> str:
-    return (
-        f"at {size(row.epsilon)} {described(row)} flips {percent(flips(row))}, "
-        f"{described(other)} {percent(flips(other))}"
-    )
+    share, others = on_the_same_states(row, other) or (flips(row), flips(other))
+    return f"at {size(row.epsilon)} {described(row)} flips {percent(share)}, {described(other)} {percent(others)}"
 
 
 def _collapses(shown: Evidence) -> Gate:
-    """At a size that allows any picture, play must be that of chance: in games, or without these state by state."""
+    """At a size that allows any picture, the attack that knows the victim brings play down to that of chance: in games,
+    or without these state by state, of the states that were attacked. Noise that does so tells nothing of it."""
     name = f"collapses at {COLLAPSE_EPSILON}"
-    found = attacked_scores(shown).get(COLLAPSE_EPSILON)
+    played = _attacks_in_games(shown).get(COLLAPSE_EPSILON, [])
+    led = [rows for rows in played if kind_of(rows[0]) == "white-box"]
     random = reference(get_game(shown.network.game)).random
-    if found is not None and random is not None:
-        attack, score, _ = found
-        numbers = f"score {scored(score)} under {attack}, random play {random:.2f}"
+    if led and random is not None:
+        score = mean_interval([*_scores(led[0]).values()])
+        numbers = f"score {scored(score)} under {described(led[0][0])}, random play {random:.2f}"
         return Gate(name, "pass" if score.low <= random else "fail", numbers)
-    best = strongest(
-        [row for row in shown.states if row.epsilon == COLLAPSE_EPSILON],
-        "white-box",
-        "transfer",
-        "black-box",
-        "noise",
-    )
+    best = strongest([row for row in shown.states if row.epsilon == COLLAPSE_EPSILON], "white-box")
     if best is None:
-        return Gate(name, "not measured", f"no attack of epsilon {COLLAPSE_EPSILON} in games or on states")
+        return Gate(
+            name, "not measured", f"no white-box attack of epsilon {COLLAPSE_EPSILON} in games or on states"
+        )
     chance = 1 - 1 / get_game(shown.network.game).num_actions
-    share = flips(best)
+    attacked = best.attacked_share if best.attacked_share > 0 else 1.0
+    n = round(best.num_states * attacked)
+    share = share_interval(round(best.flip_share * best.num_states), n)
     numbers = f"{described(best)} flips {percent(share)}, a random action {100 * chance:.0f} %"
     return Gate(name, "pass" if share.high >= chance else "fail", numbers)
 

@@ -7,7 +7,7 @@ Chance comes from one generator a row, so no row depends on its neighbours.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -198,7 +198,7 @@ class Followed(NamedTuple):
     """[K] bool: the first gradient was zero everywhere."""
 
 
-def pgd(
+def iterates(
     source: Scores,
     goal: Goal,
     box: Box,
@@ -207,9 +207,9 @@ def pgd(
     step_size: float,
     momentum: float = 0.0,
     start: Tensor | None = None,
-) -> Followed:
-    """Projected gradient descent (Madry et al. 2018, arXiv 1706.06083), with momentum MI-FGSM (Dong et al. 2018,
-    arXiv 1710.06081, algorithm 1).
+) -> Iterator[Followed]:
+    """Where each step of projected gradient descent leads (Madry et al. 2018, arXiv 1706.06083), with the momentum of
+    MI-FGSM (Dong et al. 2018, arXiv 1710.06081, algorithm 1).
 
     g <- momentum g + grad / mean |grad|;  delta <- box(delta + step_size sign(g)).
 
@@ -235,7 +235,13 @@ def pgd(
             velocity = gradient if velocity is None else momentum * velocity + gradient
             gradient = velocity
         delta = box.change(torch.add(delta, gradient.sign(), alpha=step_size))
-    return Followed(_clamp_(box.center + delta, box.low, box.high), zero_gradient)
+        yield Followed(_clamp_(box.center + delta, box.low, box.high), zero_gradient)
+
+
+def pgd(source: Scores, goal: Goal, box: Box, **how: Any) -> Followed:
+    """The last of `iterates`, which takes the same arguments: projected gradient descent as it is published."""
+    *_, last = iterates(source, goal, box, **how)
+    return last
 
 
 def fgsm(source: Scores, goal: Goal, box: Box, epsilon: float) -> Followed:
@@ -319,6 +325,41 @@ def square_side(query: int, queries: int, height: int, width: int) -> int:
 
 
 @torch.no_grad()
+def _searched(
+    judge: Scores,
+    goal: Goal,
+    box: Box,
+    first: Tensor,
+    propose: Callable[[int, Tensor, list[int]], Tensor],
+    queries: int,
+) -> Tensor:
+    """The worst change [K, *observation] of a first one and of others by chance.
+
+    Args:
+        judge: what is asked: the victim. Of a row whose goal is reached it is asked no more.
+        goal, box: as of `pgd`.
+        first: [K, *observation] change.
+        propose: (query, worst changes so far [k, *observation], their rows) -> changes [k, *observation] to try.
+        queries: for each row, at most.
+    """
+    worst = first
+    scores = judge(box.shown(worst))
+    value, reached = goal.value(scores), goal.reached(scores)
+    for query in range(1, queries):
+        left = (~reached).nonzero().flatten()
+        if len(left) == 0:
+            break
+        tried = propose(query, worst[left], left.tolist())
+        scores = judge(box.rows(left).shown(tried))
+        its_goal = goal.rows(left)
+        its_value, its_reached = its_goal.value(scores), its_goal.reached(scores)
+        better = its_reached | (its_value > value[left])
+        changed = left[better]
+        worst[changed], value[changed] = tried[better], its_value[better]
+        reached[changed] = its_reached[better]
+    return box.shown(worst)
+
+
 def square(
     judge: Scores,
     goal: Goal,
@@ -344,27 +385,44 @@ def square(
         drawn = generators[row].integers(2, size=(channels, 1, columns))
         return epsilon * torch.as_tensor(2 * drawn - 1, device=box.center.device).to(box.center.dtype)
 
-    worst = torch.stack([signs(row, width).expand(-1, height, -1) for row in range(rows)])
-    scores = judge(box.shown(worst))
-    value, reached = goal.value(scores), goal.reached(scores)
-    for query in range(1, queries):
-        left = (~reached).nonzero().flatten()
-        if len(left) == 0:
-            break
+    def with_a_square(query: int, worst: Tensor, left: list[int]) -> Tensor:
         side = square_side(query, queries, height, width)
-        tried = worst[left]
-        for place, row in enumerate(left.tolist()):
+        for place, row in enumerate(left):
             top, edge = (int(generators[row].integers(size - side + 1)) for size in (height, width))
-            window = slice(top, top + side), slice(edge, edge + side)
-            tried[place, :, *window] = signs(row, 1)
-        scores = judge(box.rows(left).shown(tried))
-        its_goal = goal.rows(left)
-        its_value, its_reached = its_goal.value(scores), its_goal.reached(scores)
-        better = its_reached | (its_value > value[left])
-        changed = left[better]
-        worst[changed], value[changed] = tried[better], its_value[better]
-        reached[changed] = its_reached[better]
-    return box.shown(worst)
+            worst[place, :, top : top + side, edge : edge + side] = signs(row, 1)
+        return worst
+
+    stripes = torch.stack([signs(row, width).expand(-1, height, -1) for row in range(rows)])
+    return _searched(judge, goal, box, stripes, with_a_square, queries)
+
+
+Draw = Callable[[Box, float, Sequence[np.random.Generator]], Tensor]
+"""`random_sign`, `uniform` or `gaussian`."""
+
+
+def worst_draw(
+    judge: Scores,
+    goal: Goal,
+    box: Box,
+    epsilon: float,
+    draw: Draw,
+    *,
+    queries: int,
+    generators: Sequence[np.random.Generator],
+) -> Tensor:
+    """Of so many draws of noise the worst for each row: the control of attacks that ask the victim as often.
+
+    Args:
+        judge, goal, box, epsilon, queries, generators: as of `square`.
+        draw: the noise.
+    """
+
+    def again(query: int, worst: Tensor, left: list[int]) -> Tensor:
+        chosen = torch.tensor(left, device=box.center.device)
+        chances = [generators[row] for row in left]
+        return draw(box.rows(chosen), epsilon, chances) - box.center[chosen]
+
+    return _searched(judge, goal, box, draw(box, epsilon, generators) - box.center, again, queries)
 
 
 # Controls outside the l_p balls --------------------------------------------------------------------------

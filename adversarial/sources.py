@@ -6,6 +6,7 @@ beforehand, and a poor one makes a victim look robust that is not (Athalye et al
 are tried, and the best is used and named.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adversarial.frozen import frozen
 from adversarial.perturbations import Goal, input_gradient
 from core import neurons
 from core.checkpoint import Checkpoint
@@ -44,6 +46,11 @@ class GradientSource:
     transfer:KIND ID (another agent's)."""
     surrogate: str = ""
     """What stands for the derivative of a spike or stair, if anything does."""
+
+    @functools.cached_property
+    def frozen(self) -> nn.Module:
+        """The agent as attacks differentiate it, one copy for all of them."""
+        return frozen(self.agent)
 
     @property
     def sim_steps(self) -> int:

@@ -32,7 +32,7 @@ def attack_states(
         seed: of its chance, which is each state's own.
     """
     agent = victim.agent
-    flips, drops, vanished, largest, means, sim_steps = [], [], [], [], [], 0.0
+    flips, drops, vanished, attacked, largest, means, sim_steps = [], [], [], [], [], [], 0.0
     for first, inputs in zip(range(0, len(states), BATCH), batches(agent, states, BATCH), strict=True):
         chances = [generator(seed, f"state {first + row}") for row in range(len(inputs))]
         clean = agent.decide(inputs)
@@ -43,11 +43,13 @@ def attack_states(
         change = (perturbed.inputs - inputs).abs().flatten(1)
         flips.append(taken != greedy)
         drops.append(clean.scores.amax(1) - clean.scores.gather(1, taken[:, None]).squeeze(1))
-        vanished.append(perturbed.zero_gradient)
+        vanished.append(perturbed.zero_gradient[perturbed.attacked])
+        attacked.append(perturbed.attacked)
         largest.append(change.amax())
         means.append(change.mean(1))
         if clean.activity is not None:
             sim_steps = max(sim_steps, float(clean.activity.sim_steps.max()))
+    flipped, vanishing = torch.cat(flips).cpu().numpy(), np.concatenate(vanished)
     return StateAttackRow(
         game=agent.game.name,
         recipe_steps=victim.provenance["recipe_steps"],
@@ -59,10 +61,12 @@ def attack_states(
         epsilon=threat.epsilon,
         gradient_source=threat.gradient_source,
         threat=to_json(asdict(threat)),
-        flip_share=torch.cat(flips).double().mean().item(),
+        flip_share=float(flipped.mean()),
         q_drop=torch.cat(drops).double().mean().item(),
-        zero_gradient_share=float(np.concatenate(vanished).mean()) if threat.follows_gradient else math.nan,
+        zero_gradient_share=float(vanishing.mean()) if len(vanishing) else math.nan,
         largest_perturbation=torch.stack(largest).max().item(),
         mean_perturbation=torch.cat(means).double().mean().item(),
+        flipped=np.packbits(flipped).tobytes().hex(),
+        attacked_share=float(np.concatenate(attacked).mean()),
         **victim.columns,
     )

@@ -2,7 +2,7 @@
 the attack itself is made, so that no row can claim another one."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from adversarial import perturbations
-from adversarial.frozen import frozen
 from adversarial.perturbations import Box, Goal, Loss, Scores
 from core.envs import bounds
 from core.errors import Refusal
@@ -68,7 +67,7 @@ class Threat:
     eight_bit: bool = False
     """Whether perturbed inputs are rounded to the grey levels that a screen can show."""
     loss: Loss | Literal[""] = ""
-    """What is increased; empty for noise."""
+    """What is increased; empty for noise that does not ask."""
     targeted: bool = False
     """Whether it leads to the worst action of the clean scores, and not away from the best."""
     gradient_source: str = ""
@@ -85,9 +84,11 @@ class Threat:
     random_start: bool = False
     """Whether the first step begins somewhere in the ball by chance, or at its centre."""
     restarts: int = 0
-    """How often it begins; the worst result for each state is kept, as the victim's scores say. 0 without steps."""
+    """How often it begins; of all steps of all starts the worst for each state is kept, as the victim's scores say. 0
+    without steps."""
     queries: int = 0
-    """How often the victim is asked about each state, at most; 0 for attacks that do not ask."""
+    """How often the victim is asked about each state, at most: by attacks by queries, and by noise that is drawn so
+    often, the worst being kept; 0 for attacks that do not ask."""
     frequency: float = 1.0
     """Share of decisions that are attacked: those in which most is at stake ..."""
     gap_threshold: float = 0.0
@@ -119,6 +120,8 @@ class Threat:
         for name, least in _LEAST.get(self.attack, {}).items():
             if getattr(self, name) < least:
                 raise Refusal(f"{name} of {self.attack} is {getattr(self, name)}: at least {least} is needed")
+        if self.attack in NOISE and self.queries > 0 and not self.loss:
+            raise Refusal(f"queries of {self.attack} is {self.queries}: the worst by which loss?")
         if self.restarts > 1 and not self.random_start:
             raise Refusal(f"restarts is {self.restarts}: without a random start all would be the same")
         if self.attack == "spsa" and self.queries < 2 * self.steps:
@@ -133,6 +136,11 @@ class Threat:
         return self.attack in WHITE_BOX
 
 
+_DRAWS: Mapping[str, perturbations.Draw] = {
+    "random-sign": perturbations.random_sign,
+    "uniform": perturbations.uniform,
+    "gaussian": perturbations.gaussian,
+}
 _LEAST: Mapping[str, Mapping[str, int]] = {
     **{attack: {"steps": 1, "restarts": 1} for attack in WHITE_BOX},
     "spsa": {"steps": 1, "queries": 2},
@@ -210,14 +218,14 @@ def perturber(
         game: whose observations are perturbed.
         victim: [B, *observation] -> [B, A] scores; asked by attacks that query it, and about restarts, as at an
             episode's start, whatever it carries from decision to decision.
-        source: the same of what the gradient is taken through (attacks along a gradient need one).
+        source: the same of what the gradient is taken through (attacks along a gradient need one), fastest if it is
+            `adversarial.frozen`.
     """
     if threat.attack == "none":
         return None
     _require_fit(threat, game)
     if threat.follows_gradient and source is None:
         raise Refusal(f"{threat.attack} follows a gradient: of whom?")
-    followed = None if source is None else frozen(source)
     device = next((parameter.device for parameter in victim.parameters()), torch.device("cpu"))
     low, high = bounds(game, device)
     radius = math.inf if threat.attack == "occlusion" else threat.epsilon
@@ -229,26 +237,26 @@ def perturber(
         if threat.scope == "newest-frame":
             box = perturbations.newest_frame_only(box, previous)
         perturbed = box.center
-        zero_gradient = np.full(len(inputs), 0.0 if threat.follows_gradient else math.nan)
+        zero_gradient = np.full(len(inputs), math.nan)
         chosen = torch.ones(len(inputs), dtype=torch.bool, device=inputs.device)
         if threat.frequency < 1.0:
             chosen = gaps(scores) >= threat.gap_threshold
         if not bool(chosen.any()):
-            return Perturbed(perturbed, zero_gradient)
+            return Perturbed(perturbed, zero_gradient, chosen.cpu().numpy())
         everyone = bool(chosen.all())
         its_goal = perturbations.goal(scores, threat.loss or "cross-entropy", threat.targeted)
         if everyone:
-            perturbed, vanished = _attack(threat, its_goal, box, generators, victim, followed)
+            perturbed, vanished = _attack(threat, its_goal, box, generators, victim, source)
         else:
             chances = [chance for chance, taken in zip(generators, chosen.tolist(), strict=True) if taken]
             found, vanished = _attack(
-                threat, its_goal.rows(chosen), box.rows(chosen), chances, victim, followed
+                threat, its_goal.rows(chosen), box.rows(chosen), chances, victim, source
             )
             perturbed = perturbed.clone()
             perturbed[chosen] = found
         if vanished is not None:
             zero_gradient[chosen.cpu().numpy()] = vanished.double().cpu().numpy()
-        return Perturbed(perturbed, zero_gradient)
+        return Perturbed(perturbed, zero_gradient, chosen.cpu().numpy())
 
     return perturb
 
@@ -268,12 +276,14 @@ def _attack(
         return perturbations.eight_bit(perturbed, box) if threat.eight_bit else perturbed
 
     match threat.attack:
-        case "random-sign":
-            found = perturbations.random_sign(box, epsilon, generators)
-        case "uniform":
-            found = perturbations.uniform(box, epsilon, generators)
-        case "gaussian":
-            found = perturbations.gaussian(box, epsilon, generators)
+        case "random-sign" | "uniform" | "gaussian":
+            draw = _DRAWS[threat.attack]
+            if threat.queries > 1:
+                found = perturbations.worst_draw(
+                    victim, goal, box, epsilon, draw, queries=threat.queries, generators=generators
+                )
+            else:
+                found = draw(box, epsilon, generators)
         case "spsa":
             found = perturbations.spsa(
                 victim, goal, box, steps=threat.steps, step_size=threat.step_size, probe=epsilon,
@@ -291,14 +301,27 @@ def _attack(
             found = perturbations.brightness(victim, goal, box, epsilon)
         case _:
             assert source is not None
-            followed = [
-                perturbations.pgd(
-                    source, goal, box, steps=threat.steps, step_size=threat.step_size, momentum=threat.momentum,
-                    start=perturbations.uniform_start(box, epsilon, generators) if threat.random_start else None,
-                )
-                for _ in range(threat.restarts)
-            ]  # fmt: skip
-            results = [shown(each.inputs) for each in followed]
-            worst = results[0] if len(results) == 1 else perturbations.worst_of(victim, goal, results)
-            return worst, followed[0].zero_gradient
+            vanished: list[Tensor] = []
+
+            def followed() -> Iterator[Tensor]:
+                for _ in range(threat.restarts):
+                    for each in perturbations.iterates(
+                        source,
+                        goal,
+                        box,
+                        steps=threat.steps,
+                        step_size=threat.step_size,
+                        momentum=threat.momentum,
+                        start=perturbations.uniform_start(box, epsilon, generators)
+                        if threat.random_start
+                        else None,
+                    ):
+                        vanished.append(each.zero_gradient)
+                        yield shown(each.inputs)  # fmt: skip
+
+            if threat.steps == threat.restarts == 1:  # there is nothing to choose from
+                (found,) = followed()
+            else:
+                found = perturbations.worst_of(victim, goal, followed())
+            return found, vanished[0]
     return shown(found), None

@@ -24,7 +24,7 @@ from core.cli import main
 from core.errors import Refusal
 from core.records import AttackRow, StateAttackRow, read_rows, write_bytes
 from evaluate.answer import Player, dqns_of, percent, players, size
-from evaluate.attackers import described, flips, masking_gaps
+from evaluate.attackers import described, masking_gaps
 from evaluate.statistics import Interval
 from evaluate.tables import aligned
 
@@ -162,8 +162,8 @@ def _of_network(shown: Evidence, everyone: Sequence[Evidence]) -> Iterator[str]:
         yield _table([("epsilon", "strongest attack in games", "score", "kept of its clean score"), *scores])
     gaps = [
         (
-            *(size(gap.epsilon), described(gap.best), percent(flips(gap.best))),
-            *(described(gap.usual), percent(flips(gap.usual)), points(gap.gap)),
+            *(size(gap.epsilon), described(gap.best), percent(gap.flips)),
+            *(described(gap.usual), percent(gap.usual_flips), points(gap.gap)),
         )
         for gap in masking_gaps(shown.states)
     ]

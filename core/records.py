@@ -86,8 +86,10 @@ class AttackRow(EpisodeRow):
     flip_share: float
     """Share of decisions whose greedy action the perturbation changed."""
     zero_gradient_share: float
-    """Share of decisions on which the gradient was zero everywhere; NaN where none was followed."""
+    """Share of attacked decisions on which the gradient was zero everywhere; NaN where none was followed."""
     largest_perturbation: float
+    attacked_share: float = field(default=math.nan, kw_only=True)
+    """Share of decisions that were attacked; NaN, as below, in rows from before there was such a column."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,15 @@ class StateAttackRow:
     """Mean over states of the victim's clean score of its clean greedy action minus that, clean too, of the action it
     takes under attack."""
     zero_gradient_share: float
-    """Share of states on which the gradient was zero everywhere; NaN where none was followed."""
+    """Share of attacked states on which the gradient was zero everywhere; NaN where none was followed."""
     largest_perturbation: float
     mean_perturbation: float
     """Mean over states of the mean magnitude of an element's change."""
+    flipped: str = field(default="", kw_only=True)
+    """Which states' greedy actions changed: a bit each, the first state's the highest, in hex digits; empty in rows
+    from before there was such a column."""
+    attacked_share: float = field(default=math.nan, kw_only=True)
+    """Share of states that were attacked."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from core.errors import Refusal
 from core.records import AttackRow, StateAttackRow, to_json
 from evaluate.runs import LABELS
@@ -64,11 +66,15 @@ class MaskingGap:
 
     epsilon: float
     best: StateAttackRow
-    """The most successful of all that follow a gradient, the victim's or another's."""
+    """The one that does most beyond the usual one, of all: the victim's gradient, another's, queries, noise."""
     usual: StateAttackRow
     """FGSM along the gradient that trained the victim."""
+    flips: Interval
+    """Share of the states of both that the best flipped, and ..."""
+    usual_flips: Interval
+    """... that the usual one did."""
     gap: Interval
-    """Share of states flipped by the best less that flipped by the usual one; the interval may be too wide."""
+    """Their difference; the interval may be too wide."""
 
 
 def network_of(row: AttackRow | StateAttackRow) -> Network:
@@ -132,6 +138,8 @@ def described(row: AttackRow | StateAttackRow) -> str:
     """As in "pgd (margin, 50 steps, 2 restarts) through own-surrogate (atan slope 2)"."""
     threat = threat_of(row)
     counts = [f"{threat[name]} {name}" for name in ("steps", "restarts") if threat.get(name, 0) > 1]
+    if kind_of(row) == "noise" and threat.get("queries", 0) > 1:
+        counts.append(f"worst of {threat['queries']}")
     details = ", ".join(filter(None, [threat.get("loss", "") if row.gradient_source else "", *counts]))
     text = row.attack + (f" ({details})" if details else "")
     text += f" through {row.gradient_source}" if row.gradient_source else ""
@@ -141,6 +149,26 @@ def described(row: AttackRow | StateAttackRow) -> str:
 def flips(row: StateAttackRow) -> Interval:
     """The share of states that an attack flipped, with its binomial interval."""
     return share_interval(round(row.flip_share * row.num_states), row.num_states)
+
+
+def flipped(row: StateAttackRow) -> np.ndarray | None:
+    """[S] bool: which states an attack flipped; None if the row is from before that was told."""
+    if not row.flipped:
+        return None
+    bits = np.frombuffer(bytes.fromhex(row.flipped), dtype=np.uint8)
+    return np.unpackbits(bits, count=row.num_states).astype(bool)
+
+
+def on_the_same_states(row: StateAttackRow, other: StateAttackRow) -> tuple[Interval, Interval] | None:
+    """The shares that two attacks flipped of the states that both met, which of one drawing are the first ones; None if
+    rows tell shares of different numbers of states and no more."""
+    if row.num_states == other.num_states:
+        return flips(row), flips(other)
+    n = min(row.num_states, other.num_states)
+    each = flipped(row), flipped(other)
+    if each[0] is None or each[1] is None:
+        return None
+    return share_interval(int(each[0][:n].sum()), n), share_interval(int(each[1][:n].sum()), n)
 
 
 def strongest(rows: Iterable[StateAttackRow], *kinds: Kind) -> StateAttackRow | None:
@@ -163,7 +191,7 @@ def cells(rows: Iterable[StateAttackRow]) -> dict[tuple[str, int, float], list[S
 
 
 def masking_gaps(rows: Sequence[StateAttackRow]) -> list[MaskingGap]:
-    """The masking gap at every size at which the usual attack was made.
+    """The masking gap at every size at which the usual attack was made, over all attacks beside it.
 
     Args:
         rows: of one network under one setting.
@@ -176,8 +204,11 @@ def masking_gaps(rows: Sequence[StateAttackRow]) -> list[MaskingGap]:
         usual = strongest(filter(is_usual, cell), "white-box")
         if usual is None or epsilon == 0.0:
             continue
-        same = [row for row in cell if row.num_states == usual.num_states]
-        best = strongest(same, "white-box", "transfer")
-        if best is not None:
-            found.append(MaskingGap(epsilon, best, usual, share_difference(flips(best), flips(usual))))
+        gaps = [
+            MaskingGap(epsilon, row, usual, *shares, share_difference(*shares))
+            for row in cell
+            if kind_of(row) not in ("clean", "control")
+            and (shares := on_the_same_states(row, usual)) is not None
+        ]
+        found.append(max(gaps, key=lambda gap: gap.gap.estimate))
     return found

@@ -36,8 +36,8 @@ ROW_FILES: tuple[tuple[str, type], ...] = (
 """How the name of a file ends, and the rows that it holds: the first ending that fits."""
 MAY_BE_NAN = {
     EpisodeRow: {"max_q_mean", "max_q", "mean_sim_steps"},
-    AttackRow: {"max_q_mean", "max_q", "mean_sim_steps", "zero_gradient_share"},
-    StateAttackRow: {"zero_gradient_share"},
+    AttackRow: {"max_q_mean", "max_q", "mean_sim_steps", "zero_gradient_share", "attacked_share"},
+    StateAttackRow: {"zero_gradient_share", "attacked_share"},
     CurveRow: {"loss", "q_mean", "train_score"},
     ConversionRow: {
         *("kappa", "regret", "common_error", "differential_error"),

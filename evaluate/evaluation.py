@@ -46,6 +46,7 @@ class Played:
     max_q_sum: float = 0.0
     """Sum over decisions, as the following ones."""
     flips: float = 0.0
+    attacked: int = 0
     zero_gradients: float = 0.0
     largest_perturbation: float = 0.0
     sim_steps: float = 0.0
@@ -73,7 +74,9 @@ class Played:
             self.sim_steps_sum += sim_steps
         if step.attack is not None:
             self.flips += float(step.attack.flipped[row])
-            self.zero_gradients += float(step.attack.zero_gradient[row])
+            if step.attack.attacked[row]:
+                self.attacked += 1
+                self.zero_gradients += float(step.attack.zero_gradient[row])
             self.largest_perturbation = max(self.largest_perturbation, float(step.attack.largest[row]))
 
 

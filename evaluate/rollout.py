@@ -26,7 +26,9 @@ class Perturbed(NamedTuple):
     inputs: Tensor
     """[K, *observation] float32, still within the game's bounds."""
     zero_gradient: np.ndarray
-    """[K] float64: 1 where the gradient it followed was zero everywhere, 0 where not, NaN if it follows none."""
+    """[K] float64: 1 where the gradient it followed was zero everywhere, 0 where not, NaN where it followed none."""
+    attacked: np.ndarray
+    """[K] bool: where it was at work at all."""
 
 
 Perturb = Callable[[Tensor, Tensor, Sequence[np.random.Generator], Tensor], Perturbed]
@@ -42,7 +44,9 @@ class UnderAttack(NamedTuple):
     largest: np.ndarray
     """[K] float64: largest absolute change of an input."""
     zero_gradient: np.ndarray
-    """[K] float64, see Perturbed."""
+    """[K] float64, as the next one: see Perturbed."""
+    attacked: np.ndarray
+    """[K] bool."""
     inputs: Tensor
     """[K, *observation] float32 that the agent saw, where the agent is."""
     clean_scores: Tensor
@@ -251,6 +255,7 @@ class Rollout(Iterator[Step]):
                 (decision.scores.argmax(1) != clean.argmax(1)).cpu().numpy(),
                 (perturbed.inputs - inputs).abs().flatten(1).amax(1).double().cpu().numpy(),
                 perturbed.zero_gradient,
+                perturbed.attacked,
                 perturbed.inputs,
                 clean,
             )

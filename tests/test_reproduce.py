@@ -114,7 +114,8 @@ def test_states_are_attacked_along_the_first_agents_gradients_too(study: Path) -
     assert words[:2] == ("adversarial", "states")
     assert words[words.index("--states-of") + 1] == "a/pong-dqn-s0.safetensors"
     transfer = words.index("--transfer")
-    assert words[transfer + 1 : transfer + 3] == ("a/pong-dqn-s0.safetensors", "a/pong-dsqn-s0.safetensors")
+    # The DQN that it came from is no stranger to it.
+    assert words[transfer + 1 : transfer + 3] == ("a/pong-dsqn-s0.safetensors", "--twin")
     assert words[words.index("--twin") + 1] == "a/pong-dqn-s0.safetensors"
     dqn = stages["attack pong/states-shipped-dqn-s0"].arguments
     assert dqn[dqn.index("--transfer") + 1] == "a/pong-dsqn-s0.safetensors"

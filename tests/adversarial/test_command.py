@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from adversarial import states as stored
+from adversarial.__main__ import SEARCH_STATES
+from adversarial.sources import best_source
 from core.checkpoint import load_agent
 from core.records import AttackRow, StateAttackRow, read_rows
+from evaluate.attackers import flipped
+from evaluate.states import collect
 from tests.conftest import AGENTS, Command
 from tests.test_refusals import is_refused
 
@@ -58,11 +62,42 @@ def test_every_gradient_and_number_of_steps_is_an_attack_of_its_own(command: Com
 def test_the_best_gradient_is_sought_and_named(command: Command, tmp_path: Path) -> None:
     options = ("--attack", "fgsm", "--epsilon", 0.05, "--states", 30, "--best-source", "--threads", 1)
     assert command("adversarial", "states", "--agent", DSQN, *options, "--out", tmp_path / "out").code == 0
-    names = [row.gradient_source for row in state_rows(tmp_path / "out")]
-    assert names[0] == "own-surrogate"
-    assert len(names) <= 2
-    surrogates = {json.loads(row.threat)["surrogate"] for row in state_rows(tmp_path / "out")}
-    assert len(surrogates) == len(names)
+    victim = load_agent(DSQN).agent
+    searched = collect(victim, SEARCH_STATES, 0, "attack search")
+    best = best_source(victim, searched, [0.05])
+    found = [
+        (row.gradient_source, json.loads(row.threat)["surrogate"]) for row in state_rows(tmp_path / "out")
+    ]
+    assert (best.name, best.surrogate) != ("own-surrogate", "atan slope 2")
+    assert found == [("own-surrogate", "atan slope 2"), (best.name, best.surrogate)]
+
+
+def test_losses_draws_starts_and_share_of_decisions_are_in_the_rows(command: Command, tmp_path: Path) -> None:
+    options = ("--attack", "fgsm", "pgd", "random-sign", "--steps", 2, "--restarts", 3, "--draws", 1, 120)
+    options += ("--loss", "margin", "value", "--frequency", 0.25, "--epsilon", 0.05, "--states", 60)
+    options += ("--query-states", 20, "--threads", 1, "--out", tmp_path / "out")
+    assert command("adversarial", "states", "--agent", DQN, *options).code == 0
+    rows, named = state_rows(tmp_path / "out"), ("loss", "restarts", "queries")
+    assert [
+        (row.attack, *(json.loads(row.threat)[name] for name in named), row.num_states) for row in rows
+    ] == [
+        ("fgsm", "margin", 1, 0, 60),
+        ("fgsm", "value", 1, 0, 60),
+        ("pgd", "margin", 3, 0, 60),
+        ("pgd", "value", 3, 0, 60),
+        ("random-sign", "", 0, 0, 60),
+        ("random-sign", "margin", 0, 120, 20),
+    ]
+    for row in rows:
+        which = flipped(row)
+        assert which is not None
+        assert which.mean() == pytest.approx(row.flip_share)
+        assert (
+            0.0 < row.attacked_share < 0.6
+        )  # about a quarter of other states than those that set the threshold
+        assert row.flip_share <= row.attacked_share
+        if row.gradient_source:
+            assert row.zero_gradient_share == 0.0
 
 
 def test_attacks_go_on_where_they_were_killed(

@@ -406,6 +406,43 @@ def test_square_asks_no_more_of_a_state_whose_action_has_changed() -> None:
     assert batches == [3, 2, 2, 2, 2, 2]
 
 
+def test_the_worst_draw_is_that_of_as_many_drawn_by_hand() -> None:
+    network, x = linear(3, 12), inputs(4, (3, 2, 2)).double()
+    box = perturbations.ball(x, 1e-4, torch.tensor(0.0), torch.tensor(1.0))  # too small to change an action
+    goal = perturbations.goal(network(x).detach(), "margin")
+    found = perturbations.worst_draw(
+        network, goal, box, 1e-4, perturbations.random_sign, queries=5, generators=generators(4)
+    )
+    by_hand = generators(4)
+    draws = [perturbations.random_sign(box, 1e-4, by_hand) for _ in range(5)]
+    worst = perturbations.worst_of(network, goal, draws)
+    assert not goal.reached(network(worst)).any()
+    assert any(not torch.equal(worst, draw) for draw in draws[:1])
+    torch.testing.assert_close(found, worst, rtol=0, atol=6e-8)
+
+
+def test_noise_is_drawn_no_more_for_a_state_whose_action_has_changed() -> None:
+    asked: list[int] = []
+
+    def judge(x: Tensor) -> Tensor:
+        asked.append(len(x))
+        first = x[:, 0, 0, 0]
+        return torch.stack([torch.zeros_like(first), first - 0.5], 1)
+
+    x = torch.full((2, 1, 1, 1), 0.5)
+    x[1] = 0.2  # too far from 0.5 for any draw
+    box = perturbations.ball(x, 0.1, torch.tensor(0.0), torch.tensor(1.0))
+    goal = perturbations.Goal("margin", torch.tensor([0, 0]))
+    found = perturbations.worst_draw(
+        judge, goal, box, 0.1, perturbations.random_sign, queries=30, generators=generators(2)
+    )
+    assert asked[0] == 2
+    assert asked[-1] == 1
+    assert len(asked) == 30
+    assert found[0].item() == pytest.approx(0.6)
+    assert found[1].item() == pytest.approx(0.3)
+
+
 def test_brightness_takes_the_worse_of_lighter_and_darker() -> None:
     x = torch.full((2, 1, 2, 2), 0.5)
     network = Linear(torch.tensor([[1.0, 1, 1, 1], [0, 0, 0, 0]]))

@@ -149,6 +149,38 @@ def test_every_attack_stays_in_its_ball_and_follows_a_gradient_or_none(attack: s
     assert torch.equal(attacked(threat, agent, x).inputs, found.inputs)
 
 
+class Ridge(nn.Module):
+    """Action 1 is better only where the first element is 0.53 or nearly so, which no slope tells."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = x[:, 0, 0, 0]
+        return torch.stack([torch.zeros_like(first), 0.004 - (first - 0.53).abs()], 1)
+
+
+class Slope(nn.Module):
+    """The larger the first element, the better action 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([0.9 - x[:, 0, 0, 0], torch.zeros(len(x))], 1)
+
+
+def test_of_all_steps_the_worst_for_the_victim_is_kept() -> None:
+    """Steps of 0.01 from 0.5 lead over the ridge at 0.53 and beyond."""
+    x = torch.full((2, *BREAKOUT.observation_shape), 0.5)
+    threat = make_threat(
+        "pgd", 0.06, BREAKOUT, steps=6, step_size=0.01, random_start=False, loss="margin", restarts=1
+    )
+    perturb = perturber(threat, BREAKOUT, Ridge(), Slope())
+    assert perturb is not None
+    found = perturb(x, Ridge()(x), [np.random.default_rng(row) for row in range(2)], torch.zeros_like(x))
+    torch.testing.assert_close(found.inputs[:, 0, 0, 0], torch.full((2,), 0.53))
+    assert Ridge()(found.inputs).argmax(1).tolist() == [1, 1]
+    # As published, the last step is what counts: 0.56, where the action is what it was.
+    box = perturbations.ball(x, 0.06, torch.tensor(0.0), torch.tensor(1.0))
+    last = perturbations.pgd(Slope(), perturbations.goal(Ridge()(x), "margin"), box, steps=6, step_size=0.01)
+    assert Ridge()(last.inputs).argmax(1).tolist() == [0, 0]
+
+
 def test_a_vanished_gradient_is_said() -> None:
     """A network whose first layer is dead gives none, and the attack says so instead of succeeding."""
     agent = dqn()
@@ -171,7 +203,9 @@ def test_only_decisions_at_which_enough_is_at_stake_are_attacked() -> None:
     gaps = (scores.amax(1) - scores.amin(1)).tolist()
     assert changed.nonzero().flatten().tolist() == sorted(np.argsort(gaps)[-3:].tolist())
     torch.testing.assert_close(found.inputs[changed], all_of_them.inputs[changed], rtol=0, atol=1e-6)
-    assert found.zero_gradient.tolist() == [0.0] * 10
+    assert torch.equal(torch.from_numpy(found.attacked), changed)
+    assert found.zero_gradient[found.attacked].tolist() == [0.0] * 3
+    assert np.isnan(found.zero_gradient[~found.attacked]).all()
     none = make_threat("pgd", 0.1, BREAKOUT, frequency=0.3, gap_threshold=1e9)
     assert torch.equal(attacked(none, agent, x).inputs, x)
 

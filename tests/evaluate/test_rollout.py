@@ -391,7 +391,7 @@ def test_a_state_does_not_change_when_play_goes_on() -> None:
 def identity(
     inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator], previous: Tensor
 ) -> Perturbed:
-    return Perturbed(inputs, np.full(len(inputs), np.nan))
+    return Perturbed(inputs, np.full(len(inputs), np.nan), np.ones(len(inputs), dtype=bool))
 
 
 def attacked(agent: Agent, game_name: str, perturb: Perturb | None, num_envs: int = 2) -> Rollout:
@@ -446,7 +446,11 @@ def test_an_attack_is_measured_by_what_it_did() -> None:
     def push(
         inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator], previous: Tensor
     ) -> Perturbed:
-        return Perturbed(inputs + torch.tensor([0.25, -0.125, 0.0, 0.0]), np.ones(len(inputs)))
+        return Perturbed(
+            inputs + torch.tensor([0.25, -0.125, 0.0, 0.0]),
+            np.ones(len(inputs)),
+            np.ones(len(inputs), dtype=bool),
+        )
 
     # The first element is 0, 0.1, 0.2, 0.3 and seems 0.25 larger: above 1/8 at once, not from 0.2 on.
     steps = list(scripted_rollout(1, [2], push))
@@ -465,7 +469,7 @@ def test_an_attack_that_leaves_the_bounds_is_refused(change: float) -> None:
     def overshoot(
         inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator], previous: Tensor
     ) -> Perturbed:
-        return Perturbed(inputs + change, np.zeros(len(inputs)))
+        return Perturbed(inputs + change, np.zeros(len(inputs)), np.ones(len(inputs), dtype=bool))
 
     with pytest.raises(Refusal, match=r"minatar/breakout: a network input of"):
         next(attacked(RandomPlay(BREAKOUT), "minatar/breakout", overshoot))
@@ -480,7 +484,9 @@ def test_an_attack_is_told_what_it_added_before_in_the_same_episode(num_envs: in
         inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator], previous: Tensor
     ) -> Perturbed:
         told.append(previous[:, 0].tolist())
-        return Perturbed(inputs + previous + 0.01, np.full(len(inputs), np.nan))
+        return Perturbed(
+            inputs + previous + 0.01, np.full(len(inputs), np.nan), np.ones(len(inputs), dtype=bool)
+        )
 
     seen: dict[int, list[float]] = {}
     for step in scripted_rollout(num_envs, [12, 3, 7, 5], add):
@@ -569,4 +575,4 @@ def attack_nothing(
 ) -> Perturbed:
     """Clean scores that a perturbed decision equals prove that both began with the same carry."""
     assert len(scores) == len(inputs)
-    return Perturbed(inputs.clone(), np.full(len(inputs), np.nan))
+    return Perturbed(inputs.clone(), np.full(len(inputs), np.nan), np.ones(len(inputs), dtype=bool))

@@ -141,7 +141,7 @@ def brighten_a_corner(
     """Adds 1/4 to the upper left quarter of plane 1, where it fits."""
     changed = inputs.clone()
     changed[:, 1, :5, :5] = (changed[:, 1, :5, :5] + 0.25).clamp(max=1.0)
-    return Perturbed(changed, np.full(len(inputs), np.nan))
+    return Perturbed(changed, np.full(len(inputs), np.nan), np.ones(len(inputs), dtype=bool))
 
 
 def test_an_attacked_video_shows_the_perturbation_and_the_clean_game(tmp_path: Path) -> None:
