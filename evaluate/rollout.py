@@ -15,7 +15,7 @@ from torch import Tensor
 from core.envs import Environments, Outcome, network_input, require_in_bounds
 from core.errors import Refusal
 from core.networks import Activity, Agent
-from core.policy import epsilon_greedy
+from core.policy import Policy
 from core.seeding import generator
 
 
@@ -94,7 +94,7 @@ class Rollout(Iterator[Step]):
         agent: what plays, where its weights are.
         episode_seed: seed of the episode of an index.
         episodes: indices of the episodes to play; None plays 0, 1, 2, ... for ever.
-        epsilon: share of random actions, given the decisions made so far.
+        policy: chooses actions by the agent's scores (core/policy.py).
         perturb: the attack, if any.
         meanwhile: called at each decision while the environments take it, with the number of decisions made
             once they have.
@@ -107,7 +107,7 @@ class Rollout(Iterator[Step]):
         *,
         episode_seed: Callable[[int], int],
         episodes: Sequence[int] | None,
-        epsilon: Callable[[int], float],
+        policy: Policy,
         perturb: Perturb | None = None,
         meanwhile: Callable[[int], None] = lambda steps: None,
     ):
@@ -126,7 +126,7 @@ class Rollout(Iterator[Step]):
         self._device = agent.device
         self._episode_seed = episode_seed
         self._episodes = episodes
-        self._epsilon = epsilon
+        self._policy = policy
         self._perturb = perturb
         self._meanwhile = meanwhile
         self._next_episode = 0
@@ -146,7 +146,7 @@ class Rollout(Iterator[Step]):
         observations = self._observations[playing]
         starts = np.array([not slot.actions for slot in slots])
         scores, activity, attack = self._decide(observations, slots, playing, starts)
-        actions = epsilon_greedy(scores, self._epsilon(self.steps), [slot.policy for slot in slots])
+        actions = self._policy(scores, self.steps, [slot.policy for slot in slots])
         everyone = np.zeros(self._environments.num_envs, dtype=np.int64)
         everyone[playing] = actions
         steps = self.steps + len(playing)

@@ -16,6 +16,7 @@ from core import seeding
 from core.envs import make_environments
 from core.games import get_game
 from core.networks import Agent
+from core.policy import exploring
 from core.records import EpisodeRow
 from evaluate.protocols import get_protocol
 from evaluate.rollout import Rollout
@@ -90,7 +91,7 @@ def opening(agent: Agent, num_states: int) -> np.ndarray:
             agent,
             episode_seed=lambda index: seeding.episode_seed(0, "opening", index),
             episodes=range(num_states),
-            epsilon=lambda steps: 0.05,
+            policy=exploring(lambda steps: 0.05),
         )
         return np.concatenate([step.observations.copy() for step in itertools.islice(rollout, num_states)])
     finally:

@@ -17,6 +17,7 @@ from core import seeding
 from core.envs import make_environments, network_input
 from core.games import Game
 from core.networks import DQN, DSQN, halve_precision
+from core.policy import exploring
 from evaluate.rollout import Rollout
 from train_direct.common_mode import CommonMode
 from train_direct.recipes import Recipe
@@ -333,7 +334,7 @@ class QLearning:
             self._learner.acting,
             episode_seed=lambda index: seeding.episode_seed(seed, "training", index),
             episodes=None,
-            epsilon=recipe.epsilon,
+            policy=exploring(recipe.epsilon),
             meanwhile=self._update,
         )
         self._sampling = seeding.generator(seed, "replay")

@@ -18,6 +18,7 @@ from core.envs import make_environments, network_input
 from core.errors import Refusal
 from core.games import get_game
 from core.networks import DQN, Agent, make_agent, preset
+from core.policy import exploring
 from core.records import to_json
 from evaluate.protocols import get_protocol
 from evaluate.rollout import Perturbed, Rollout
@@ -231,7 +232,7 @@ def test_what_was_added_to_a_frame_stays_with_it_through_a_real_game(eight_bit: 
         Watching(),  # type: ignore[arg-type]
         episode_seed=lambda index: seeding.episode_seed(0, "test", index),
         episodes=range(2),
-        epsilon=lambda steps: 0.0,
+        policy=exploring(lambda steps: 0.0),
         perturb=perturber(threat, PONG, agent, agent),
     )
     for _ in range(8):
