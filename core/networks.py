@@ -6,6 +6,7 @@ last weight shape; what lies between the layers is all that differs.
 """
 
 import abc
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -517,6 +518,19 @@ def read_voltage(voltages: Tensor, readout: Readout) -> Tensor:
             return voltages.gather(0, index).squeeze(0)
 
 
+@functools.cache
+def voltage_weights(spiking: Spiking) -> Tensor | None:
+    """What the current of each simulation step [T] is worth in the value that is read from a leaky integrator; None
+    where that is no weighted sum."""
+    kernel = neurons.leaky_kernel(spiking.sim_steps, spiking.readout_tau, torch.zeros(()))
+    match spiking.readout:
+        case "last-mem":
+            return kernel[-1].contiguous()
+        case "mean-mem":
+            return kernel.mean(0)
+    return None
+
+
 class DSQN(Agent):
     """The Q-network with spiking neurons after every hidden layer, trained directly.
 
@@ -537,7 +551,7 @@ class DSQN(Agent):
         self.neuron_counts = tuple(math.prod(shape) for shape in spiking_shapes)
 
     def forward(self, observations: Tensor) -> Tensor:
-        return self._simulate(observations, lambda train: None)
+        return self._simulate(observations, None)
 
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
         counts: list[Tensor] = []
@@ -556,25 +570,42 @@ class DSQN(Agent):
         of_output = torch.zeros_like(taken) if self.spiking.readout == "rate" else taken
         return layer_traces(observations, fired, [taken] * (len(self.layers) - 1) + [of_output])
 
-    def _simulate(self, observations: Tensor, look: Callable[[Tensor], None]) -> Tensor:
-        """Q-values [B, A]; every spiking layer's spike train [T, B, ...] is looked at and not kept."""
-        sim_steps, neuron = self.spiking.sim_steps, self.spiking.neuron
+    def _simulate(self, observations: Tensor, look: Callable[[Tensor], None] | None) -> Tensor:
+        """Q-values [B, A]; if there is a `look`, it is shown every spiking layer's spike train [T, B, ...], and none is
+        kept."""
+        sim_steps, neuron, readout = self.spiking.sim_steps, self.spiking.neuron, self.spiking.readout
         first, *hidden, output = self.layers
-        constant = apply_layer(first, observations)  # [B, ...]
-        train = spike_train(constant[None], sim_steps, neuron)
-        look(train)
+        currents = apply_layer(first, observations)[None]  # [1, B, ...]: constant
         for layer in hidden:
-            train = spike_train(self._through_time(layer, train), sim_steps, neuron)
+            train = spike_train(currents, sim_steps, neuron)
+            if look is not None:
+                look(train)
+            currents = self._through_time(layer, train)
+        weights = voltage_weights(self.spiking) if observations.device.type == "cpu" else None
+        if weights is not None and currents.dtype == torch.float32 and look is None:
+            return self._read_sum(fused.run(currents, sim_steps, neuron, weights)[0], weights)
+        train = spike_train(currents, sim_steps, neuron)
+        if look is not None:
             look(train)
-        if self.spiking.readout == "rate":
+        if weights is not None:
+            return self._read_sum(torch.einsum("t,t...->...", weights, train.float()), weights)
+        if readout == "rate":
             # The output layer is linear, so applying it to the mean is the mean of applying it.
             return apply_layer(output, train.to(output.weight.dtype).mean(0))
         currents = self._through_time(output, train)  # [T, B, A]
-        if self.spiking.readout == "spike-rate":
+        if readout == "spike-rate":
             train = spike_train(currents, sim_steps, neuron)
-            look(train)
+            if look is not None:
+                look(train)
             return train.mean(0)
-        return read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau), self.spiking.readout)
+        return read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau), readout)
+
+    def _read_sum(self, spikes: Tensor, weights: Tensor) -> Tensor:
+        """Q-values [B, A] of the last hidden layer's spikes [B, ...], summed with the weights that they have in the
+        voltage: integrator and output layer are linear, so they change places."""
+        *_, output = self.layers
+        bias = None if output.bias is None else float(weights.sum()) * output.bias
+        return F.linear(spikes.flatten(1), output.weight, bias)
 
     @staticmethod
     def _through_time(layer: Layer, spikes: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class Recipe:
     decay_follows_warmup: bool
     """... that are counted from the end of the warm-up, or else from the first decision."""
     epsilon_exponential_from: float | None = None
-    """Where exploration falls exponentially instead: what from, at decision 0 of these, and `epsilon_decay_steps` is the
+    """Where exploration falls exponentially instead: what from, at decision 0 of these, `epsilon_decay_steps` being the
     time constant. None: linearly."""
     clip_rewards: bool
     """Whether the learner sees the sign of a reward instead of the reward."""

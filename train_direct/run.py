@@ -2,8 +2,8 @@
 
 A run folder holds agent.safetensors (the last weights), best.safetensors (best validation mean), curve.parquet,
 validation.parquet, tensorboard/ and manifest.json, and whatever other weights were asked for (best-episode, steps-*,
-episodes-*); while the run goes on, also state.safetensors and the algorithm's own files, from which a killed run goes on
-with the same bits.
+episodes-*); while the run goes on, also state.safetensors and the algorithm's own files, from which a killed run goes
+on with the same bits.
 """
 
 import json
