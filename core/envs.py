@@ -126,6 +126,7 @@ class AtariEnvironments(Environments):
     def _emulator(self) -> Any:
         from ale_py.vector_env import AtariVectorEnv
 
+        assert self._dynamics.max_episode_frames is not None  # make_environments refuses that
         emulator = AtariVectorEnv(
             self.game.name,
             1,
@@ -354,6 +355,11 @@ def bounds(game: Game, device: torch.device) -> tuple[torch.Tensor, torch.Tensor
     low = torch.tensor(game.low, dtype=torch.float32, device=device)
     high = torch.tensor(game.high, dtype=torch.float32, device=device)
     return low, high
+
+
+def scale(game: Game, device: torch.device) -> torch.Tensor:
+    """The unit in which changes of each element are counted, broadcastable to [B, *observation]."""
+    return torch.tensor(game.scale, dtype=torch.float32, device=device)
 
 
 def require_in_bounds(inputs: torch.Tensor, game: Game) -> None:

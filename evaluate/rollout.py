@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.envs import Environments, Outcome, network_input, require_in_bounds
+from core.envs import Environments, Outcome, network_input, require_in_bounds, scale
 from core.errors import Refusal
 from core.networks import Activity, Agent
 from core.policy import Policy
@@ -39,7 +39,7 @@ class UnderAttack(NamedTuple):
     flipped: np.ndarray
     """[K] bool: the greedy action changed."""
     largest: np.ndarray
-    """[K] float64: largest absolute change of an input."""
+    """[K] float64: largest absolute change of an input, in the game's scale."""
     zero_gradient: np.ndarray
     """[K] float64, see Perturbed."""
     inputs: Tensor
@@ -222,7 +222,12 @@ class Rollout(Iterator[Step]):
                 decision = self._agent.decide(perturbed.inputs, carry)
             attack = UnderAttack(
                 (decision.scores.argmax(1) != clean.argmax(1)).cpu().numpy(),
-                (perturbed.inputs - inputs).abs().flatten(1).amax(1).double().cpu().numpy(),
+                (self._added[playing].abs() / scale(game, self._device))
+                .flatten(1)
+                .amax(1)
+                .double()
+                .cpu()
+                .numpy(),
                 perturbed.zero_gradient,
                 perturbed.inputs,
                 clean,

@@ -299,7 +299,7 @@ _ALL = (
         num_envs=1,
         dynamics=PROTOCOLS["cartpole"].dynamics,  # 500 decisions; the tutorial never cuts an episode
         eval_interval_steps=1_000,
-        eval_episodes=30,
+        eval_episodes=16,  # side by side at once
     ),
 )
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
@@ -320,8 +320,8 @@ PPO_RECIPE = PpoRecipe(
     value_weight=0.5,
     entropy_weight=0.001,
     dynamics=PROTOCOLS["cartpole"].dynamics,
-    eval_interval_steps=1_024,
-    eval_episodes=30,
+    eval_interval_steps=1_000,
+    eval_episodes=16,
 )
 
 
