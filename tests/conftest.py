@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,7 +51,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
         module = importlib.import_module(f"{stage}.__main__")
         verbs = {
-            "train_direct": ("Dqn", "Dsqn"),
+            "train_direct": ("Dqn", "Dsqn", "Ppo", "SpikingPpo"),
             "evaluate": ("Run", "Probe", "Check"),
             "convert": ("Run", "Compare", "Import", "Export"),
             "adversarial": ("Run", "States", "Verdict"),
@@ -59,7 +60,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         code = 0
         capsys.readouterr()
         try:
-            main(f"python -m {stage}", {name.lower(): getattr(module, name) for name in verbs})
+            typed = {re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower(): name for name in verbs}
+            main(f"python -m {stage}", {verb: getattr(module, name) for verb, name in typed.items()})
         except SystemExit as leaving:
             code = int(leaving.code or 0)
         captured = capsys.readouterr()
