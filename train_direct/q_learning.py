@@ -159,9 +159,7 @@ class QLearner:
         if device.type == "cuda":
             changed = [*self.tensors().values(), *self.working.parameters()]
             self._captured = step = self._captured or _Captured(self._update_once, changed)
-        target_interval: int | None = None
-        if recipe.target_interval_steps is not None:
-            target_interval = recipe.target_interval_steps // recipe.train_interval_steps
+        target_interval = recipe.target_interval_steps // recipe.train_interval_steps
         sums = torch.zeros(2, device=device)
         target: Tensor | None = None
         for part in (slice(first, first + size) for first in range(0, updates * size, size)):
@@ -179,8 +177,8 @@ class QLearner:
                 target[part.start - first : part.stop - first],
             )
             self.updates += 1
-            if target_interval is not None and self.updates % target_interval == 0:
-                self.copy_to_target()
+            if self.updates % target_interval == 0:
+                self._copy_to_target()
                 target = None
         return sums
 
@@ -221,8 +219,7 @@ class QLearner:
         self._captured = None
 
     @torch.no_grad()
-    def copy_to_target(self) -> None:
-        """Let the target network be the online network of now."""
+    def _copy_to_target(self) -> None:
         self._target_flat.copy_(self._online_flat)
         _refresh(self._working_target, self.target)
 
@@ -347,7 +344,6 @@ class QLearning:
         )
         self._sampling = seeding.generator(seed, "replay")
         self._scores = EpisodeScores(recipe.num_envs)
-        self._episodes = 0
         self._sums = torch.zeros(2, device=agent.device)  # loss and mean Q-value, over updates
         self._updates_counted = 0
 
@@ -376,12 +372,7 @@ class QLearning:
         self._prune_sim_steps()
         step = next(self._rollout)
         self._replay.add(step)
-        ended, interval = self._scores.add(step), self.recipe.target_interval_episodes
-        before, self._episodes = self._episodes, self._episodes + len(ended)
-        # Whether one of the episodes before, ..., self._episodes - 1, counted from 0, is the first of its ten (or so).
-        if interval is not None and -(-before // interval) < -(-self._episodes // interval):
-            self._learner.copy_to_target()
-        return ended
+        return self._scores.add(step)
 
     def _prune_sim_steps(self) -> None:
         """Chowdhury, Rathi & Roy 2021 (arXiv 2110.05929): each number of simulation steps starts from the weights
@@ -415,7 +406,6 @@ class QLearning:
             "updates": self.updates,
             "updates_counted": self._updates_counted,
             "scores": self._scores.running.tolist(),
-            "episodes": self._episodes,
             "sampling": self._sampling.bit_generator.state,
             "replay": self._replay.state(),
             "rollout": self._rollout.state(),
@@ -427,7 +417,6 @@ class QLearning:
         self._learner.restore(tensors, values["updates"])
         self._updates_counted = values["updates_counted"]
         self._scores.running[:] = values["scores"]
-        self._episodes = values["episodes"]
         self._sampling.bit_generator.state = values["sampling"]
         self._replay.restore(values["replay"])
         self._rollout.restore(values["rollout"])

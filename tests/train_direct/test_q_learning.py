@@ -325,40 +325,6 @@ def test_a_clamped_gradient_by_hand() -> None:
     assert torch.equal(clamped._gradient, free._gradient.clamp(-1.0, 1.0))
 
 
-def test_the_target_network_is_copied_when_the_first_of_every_ten_episodes_ends(tmp_path: Path) -> None:
-    """As the tutorial's code does: after its episodes 0, 10, 20, ..."""
-    game = get_game("cartpole")
-    recipe = replace(RECIPES["tutorial"], warmup_steps=128, eval_episodes=1)
-    algorithm = QLearning(
-        make_agent(game, preset("relu"), seeding.torch_generator(0, "weights")),
-        game,
-        recipe,
-        0,
-        tmp_path,
-        1000,
-    )
-    learner = algorithm._learner
-    copied: list[int] = []
-    copy, episodes = learner.copy_to_target, 0
-
-    def counted() -> None:
-        copied.append(episodes)
-        copy()
-
-    learner.copy_to_target = counted  # type: ignore[method-assign]
-    while episodes < 25:
-        before, target = episodes, learner._target_flat.clone()
-        at_once = algorithm._episodes
-        assert at_once == episodes
-        ended = algorithm.advance()
-        episodes += len(ended)
-        assert torch.equal(
-            learner._target_flat, learner._online_flat if copied[-1:] == [before] and ended else target
-        )
-    algorithm.close()
-    assert copied == [0, 10, 20]  # episodes that had ended before
-
-
 def test_every_field_of_a_recipe_is_read() -> None:
     """A value that nothing reads would be a claim about a run that is not true of it."""
     import ast
@@ -389,10 +355,6 @@ def test_recipes_are_refused_where_they_do_not_fit() -> None:
     with pytest.raises(ValueError, match="recipe 'tutorial' trains classic games, pong is atari"):
         get_recipe("tutorial", get_game("pong"))
     assert get_recipe(None, get_game("cartpole")).name == "tutorial"
-    with pytest.raises(ValueError, match="target_interval_steps is 4 and target_interval_episodes 10"):
-        replace(RECIPES["tutorial"], target_interval_steps=4, target_interval_episodes=10)
-    with pytest.raises(ValueError, match="one of them is needed"):
-        replace(RECIPES["tutorial"], target_interval_steps=None, target_interval_episodes=None)
 
 
 def test_an_update_is_the_papers_arithmetic() -> None:
