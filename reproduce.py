@@ -31,8 +31,8 @@ Kind = Literal["train", "convert", "evaluate", "attack", "probe"]
 SETTINGS = ("train_seeds", "shipped", "evaluate", "attack", "states", "probe")
 """What a study may say of a game besides what it trains and converts: its own seeds, agents there are already, options
 of commands; what it does not say is not run."""
-TRAINED = re.compile(r"(dqn|dsqn)(-[a-z0-9-]+)?")
-"""What it may train: dqn, dsqn, and variants of them that it names, as in dsqn-last-mem."""
+TRAINED = re.compile(r"(dqn|dsqn|ppo|spiking-ppo)(-[a-z0-9-]+)?")
+"""What it may train: dqn, dsqn, ppo, spiking-ppo, and variants of them that it names, as in dsqn-last-mem."""
 CONVERTED = re.compile(r"convert(-[a-z0-9-]+)?")
 """Conversions of every DQN; their names, as in convert-t8, go to the networks: snn-t8, and quantised-t8 if the
 quantised DQN is asked for too."""
@@ -124,7 +124,7 @@ def plan(study: str) -> list[Stage]:
         if unknown:
             raise Refusal(
                 f"{path.name}: unknown setting {unknown[0]!r} of {name}: settings are {', '.join(SETTINGS)}, "
-                "dqn and dsqn, convert, and variants of these as in dqn-NAME"
+                "dqn, dsqn, ppo and spiking-ppo, convert, and variants of these as in dqn-NAME"
             )
         stages += _GamePlan(
             name,
@@ -240,7 +240,9 @@ class _GamePlan:
         arguments = ["--game", self.name, "--seed", str(seed), *_options(self.tables[variant]), *self.common]
         folder = self.folder / f"{variant}-s{seed}"
         gives = f"{self.checkpoint}.safetensors"
-        return _stage("train", ["train_direct", variant.split("-")[0]], folder, gives, (), arguments)
+        verb = TRAINED.fullmatch(variant)
+        assert verb is not None
+        return _stage("train", ["train_direct", verb[1]], folder, gives, (), arguments)
 
     def evaluate(self, label: str, agent: Sequence[str], needs: tuple[Path, ...]) -> list[Stage]:
         if "evaluate" not in self.tables:

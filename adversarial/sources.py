@@ -21,7 +21,7 @@ from adversarial.frozen import frozen
 from adversarial.perturbations import Goal, input_gradient
 from core import neurons
 from core.checkpoint import Checkpoint
-from core.envs import bounds
+from core.envs import bounds, scale
 from core.errors import Refusal
 from core.networks import DQN, DSQN, Agent, QuantisedDQN, RandomPlay, apply_layer, read_voltage
 from core.rate_coded.differentiable import MAX_SIM_STEPS, RateGradient, SurrogateSimulation, ramp
@@ -105,7 +105,7 @@ def sources(victim: Agent, twin: Agent | None = None) -> list[GradientSource]:
             raise Refusal(
                 f"a twin is given for a {victim.kind} agent: only quantised and converted ones have one"
             )
-        if not isinstance(twin, DQN) or twin.game.observation_shape != victim.game.observation_shape:
+        if twin.kind != DQN.kind or twin.game.observation_shape != victim.game.observation_shape:
             raise Refusal(
                 f"the twin is a {twin.kind} agent of {twin.game.name}: a dqn of {victim.game.name} is needed"
             )
@@ -209,7 +209,7 @@ def strengths(
     Args:
         victim: whose greedy actions are to change.
         states: [S, *observation] as the environments gave them.
-        epsilons: l_inf radii above 0, in network-input units.
+        epsilons: l_inf radii above 0, in the game's scale.
         candidates: in whose order the result is.
     """
     if len(states) == 0 or not epsilons or not all(0.0 < epsilon < math.inf for epsilon in epsilons):
@@ -217,6 +217,7 @@ def strengths(
             f"{len(states)} states at epsilons {[*epsilons]}: at least one state and finite epsilons above 0 are needed"
         )
     low, high = bounds(victim.game, victim.device)
+    unit = scale(victim.game, victim.device)
     flips = np.zeros((len(candidates), len(epsilons)), dtype=np.int64)
     vanished = np.zeros(len(candidates), dtype=np.int64)
     for inputs in batches(victim, states):
@@ -231,7 +232,7 @@ def strengths(
             vanished[index] += int((gradient == 0).flatten(1).all(1).sum())
             for column, epsilon in enumerate(epsilons):
                 with torch.no_grad():
-                    moved = victim((inputs + epsilon * gradient.sign()).clamp(low, high)).argmax(1)
+                    moved = victim((inputs + epsilon * unit * gradient.sign()).clamp(low, high)).argmax(1)
                 flips[index, column] += int((moved != actions).sum())
     return [
         Strength(candidate, tuple((of_candidate / len(states)).tolist()), float(zero / len(states)))

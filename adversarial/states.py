@@ -8,7 +8,7 @@ import torch
 
 from adversarial.threats import Threat
 from core.checkpoint import Checkpoint
-from core.envs import require_in_bounds
+from core.envs import require_in_bounds, scale
 from core.records import StateAttackRow, to_json
 from core.seeding import generator
 from evaluate.rollout import Perturb
@@ -40,7 +40,7 @@ def attack_states(
         require_in_bounds(perturbed.inputs, agent.game)
         taken = agent(perturbed.inputs).argmax(1)
         greedy = clean.scores.argmax(1)
-        change = (perturbed.inputs - inputs).abs().flatten(1)
+        change = ((perturbed.inputs - inputs).abs() / scale(agent.game, agent.device)).flatten(1)
         flips.append(taken != greedy)
         drops.append(clean.scores.amax(1) - clean.scores.gather(1, taken[:, None]).squeeze(1))
         vanished.append(perturbed.zero_gradient[perturbed.attacked])

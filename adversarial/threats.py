@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adversarial import perturbations
 from adversarial.perturbations import Box, Goal, Loss, Scores
-from core.envs import bounds
+from core.envs import bounds, scale
 from core.errors import Refusal
 from core.games import Game
 from evaluate.rollout import Perturb, Perturbed
@@ -46,7 +46,7 @@ def require_epsilon(epsilon: float) -> None:
     """Refuse sizes that are no size."""
     if not 0.0 <= epsilon < math.inf:
         raise Refusal(
-            f"epsilon is {epsilon}: accepted is 0 or more, in network-input units (1/255 is one grey level)"
+            f"epsilon is {epsilon}: accepted is 0 or more, in the game's scale (of pixels 1: 1/255 is one grey level)"
         )
 
 
@@ -57,12 +57,13 @@ class Threat:
     attack: str
     """What is done (`Attack`); none for the clean game."""
     epsilon: float
-    """Radius of the l_inf ball, in network-input units; of brightness the shift, of occlusion the share of the frame
-    that is covered."""
+    """Radius of the l_inf ball, in the game's scale (core/games.py), which of pixels is 1; of brightness the shift, of
+    occlusion the share of the frame that is covered."""
     norm: str = "l_inf"
     """What epsilon is the size of: l_inf, or patch (of occlusion)."""
     bounds: str = ""
-    """Within which the perturbed inputs stay: lowest to highest value of each element, or of all."""
+    """Within which the perturbed inputs stay: lowest to highest value of each element, or of all; and what epsilon is
+    counted in, if that is not 1."""
     scope: Scope = "whole-stack"
     eight_bit: bool = False
     """Whether perturbed inputs are rounded to the grey levels that a screen can show."""
@@ -79,7 +80,7 @@ class Threat:
     steps: int = 0
     """Gradients that are followed; 0 for attacks without steps."""
     step_size: float = 0.0
-    """Of each, in network-input units."""
+    """Of each, in units of epsilon's."""
     momentum: float = 0.0
     random_start: bool = False
     """Whether the first step begins somewhere in the ball by chance, or at its centre."""
@@ -174,9 +175,12 @@ def make_threat(attack: str, epsilon: float, game: Game, **changes: Any) -> Thre
         ", ".join("unbounded" if math.isinf(value) else f"{value:g}" for value in side)
         for side in (game.low, game.high)
     )
+    within = f"{low} to {high}"
+    if game.scale != (1.0,):
+        within += f"; epsilon in units of {', '.join(f'{unit:g}' for unit in game.scale)}"
     if epsilon == 0.0:
-        return Threat("none", 0.0, bounds=f"{low} to {high}")
-    threat = Threat(attack, epsilon, **{"bounds": f"{low} to {high}", **_USUAL.get(attack, {}), **changes})
+        return Threat("none", 0.0, bounds=within)
+    threat = Threat(attack, epsilon, **{"bounds": within, **_USUAL.get(attack, {}), **changes})
     if attack in _STRIDE and "step_size" not in changes:
         threat = replace(threat, step_size=_STRIDE[attack] * epsilon / threat.steps)
     _require_fit(threat, game)
@@ -229,14 +233,22 @@ def perturber(
     device = next((parameter.device for parameter in victim.parameters()), torch.device("cpu"))
     low, high = bounds(game, device)
     radius = math.inf if threat.attack == "occlusion" else threat.epsilon
+    judge: Scores = victim
+    followed: Scores | None = source
+    # Attacks know of one size for all elements, so where elements have scales of their own they work on inputs divided
+    # by these.
+    unit = None if game.scale == (1.0,) else scale(game, device)
+    if unit is not None:
+        low, high = low / unit, high / unit
+        judge, followed = _of_scaled(victim, unit), None if followed is None else _of_scaled(followed, unit)
 
     def perturb(
         inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator], previous: Tensor
     ) -> Perturbed:
-        box = perturbations.ball(inputs, radius, low, high)
+        box = perturbations.ball(inputs if unit is None else inputs / unit, radius, low, high)
         if threat.scope == "newest-frame":
             box = perturbations.newest_frame_only(box, previous)
-        perturbed = box.center
+        perturbed = inputs if unit is not None else box.center
         zero_gradient = np.full(len(inputs), math.nan)
         chosen = torch.ones(len(inputs), dtype=torch.bool, device=inputs.device)
         if threat.frequency < 1.0:
@@ -246,12 +258,17 @@ def perturber(
         everyone = bool(chosen.all())
         its_goal = perturbations.goal(scores, threat.loss or "cross-entropy", threat.targeted)
         if everyone:
-            perturbed, vanished = _attack(threat, its_goal, box, generators, victim, source)
+            found, vanished = _attack(threat, its_goal, box, generators, judge, followed)
         else:
             chances = [chance for chance, taken in zip(generators, chosen.tolist(), strict=True) if taken]
             found, vanished = _attack(
-                threat, its_goal.rows(chosen), box.rows(chosen), chances, victim, source
+                threat, its_goal.rows(chosen), box.rows(chosen), chances, judge, followed
             )
+        if unit is not None:
+            found = (found * unit).clamp(*bounds(game, device))
+        if everyone:
+            perturbed = found
+        else:
             perturbed = perturbed.clone()
             perturbed[chosen] = found
         if vanished is not None:
@@ -259,6 +276,11 @@ def perturber(
         return Perturbed(perturbed, zero_gradient, chosen.cpu().numpy())
 
     return perturb
+
+
+def _of_scaled(network: Scores, unit: Tensor) -> Scores:
+    """What a network says of inputs that were divided by a unit."""
+    return lambda scaled: network(scaled * unit)
 
 
 def _attack(

@@ -20,6 +20,7 @@ from core.checkpoint import load_agent
 from core.device import set_up_torch
 from core.envs import make_environments
 from core.networks import DQN
+from core.policy import exploring
 from core.rate_coded import event_engine, torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.seeding import episode_seed
@@ -94,7 +95,7 @@ def _evaluation(dqn: DQN, snn: RateCodedNetwork) -> Iterator[Figure]:
                 agent,
                 episode_seed=lambda index: episode_seed(0, "benchmark", index),
                 episodes=range(MAX_ENVS),
-                epsilon=lambda steps: 0.05,
+                policy=exploring(lambda steps: 0.05),
             )
             list(itertools.islice(rollout, 10))
             start, before = time.perf_counter(), rollout.steps

@@ -15,14 +15,15 @@ from core import seeding
 from core.checkpoint import load_agent
 from core.device import set_up_torch
 from core.games import get_game
-from core.networks import Preset, make_agent, preset
+from core.networks import Preset, make_actor, make_agent, preset
 from evaluate.evaluation import play
 from evaluate.protocols import get_protocol
 from train_direct.__main__ import Dqn
+from train_direct.ppo import PPO, critic_game
 from train_direct.q_learning import Precision, QLearner, QLearning
-from train_direct.recipes import RECIPES, Recipe
+from train_direct.recipes import PPO_RECIPE, RECIPES, Recipe
 from train_direct.replay import Batch
-from train_direct.run import TrainingRun
+from train_direct.run import Algorithm, TrainingRun
 
 
 def chen2022(sim_steps: int) -> Preset:
@@ -78,13 +79,40 @@ def _training(
         agent, game, recipe, 0, Path(tempfile.mkdtemp(dir=folder)), Dqn.checkpoint_interval_steps, precision
     )
 
+    return _rounds(algorithm, 1400, decisions)
+
+
+def _rounds(algorithm: Algorithm, before: int, decisions: int) -> Callable[[], object]:
+    """Rounds of so many decisions, after some that are not counted."""
+
     def advance(decisions: int) -> None:
         until = algorithm.steps + decisions
         while algorithm.steps < until:
             algorithm.advance()
 
-    advance(1400)
+    advance(before)
     return lambda: advance(decisions)
+
+
+def spiking_dqn(decisions: int, folder: Path) -> Callable[[], object]:
+    """The tutorial's spiking DQN on CartPole, past its first update, on one thread."""
+    set_up_torch(1)
+    game = get_game("cartpole")
+    agent = make_agent(game, preset("tutorial"), seeding.torch_generator(0, "weights"))
+    return _rounds(
+        QLearning(agent, game, RECIPES["tutorial"], 0, folder, Dqn.checkpoint_interval_steps), 256, decisions
+    )
+
+
+def spiking_ppo(decisions: int) -> Callable[[], object]:
+    """The tutorial's spiking PPO on CartPole, on one thread."""
+    set_up_torch(1)
+    game = get_game("cartpole")
+    actor, critic = (
+        make_actor(whose, preset("tutorial"), seeding.torch_generator(0, "weights"))
+        for whose in (game, critic_game(game))
+    )
+    return _rounds(PPO(actor, critic, game, PPO_RECIPE, 0), 0, decisions)
 
 
 def checkpoint_cost(folder: Path) -> float:

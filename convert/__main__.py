@@ -49,7 +49,7 @@ class Common(ComputeOptions):
                 raise Refusal(f"{name} is {getattr(self, name)}: at least 1 is needed")
         checkpoint = load_agent(self.agent, device=pick_device(self.device))
         dqn = checkpoint.agent
-        if not isinstance(dqn, DQN):
+        if not isinstance(dqn, DQN) or dqn.kind != DQN.kind:  # an actor's logits are no Q-values
             raise Refusal(f"{self.agent} is a {dqn.kind} agent: only a dqn can be converted")
         return checkpoint, dqn
 

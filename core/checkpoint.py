@@ -16,11 +16,12 @@ from safetensors.torch import load, save
 
 from core.errors import Refusal
 from core.games import Game, get_game
-from core.networks import DQN, DSQN, Agent, QuantisedDQN
+from core.networks import DQN, DSQN, Actor, Agent, QuantisedDQN, SpikingActor
 from core.rate_coded.network import RateCodedNetwork
 from core.records import digest, write_bytes
 
 FORMAT = 1
+KINDS = ("dqn", "quantised", "rate-coded", "dsqn", "actor", "spiking-actor")
 _METADATA_KEY = "spikeq"
 PROVENANCE: Mapping[str, type] = {
     "train_seed": int,
@@ -126,11 +127,15 @@ def _build(kind: str, game: Game, config: Mapping[str, Any]) -> Agent:
             return DQN(game, **config)
         case "dsqn":
             return DSQN.from_config(game, config)
+        case "actor":
+            return Actor(game, **config)
+        case "spiking-actor":
+            return SpikingActor.from_config(game, config)
         case "quantised":
             return QuantisedDQN(game, **config)
         case "rate-coded":
             return RateCodedNetwork.from_config(game, config)
-    raise Refusal(f"unknown kind of agent {kind!r}: kinds are dqn, quantised, rate-coded, dsqn")
+    raise Refusal(f"unknown kind of agent {kind!r}: kinds are {', '.join(KINDS)}")
 
 
 def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

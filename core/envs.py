@@ -29,8 +29,9 @@ class Dynamics:
 
     sticky_action_probability: float
     """Chance that the emulator repeats the previous action instead of the chosen one."""
-    max_episode_frames: int
-    """Emulator frames after which an episode is truncated."""
+    max_episode_frames: int | None
+    """Emulator frames after which an episode is truncated; None never truncates one (not on Atari, whose emulator asks
+    for a number)."""
     noop_max_frames: int = 0
     """Upper bound of the random number of no-op frames at an episode's start (Atari)."""
     fire_on_reset: bool = False
@@ -147,6 +148,7 @@ class AtariEnvironments(Environments):
     def _emulator(self) -> Any:
         from ale_py.vector_env import AtariVectorEnv
 
+        assert self._dynamics.max_episode_frames is not None  # make_environments refuses that
         emulator = AtariVectorEnv(
             self.game.name,
             1,
@@ -267,7 +269,9 @@ class _LoopedEnvironments(Environments):
             observation, rewards[index], terminated[index] = self._step_one(index, int(self._sent[index]))
             self._observations[index] = observation
         self._frames += ~self._over
-        truncated = (self._frames >= self._max_episode_frames) & ~terminated
+        truncated = np.zeros(self.num_envs, dtype=bool)
+        if self._max_episode_frames is not None:
+            truncated = (self._frames >= self._max_episode_frames) & ~terminated
         self._over |= terminated | truncated
         return Outcome(
             self._observations.copy(), rewards, terminated, truncated, terminated, self._frames.copy()
@@ -341,7 +345,9 @@ def make_environments(game: Game, num_envs: int, dynamics: Dynamics) -> Environm
         )
     if dynamics.noop_max_frames < 0:
         raise Refusal(f"noop_max_frames is {dynamics.noop_max_frames}: accepted is 0 or more")
-    if dynamics.max_episode_frames < 1:
+    if dynamics.max_episode_frames is None and game.tier == "atari":
+        raise Refusal(f"{game.name} has no number of frames after which an episode is cut: one is needed")
+    if dynamics.max_episode_frames is not None and dynamics.max_episode_frames < 1:
         raise Refusal(f"max_episode_frames is {dynamics.max_episode_frames}: at least 1 is needed")
     match game.tier:
         case "atari":
@@ -382,6 +388,11 @@ def bounds(game: Game, device: torch.device) -> tuple[torch.Tensor, torch.Tensor
     low = torch.tensor(game.low, dtype=torch.float32, device=device)
     high = torch.tensor(game.high, dtype=torch.float32, device=device)
     return low, high
+
+
+def scale(game: Game, device: torch.device) -> torch.Tensor:
+    """The unit in which changes of each element are counted, broadcastable to [B, *observation]."""
+    return torch.tensor(game.scale, dtype=torch.float32, device=device)
 
 
 def require_in_bounds(inputs: torch.Tensor, game: Game) -> None:

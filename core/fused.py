@@ -50,23 +50,29 @@ def _store(row: np.ndarray, bits: np.ndarray, values: np.ndarray, lanes: int, bf
 def _forward(
     currents: np.ndarray,
     spikes: np.ndarray,
+    weights: np.ndarray,
     start: int,
     stop: int,
+    summed: bool,
     bfloat16: bool,
     leaky: bool,
     soft: bool,
     tau: np.float32,
     threshold: np.float32,
 ) -> None:
-    """Spikes [T, N] of neurons start to stop; currents are [T, N], or [1, N] if constant."""
-    sim_steps, given = spikes.shape[0], currents.shape[0]
+    """Spikes [T, N] of neurons start to stop, or, if they are to be summed, their sums [1, N] with T weights; currents
+    are [T, N], or [1, N] if constant."""
+    sim_steps, given = weights.shape[0], currents.shape[0]
     zero, one = np.float32(0), np.float32(1)
     v = np.empty(LANES, np.float32)
     x_bits, s_bits = np.empty(LANES, np.uint32), np.empty(LANES, np.uint32)
     x, s = x_bits.view(np.float32), s_bits.view(np.float32)
+    sum_bits = np.empty(LANES, np.uint32)
+    total = sum_bits.view(np.float32)
     for first in range(start, stop, LANES):
         lanes = min(LANES, stop - first)
         v[:] = zero
+        total[:] = zero
         for t in range(sim_steps):
             if t < given:
                 _load(currents[t, first : first + lanes], x_bits, x, lanes, bfloat16)
@@ -76,7 +82,13 @@ def _forward(
                 s[lane] = one if fired else zero
                 rest = h - threshold if soft else zero
                 v[lane] = rest if fired else h
-            _store(spikes[t, first : first + lanes], s_bits, s, lanes, bfloat16)
+            if summed:
+                for lane in range(lanes):
+                    total[lane] += weights[t] * s[lane]
+            else:
+                _store(spikes[t, first : first + lanes], s_bits, s, lanes, bfloat16)
+        if summed:
+            _store(spikes[0, first : first + lanes], sum_bits, total, lanes, bfloat16)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -84,8 +96,10 @@ def _backward(
     currents: np.ndarray,
     grad_spikes: np.ndarray,
     grad_currents: np.ndarray,
+    weights: np.ndarray,
     start: int,
     stop: int,
+    summed: bool,
     bfloat16: bool,
     leaky: bool,
     soft: bool,
@@ -95,9 +109,9 @@ def _backward(
     threshold: np.float32,
     slope: np.float32,
 ) -> None:
-    """Gradient of the currents, [T, N], or [1, N] summed over steps if they are constant; the family is an index of
-    `SURROGATES`."""
-    sim_steps, given = grad_spikes.shape[0], currents.shape[0]
+    """Gradient of the currents, [T, N], or [1, N] summed over steps if they are constant, given that of the spikes
+    [T, N] or of their weighted sums [1, N]; the family is an index of `SURROGATES`."""
+    sim_steps, given = weights.shape[0], currents.shape[0]
     zero, one = np.float32(0), np.float32(1)
     half_slope, pi_slope = slope * np.float32(0.5), slope * np.float32(np.pi / 2)
     kept_by_spike = one if soft else zero
@@ -113,8 +127,12 @@ def _backward(
         np.empty(LANES, np.uint32),
     )
     x, grad_s, grad_h = x_bits.view(np.float32), s_bits.view(np.float32), h_bits.view(np.float32)
+    power_bits = np.empty(LANES, np.uint32)
+    power = power_bits.view(np.float32)
     sum_bits = np.empty(LANES, np.uint32)
     grad_sum = sum_bits.view(np.float32)
+    total_bits = np.empty(LANES, np.uint32)
+    grad_total = total_bits.view(np.float32)
     membranes = np.empty((sim_steps, LANES), np.float32)  # before the reset
     for first in range(start, stop, LANES):
         lanes = min(LANES, stop - first)
@@ -129,18 +147,38 @@ def _backward(
                 v[lane] = rest if h >= threshold else h
         grad_v[:] = zero
         grad_sum[:] = zero
+        if summed:
+            _load(grad_spikes[0, first : first + lanes], total_bits, grad_total, lanes, bfloat16)
         for t in range(sim_steps - 1, -1, -1):
             h_t = membranes[t]
-            _load(grad_spikes[t, first : first + lanes], s_bits, grad_s, lanes, bfloat16)
+            if summed:
+                for lane in range(lanes):
+                    grad_s[lane] = weights[t] * grad_total[lane]
+            else:
+                _load(grad_spikes[t, first : first + lanes], s_bits, grad_s, lanes, bfloat16)
             # The loops below have no branches on options, so that they compile to vector instructions.
             if family == ATAN:
                 for lane in range(lanes):
                     z = pi_slope * (h_t[lane] - threshold)
                     surrogate[lane] = half_slope / (one + z * z)
             elif family == SIGMOID:
+                # sigma (1 - sigma) = e / (1 + e)^2 with e = exp(-|a x|) = 2^-k exp(k ln 2 - |a x|): what libm's exp
+                # takes is most of a backward pass, and no vector instructions come of a call. The polynomial is that
+                # of Cephes' expf; an error of the last bits is all that it makes.
                 for lane in range(lanes):
-                    sigma = one / (one + np.exp(-slope * (h_t[lane] - threshold)))
-                    surrogate[lane] = slope * sigma * (one - sigma)
+                    z = min(abs(slope * (h_t[lane] - threshold)), np.float32(87))
+                    k = np.floor(z * np.float32(1.44269504) + np.float32(0.5))
+                    r = (k * np.float32(0.693359375) - z) - k * np.float32(2.12194440e-4)
+                    p = np.float32(1.9875691500e-4) * r + np.float32(1.3981999507e-3)
+                    p = p * r + np.float32(8.3334519073e-3)
+                    p = p * r + np.float32(4.1665795894e-2)
+                    p = p * r + np.float32(1.6666665459e-1)
+                    p = p * r + np.float32(5.0000001201e-1)
+                    surrogate[lane] = p * (r * r) + r + one
+                    power_bits[lane] = np.uint32(np.int32(127) - np.int32(k)) << np.uint32(23)  # 2^-k
+                for lane in range(lanes):
+                    e = surrogate[lane] * power[lane]
+                    surrogate[lane] = slope * e / ((one + e) * (one + e))
             elif family == TRIANGLE:
                 for lane in range(lanes):
                     surrogate[lane] = slope * max(zero, one - slope * abs(h_t[lane] - threshold))
@@ -189,15 +227,18 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 class _Run(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, currents: Tensor, sim_steps: int, neuron: Neuron) -> Tensor:
+    def forward(ctx: Any, currents: Tensor, sim_steps: int, neuron: Neuron, weights: Tensor | None) -> Tensor:
         ctx.save_for_backward(currents)
-        ctx.neuron = neuron
-        spikes = torch.empty((sim_steps, currents.shape[1]), dtype=currents.dtype)
+        ctx.neuron, ctx.summed = neuron, weights is not None
+        ctx.weights = _array(torch.ones(sim_steps) if weights is None else weights)
+        spikes = torch.empty((1 if ctx.summed else sim_steps, currents.shape[1]), dtype=currents.dtype)
         _on_threads(
             _forward,
             currents.shape[1],
             _array(currents),
             _array(spikes),
+            ctx.weights,
+            ctx.summed,
             currents.dtype == torch.bfloat16,
             neuron.charge == "lif",
             neuron.reset == "soft",
@@ -207,7 +248,7 @@ class _Run(torch.autograd.Function):
         return spikes
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (currents,) = ctx.saved_tensors
         neuron: Neuron = ctx.neuron
         grad_currents = torch.empty_like(currents)
@@ -217,6 +258,8 @@ class _Run(torch.autograd.Function):
             _array(currents),
             _array(grads[0].contiguous()),
             _array(grad_currents),
+            ctx.weights,
+            ctx.summed,
             currents.dtype == torch.bfloat16,
             neuron.charge == "lif",
             neuron.reset == "soft",
@@ -226,10 +269,10 @@ class _Run(torch.autograd.Function):
             np.float32(neuron.threshold),
             np.float32(neuron.surrogate_slope),
         )
-        return grad_currents, None, None
+        return grad_currents, None, None, None
 
 
-def run(currents: Tensor, sim_steps: int, neuron: Neuron) -> Tensor:
+def run(currents: Tensor, sim_steps: int, neuron: Neuron, weights: Tensor | None = None) -> Tensor:
     """Spikes [T, ...] of a population driven from rest; in float32 equal to `neurons.run` to the last spike.
 
     Args:
@@ -237,11 +280,11 @@ def run(currents: Tensor, sim_steps: int, neuron: Neuron) -> Tensor:
             bfloat16, whose membranes are float32 all the same and whose spikes are exact.
         sim_steps: T.
         neuron: the population's parameters.
+        weights: [T] float32. If they are given, the spikes' sums [1, ...] with these weights are what is returned, and
+            no spike train is ever in memory.
     """
     # Neurons are taken in the order in which they lie in memory, so a channels-last tensor is not copied.
     order = [0, *sorted(range(1, currents.ndim), key=currents.stride, reverse=True)]
     in_memory = currents.permute(order)
-    spikes = _Run.apply(in_memory.flatten(1).contiguous(), sim_steps, neuron)
-    return spikes.view(sim_steps, *in_memory.shape[1:]).permute(
-        [order.index(axis) for axis in range(currents.ndim)]
-    )
+    spikes = _Run.apply(in_memory.flatten(1).contiguous(), sim_steps, neuron, weights)
+    return spikes.view(-1, *in_memory.shape[1:]).permute([order.index(axis) for axis in range(currents.ndim)])

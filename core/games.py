@@ -35,6 +35,8 @@ class Game:
     low: tuple[float, ...] = (0.0,)
     """Lower bound of what a network sees, one value for all elements or one for each."""
     high: tuple[float, ...] = (1.0,)
+    scale: tuple[float, ...] = (1.0,)
+    """What an attack's epsilon is counted in: one value for all elements of what a network sees, or one for each."""
     stop_score: float | None = None
     """Validation mean at which training may stop early: Chen et al. 2022's code (its --early_stop); some cannot
     be reached (Boxing ends at 100)."""
@@ -62,6 +64,9 @@ _ALL = (
         2,
         low=(-4.8, -math.inf, -0.41887903, -math.inf),
         high=(4.8, math.inf, 0.41887903, math.inf),
+        # Where there is a bound, it is the scale; velocities have none, and get the largest that 10,000 episodes of
+        # random play reached, rounded (3.52 and 3.34 in 222,182 decisions).
+        scale=(4.8, 3.5, 0.41887903, 3.3),
     ),
     _minatar("asterix", 4),
     _minatar("breakout", 4),

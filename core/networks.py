@@ -6,10 +6,11 @@ last weight shape; what lies between the layers is all that differs.
 """
 
 import abc
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -50,8 +51,12 @@ HIDDEN_LAYERS: Mapping[Tier, tuple[Conv | Dense, ...]] = {
     "atari": (Conv(32, 8, 4), Conv(64, 4, 2), Conv(64, 3, 1), Dense(512)),
     # Young & Tian 2019 (arXiv 1903.03176), section 3.
     "minatar": (Conv(16, 3, 1), Dense(128)),
-    # SpikingJelly's CartPole tutorial.
+    # SpikingJelly's CartPole tutorials (examples/dqn_state.py and spiking_dqn_state.py).
     "classic": (Dense(256),),
+}
+ACTOR_HIDDEN_LAYERS: Mapping[Tier, tuple[Conv | Dense, ...]] = {
+    # SpikingJelly's PPO tutorials (examples/ppo.py and spiking_ppo.py), for the actor and the critic alike.
+    "classic": (Dense(32),),
 }
 
 
@@ -94,7 +99,11 @@ def padded(layer: Layer, x: Tensor) -> Tensor:
 
 
 def build_layers(
-    game: Game, bias: bool, num_outputs: int | None = None, padding: Padding = "valid"
+    game: Game,
+    bias: bool,
+    num_outputs: int | None = None,
+    padding: Padding = "valid",
+    architecture: Mapping[Tier, tuple[Conv | Dense, ...]] = HIDDEN_LAYERS,
 ) -> tuple[Layers, list[tuple[int, ...]]]:
     """The layers of a game's network, output layer (one output an action unless said otherwise) included, and the
     shape each one gives.
@@ -103,10 +112,14 @@ def build_layers(
     """
     if padding not in PADDINGS:  # it may come from a file
         raise Refusal(f"padding {padding!r}: accepted are {', '.join(PADDINGS)}")
+    if game.tier not in architecture:
+        raise Refusal(
+            f"{game.name} is {game.tier}: such a network is there for {', '.join(architecture)} games only"
+        )
     shape: tuple[int, ...] = game.observation_shape
     layers = Layers()
     shapes: list[tuple[int, ...]] = []
-    for spec in (*HIDDEN_LAYERS[game.tier], Dense(num_outputs or game.num_actions)):
+    for spec in (*architecture[game.tier], Dense(num_outputs or game.num_actions)):
         if isinstance(spec, Conv):
             layers.append(
                 nn.utils.skip_init(
@@ -251,7 +264,7 @@ class Agent(nn.Module, abc.ABC):
     """What evaluation, attack and conversion know of any agent."""
 
     kind: str
-    """What it is: "dqn", "quantised", "rate-coded", "dsqn" or "random"."""
+    """What it is: "dqn", "quantised", "rate-coded", "dsqn", "actor", "spiking-actor" or "random"."""
     game: Game
     neuron_counts: tuple[int, ...] = ()
     """Neurons of each spiking layer, in the order of `Activity.spikes`; empty without spikes."""
@@ -350,6 +363,11 @@ PRESETS: Mapping[str, Preset] = {
     "liu2022-if": Preset(True, Spiking(Neuron("if", detach_reset=False), 64, "rate")),
     # Chen et al. 2022 (arXiv 2201.09754), Table 1; biases as in its code (the paper says none).
     "chen2022": Preset(True, Spiking(Neuron("lif", detach_reset=True), 8, "max-mem")),
+    # SpikingJelly 2.0.0's CartPole tutorials (examples/spiking_dqn_state.py and spiking_ppo.py), whose neurons are its
+    # IFNode's defaults (threshold 1, hard reset, Sigmoid surrogate with alpha 4).
+    "tutorial": Preset(
+        True, Spiking(Neuron("if", surrogate="sigmoid", surrogate_slope=4.0), 16, "last-mem", readout_tau=2.0)
+    ),
 }
 
 
@@ -373,13 +391,16 @@ class DQN(Agent):
     """
 
     kind = "dqn"
+    architecture = HIDDEN_LAYERS
 
     def __init__(self, game: Game, bias: bool = True, padding: Padding = "valid"):
         super().__init__()
         self.game = game
         self.bias = bias
         self.padding: Padding = padding
-        self.layers, self.layer_shapes = build_layers(game, bias, padding=padding)
+        self.layers, self.layer_shapes = build_layers(
+            game, bias, padding=padding, architecture=self.architecture
+        )
 
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
         return Decision(self.preactivations(observations)[-1], None, None)
@@ -502,6 +523,19 @@ def read_voltage(voltages: Tensor, readout: Readout) -> Tensor:
             return voltages.gather(0, index).squeeze(0)
 
 
+@functools.cache
+def voltage_weights(spiking: Spiking) -> Tensor | None:
+    """What the current of each simulation step [T] is worth in the value that is read from a leaky integrator; None
+    where that is no weighted sum."""
+    kernel = neurons.leaky_kernel(spiking.sim_steps, spiking.readout_tau, torch.zeros(()))
+    match spiking.readout:
+        case "last-mem":
+            return kernel[-1].contiguous()
+        case "mean-mem":
+            return kernel.mean(0)
+    return None
+
+
 class DSQN(Agent):
     """The Q-network with spiking neurons after every hidden layer, trained directly.
 
@@ -510,13 +544,14 @@ class DSQN(Agent):
     """
 
     kind = "dsqn"
+    architecture = HIDDEN_LAYERS
 
     def __init__(self, game: Game, spiking: Spiking, bias: bool = True):
         super().__init__()
         self.game = game
         self.spiking = spiking
         self.bias = bias
-        self.layers, self.layer_shapes = build_layers(game, bias)
+        self.layers, self.layer_shapes = build_layers(game, bias, architecture=self.architecture)
         spiking_shapes = self.layer_shapes if spiking.readout == "spike-rate" else self.layer_shapes[:-1]
         self.neuron_counts = tuple(math.prod(shape) for shape in spiking_shapes)
 
@@ -525,7 +560,7 @@ class DSQN(Agent):
         return self.spiking.sim_steps
 
     def forward(self, observations: Tensor) -> Tensor:
-        return self._simulate(observations, lambda train: None)
+        return self._simulate(observations, None)
 
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
         counts: list[Tensor] = []
@@ -544,25 +579,42 @@ class DSQN(Agent):
         of_output = torch.zeros_like(taken) if self.spiking.readout == "rate" else taken
         return layer_traces(observations, fired, [taken] * (len(self.layers) - 1) + [of_output])
 
-    def _simulate(self, observations: Tensor, look: Callable[[Tensor], None]) -> Tensor:
-        """Q-values [B, A]; every spiking layer's spike train [T, B, ...] is looked at and not kept."""
-        sim_steps, neuron = self.spiking.sim_steps, self.spiking.neuron
+    def _simulate(self, observations: Tensor, look: Callable[[Tensor], None] | None) -> Tensor:
+        """Q-values [B, A]; if there is a `look`, it is shown every spiking layer's spike train [T, B, ...], and none is
+        kept."""
+        sim_steps, neuron, readout = self.spiking.sim_steps, self.spiking.neuron, self.spiking.readout
         first, *hidden, output = self.layers
-        constant = apply_layer(first, observations)  # [B, ...]
-        train = spike_train(constant[None], sim_steps, neuron)
-        look(train)
+        currents = apply_layer(first, observations)[None]  # [1, B, ...]: constant
         for layer in hidden:
-            train = spike_train(self._through_time(layer, train), sim_steps, neuron)
+            train = spike_train(currents, sim_steps, neuron)
+            if look is not None:
+                look(train)
+            currents = self._through_time(layer, train)
+        weights = voltage_weights(self.spiking) if observations.device.type == "cpu" else None
+        if weights is not None and currents.dtype == torch.float32 and look is None:
+            return self._read_sum(fused.run(currents, sim_steps, neuron, weights)[0], weights)
+        train = spike_train(currents, sim_steps, neuron)
+        if look is not None:
             look(train)
-        if self.spiking.readout == "rate":
+        if weights is not None:
+            return self._read_sum(torch.einsum("t,t...->...", weights, train.float()), weights)
+        if readout == "rate":
             # The output layer is linear, so applying it to the mean is the mean of applying it.
             return apply_layer(output, train.to(output.weight.dtype).mean(0))
         currents = self._through_time(output, train)  # [T, B, A]
-        if self.spiking.readout == "spike-rate":
+        if readout == "spike-rate":
             train = spike_train(currents, sim_steps, neuron)
-            look(train)
+            if look is not None:
+                look(train)
             return train.mean(0)
-        return read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau), self.spiking.readout)
+        return read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau), readout)
+
+    def _read_sum(self, spikes: Tensor, weights: Tensor) -> Tensor:
+        """Q-values [B, A] of the last hidden layer's spikes [B, ...], summed with the weights that they have in the
+        voltage: integrator and output layer are linear, so they change places."""
+        *_, output = self.layers
+        bias = None if output.bias is None else float(weights.sum()) * output.bias
+        return F.linear(spikes.flatten(1), output.weight, bias)
 
     @staticmethod
     def _through_time(layer: Layer, spikes: Tensor) -> Tensor:
@@ -573,7 +625,7 @@ class DSQN(Agent):
         return {"spiking": asdict(self.spiking), "bias": self.bias}
 
     @classmethod
-    def from_config(cls, game: Game, config: Mapping[str, Any]) -> "DSQN":
+    def from_config(cls, game: Game, config: Mapping[str, Any]) -> Self:
         spiking = dict(config["spiking"])
         return cls(game, Spiking(**{**spiking, "neuron": Neuron(**spiking["neuron"])}), config["bias"])
 
@@ -581,5 +633,35 @@ class DSQN(Agent):
 def make_agent(game: Game, network: Preset, generator: torch.Generator) -> DQN | DSQN:
     """A fresh, initialised network: the ReLU and the spiking one draw the same weights from equal generators."""
     agent = DQN(game, network.bias) if network.spiking is None else DSQN(game, network.spiking, network.bias)
+    initialise(agent.layers, generator)
+    return agent
+
+
+# Actors ----------------------------------------------------------------------------------------------
+
+
+class Actor(DQN):
+    """The policy of PPO with ReLU: a smaller network of the same make, whose scores [B, A] are logits of actions.
+
+    Its greedy action, which evaluation plays, is the most probable one.
+    """
+
+    kind = "actor"
+    architecture = ACTOR_HIDDEN_LAYERS
+
+
+class SpikingActor(DSQN):
+    """The same with spikes: its voltages are logits."""
+
+    kind = "spiking-actor"
+    architecture = ACTOR_HIDDEN_LAYERS
+
+
+def make_actor(game: Game, network: Preset, generator: torch.Generator) -> Actor | SpikingActor:
+    """A fresh, initialised actor; of a game with one action it is a critic, whose score [B, 1] is the state's value."""
+    if network.spiking is None:
+        agent: Actor | SpikingActor = Actor(game, network.bias)
+    else:
+        agent = SpikingActor(game, network.spiking, network.bias)
     initialise(agent.layers, generator)
     return agent

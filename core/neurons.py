@@ -154,6 +154,15 @@ def run(currents: Iterable[Tensor], neuron: Neuron) -> Tensor:
     return torch.stack(spikes)
 
 
+def leaky_kernel(sim_steps: int, tau: float, like: Tensor) -> Tensor:
+    """What each input [r] is worth in each voltage [t] of a leaky integrator, [T, T] of the dtype and on the device of
+    another tensor: (1/tau) (1 - 1/tau)^(t-r) for r <= t."""
+    t = torch.arange(sim_steps, device=like.device)
+    age = t[:, None] - t[None, :]  # [T, T]
+    decay = (1 - 1 / tau) ** age.clamp(min=0).to(like.dtype)
+    return torch.where(age >= 0, decay / tau, torch.zeros_like(decay))
+
+
 def leaky_integral(currents: Tensor, tau: float) -> Tensor:
     """Voltages of a leaky integrator that never fires (Chen et al. 2022's output neurons).
 
@@ -167,9 +176,4 @@ def leaky_integral(currents: Tensor, tau: float) -> Tensor:
     Returns:
         [T, ...] voltages.
     """
-    sim_steps = currents.shape[0]
-    t = torch.arange(sim_steps, device=currents.device)
-    age = t[:, None] - t[None, :]  # [T, T]
-    decay = (1 - 1 / tau) ** age.clamp(min=0).to(currents.dtype)
-    kernel = torch.where(age >= 0, decay / tau, torch.zeros_like(decay))
-    return torch.einsum("tr,r...->t...", kernel, currents)
+    return torch.einsum("tr,r...->t...", leaky_kernel(len(currents), tau, currents), currents)

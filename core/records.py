@@ -26,7 +26,7 @@ class EpisodeRow:
 
     game: str
     agent: str
-    """What played: dqn, quantised, rate-coded, dsqn, random."""
+    """What played: dqn, quantised, rate-coded, dsqn, actor, spiking-actor, random."""
     checkpoint_id: str
     """Names the weights (see core.checkpoint); empty for random play."""
     train_seed: int
@@ -52,7 +52,7 @@ class EpisodeRow:
     """Whether the protocol's cap ended it."""
     max_q_mean: float
     """Mean over decisions of the largest Q-value (Chen et al. 2022's eval_q), of what the agent saw; NaN, as the
-    next one, where scores are no Q-values (random play, CMC-DSQN)."""
+    next one, where scores are no Q-values (random play, CMC-DSQN, actors)."""
     max_q: float
     """The largest Q-value of the episode ..."""
     max_q_std: float
@@ -78,7 +78,7 @@ class AttackRow(EpisodeRow):
 
     attack: str
     epsilon: float
-    """l_inf size in network-input units."""
+    """l_inf size in the game's scale, which of pixels is 1 (the threat says it where it is not)."""
     gradient_source: str
     """Whose gradient was followed; empty for attacks that follow none."""
     threat: str
@@ -149,9 +149,11 @@ class CurveRow:
     updates: int
     frames: int
     epsilon: float
+    """Share of random actions; NaN of PPO, which draws actions from its own probabilities."""
     loss: float
+    """Of PPO that of policy, value and entropy together."""
     q_mean: float
-    """Mean Q-value of the replayed actions."""
+    """Mean Q-value of the replayed actions; of PPO the critic's mean value of the states that it learnt from."""
     train_score: float
     """Mean raw score of the training episodes that ended, exploring as training does; NaN if none did."""
     steps_per_second: float

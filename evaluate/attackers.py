@@ -27,6 +27,8 @@ TRAINING_GRADIENT = {
     "quantised": "straight-through",
     "rate-coded": "ann-twin",
     "dsqn": "own-surrogate",
+    "actor": "own",
+    "spiking-actor": "own-surrogate",
 }
 """The gradient that trained each kind of agent (a converted network's: through its weights with ReLU), which the usual
 attack follows."""

@@ -18,6 +18,7 @@ from core.errors import Refusal
 from core.games import Game
 from core.manifest import library_versions
 from core.networks import Agent
+from core.policy import exploring
 from core.records import EpisodeRow, to_json
 from evaluate.protocols import Protocol
 from evaluate.rollout import Perturb, Rollout, Step
@@ -121,7 +122,7 @@ def play(
                     agent,
                     episode_seed=lambda index: seeding.episode_seed(eval_seed, stream, index),
                     episodes=share,
-                    epsilon=lambda steps: protocol.epsilon,
+                    policy=exploring(lambda steps: protocol.epsilon),
                     perturb=perturb,
                 )
             )

@@ -135,12 +135,8 @@ def last_hidden(agent: Agent, observations: Tensor) -> Tensor:
         )
         return simulation.layer_counts[-2][-1].reshape(batch, -1) / coding.sim_steps
     assert isinstance(agent, DQN | QuantisedDQN | DSQN)
-    heard: list[Tensor] = []
-    *_, output = agent.layers
-    with output.register_forward_pre_hook(lambda layer, inputs: heard.append(inputs[0])):
-        agent(observations)
-    # Time, where the layer hears it, is folded into the batch: [T * B, F].
-    return torch.cat(heard).float().unflatten(0, (-1, batch)).mean(0)
+    heard = agent.trace(observations)[-1].heard.reshape(batch, -1)
+    return heard / agent.spiking.sim_steps if isinstance(agent, DSQN) else heard
 
 
 def require_embeddable(agent: Agent, num_states: int) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.envs import Environments, Outcome, network_input, require_in_bounds
+from core.envs import Environments, Outcome, network_input, require_in_bounds, scale
 from core.errors import Refusal
 from core.networks import Activity, Agent
-from core.policy import epsilon_greedy
+from core.policy import Policy
 from core.seeding import generator
 
 
@@ -42,7 +42,7 @@ class UnderAttack(NamedTuple):
     flipped: np.ndarray
     """[K] bool: the greedy action changed."""
     largest: np.ndarray
-    """[K] float64: largest absolute change of an input."""
+    """[K] float64: largest absolute change of an input, in the game's scale."""
     zero_gradient: np.ndarray
     """[K] float64, as the next one: see Perturbed."""
     attacked: np.ndarray
@@ -104,7 +104,7 @@ class Rollout(Iterator[Step]):
         agent: what plays, where its weights are.
         episode_seed: seed of the episode of an index.
         episodes: indices of the episodes to play; None plays 0, 1, 2, ... for ever.
-        epsilon: share of random actions, given the decisions made so far.
+        policy: chooses actions by the agent's scores (core/policy.py).
         perturb: the attack, if any.
     """
 
@@ -115,7 +115,7 @@ class Rollout(Iterator[Step]):
         *,
         episode_seed: Callable[[int], int],
         episodes: Sequence[int] | None,
-        epsilon: Callable[[int], float],
+        policy: Policy,
         perturb: Perturb | None = None,
     ):
         game = environments.game
@@ -133,7 +133,7 @@ class Rollout(Iterator[Step]):
         self._device = agent.device
         self._episode_seed = episode_seed
         self._episodes = episodes
-        self._epsilon = epsilon
+        self._policy = policy
         self._perturb = perturb
         self._next_episode = 0
         self._slots: list[_Slot | None] = [None] * environments.num_envs
@@ -158,7 +158,7 @@ class Rollout(Iterator[Step]):
         starts = np.array([not slot.actions for slot in slots])
         carry = self._carried(playing, starts)
         scores, activity, attack = self._decide(observations, slots, playing, starts, carry)
-        actions = epsilon_greedy(scores, self._epsilon(self.steps), [slot.policy for slot in slots])
+        actions = self._policy(scores, self.steps, [slot.policy for slot in slots])
         everyone = np.zeros(self._environments.num_envs, dtype=np.int64)
         everyone[playing] = actions
         self._environments.send(everyone)
@@ -253,7 +253,12 @@ class Rollout(Iterator[Step]):
                 decision = self._agent.decide(perturbed.inputs, carry)
             attack = UnderAttack(
                 (decision.scores.argmax(1) != clean.argmax(1)).cpu().numpy(),
-                (perturbed.inputs - inputs).abs().flatten(1).amax(1).double().cpu().numpy(),
+                (self._added[playing].abs() / scale(game, self._device))
+                .flatten(1)
+                .amax(1)
+                .double()
+                .cpu()
+                .numpy(),
                 perturbed.zero_gradient,
                 perturbed.attacked,
                 perturbed.inputs,

@@ -7,11 +7,14 @@ import pandas as pd
 
 from core.records import require_single
 
-AGENT_ORDER = ("random", "dqn", "quantised", "rate-coded", "dsqn")
+AGENT_ORDER = ("random", "dqn", "quantised", "rate-coded", "dsqn", "actor", "spiking-actor")
 LABELS = {
     **{"random": "random play", "dqn": "DQN", "quantised": "quantised DQN"},
     **{"rate-coded": "converted SNN", "dsqn": "DSQN"},
+    **{"actor": "PPO", "spiking-actor": "spiking PPO"},
 }
+ACTORS = ("actor", "spiking-actor")
+"""Agents that learnt a policy by PPO, and no Q-values."""
 CHECKPOINT_ORDER = ("best", "", "final")
 """Aggregates take the first of these that a training run has: the papers' scores are of the best checkpoint."""
 

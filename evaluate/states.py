@@ -10,6 +10,7 @@ from core import seeding
 from core.envs import make_environments, network_input
 from core.errors import Refusal
 from core.networks import Agent
+from core.policy import exploring
 from evaluate.protocols import get_protocol
 from evaluate.rollout import Rollout
 
@@ -59,7 +60,7 @@ def collect(
                 agent,
                 episode_seed=lambda index: seeding.episode_seed(seed, stream, index),
                 episodes=range(first_episode, first_episode + num_envs),
-                epsilon=lambda steps: STATE_EPSILON,
+                policy=exploring(lambda steps: STATE_EPSILON),
             ):
                 for observation in step.observations:
                     if passed_over and observation.tobytes() in passed_over:

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from core import seeding
 from core.envs import make_environments
 from core.games import get_game
 from core.networks import Agent
+from core.policy import exploring
 from core.records import EpisodeRow
 from evaluate.protocols import get_protocol
 from evaluate.rollout import Rollout
@@ -49,7 +51,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
         module = importlib.import_module(f"{stage}.__main__")
         verbs = {
-            "train_direct": ("Dqn", "Dsqn"),
+            "train_direct": ("Dqn", "Dsqn", "Ppo", "SpikingPpo"),
             "evaluate": ("Run", "Watch", "Probe", "Check"),
             "convert": ("Run", "Compare", "Import", "Export"),
             "adversarial": ("Run", "States", "Verdict"),
@@ -58,7 +60,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         code = 0
         capsys.readouterr()
         try:
-            main(f"python -m {stage}", {name.lower(): getattr(module, name) for name in verbs})
+            typed = {re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower(): name for name in verbs}
+            main(f"python -m {stage}", {verb: getattr(module, name) for verb, name in typed.items()})
         except SystemExit as leaving:
             code = int(leaving.code or 0)
         captured = capsys.readouterr()
@@ -90,7 +93,7 @@ def opening(agent: Agent, num_states: int) -> np.ndarray:
             agent,
             episode_seed=lambda index: seeding.episode_seed(0, "opening", index),
             episodes=range(num_states),
-            epsilon=lambda steps: 0.05,
+            policy=exploring(lambda steps: 0.05),
         )
         return np.concatenate([step.observations.copy() for step in itertools.islice(rollout, num_states)])
     finally:

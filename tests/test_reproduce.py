@@ -102,6 +102,29 @@ def test_variants_are_trained_converted_and_probed_under_their_names(study: Path
     assert len(stages["probe pong/probe"].needs) == 4
 
 
+def test_actors_are_trained_by_their_verbs_and_never_converted(study: Path) -> None:
+    study.write_text(
+        HEAD
+        + "[games.cartpole]\ntrain_seeds = [2]\ndqn = {}\nppo = { total_steps = 9 }\n"
+        + "spiking-ppo = {}\nspiking-ppo-t4 = { sim_steps = 4 }\nconvert = { sim_steps = 8 }\nattack = {}\n"
+    )
+    stages = {stage.name: stage for stage in reproduce.plan("made")}
+    assert list(stages) == [
+        "train cartpole/dqn-s2",
+        "train cartpole/ppo-s2",
+        "train cartpole/spiking-ppo-s2",
+        "train cartpole/spiking-ppo-t4-s2",
+        "convert cartpole/snn-s2",
+        "attack cartpole/attack-dqn-s2",
+        "attack cartpole/attack-ppo-s2",
+        "attack cartpole/attack-spiking-ppo-s2",
+        "attack cartpole/attack-spiking-ppo-t4-s2",
+        "attack cartpole/attack-snn-s2",
+    ]
+    assert stages["train cartpole/ppo-s2"].arguments[:2] == ("train_direct", "ppo")
+    assert stages["train cartpole/spiking-ppo-t4-s2"].arguments[:2] == ("train_direct", "spiking-ppo")
+
+
 def test_states_are_attacked_along_the_first_agents_gradients_too(study: Path) -> None:
     study.write_text(
         HEAD

@@ -1,4 +1,4 @@
-"""python -m train_direct dqn | dsqn | ship: train a Q-network on a game; make a trained one small."""
+"""python -m train_direct dqn, dsqn, ppo, spiking-ppo, ship: train a network on a game; make a trained one small."""
 
 import itertools
 import sys
@@ -14,14 +14,15 @@ from core.checkpoint import load_agent, save_agent
 from core.cli import main
 from core.device import Device, available_memory_bytes, pick_device, set_up_torch
 from core.errors import Refusal
-from core.games import get_game
+from core.games import Game, get_game
 from core.manifest import Manifest
-from core.networks import DSQN, Preset, Readout, make_agent, preset
+from core.networks import DSQN, Preset, Readout, Spiking, make_actor, make_agent, preset
 from core.neurons import Surrogate
 from core.records import to_json
 from train_direct.common_mode import CommonMode
+from train_direct.ppo import PPO, critic_game
 from train_direct.q_learning import Precision, QLearning
-from train_direct.recipes import Recipe, get_recipe, validation_protocol
+from train_direct.recipes import PPO_RECIPE, PpoRecipe, Recipe, get_recipe, validation_protocol
 from train_direct.run import Plan, TrainingRun, clean_up
 
 _SPIKING = ("sim_steps", "readout")
@@ -30,35 +31,132 @@ _NEURON = ("reset", "detach_reset", "threshold", "tau", "surrogate", "surrogate_
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What both verbs take."""
+class RunOptions:
+    """What every training takes."""
 
     game: str
-    """pong, breakout, ... (17 Atari games), minatar/breakout, ... (5 MinAtar games)."""
+    """pong, breakout, ... (17 Atari games), minatar/breakout, ... (5 MinAtar games), or cartpole."""
     out: Path
     """Run folder. Asked again with the same options it resumes, or says that it is done."""
-    recipe: str | None = None
-    """liu2022, chen2022, atari-fast, minatar or minatar-fast; the game's fast one if not given."""
     seed: int = 0
-    """Decides weights, episodes, exploration and replay."""
+    """Decides weights, episodes, exploration and the order of what is learnt from."""
     total_steps: int | None = None
     """Decisions to train for; the recipe's number if not given. A run that has not ended may be given another end."""
-    warmup_steps: int | None = None
-    """Random decisions before learning starts, in place of the recipe's."""
-    replay_steps: int | None = None
-    """Transitions kept for replay, in place of the recipe's."""
     eval_interval_steps: int | None = None
     """Decisions between validations, in place of the recipe's."""
     eval_episodes: int | None = None
     """Games a validation plays, in place of the recipe's."""
-    num_envs: int | None = None
-    """Games played side by side, in place of the recipe's."""
+    max_episode_steps: int | Literal["unlimited"] | None = None
+    """Decisions after which a training episode is cut, in place of the recipe's limit; unlimited cuts none (not on
+    Atari). Validation is played as the protocol says all the same."""
     curve_interval_steps: int = 1000
     """Decisions between two points of the learning curve."""
     checkpoint_interval_steps: int = 10_000
     """Decisions between two states to resume from."""
     keep_interval_steps: int | None = None
     """Decisions between weights that are kept for good (OUT/steps-*.safetensors), besides the best and the last."""
+    keep_episodes: list[int] | None = None
+    """Numbers of training episodes after which weights are kept for good too (OUT/episodes-*.safetensors)."""
+    device: Device = "auto"
+    """Where the network is trained."""
+    threads: int = 0
+    """CPU threads; 0 takes all. Equal bits need equal numbers."""
+
+    kind: ClassVar[str]
+
+    def _replaced(self, recipe: Recipe | PpoRecipe) -> dict[str, Any]:
+        """What this command puts in place of the recipe's values."""
+        given = {
+            name: value
+            for name in ("total_steps", "eval_interval_steps", "eval_episodes")
+            if (value := getattr(self, name)) is not None
+        }
+        if self.max_episode_steps is not None:
+            frames = None
+            if self.max_episode_steps != "unlimited":
+                frames = self.max_episode_steps * get_game(self.game).frames_per_decision
+            given["dynamics"] = replace(recipe.dynamics, max_episode_frames=frames)
+        return {name: value for name, value in given.items() if value != getattr(recipe, name)}
+
+    def _recipe_label(self, recipe: Recipe | PpoRecipe) -> str:
+        """The recipe's name in rows, with whatever about learning is not as the recipe says."""
+        replaced = self._replaced(recipe).get("dynamics", recipe.dynamics)
+        changed = replaced.max_episode_frames != recipe.dynamics.max_episode_frames
+        return "+".join([recipe.name, *([f"max_episode_steps={self.max_episode_steps}"] if changed else [])])
+
+    def _require_numbers(self) -> None:
+        """Refuse numbers that are none, before anything is made."""
+        seeding.require_seed(self.seed)
+        for name in ("curve_interval_steps", "checkpoint_interval_steps", "keep_interval_steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise Refusal(f"{name} is {getattr(self, name)}: at least 1 is needed")
+        if self.keep_episodes and min(self.keep_episodes) < 1:
+            raise Refusal(f"keep_episodes is {' '.join(map(str, self.keep_episodes))}: at least 1 is needed")
+
+    def _spec(self, game: Game, recipe: Recipe | PpoRecipe) -> dict[str, Any]:
+        """What of the manifest's specification all trainings have; what a recipe leaves out (None) is not in it, lest
+        folders from before it was there be another's."""
+        told = {key: value for key, value in asdict(recipe).items() if value is not None}
+        return {
+            "verb": f"train_direct {self.kind}",
+            "game": game.name,
+            "seed": self.seed,
+            "recipe": recipe.name,
+            **{key: value for key, value in told.items() if key not in ("name", "tier")},
+            "curve_interval_steps": self.curve_interval_steps,
+            "keep_interval_steps": self.keep_interval_steps,
+            "keep_episodes": self.keep_episodes,
+            "checkpoint_interval_steps": self.checkpoint_interval_steps,
+        }
+
+    def _plan(
+        self,
+        game: Game,
+        named: Recipe | PpoRecipe,
+        recipe: Recipe | PpoRecipe,
+        network: str,
+        *,
+        scores_are_q_values: bool,
+        stop_score: float | None = None,
+    ) -> Plan:
+        """The plan of a run.
+
+        Args:
+            named: the recipe of that name.
+            recipe: the same with what this command replaces in it.
+        """
+        return Plan(
+            game=game,
+            network=network,
+            recipe=self._recipe_label(named),
+            recipe_steps=named.total_steps,
+            protocol=validation_protocol(named.name, game),
+            scores_are_q_values=scores_are_q_values,
+            seed=self.seed,
+            total_steps=recipe.total_steps,
+            eval_interval_steps=recipe.eval_interval_steps,
+            eval_episodes=recipe.eval_episodes,
+            curve_interval_steps=self.curve_interval_steps,
+            checkpoint_interval_steps=self.checkpoint_interval_steps,
+            keep_interval_steps=self.keep_interval_steps,
+            stop_score=stop_score,
+            keep_episodes=self.keep_episodes or (),
+            keep_best_episode=game.tier == "classic",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(RunOptions):
+    """What both verbs of Q-learning take."""
+
+    recipe: str | None = None
+    """liu2022, chen2022, atari-fast, minatar, minatar-fast or tutorial (cartpole); the game's fast one if not given."""
+    warmup_steps: int | None = None
+    """Random decisions before learning starts, in place of the recipe's."""
+    replay_steps: int | None = None
+    """Transitions kept for replay, in place of the recipe's."""
+    num_envs: int | None = None
+    """Games played side by side, in place of the recipe's."""
     early_stop: bool = False
     """End when a validation mean reaches the game's stop score (Chen et al. 2022's code; Atari)."""
     double: bool | None = None
@@ -72,21 +170,12 @@ class Options:
     """Chance that the emulator repeats an action while training, in place of the recipe's."""
     precision: Precision = "fp32"
     """Of the updates: fp32, or bf16 (about twice as fast on Atari; membranes and weights stay float32)."""
-    device: Device = "auto"
-    """Where the network is trained."""
-    threads: int = 0
-    """CPU threads; 0 takes all. Equal bits need equal numbers."""
 
-    kind: ClassVar[str]
-
-    def _replaced(self, recipe: Recipe) -> dict[str, Any]:
-        """What this command puts in place of the recipe's values."""
+    def _replaced(self, recipe: Recipe | PpoRecipe) -> dict[str, Any]:
+        common = super()._replaced(recipe)
         replaced = {
-            "total_steps": self.total_steps,
             "warmup_steps": self.warmup_steps,
             "replay_capacity_steps": self.replay_steps,
-            "eval_interval_steps": self.eval_interval_steps,
-            "eval_episodes": self.eval_episodes,
             "num_envs": self.num_envs,
             "double": self.double,
             "n_step": self.n_step,
@@ -94,30 +183,27 @@ class Options:
         }
         given: dict[str, Any] = {name: value for name, value in replaced.items() if value is not None}
         if self.sticky_action_probability is not None:
+            dynamics = common.pop("dynamics", recipe.dynamics)
             sticky = self.sticky_action_probability
-            given["dynamics"] = replace(recipe.dynamics, sticky_action_probability=sticky)
-        return {name: value for name, value in given.items() if value != getattr(recipe, name)}
+            given["dynamics"] = replace(dynamics, sticky_action_probability=sticky)
+        return common | {name: value for name, value in given.items() if value != getattr(recipe, name)}
 
-    def _recipe_label(self, recipe: Recipe) -> str:
-        """The recipe's name in rows, with whatever about learning is not as the recipe says."""
+    def _recipe_label(self, recipe: Recipe | PpoRecipe) -> str:
         told = ("warmup_steps", "replay_capacity_steps", "num_envs", "double", "n_step", "life_loss_terminal")
         replaced = self._replaced(recipe)
         changes = [f"{name}={value}" for name, value in replaced.items() if name in told]
-        if "dynamics" in replaced:
+        if self.sticky_action_probability not in (None, recipe.dynamics.sticky_action_probability):
             changes.append(f"sticky={self.sticky_action_probability:g}")
         if self.precision != "fp32":
             changes.append(self.precision)
-        return "+".join([recipe.name, *changes])
+        return "+".join([super()._recipe_label(recipe), *changes])
 
     def train(
         self, network_name: str, network: Preset, compensate: bool = False, sim_steps: Sequence[int] = ()
     ) -> None:
         """Train (with common-mode compensation or temporal pruning if asked), resume, or say that it is done."""
         set_up_torch(self.threads)
-        seeding.require_seed(self.seed)
-        for name in ("curve_interval_steps", "checkpoint_interval_steps", "keep_interval_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise Refusal(f"{name} is {getattr(self, name)}: at least 1 is needed")
+        self._require_numbers()
         game = get_game(self.game)
         named = get_recipe(self.recipe, game)
         recipe = replace(named, **self._replaced(named))
@@ -133,21 +219,15 @@ class Options:
                 f"simulation steps, at least {max(first_update, recipe.num_envs)} are needed"
             )
         device = pick_device(self.device)
+        stop_score = game.stop_score if self.early_stop else None
         spec = {
-            "verb": f"train_direct {self.kind}",
-            "game": game.name,
+            **self._spec(game, recipe),
             "network": network_name,
             "network_settings": to_json(asdict(network)),
             "cmc": compensate,
             "sim_steps_in_turn": list(sim_steps),
-            "recipe": recipe.name,
             "precision": self.precision,
-            "seed": self.seed,
-            **{key: value for key, value in asdict(recipe).items() if key not in ("name", "tier")},
-            "curve_interval_steps": self.curve_interval_steps,
-            "keep_interval_steps": self.keep_interval_steps,
-            "stop_score": game.stop_score if self.early_stop else None,
-            "checkpoint_interval_steps": self.checkpoint_interval_steps,
+            "stop_score": stop_score,
         }
         # What temporal pruning does depends on how long the run is.
         adjustable = () if sim_steps else ("total_steps",)
@@ -178,24 +258,24 @@ class Options:
                 f"({available_memory_bytes() / 2**30:.1f} GiB now)",
                 file=sys.stderr,
             )
-            plan = Plan(
-                game=game,
-                network=network_name,
-                recipe=self._recipe_label(named),
-                recipe_steps=named.total_steps,
-                protocol=validation_protocol(named, game),
+            plan = self._plan(
+                game,
+                named,
+                recipe,
+                network_name,
                 scores_are_q_values=not compensate,
-                seed=self.seed,
-                total_steps=recipe.total_steps,
-                eval_interval_steps=recipe.eval_interval_steps,
-                eval_episodes=recipe.eval_episodes,
-                curve_interval_steps=self.curve_interval_steps,
-                checkpoint_interval_steps=self.checkpoint_interval_steps,
-                keep_interval_steps=self.keep_interval_steps,
-                stop_score=game.stop_score if self.early_stop else None,
+                stop_score=stop_score,
             )
             TrainingRun(self.out, plan, algorithm, manifest).run()
         print(f"{self.out / 'agent.safetensors'}: trained for {algorithm.steps:,} decisions")
+
+
+def _spiking_preset(name: str, verb: str) -> tuple[Preset, Spiking]:
+    """A preset that spikes, and how; others are refused, for the verb that trains them."""
+    network = preset(name)
+    if network.spiking is None:
+        raise Refusal(f"network {name!r} does not spike: train it with the verb {verb}")
+    return network, network.spiking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +295,7 @@ class Dsqn(Options):
     kind: ClassVar[str] = "dsqn"
 
     network: str = "chen2022"
-    """chen2022, liu2022, liu2022-spike or liu2022-if."""
+    """chen2022, liu2022, liu2022-spike, liu2022-if or tutorial."""
     sim_steps: int | None = None
     """Simulation steps a decision, in place of the network's own (chen2022: 8, liu2022: 64)."""
     prune_sim_steps: list[int] | None = None
@@ -269,19 +349,73 @@ class Dsqn(Options):
 
     def resolved_network(self) -> Preset:
         """The network with what this command replaces in it."""
-        network = preset(self.network)
-        if network.spiking is None:
-            raise Refusal(f"network {self.network!r} does not spike: train it with the verb dqn")
-        neuron = replace(
-            network.spiking.neuron,
-            **self._given(*_NEURON),
-        )
-        spiking = replace(network.spiking, neuron=neuron, **self._given(*_SPIKING))
+        network, spiking = _spiking_preset(self.network, "dqn")
+        neuron = replace(spiking.neuron, **self._given(*_NEURON))
+        spiking = replace(spiking, neuron=neuron, **self._given(*_SPIKING))
         return replace(network, spiking=spiking, **self._given("bias"))
 
     def _given(self, *names: str) -> dict[str, Any]:
         """The options among these that the command line gave."""
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ppo(RunOptions):
+    """Train an actor with ReLU by proximal policy optimisation (cartpole)."""
+
+    kind: ClassVar[str] = "ppo"
+
+    def run(self) -> None:
+        self.train("relu", preset("relu"))
+
+    def train(self, network_name: str, network: Preset) -> None:
+        """Train, resume, or say that it is done."""
+        set_up_torch(self.threads)
+        self._require_numbers()
+        game = get_game(self.game)
+        if game.tier != PPO_RECIPE.tier:
+            raise Refusal(f"{self.kind} plays {PPO_RECIPE.tier} games: cartpole; {game.name} is {game.tier}")
+        recipe = replace(PPO_RECIPE, **self._replaced(PPO_RECIPE))
+        device = pick_device(self.device)
+        spec = {
+            **self._spec(game, recipe),
+            "network": network_name,
+            "network_settings": to_json(asdict(network)),
+        }
+        manifest = Manifest(self.out / "manifest.json", spec, ("total_steps",))
+        with manifest.work() as needed:
+            if not needed:
+                clean_up(self.out)
+                print(f"{self.out / 'agent.safetensors'}: already done")
+                return
+            actor, critic = (
+                make_actor(whose, network, seeding.torch_generator(self.seed, stream)).to(device)
+                for whose, stream in ((game, "weights"), (critic_game(game), "critic"))
+            )
+            algorithm = PPO(actor, critic, game, recipe, self.seed)
+            plan = self._plan(game, PPO_RECIPE, recipe, network_name, scores_are_q_values=False)
+            TrainingRun(self.out, plan, algorithm, manifest).run()
+        print(f"{self.out / 'agent.safetensors'}: trained for {algorithm.steps:,} decisions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikingPpo(Ppo):
+    """Train a spiking actor, and a spiking critic with it, by proximal policy optimisation (cartpole)."""
+
+    kind: ClassVar[str] = "spiking-ppo"
+
+    network: str = "tutorial"
+    """tutorial, chen2022, liu2022, liu2022-spike or liu2022-if."""
+    sim_steps: int | None = None
+    """Simulation steps a decision, in place of the network's own (tutorial: 16)."""
+
+    def run(self) -> None:
+        network, spiking = _spiking_preset(self.network, "ppo")
+        label = self.network
+        if self.sim_steps is not None:
+            spiking = replace(spiking, sim_steps=self.sim_steps)
+            label += f"+sim_steps={self.sim_steps}"
+        self.train(label, replace(network, spiking=spiking))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,6 +447,6 @@ class Ship:
 if __name__ == "__main__":
     main(
         "python -m train_direct",
-        {"dqn": Dqn, "dsqn": Dsqn, "ship": Ship},
-        "Train Q-networks with gradients; DQN and DSQN by one recipe.",
+        {"dqn": Dqn, "dsqn": Dsqn, "ppo": Ppo, "spiking-ppo": SpikingPpo, "ship": Ship},
+        "Train networks with gradients; each spiking one by the recipe of its twin without spikes.",
     )

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,11 +16,12 @@ from core import seeding
 from core.envs import make_environments, network_input
 from core.games import Game
 from core.networks import DQN, DSQN, halve_precision
+from core.policy import exploring
 from evaluate.rollout import Rollout
 from train_direct.common_mode import CommonMode
 from train_direct.recipes import Recipe
 from train_direct.replay import Batch, Replay
-from train_direct.run import Means
+from train_direct.run import EpisodeScores, Means
 
 Precision = Literal["fp32", "bf16"]
 TARGET_ROWS = 2048
@@ -86,6 +86,14 @@ def views(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     ]
 
 
+def make_moments(optimizer: torch.optim.Optimizer, flat: nn.Parameter) -> None:
+    """Make an optimiser's moments by a step along no gradient; from here on every tensor stays where it is."""
+    with warnings.catch_warnings(action="ignore"):  # on a GPU: that this step is not part of a CUDA graph
+        optimizer.step()
+    for moment in optimizer.state[flat].values():
+        moment.zero_()
+
+
 class QLearner:
     """Networks and optimiser: what one update changes.
 
@@ -105,8 +113,8 @@ class QLearner:
         self.target = copy.deepcopy(network)
         self._online_flat = flatten_parameters(self.online)
         self._target_flat = flatten_parameters(self.target)
-        self._online_flat.grad = torch.zeros_like(self._online_flat)
-        self._gradients = views(self._online_flat.grad, list(self.online.parameters()))
+        self._online_flat.grad = self._gradient = torch.zeros_like(self._online_flat)
+        self._gradients = views(self._gradient, list(self.online.parameters()))
         self.working, self._working_target = self.online, self.target
         if precision == "bf16":
             self.working, self._working_target = copy.deepcopy(self.online), copy.deepcopy(self.target)
@@ -131,11 +139,7 @@ class QLearner:
                 centered=True,
                 capturable=on_gpu,
             )
-        # A step along no gradient makes the moments; from here on every tensor stays where it is.
-        with warnings.catch_warnings(action="ignore"):  # on a GPU: that this step is not part of a CUDA graph
-            self.optimizer.step()
-        for moment in self.optimizer.state[self._online_flat].values():
-            moment.zero_()
+        make_moments(self.optimizer, self._online_flat)
 
     def update(self, batch: Batch, updates: int = 1) -> Tensor:
         """One gradient step on each of so many equal parts of a batch, in turn.
@@ -200,6 +204,8 @@ class QLearner:
         gradients = torch.autograd.grad(loss, list(self.working.parameters()))
         with torch.no_grad():
             torch._foreach_copy_(self._gradients, gradients)
+            if self._recipe.gradient_clamp is not None:
+                self._gradient.clamp_(-self._recipe.gradient_clamp, self._recipe.gradient_clamp)
             self.optimizer.step()
             _refresh(self.working, self.online)
             return torch.stack([loss, q_tm1.mean()])
@@ -333,13 +339,12 @@ class QLearning:
             self._learner.acting,
             episode_seed=lambda index: seeding.episode_seed(seed, "training", index),
             episodes=None,
-            epsilon=recipe.epsilon,
+            policy=exploring(recipe.epsilon),
         )
         self._sampling = seeding.generator(seed, "replay")
-        self._scores = np.zeros(recipe.num_envs)  # raw, of the episodes being played
+        self._scores = EpisodeScores(recipe.num_envs)
         self._sums = torch.zeros(2, device=agent.device)  # loss and mean Q-value, over updates
         self._updates_counted = 0
-        self._ended_scores: list[float] = []
 
     @property
     def steps(self) -> int:
@@ -361,17 +366,14 @@ class QLearning:
         """Share of random actions now."""
         return self.recipe.epsilon(self.steps)
 
-    def advance(self) -> None:
+    def advance(self) -> list[float]:
         """One decision in every environment, and meanwhile the updates that are due after it."""
         self._prune_sim_steps()
         self._rollout.send()
         self._update(self.steps)
         step = self._rollout.receive()
         self._replay.add(step)
-        self._scores[step.slots] += step.outcome.rewards
-        for slot in step.slots[step.ended]:
-            self._ended_scores.append(float(self._scores[slot]))
-            self._scores[slot] = 0.0
+        return self._scores.add(step)
 
     def _prune_sim_steps(self) -> None:
         """Chowdhury, Rathi & Roy 2021 (arXiv 2110.05929): each number of simulation steps starts from the weights
@@ -394,11 +396,9 @@ class QLearning:
     def means(self) -> Means:
         """Means since the previous call."""
         loss, q_mean = (self._sums / self._updates_counted).tolist()  # NaN without updates
-        train_score = float(np.mean(self._ended_scores)) if self._ended_scores else float("nan")
         self._sums.zero_()
         self._updates_counted = 0
-        self._ended_scores = []
-        return Means(loss, q_mean, train_score)
+        return Means(loss, q_mean)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and JSON-able values, from which `restore` goes on with the same bits."""
@@ -406,8 +406,7 @@ class QLearning:
         return self._learner.tensors() | {"sums": self._sums}, {
             "updates": self.updates,
             "updates_counted": self._updates_counted,
-            "scores": self._scores.tolist(),
-            "ended_scores": self._ended_scores,
+            "scores": self._scores.running.tolist(),
             "sampling": self._sampling.bit_generator.state,
             "replay": self._replay.state(),
             "rollout": self._rollout.state(),
@@ -418,8 +417,7 @@ class QLearning:
         self._sums = tensors["sums"].to(self.agent.device)
         self._learner.restore(tensors, values["updates"])
         self._updates_counted = values["updates_counted"]
-        self._scores = np.array(values["scores"])
-        self._ended_scores = list(values["ended_scores"])
+        self._scores.running[:] = values["scores"]
         self._sampling.bit_generator.state = values["sampling"]
         self._replay.restore(values["replay"])
         self._rollout.restore(values["rollout"])

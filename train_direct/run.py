@@ -1,8 +1,9 @@
 """The skeleton of a training run, whatever the algorithm: cadence, progress, curves, checkpoints, resume.
 
 A run folder holds agent.safetensors (the last weights), best.safetensors (best validation mean), curve.parquet,
-validation.parquet, tensorboard/ and manifest.json; while the run goes on, also state.safetensors and the
-algorithm's own files, from which a killed run goes on with the same bits.
+validation.parquet, tensorboard/ and manifest.json, and whatever other weights were asked for (best-episode, steps-*,
+episodes-*); while the run goes on, also state.safetensors and the algorithm's own files, from which a killed run goes
+on with the same bits.
 """
 
 import json
@@ -11,11 +12,13 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn, Protocol
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -37,14 +40,30 @@ VALIDATION = "validation"
 
 
 class Means(NamedTuple):
-    """What happened while training since it was last asked."""
+    """What updates did since it was last asked; NaN without updates."""
 
     loss: float
-    """NaN without updates, as the next one."""
     q_mean: float
-    """Mean Q-value of the replayed actions."""
-    train_score: float
-    """Mean raw score of the episodes that ended; NaN if none did."""
+    """Mean Q-value of the replayed actions; of PPO the critic's mean value of the states it learnt from."""
+
+
+class EpisodeScores:
+    """Raw scores of the training episodes that are being played.
+
+    Args:
+        num_envs: played side by side.
+    """
+
+    def __init__(self, num_envs: int):
+        self.running = np.zeros(num_envs)
+
+    def add(self, step: Step) -> list[float]:
+        """Count one decision; the scores of the episodes that ended with it."""
+        self.running[step.slots] += step.outcome.rewards
+        over = step.slots[step.ended]
+        ended = self.running[over].tolist()
+        self.running[over] = 0.0
+        return ended
 
 
 class _Stopped(Exception):
@@ -66,7 +85,9 @@ class Algorithm(Protocol):
     @property
     def epsilon(self) -> float: ...
 
-    def advance(self) -> None: ...
+    def advance(self) -> Sequence[float]:
+        """Go on by a decision of every environment; the raw scores of the training episodes that ended with it."""
+        ...
 
     def means(self) -> Means: ...
 
@@ -100,7 +121,11 @@ class Plan:
     stop_score: float | None
     """Validation mean at which the run ends early, if any."""
     scores_are_q_values: bool
-    """False where the agent's scores differ from Q-values by what a state's actions have in common."""
+    """False where the agent's scores are logits, or differ from Q-values by what a state's actions have in common."""
+    keep_episodes: Sequence[int] = ()
+    """Numbers of training episodes after which weights are kept for good."""
+    keep_best_episode: bool = False
+    """Whether the weights after the training episode of the largest score are kept too (of equals the first)."""
 
 
 class TrainingRun:
@@ -117,6 +142,9 @@ class TrainingRun:
         self._folder, self._plan, self._algorithm, self._manifest = folder, plan, algorithm, manifest
         self._curve: list[CurveRow] = []
         self._validation: list[EpisodeRow] = []
+        self._ended_scores: list[float] = []  # of training episodes, since the latest point of the curve
+        self._episodes = 0
+        self._best_episode = -math.inf
         self._best = -math.inf
         self._best_config = algorithm.agent.config()
         self._stop = False
@@ -146,8 +174,9 @@ class TrainingRun:
                     self._after(self._due_since, algorithm.steps)
                 while algorithm.steps < plan.total_steps and not self._solved:
                     before, began = algorithm.steps, time.perf_counter()
-                    algorithm.advance()
+                    ended = algorithm.advance()
                     self._training_s += time.perf_counter() - began
+                    self._count_episodes(ended)
                     self._after(before, algorithm.steps)
                     progress.advance(algorithm.steps - before, self._last_score)
                     if self._stop:
@@ -171,6 +200,19 @@ class TrainingRun:
 
     def _request_stop(self, signum: int, frame: FrameType | None) -> None:
         self._stop = True
+
+    def _count_episodes(self, scores: Sequence[float]) -> None:
+        """Training episodes that ended; keep the weights that are to be kept after them."""
+        plan, before = self._plan, self._episodes
+        self._ended_scores += scores
+        self._episodes += len(scores)
+        if plan.keep_best_episode and max(scores, default=-math.inf) > self._best_episode:
+            self._best_episode = max(scores)
+            save_agent(self._best_episode_file, self._algorithm.agent, self._provenance())
+        for episodes in plan.keep_episodes:
+            if before < episodes <= self._episodes:
+                kept = self._folder / f"episodes-{episodes:06d}.safetensors"
+                save_agent(kept, self._algorithm.agent, self._provenance())
 
     def _after(self, before: int, steps: int) -> None:
         """What is due between two counts of decisions; everything is at the end, so short runs show it too."""
@@ -207,10 +249,11 @@ class TrainingRun:
             epsilon=algorithm.epsilon,
             loss=means.loss,
             q_mean=means.q_mean,
-            train_score=means.train_score,
+            train_score=float(np.mean(self._ended_scores)) if self._ended_scores else math.nan,
             steps_per_second=since / max(self._training_s, 1e-9),
         )
         self._training_s = 0.0
+        self._ended_scores = []
         self._curve.append(row)
         for name in ("epsilon", "loss", "q_mean", "train_score", "steps_per_second"):
             self._writer.add_scalar(f"train/{name}", getattr(row, name), steps)
@@ -272,6 +315,9 @@ class TrainingRun:
         header = {
             "algorithm": values,
             "spec": self._manifest.spec,
+            "ended_scores": self._ended_scores,
+            "episodes": self._episodes,
+            "best_episode": self._best_episode,
             "best": self._best,
             "best_config": self._best_config,
             "curve_rows": len(self._curve),
@@ -297,6 +343,8 @@ class TrainingRun:
         self._validation = read_rows(self._folder / "validation.parquet", EpisodeRow)[
             : header["validation_rows"]
         ]
+        self._ended_scores, self._episodes = header["ended_scores"], header["episodes"]
+        self._best_episode = header["best_episode"]
         self._best, self._best_config = header["best"], header["best_config"]
         self._last_score = header["last_score"]
         self._training_s, self._solved = header["training_s"], header["solved"]
@@ -309,6 +357,10 @@ class TrainingRun:
             )
         print(f"{self._folder}: resumes at {self._algorithm.steps:,} decisions", file=sys.stderr)
 
+    @property
+    def _best_episode_file(self) -> Path:
+        return self._folder / "best-episode.safetensors"
+
     def _kept_file(self, steps: int) -> Path:
         return self._folder / f"steps-{steps:09d}.safetensors"
 
@@ -317,7 +369,11 @@ class TrainingRun:
         outputs = self._write_rows()
         agent_file = self._folder / "agent.safetensors"
         save_agent(agent_file, self._algorithm.agent, self._provenance())
-        kept = sorted(self._folder.glob(self._kept_file(0).name.replace("0" * 9, "*")))
+        kept = [
+            path
+            for pattern in (self._best_episode_file.name, "steps-*.safetensors", "episodes-*.safetensors")
+            for path in sorted(self._folder.glob(pattern))
+        ]
         self._manifest.finish([agent_file, self._folder / "best.safetensors", *kept, *outputs])
         clean_up(self._folder)
 

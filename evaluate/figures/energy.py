@@ -24,7 +24,7 @@ from evaluate.figures.style import (
 from evaluate.runs import LABELS, require_comparable
 from evaluate.statistics import Interval, mean_interval
 
-MARKERS = {"dqn": "s", "quantised": "D", "rate-coded": "o", "dsqn": "^"}
+MARKERS = {"dqn": "s", "quantised": "D", "rate-coded": "o", "dsqn": "^", "actor": "P", "spiking-actor": "v"}
 """The same agent has the same one everywhere, so that it is told without its colour too."""
 LAYER_SHADES = ("#FFFFFF", "#C8C8C8", "#909090", "#505050", "#000000")
 """First layer to last."""

@@ -17,20 +17,21 @@ from evaluate.figures.style import (
     NothingToDraw,
     bar_labels,
     decisions,
+    grid,
     legend_below,
     looks,
     note,
     panels,
     reference_lines,
 )
-from evaluate.runs import in_order, names, training_families
+from evaluate.runs import ACTORS, in_order, names, training_families
 
 
 def liu2022_fig7_learning_curves(rows: pd.DataFrame) -> Figure:
     """Score of validation episodes while training (Liu et al. 2022, Fig 7; Chen et al. 2022, Fig 6)."""
     figure, axes = _curve_panels(rows, "score")
-    for game, axis in axes.items():
-        reference_lines(axis, game)
+    for title, axis in axes.items():
+        reference_lines(axis, title.removesuffix(_OF_ACTORS))
         axis.set_ylabel("validation score")
     return figure
 
@@ -51,13 +52,19 @@ def max_q_curves(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+_OF_ACTORS = ", PPO"
+"""Behind the game's name in the title of a panel of actors."""
+
+
 def _curve_panels(rows: pd.DataFrame, column: str) -> tuple[Figure, dict[str, Axes]]:
-    """For each game the curves of every network: one thin line a training seed, their mean and their spread."""
-    figure, axes = panels(rows)
+    """For each game the curves of every network, those of PPO in a panel of their own: one thin line a training seed,
+    their mean and their spread."""
+    titles = rows.game.where(~rows.agent.isin(ACTORS), rows.game + _OF_ACTORS)
+    figure, axes = grid(sorted(set(titles)))
     rows = rows.assign(family=training_families(rows))
-    for game, axis in axes.items():
-        here = rows[rows.game == game]
-        require_single(here.protocol, f"protocol of {game}")
+    for title, axis in axes.items():
+        here = rows[titles == title]
+        require_single(here.protocol, f"protocol of {title}")
         found = in_order(here.family)
         told, look = names(found), looks(found)
         for family in found:

@@ -25,6 +25,7 @@ PANEL_INCHES = (3.5, 2.6)
 COLOURS = {
     **{"random": "#999999", "dqn": "#0072B2", "quantised": "#56B4E9"},
     **{"rate-coded": "#E69F00", "dsqn": "#009E73"},
+    **{"actor": "#CC79A7", "spiking-actor": "#D55E00"},
 }
 LINE_STYLES = {"robust": "-", "spikes": "--"}
 """Of read-outs."""
@@ -126,7 +127,11 @@ def common_legend(figure: Figure, axes: list[Axes], columns: int) -> None:
 
 def looks(found: Sequence[Family]) -> dict[Family, dict[str, Any]]:
     """One line style for each network: an agent's first one has the agent's colour, the others have their own."""
-    others = ("#D55E00", "#CC79A7", "#555555", "#882255")
+    others = tuple(
+        colour
+        for colour in ("#D55E00", "#CC79A7", "#555555", "#882255", "#332288", "#AA4499")
+        if colour not in {COLOURS[family.agent] for family in found}
+    )
     dashes = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), ":")
     result: dict[Family, dict[str, Any]] = {}
     taken = 0

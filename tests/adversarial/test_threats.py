@@ -14,10 +14,11 @@ from adversarial import perturbations
 from adversarial.threats import ATTACKS, WHITE_BOX, Threat, gap_threshold, make_threat, perturber
 from core import seeding
 from core.checkpoint import load_agent
-from core.envs import make_environments, network_input
+from core.envs import make_environments, network_input, require_in_bounds
 from core.errors import Refusal
 from core.games import get_game
 from core.networks import DQN, Agent, make_agent, preset
+from core.policy import exploring
 from core.records import to_json
 from evaluate.protocols import get_protocol
 from evaluate.rollout import Perturbed, Rollout
@@ -265,7 +266,7 @@ def test_what_was_added_to_a_frame_stays_with_it_through_a_real_game(eight_bit: 
         Watching(),  # type: ignore[arg-type]
         episode_seed=lambda index: seeding.episode_seed(0, "test", index),
         episodes=range(2),
-        epsilon=lambda steps: 0.0,
+        policy=exploring(lambda steps: 0.0),
         perturb=perturber(threat, PONG, agent, agent),
     )
     for _ in range(8):
@@ -290,3 +291,40 @@ def test_pgd_turns_a_trained_agent_where_noise_of_its_size_does_not() -> None:
     }
     assert flipped["pgd"].all()
     assert flipped["random-sign"].double().mean() < 0.5
+
+
+def test_epsilon_is_counted_in_the_games_scale_element_by_element() -> None:
+    """A linear victim of CartPole: FGSM moves each element by epsilon of its own unit, and the row says which."""
+    game = CARTPOLE
+    assert game.scale == (4.8, 3.5, 0.41887903, 3.3)
+    weights = torch.tensor([[1.0, -2.0, 3.0, 0.5], [0.0, 0.0, 0.0, 0.0]])
+    victim = nn.Linear(4, 2, bias=False)
+    victim.weight.data.copy_(weights)
+    x = torch.tensor([[0.1, 0.2, 0.05, -0.3], [4.79, 0.0, -0.41, 0.0]])
+    threat = make_threat("fgsm", 0.01, game)
+    assert threat.bounds.endswith("; epsilon in units of 4.8, 3.5, 0.418879, 3.3")
+    hook = perturber(threat, game, victim, victim)
+    assert hook is not None
+    found = hook(x, victim(x).detach(), [np.random.default_rng(0)] * 2, torch.zeros_like(x))
+    # Action 0 of the first row has -0.3, action 1 has 0: the loss grows with what lowers action 1 beside action 0, so
+    # along + the weights; the second row's action 0 has 3.56, and goes down.
+    step = 0.01 * torch.tensor(game.scale) * weights[0].sign()
+    assert victim(x).argmax(1).tolist() == [1, 0]
+    torch.testing.assert_close(found.inputs[0], x[0] + step, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found.inputs[1], x[1] - step, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "attack", ["random-sign", "uniform", "gaussian", "pgd", "mi-fgsm", "targeted-pgd", "spsa"]
+)
+def test_attacks_on_cartpole_stay_in_their_scaled_ball_and_within_bounds(attack: str) -> None:
+    game = CARTPOLE
+    agent = make_agent(game, preset("relu"), seeding.torch_generator(0, "weights"))
+    x = torch.tensor([[4.79, 1.0, 0.4188, -2.0], [0.0, 0.0, 0.0, 0.0], [-4.8, 9.0, -0.41887903, 0.1]])
+    hook = perturber(make_threat(attack, 0.05, game), game, agent, agent)
+    assert hook is not None
+    generators = [np.random.default_rng(row) for row in range(3)]
+    found = hook(x, agent(x).detach(), generators, torch.zeros_like(x)).inputs
+    require_in_bounds(found, game)
+    changed = (found - x).abs() / torch.tensor(game.scale)
+    assert 0.04 < changed.max() <= 0.05 + 1e-6

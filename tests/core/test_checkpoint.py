@@ -16,7 +16,18 @@ from torch import Tensor
 from core.checkpoint import load_agent, save_agent
 from core.errors import Refusal
 from core.games import GAMES
-from core.networks import DQN, DSQN, PRESETS, Agent, Spiking, initialise, make_agent
+from core.networks import (
+    DQN,
+    DSQN,
+    PRESETS,
+    Actor,
+    Agent,
+    Spiking,
+    SpikingActor,
+    initialise,
+    make_actor,
+    make_agent,
+)
 from core.neurons import Neuron
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
@@ -92,6 +103,25 @@ def test_a_loaded_agent_scores_as_the_saved_one(make: Callable[[], Agent], tmp_p
     save_agent(tmp_path / "agent.safetensors", agent, PROVENANCE)
     x = torch.rand(3, *GAME.observation_shape, generator=torch.Generator().manual_seed(1))
     assert torch.equal(load_agent(tmp_path / "agent.safetensors").agent(x), agent(x))
+
+
+@pytest.mark.parametrize(("network", "kind"), [("relu", Actor), ("tutorial", SpikingActor)])
+def test_an_actor_comes_back_as_an_actor(network: str, kind: type, tmp_path: Path) -> None:
+    actor = make_actor(GAMES["cartpole"], PRESETS[network], torch.Generator().manual_seed(0))
+    assert [tuple(weights.shape) for weights in actor.parameters()] == [(32, 4), (32,), (2, 32), (2,)]
+    save_agent(tmp_path / "agent.safetensors", actor, PROVENANCE)
+    loaded = load_agent(tmp_path / "agent.safetensors").agent
+    assert type(loaded) is type(actor) is kind
+    assert loaded.config() == actor.config()
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(loaded(x), actor(x))
+
+
+def test_there_is_no_actor_of_games_that_ppo_does_not_play() -> None:
+    with pytest.raises(
+        Refusal, match="minatar/breakout is minatar: such a network is there for classic games only"
+    ):
+        Actor(GAMES["minatar/breakout"])
 
 
 def test_a_loaded_agent_is_not_trained_by_accident(tmp_path: Path) -> None:

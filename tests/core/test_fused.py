@@ -75,3 +75,37 @@ def test_bfloat16_currents_drive_float32_membranes(constant: bool) -> None:
     (fast_gradient,) = torch.autograd.grad((fast * weights).sum(), currents)
     # One rounding to 8 bits of mantissa: half a unit in the last place.
     torch.testing.assert_close(fast_gradient.float(), slow_gradient, rtol=2**-8, atol=1e-6)
+
+
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize(("charge", "reset", "detach", "surrogate"), OPTIONS)
+def test_weighted_sums_of_spikes_are_those_of_the_reference(
+    charge: str, reset: str, detach: bool, surrogate: str, constant: bool
+) -> None:
+    neuron = Neuron(charge, 1.7, 0.9, reset, detach, surrogate, 1.5)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(0)
+    sim_steps, width = 9, 2 * fused.LANES + 17
+    shape = (1 if constant else sim_steps, 3, width)
+    currents = (1.3 * torch.randn(shape, generator=generator) + 0.3).requires_grad_()
+    weights, cotangent = (
+        torch.randn(sim_steps, generator=generator),
+        torch.randn((3, width), generator=generator),
+    )
+    slow = torch.einsum("t,tbn->bn", weights, neurons.run(currents.expand(sim_steps, 3, width), neuron))
+    fast = fused.run(currents, sim_steps, neuron, weights)
+    assert fast.shape == (1, 3, width)
+    torch.testing.assert_close(fast[0], slow, rtol=1e-6, atol=1e-6)
+    (slow_gradient,) = torch.autograd.grad((slow * cotangent).sum(), currents)
+    (fast_gradient,) = torch.autograd.grad((fast[0] * cotangent).sum(), currents)
+    torch.testing.assert_close(fast_gradient, slow_gradient, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("slope", [0.01, 4.0, 50.0, 1e4])
+def test_the_sigmoids_derivative_is_right_far_from_the_threshold_too(slope: float) -> None:
+    neuron = Neuron("if", threshold=1.0, surrogate="sigmoid", surrogate_slope=slope, detach_reset=True)
+    currents = torch.cat((torch.linspace(-90, 90, 4001), 1 + torch.linspace(-1e-3, 1e-3, 500)))[None]
+    currents.requires_grad_()
+    (found,) = torch.autograd.grad(fused.run(currents, 1, neuron).sum(), currents)
+    x = slope * (currents.detach().double() - 1.0)
+    expected = slope * torch.sigmoid(x) * torch.sigmoid(-x)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-30)

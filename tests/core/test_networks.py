@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from core import neurons
 from core.errors import Refusal
-from core.games import GAMES, Game
+from core.games import GAMES, Game, get_game
 from core.networks import (
     DQN,
     DSQN,
@@ -476,3 +476,41 @@ def test_every_agent_says_what_it_is() -> None:
     game = GAMES["cartpole"]
     agents: list[Agent] = [DQN(game), DSQN(game, Spiking()), RandomPlay(game)]
     assert [agent.kind for agent in agents] == ["dqn", "dsqn", "random"]
+
+
+def test_the_tutorials_network_of_spikingjellys_layers_gives_the_same_values_and_gradients() -> None:
+    """SpikingJelly's own layers, stepped one simulation step at a time as its tutorial steps them."""
+    from spikingjelly.activation_based import functional, layer, neuron
+
+    class NonSpikingLIFNode(neuron.SimpleLIFNode):
+        def single_step_forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.neuronal_charge(x)
+            return self.v
+
+    agent = make_agent(get_game("cartpole"), preset("tutorial"), torch.Generator().manual_seed(0))
+    theirs = torch.nn.Sequential(
+        layer.Linear(4, 256),
+        neuron.IFNode(),
+        layer.Linear(256, 2),
+        NonSpikingLIFNode(tau=2.0, decay_input=True),
+    )
+    for parameter, own in zip(theirs.parameters(), agent.parameters(), strict=True):
+        parameter.data.copy_(own.detach())
+    x = 2 * torch.randn(32, 4, generator=torch.Generator().manual_seed(1))
+    cotangent = torch.randn(32, 2, generator=torch.Generator().manual_seed(2))
+    functional.reset_net(theirs)
+    for _ in range(16):
+        theirs(x)
+    expected = theirs[-1].v
+    found = agent(x)
+    decided = agent.decide(x)
+    assert decided.activity is not None
+    assert decided.activity.spikes.sum() > 1000
+    torch.testing.assert_close(decided.scores, found, rtol=0, atol=0)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for ours, own in zip(
+        torch.autograd.grad((found * cotangent).sum(), list(agent.parameters())),
+        torch.autograd.grad((expected * cotangent).sum(), list(theirs.parameters())),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-5)

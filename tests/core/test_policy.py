@@ -1,8 +1,8 @@
-"""Epsilon-greedy: greedy at 0, uniform at 1, and each row by its own generator."""
+"""Epsilon-greedy: greedy at 0, uniform at 1; draws from a softmax; and each row by its own generator."""
 
 import numpy as np
 
-from core.policy import epsilon_greedy
+from core.policy import categorical, epsilon_greedy, exploring
 
 
 def generators(*seeds: int) -> list[np.random.Generator]:
@@ -51,3 +51,27 @@ def test_no_randomness_is_used_up_at_epsilon_zero() -> None:
     (generator,) = generators(3)
     epsilon_greedy(np.zeros((1, 4), dtype=np.float32), 0.0, [generator])
     assert generator.random() == np.random.default_rng(3).random()
+
+
+def test_exploring_asks_its_schedule() -> None:
+    scores = np.tile(np.arange(4.0, dtype=np.float32), (500, 1))
+    policy = exploring(lambda steps: steps / 100)
+    assert (policy(scores, 0, generators(*range(500))) == 3).all()
+    expected = epsilon_greedy(scores, 0.5, generators(*range(500)))
+    assert (policy(scores, 50, generators(*range(500))) == expected).all()
+
+
+def test_a_categorical_draw_has_the_softmaxs_frequencies() -> None:
+    rows, draws = generators(*range(10)), 20_000
+    logits = np.tile(np.log([0.5, 0.3, 0.2]).astype(np.float32) + 7.0, (10, 1))
+    actions = np.concatenate([categorical(logits, 0, rows) for _ in range(draws // 10)])
+    assert actions.dtype == np.int64
+    found = np.bincount(actions, minlength=3) / draws
+    np.testing.assert_allclose(found, [0.5, 0.3, 0.2], atol=5 * (0.25 / draws) ** 0.5)  # five standard errors
+
+
+def test_a_categorical_draw_does_not_depend_on_its_neighbours() -> None:
+    logits = np.random.default_rng(0).normal(size=(300, 3, 6)).astype(np.float32)
+    together, alone = generators(5, 6, 7), generators(6)
+    for of_all in logits:
+        assert categorical(of_all, 0, together)[1] == categorical(of_all[1:2], 0, alone)[0]

@@ -17,6 +17,7 @@ from core.envs import Dynamics, make_environments
 from core.errors import Refusal
 from core.games import GAMES
 from core.networks import PRESETS, Agent, RandomPlay, make_agent
+from core.policy import exploring
 from evaluate.evaluation import Played, episode_row, in_turn, play, require_at_least_one, rom_md5, settings
 from evaluate.protocols import PROTOCOLS, Protocol, get_protocol
 from evaluate.rollout import Rollout, Step
@@ -185,7 +186,7 @@ def test_one_rollout_decides_while_the_environments_of_the_other_compute() -> No
             RandomPlay(CARTPOLE),
             episode_seed=lambda index: index,
             episodes=episodes,
-            epsilon=lambda steps: 1.0,
+            policy=exploring(lambda steps: 1.0),
         )
         for episodes in ([0, 1], [2])
     ]

@@ -17,6 +17,7 @@ from core.envs import Dynamics, Environments, Outcome, make_environments
 from core.errors import Refusal
 from core.games import GAMES
 from core.networks import DQN, PRESETS, Agent, Decision, RandomPlay, make_agent
+from core.policy import exploring
 from evaluate.rollout import Perturb, Perturbed, Rollout, Step
 
 CARTPOLE = GAMES["cartpole"]
@@ -80,7 +81,7 @@ def scripted_rollout(
         Threshold(),
         episode_seed=lambda index: index,
         episodes=episodes,
-        epsilon=lambda steps: 0.0,
+        policy=exploring(lambda steps: 0.0),
         perturb=perturb,
     )
 
@@ -150,7 +151,11 @@ def test_epsilon_is_asked_for_with_the_decisions_made_so_far() -> None:
         return 0.0
 
     rollout = Rollout(
-        Scripted(2), Threshold(), episode_seed=lambda index: index, episodes=[4, 9, 2], epsilon=epsilon
+        Scripted(2),
+        Threshold(),
+        episode_seed=lambda index: index,
+        episodes=[4, 9, 2],
+        policy=exploring(epsilon),
     )
     assert sum(len(step.slots) for step in rollout) == 2 + 3 + 4
     assert asked == [0, 2, 4, 6, 7, 8]
@@ -163,7 +168,7 @@ def test_decisions_count_from_when_they_are_sent() -> None:
         Threshold(),
         episode_seed=lambda index: index,
         episodes=[4, 9, 2],
-        epsilon=lambda steps: 0.0,
+        policy=exploring(lambda steps: 0.0),
     )
     counted, received = [], 0
     while rollout.send():
@@ -184,7 +189,7 @@ def test_activity_is_that_of_the_environments_that_play() -> None:
         agent,
         episode_seed=lambda index: index,
         episodes=range(7),
-        epsilon=lambda steps: 1.0,
+        policy=exploring(lambda steps: 1.0),
     )
     sizes, spikes = set(), 0.0
     for step in rollout:
@@ -241,7 +246,7 @@ def traces(agent: Agent, num_envs: int, epsilon: float) -> dict[int, Trace]:
         agent,
         episode_seed=lambda index: seeding.episode_seed(0, "test", index),
         episodes=range(12),
-        epsilon=lambda steps: epsilon,
+        policy=exploring(lambda steps: epsilon),
     ):
         for row, episode in enumerate(step.episodes.tolist()):
             actions, rewards = open_traces.setdefault(episode, ([], []))
@@ -277,7 +282,7 @@ def test_play_touches_no_global_generator(game_name: str) -> None:
         make_agent(game, PRESETS["chen2022"], torch.Generator().manual_seed(0)),
         episode_seed=lambda index: index,
         episodes=None,
-        epsilon=lambda steps: 0.5,
+        policy=exploring(lambda steps: 0.5),
     )
     for _ in range(10):
         next(rollout)
@@ -309,7 +314,7 @@ def resumable(
         agent,
         episode_seed=lambda index: seeding.episode_seed(0, "test", index),
         episodes=episodes,
-        epsilon=lambda steps: 0.5 if game.tier == "minatar" else 1.0,
+        policy=exploring(lambda steps: 0.5 if game.tier == "minatar" else 1.0),
     )
 
 
@@ -400,7 +405,7 @@ def attacked(agent: Agent, game_name: str, perturb: Perturb | None, num_envs: in
         agent,
         episode_seed=lambda index: seeding.episode_seed(0, "test", index),
         episodes=range(4),
-        epsilon=lambda steps: 0.2,
+        policy=exploring(lambda steps: 0.2),
         perturb=perturb,
     )
 
@@ -533,7 +538,7 @@ def test_an_agent_of_another_games_shape_is_refused(name: str) -> None:
             RandomPlay(GAMES[name]),
             episode_seed=lambda index: index,
             episodes=None,
-            epsilon=lambda steps: 0.0,
+            policy=exploring(lambda steps: 0.0),
         )
 
 
@@ -554,7 +559,7 @@ def test_what_an_agent_carries_ends_with_the_episode(num_envs: int) -> None:
         Counting(),
         episode_seed=lambda index: index,
         episodes=range(9),
-        epsilon=lambda steps: 0.0,
+        policy=exploring(lambda steps: 0.0),
         perturb=attack_nothing,
     )
     seen: dict[int, list[float]] = {}

@@ -11,6 +11,7 @@ import torch
 from core.envs import Dynamics, Outcome, make_environments
 from core.games import Game, get_game
 from core.networks import RandomPlay
+from core.policy import exploring
 from evaluate.protocols import get_protocol
 from evaluate.rollout import Rollout, Step
 from train_direct.replay import Replay
@@ -246,7 +247,7 @@ def test_observations_are_those_that_were_played(name: str, tmp_path: Path) -> N
         RandomPlay(game),
         episode_seed=lambda index: index,
         episodes=None,
-        epsilon=lambda steps: 1.0,
+        policy=exploring(lambda steps: 1.0),
     )
     played: set[tuple[bytes, bytes, int, float]] = set()
     for _ in range(250):
@@ -308,7 +309,7 @@ def test_a_mirror_gives_the_same_batches_as_the_files(name: str, tmp_path: Path)
         RandomPlay(game),
         episode_seed=lambda index: index,
         episodes=None,
-        epsilon=lambda steps: 1.0,
+        policy=exploring(lambda steps: 1.0),
     )
 
     def play(decisions: int, *replays: Replay) -> None:

@@ -157,8 +157,9 @@ class Scripted:
         )
         self.steps = self.updates = 0
         self.epsilon = 0.0
+        self.ended: dict[int, list[float]] = {}  # scores of training episodes, by the decisions they end with
 
-    def advance(self) -> None:
+    def advance(self) -> list[float]:
         self.steps += 100
         *_, output = self.agent.layers
         with torch.no_grad():
@@ -166,9 +167,10 @@ class Scripted:
             output.bias.zero_()
             # Action 2 walks the chicken up and scores; action 4 walks it down and never does.
             output.bias[2 if self.steps == 300 else 4] = 1.0
+        return self.ended.get(self.steps, [])
 
     def means(self) -> Means:
-        return Means(float("nan"), float("nan"), float("nan"))
+        return Means(float("nan"), float("nan"))
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
         return {}, {}
@@ -245,6 +247,35 @@ def test_the_best_checkpoint_is_the_best_on_validation_episodes(
     )
 
 
+def test_weights_after_numbers_of_training_episodes_and_after_the_best_one_are_kept(tmp_path: Path) -> None:
+    from core.checkpoint import load_agent
+
+    algorithm = Scripted()
+    # Episodes 1 and 2 end with decision 100, 3 to 5 with 300, 6 with 400: as good as the best, which is kept.
+    algorithm.ended = {100: [3.0, 1.0], 300: [2.0, 9.0, 4.0], 400: [9.0]}
+    train(
+        tmp_path,
+        algorithm,
+        total_steps=500,
+        eval_interval_steps=500,
+        eval_episodes=1,
+        keep_episodes=(2, 4, 6, 7),
+        keep_best_episode=True,
+    )
+    steps = {
+        path.stem: load_agent(path).provenance["train_steps"] for path in tmp_path.glob("*e*-*.safetensors")
+    }
+    assert steps == {
+        "best-episode": 300,
+        "episodes-000002": 100,
+        "episodes-000004": 300,
+        "episodes-000006": 400,
+    }
+    curve = read_rows(tmp_path / "curve.parquet", CurveRow)
+    assert [row.train_score for row in curve[:1] + curve[2:4]] == [2.0, 5.0, 9.0]
+    assert all(row.train_score != row.train_score for row in (curve[1], curve[4]))  # NaN: nothing ended
+
+
 class Pruned(Scripted):
     """The same with spikes, pruned to one simulation step when it gets worse; in Asterix episodes are short."""
 
@@ -262,12 +293,13 @@ class Pruned(Scripted):
             get_game("minatar/asterix"), replace(network, spiking=spiking), torch.Generator()
         )
 
-    def advance(self) -> None:
+    def advance(self) -> list[float]:
         from dataclasses import replace
 
-        super().advance()
+        ended = super().advance()
         if self.steps > 300:
             self.agent.spiking = replace(self.agent.spiking, sim_steps=1)  # type: ignore[union-attr]
+        return ended
 
 
 def test_the_best_checkpoint_of_a_pruned_run_is_a_pruned_agent(tmp_path: Path) -> None:
