@@ -473,7 +473,8 @@ def test_an_attack_is_measured_by_what_it_did() -> None:
     steps = list(scripted_rollout(1, [2], push))
     attacks = [step.attack for step in steps if step.attack is not None]
     assert [attack.flipped.tolist() for attack in attacks] == [[True], [True], [False], [False]]
-    np.testing.assert_allclose([attack.largest for attack in attacks], 0.25, rtol=1e-6)
+    # Position counts in units of 4.8, velocity of 3.5: 0.25 / 4.8 is more than 0.125 / 3.5.
+    np.testing.assert_allclose([attack.largest for attack in attacks], 0.25 / 4.8, rtol=1e-6)
     assert [attack.zero_gradient.tolist() for attack in attacks] == [[1.0]] * 4
     assert [step.actions.tolist() for step in steps] == [[0]] * 4
     # The scores are of what the agent saw, the observations of what was there.
