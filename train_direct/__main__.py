@@ -2,7 +2,7 @@
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,7 +23,7 @@ from train_direct.common_mode import CommonMode
 from train_direct.ppo import PPO, critic_game
 from train_direct.q_learning import Precision, QLearning
 from train_direct.recipes import PPO_RECIPE, PpoRecipe, Recipe, get_recipe, validation_protocol
-from train_direct.run import Plan, TrainingRun, clean_up
+from train_direct.run import Algorithm, Plan, TrainingRun, clean_up
 
 _SPIKING = ("sim_steps", "readout")
 _NEURON = ("reset", "detach_reset", "threshold", "tau", "surrogate", "surrogate_slope")
@@ -144,6 +144,29 @@ class RunOptions:
             keep_best_episode=game.tier == "classic",
         )
 
+    def _work(
+        self,
+        spec: dict[str, Any],
+        adjustable: Sequence[str],
+        make: Callable[[], tuple[Algorithm, Plan]],
+    ) -> None:
+        """Train what `make` makes, resume it, or say that it is done.
+
+        Args:
+            spec: all that decides the run's numbers.
+            adjustable: entries of it that a run may be resumed with other values of.
+            make: the algorithm and the plan; asked only if there is work to do.
+        """
+        manifest = Manifest(self.out / "manifest.json", spec, adjustable)
+        with manifest.work() as needed:
+            if not needed:
+                clean_up(self.out)
+                print(f"{self.out / 'agent.safetensors'}: already done")
+                return
+            algorithm, plan = make()
+            TrainingRun(self.out, plan, algorithm, manifest).run()
+        print(f"{self.out / 'agent.safetensors'}: trained for {algorithm.steps:,} decisions")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(RunOptions):
@@ -229,14 +252,8 @@ class Options(RunOptions):
             "precision": self.precision,
             "stop_score": stop_score,
         }
-        # What temporal pruning does depends on how long the run is.
-        adjustable = () if sim_steps else ("total_steps",)
-        manifest = Manifest(self.out / "manifest.json", spec, adjustable)
-        with manifest.work() as needed:
-            if not needed:
-                clean_up(self.out)
-                print(f"{self.out / 'agent.safetensors'}: already done")
-                return
+
+        def make() -> tuple[Algorithm, Plan]:
             agent = make_agent(game, network, seeding.torch_generator(self.seed, "weights")).to(device)
             common_mode = None
             if compensate and isinstance(agent, DSQN):
@@ -258,7 +275,7 @@ class Options(RunOptions):
                 f"({available_memory_bytes() / 2**30:.1f} GiB now)",
                 file=sys.stderr,
             )
-            plan = self._plan(
+            return algorithm, self._plan(
                 game,
                 named,
                 recipe,
@@ -266,8 +283,9 @@ class Options(RunOptions):
                 scores_are_q_values=not compensate,
                 stop_score=stop_score,
             )
-            TrainingRun(self.out, plan, algorithm, manifest).run()
-        print(f"{self.out / 'agent.safetensors'}: trained for {algorithm.steps:,} decisions")
+
+        # What temporal pruning does depends on how long the run is.
+        self._work(spec, () if sim_steps else ("total_steps",), make)
 
 
 def _spiking_preset(name: str, verb: str) -> tuple[Preset, Spiking]:
@@ -382,20 +400,16 @@ class Ppo(RunOptions):
             "network": network_name,
             "network_settings": to_json(asdict(network)),
         }
-        manifest = Manifest(self.out / "manifest.json", spec, ("total_steps",))
-        with manifest.work() as needed:
-            if not needed:
-                clean_up(self.out)
-                print(f"{self.out / 'agent.safetensors'}: already done")
-                return
+
+        def make() -> tuple[Algorithm, Plan]:
             actor, critic = (
                 make_actor(whose, network, seeding.torch_generator(self.seed, stream)).to(device)
                 for whose, stream in ((game, "weights"), (critic_game(game), "critic"))
             )
             algorithm = PPO(actor, critic, game, recipe, self.seed)
-            plan = self._plan(game, PPO_RECIPE, recipe, network_name, scores_are_q_values=False)
-            TrainingRun(self.out, plan, algorithm, manifest).run()
-        print(f"{self.out / 'agent.safetensors'}: trained for {algorithm.steps:,} decisions")
+            return algorithm, self._plan(game, PPO_RECIPE, recipe, network_name, scores_are_q_values=False)
+
+        self._work(spec, ("total_steps",), make)
 
 
 @dataclass(frozen=True, kw_only=True)

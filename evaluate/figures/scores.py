@@ -128,7 +128,10 @@ def _bar_panels(
 
 
 READOUT_ORDER = ("last-mem", "max-mem", "mean-mem", "max-abs-mem", "rate", "spike-rate")
-READOUTS = {"chen2022": "max-mem", "liu2022": "rate", "liu2022-spike": "spike-rate", "liu2022-if": "rate"}
+READOUTS = {
+    **{"chen2022": "max-mem", "liu2022": "rate", "liu2022-spike": "spike-rate", "liu2022-if": "rate"},
+    **{"tutorial": "last-mem"},
+}
 """Of the networks whose name in rows does not say it (core/networks.py)."""
 
 

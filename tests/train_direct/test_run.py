@@ -20,16 +20,17 @@ from train_direct.run import Means
 
 ROOT = Path(__file__).parents[2]
 TINY: tuple[str | int, ...] = (
-    *("--warmup-steps", 200, "--replay-steps", 500, "--seed", 3, "--threads", 1),
-    *("--eval-interval-steps", 700, "--eval-episodes", 2),
+    *("--seed", 3, "--threads", 1, "--eval-interval-steps", 700, "--eval-episodes", 2),
     *("--curve-interval-steps", 200, "--checkpoint-interval-steps", 150),
 )
+Q_LEARNING: tuple[str | int, ...] = ("--warmup-steps", 200, "--replay-steps", 500)
 
 
 def arguments(
     out: Path, verb: str = "dqn", game: str = "minatar/breakout", total_steps: int = 1000
 ) -> list[str]:
-    return [verb, "--game", game, "--total-steps", str(total_steps), *map(str, TINY), "--out", str(out)]
+    options = TINY if verb.endswith("ppo") else TINY + Q_LEARNING
+    return [verb, "--game", game, "--total-steps", str(total_steps), *map(str, options), "--out", str(out)]
 
 
 def results(folder: Path) -> tuple[object, ...]:
@@ -48,7 +49,7 @@ def results(folder: Path) -> tuple[object, ...]:
     return (
         (folder / "agent.safetensors").read_bytes(),
         (folder / "best.safetensors").read_bytes(),
-        {path.name: path.read_bytes() for path in folder.glob("steps-*.safetensors")},
+        {path.name: path.read_bytes() for path in folder.glob("*-*.safetensors")},
         comparable(read_rows(folder / "validation.parquet", EpisodeRow)),
         comparable(read_rows(folder / "curve.parquet", CurveRow)),
     )
@@ -66,6 +67,8 @@ def equal(one: Path, other: Path) -> bool:
         ("dsqn", "minatar/space_invaders", ("--cmc", "--precision", "bf16", "--keep-interval-steps", 500)),
         # Switches at 500, 1000, ... decisions, so that some kills come after one.
         ("dsqn", "minatar/breakout", ("--sim-steps", 6, "--prune-sim-steps", 5, 4, 3, 2, 1, "--n-step", 3)),
+        ("dsqn", "cartpole", ("--network", "tutorial", "--keep-episodes", 2, 20)),
+        ("spiking-ppo", "cartpole", ("--keep-episodes", 2, 20, "--max-episode-steps", "unlimited")),
     ],
 )
 def test_killed_at_random_moments_it_ends_with_the_same_bits(
