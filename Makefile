@@ -37,7 +37,7 @@ report: figures ## draw the study and write its page, results/STUDY/report/index
 	$(BIN)/python -m evaluate.report $(STUDY)
 
 test: setup-dev ## run all tests, side by side
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: setup-dev ## ruff and mypy
 	$(BIN)/python -m ruff check .

@@ -27,6 +27,11 @@ AGENTS = Path(__file__).parents[1] / "results" / "agents"
 """Trained agents that are shipped."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: begun last, it would keep one process busy while the others wait."""
+    items.sort(key=lambda item: item.get_closest_marker("smoke") is None)
+
+
 class Finished(NamedTuple):
     code: int
     out: str
