@@ -447,3 +447,20 @@ def test_emulators_compute_at_the_lowest_priority_and_nobody_else_does() -> None
         assert len(new) >= 2
         assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in new} == {19}
         assert os.getpriority(os.PRIO_PROCESS, 0) < 19
+
+
+def test_an_episode_without_a_limit_is_never_cut() -> None:
+    """Pushing the cart to where the pole falls, and a little to the middle, keeps it up."""
+    game = GAMES["cartpole"]
+    environments = make_environments(game, 1, Dynamics(0.0, None))
+    [observation] = environments.reset(np.array([True]), np.array([0]))
+    for decision in range(1, 1001):
+        position, velocity, angle, spin = observation
+        push = angle + 0.5 * spin + 0.05 * position + 0.1 * velocity > 0
+        outcome = environments.step(np.array([int(push)]))
+        [observation] = outcome.observations
+        assert not outcome.terminated[0]
+        assert not outcome.truncated[0]
+        assert outcome.episode_frames[0] == decision
+    with pytest.raises(Refusal, match="pong has no number of frames after which an episode is cut"):
+        make_environments(GAMES["pong"], 1, Dynamics(0.0, None))
