@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from core.games import get_game
 from core.records import StateAttackRow, require_single
 from evaluate.attackers import (
     OF_ATTACK,
@@ -86,7 +87,7 @@ def flips_of_states(rows: pd.DataFrame) -> Figure:
             }
             shares = {epsilon: flips(row) for epsilon, row in best.items() if row is not None}
             _with_band(axis, name, shares, {"color": colour, "linestyle": dashes})
-        _epsilons(axis, sorted({row.epsilon for row in own}))
+        _epsilons(axis, own[0].game, sorted({row.epsilon for row in own}))
         lines_of_title = [textwrap.fill(line, 52) for line in axis.get_title().splitlines()]
         axis.set_title("\n".join(lines_of_title), fontsize=6)
         axis.set_ylim(-3, 103)
@@ -117,7 +118,7 @@ def masking_gap(rows: pd.DataFrame) -> Figure:
             (family,) = families(pd.DataFrame([own[0]]))
             _with_band(axis, title.removeprefix(f"{game}\n"), gaps, look[family])
         axis.axhline(0.0, color="#666666", linewidth=0.8)
-        _epsilons(axis, sorted({epsilon for _, _, gaps in found for epsilon in gaps}))
+        _epsilons(axis, game, sorted({epsilon for _, _, gaps in found for epsilon in gaps}))
         axis.set_ylabel("masking gap (points)")
     if not figure.axes:
         raise NothingToDraw(
@@ -178,11 +179,13 @@ def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Figure:
             axis.plot(curve.epsilons, means, label=curve.label, **curve.look)  # type: ignore[arg-type]
             lows, highs = [point.low for point in curve.points], [point.high for point in curve.points]
             axis.fill_between(curve.epsilons, lows, highs, color=str(curve.look["color"]), alpha=0.1)
-        _epsilons(axis, sorted(set(here.epsilon)))
+        _epsilons(axis, game, sorted(set(here.epsilon)))
         if column == "score":
             reference_lines(axis, game)
         axis.set_ylabel(label)
-    common_legend(figure, list(axes.values()), 2)
+    common_legend(figure, list(axes.values()), min(len(axes), 2))
+    if len(axes) == 1:  # too narrow for two columns: what the longer legend takes is not the panel's
+        figure.set_figheight(figure.get_figheight() + 0.06 * len(axis.get_legend_handles_labels()[1]))
     return figure
 
 
@@ -227,16 +230,17 @@ def _look_of_attack(attack: str, source: str) -> dict[str, str]:
     return {"linestyle": dashes.get(known, "-"), "marker": "." if attack in ("fgsm", "random-sign") else "^"}
 
 
-def _epsilons(axis: Axes, sizes: list[float]) -> None:
-    """A horizontal axis of sizes in grey levels."""
+def _epsilons(axis: Axes, game: str, sizes: list[float]) -> None:
+    """A horizontal axis of sizes in grey levels, or as they are where elements have scales of their own."""
+    levels, unit = (255, "1/255") if get_game(game).scale == (1.0,) else (1, "units of each element's scale")
     positive = [size for size in sizes if size > 0]
     axis.set_xscale("symlog", linthresh=positive[0] if positive else 1)
     crowded = len(sizes) > 7
     axis.set_xticks(
         sizes,
-        [f"{255 * size:.3g}" for size in sizes],
+        [f"{levels * size:.3g}" for size in sizes],
         fontsize=6 if crowded else None,
         rotation=90 if crowded else 0,
     )
     axis.minorticks_off()
-    axis.set_xlabel("epsilon (l_inf, in 1/255)")
+    axis.set_xlabel(f"epsilon (l_inf, in {unit})")
