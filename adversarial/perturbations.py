@@ -54,6 +54,10 @@ class Goal(NamedTuple):
         """The same for some of the rows."""
         return self._replace(action=self.action[chosen])
 
+    def times(self, number: int) -> "Goal":
+        """The same for all rows, so many times one after the other."""
+        return self._replace(action=self.action.repeat(number))
+
 
 def goal(clean_scores: Tensor, loss: Loss = "cross-entropy", targeted: bool = False) -> Goal:
     """Away from the greedy action of clean scores [K, A], or (targeted) towards the worst one."""
@@ -93,6 +97,10 @@ class Box(NamedTuple):
     def rows(self, chosen: Tensor) -> "Box":
         """The same for some of the rows."""
         return self._replace(center=self.center[chosen])
+
+    def times(self, number: int) -> "Box":
+        """The same around all rows, so many times one after the other."""
+        return self._replace(center=torch.cat([self.center] * number))
 
 
 def ball(inputs: Tensor, epsilon: float, low: Tensor, high: Tensor) -> Box:
@@ -257,19 +265,21 @@ def fgsm(source: Scores, goal: Goal, box: Box, epsilon: float) -> Followed:
 
 @torch.no_grad()
 def worst_of(judge: Scores, goal: Goal, candidates: Iterable[Tensor]) -> Tensor:
-    """Of candidates [K, *observation], the worst for each row: one that reaches the goal before any that does not,
-    then the one of the largest value; of equals the first."""
+    """Of candidates [K, *observation], or [n K, *observation] for n at once, the worst for each row: one that reaches
+    the goal before any that does not, then the one of the largest value; of equals the first."""
     kept: tuple[Tensor, Tensor, Tensor] | None = None
-    for candidate in candidates:
-        scores = judge(candidate)
-        reached, value = goal.reached(scores), goal.value(scores)
-        if kept is None:
-            kept = candidate.clone(), reached, value
-            continue
-        worst, its_reached, its_value = kept
-        better = (reached & ~its_reached) | ((reached == its_reached) & (value > its_value))
-        worst[better] = candidate[better]
-        kept = worst, torch.where(better, reached, its_reached), torch.where(better, value, its_value)
+    for several in candidates:
+        shape = (-1, len(goal.action))
+        scores = judge(several).unflatten(0, shape)  # [n, K, A]
+        each = zip(several.unflatten(0, shape), goal.reached(scores), goal.value(scores), strict=True)
+        for candidate, reached, value in each:
+            if kept is None:
+                kept = candidate.clone(), reached, value
+                continue
+            worst, its_reached, its_value = kept
+            better = (reached & ~its_reached) | ((reached == its_reached) & (value > its_value))
+            worst[better] = candidate[better]
+            kept = worst, torch.where(better, reached, its_reached), torch.where(better, value, its_value)
     if kept is None:
         raise ValueError("there is no worst of no candidates")
     return kept[0]

@@ -106,7 +106,8 @@ def play(
         stream: what the episodes are for; those of different streams have no start in common.
         on_step: shown every step.
     """
-    halves = (episodes[::2], episodes[1::2]) if num_envs > 1 else (episodes,)
+    # Only emulators compute by themselves, so that it pays to decide in one half of the games meanwhile.
+    halves = (episodes[::2], episodes[1::2]) if num_envs > 1 and game.tier == "atari" else (episodes,)
     shares = [share for share in halves if share]
     with contextlib.ExitStack() as stack:
         if game.tier == "atari" and perturb is None and agent.sim_steps <= LIGHT_SIM_STEPS:

@@ -233,6 +233,27 @@ def test_of_restarts_the_worst_is_kept() -> None:
     assert (clean.value(scores[1]) > clean.value(scores[0])).any()
 
 
+@pytest.mark.parametrize("eight_bit", [False, True])
+def test_starts_side_by_side_are_the_starts_one_after_the_other(eight_bit: bool) -> None:
+    agent = make_agent(PONG, preset("relu"), seeding.torch_generator(0, "weights"))
+    x = network_input(opening(agent, 3), PONG, torch.device("cpu"))
+    threat = make_threat("pgd", 3 / 255, PONG, steps=3, restarts=4, eight_bit=eight_bit)
+    found = attacked(threat, agent, x).inputs
+    box = perturbations.ball(x, 3 / 255, torch.zeros(1), torch.ones(1))
+    its_goal = perturbations.goal(agent(x).detach())
+    chances = [np.random.default_rng(row) for row in range(len(x))]
+    candidates = []
+    for _ in range(4):
+        start = perturbations.uniform_start(box, 3 / 255, chances)
+        how = {"steps": 3, "step_size": threat.step_size, "start": start}
+        shown = [each.inputs for each in perturbations.iterates(agent, its_goal, box, **how)]
+        candidates += [perturbations.eight_bit(each, box) for each in shown] if eight_bit else shown
+    by_hand = perturbations.worst_of(agent, its_goal, candidates)
+    # A batch of another size may add up in another order, and turn the sign of a gradient that is next to nothing.
+    assert ((found - by_hand).abs() < 1e-5).float().mean() > 0.999
+    assert ((found - x).abs() > 1e-3).float().mean() > 0.3
+
+
 def test_a_gradient_may_be_taken_through_another_network_than_the_victim() -> None:
     agent, other = dqn(), make_agent(BREAKOUT, preset("relu"), seeding.torch_generator(1, "weights"))
     x = inputs()

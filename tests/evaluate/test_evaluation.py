@@ -163,7 +163,8 @@ def test_decisions_are_reported_while_they_are_made() -> None:
         )
     )
     assert sum(reported) == sum(played.length_steps for played in found)
-    assert set(reported) == {1, 2}
+    assert reported[0] == 4  # these games compute nothing by themselves: all side by side
+    assert reported[-1] == 1
 
 
 def test_one_rollout_decides_while_the_environments_of_the_other_compute() -> None:
