@@ -348,7 +348,8 @@ class States(AttackOptions):
             share = share_interval(round(row.flip_share * row.num_states), row.num_states)
             print(
                 f"{game.name} {row.agent} {_named(threat)}: {share.estimate:.1%} of {row.num_states} choices changed "
-                f"[{share.low:.1%}, {share.high:.1%}], Q drop {row.q_drop:.3g}"
+                f"[{share.low:.1%}, {share.high:.1%}]"
+                + ("" if math.isnan(row.q_drop) else f", Q drop {row.q_drop:.3g}")
             )
 
 

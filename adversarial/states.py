@@ -62,7 +62,9 @@ def attack_states(
         gradient_source=threat.gradient_source,
         threat=to_json(asdict(threat)),
         flip_share=float(flipped.mean()),
-        q_drop=torch.cat(drops).double().mean().item(),
+        q_drop=torch.cat(drops).double().mean().item()
+        if victim.provenance["scores_are_q_values"]
+        else math.nan,
         zero_gradient_share=float(vanishing.mean()) if len(vanishing) else math.nan,
         largest_perturbation=torch.stack(largest).max().item(),
         mean_perturbation=torch.cat(means).double().mean().item(),

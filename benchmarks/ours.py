@@ -109,8 +109,8 @@ def spiking_ppo(decisions: int) -> Callable[[], object]:
     set_up_torch(1)
     game = get_game("cartpole")
     actor, critic = (
-        make_actor(whose, preset("tutorial"), seeding.torch_generator(0, "weights"))
-        for whose in (game, critic_game(game))
+        make_actor(whose, preset("tutorial"), seeding.torch_generator(0, stream))
+        for whose, stream in ((game, "weights"), (critic_game(game), "critic"))
     )
     return _rounds(PPO(actor, critic, game, PPO_RECIPE, 0), 0, decisions)
 

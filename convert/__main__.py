@@ -50,7 +50,7 @@ class Common(ComputeOptions):
         checkpoint = load_agent(self.agent, device=pick_device(self.device))
         dqn = checkpoint.agent
         if not isinstance(dqn, DQN) or dqn.kind != DQN.kind:  # an actor's logits are no Q-values
-            raise Refusal(f"{self.agent} is a {dqn.kind} agent: only a dqn can be converted")
+            raise Refusal(f"{self.agent} holds the agent {dqn.kind!r}: only a dqn can be converted")
         return checkpoint, dqn
 
 
@@ -329,7 +329,7 @@ class Export:
         agent = checkpoint.agent
         if not isinstance(agent, RateCodedNetwork | DSQN):
             raise Refusal(
-                f"{self.agent} is a {agent.kind} agent: only a rate-coded or a dsqn one can be exported"
+                f"{self.agent} holds the agent {agent.kind!r}: only a rate-coded or a dsqn one can be exported"
             )
         # The checkpoint of the same name has its manifest beside it already.
         manifest = Manifest(

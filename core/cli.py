@@ -39,6 +39,26 @@ Number = Annotated[
 """A command-line number that may be written as a fraction."""
 
 
+def _parse_switch(words: list[str]) -> bool:
+    """Nothing, True or False."""
+    if words and words[0] not in ("True", "False"):
+        raise ValueError(f"{words[0]} is neither True nor False")
+    return words != ["False"]
+
+
+Switch = Annotated[
+    bool | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=(0, 1),
+        metavar="[True|False]",
+        instance_from_str=_parse_switch,
+        is_instance=lambda value: value is None or isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+"""An option that something else decides unless it is given: --double is --double True, and there is --double False."""
+
+
 class Command(Protocol):
     """A dataclass whose fields are the options of one command."""
 

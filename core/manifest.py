@@ -43,11 +43,18 @@ class Record:
     format: str
     """Of the rows that the version of SpikeQ that made it writes."""
 
+    @property
+    def missing(self) -> list[Path]:
+        """Results that were recorded and are not there."""
+        outputs = [self.path.parent / name for name in self.outputs]
+        return [output for output in outputs if not output.is_file()]
+
     def mismatches(self) -> Iterator[tuple[Path, str]]:
         """Every result that is not what was recorded, and what is wrong with it."""
+        missing = self.missing
         for name, recorded in self.outputs.items():
             output = self.path.parent / name
-            if not output.is_file():
+            if output in missing:
                 yield output, f"{output} is missing, though {self.path.name} says it was finished"
             elif digest(output.read_bytes()) != recorded:
                 yield output, f"{output} was changed after {self.path.name} recorded it"
@@ -75,9 +82,11 @@ class Manifest:
         spec: all that decides the numbers of the work, JSON-able.
         adjustable: entries of the specification that unfinished work may be resumed with other values of.
 
+    Finished work whose results are not all there (committed rows come without the weights they are of) is done again.
+
     Raises:
-        Refusal: another specification was run here, the manifest is damaged, a finished result is
-            missing or changed, or the place cannot be written.
+        Refusal: another specification was run here, the manifest is damaged, a finished result was changed, or the
+            place cannot be written.
     """
 
     def __init__(self, path: Path, spec: dict[str, Any], adjustable: Sequence[str] = ()):
@@ -105,6 +114,8 @@ class Manifest:
         try:
             self.done = self._is_done()  # another process may have finished it meanwhile
             if not self.done:
+                if (record := read_manifest(self.path)) and record.missing:
+                    print(f"{record.missing[0]} is missing: the work is done again", file=sys.stderr)
                 self._write({})
             yield not self.done
         except (Refusal, OSError):
@@ -160,9 +171,11 @@ class Manifest:
                 f"{self.path} is of another version of SpikeQ, whose rows differ; choose another --out"
             )
         self.require_same(record.spec, finished=bool(record.outputs))
-        for _, mismatch in record.mismatches():
-            raise Refusal(f"{mismatch}; remove {self.path} to run again")
-        return bool(record.outputs)
+        missing = record.missing
+        for output, mismatch in record.mismatches():
+            if output not in missing:
+                raise Refusal(f"{mismatch}; remove {self.path} to run again")
+        return bool(record.outputs) and not missing
 
     @property
     def _lock_file(self) -> Path:

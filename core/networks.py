@@ -319,10 +319,14 @@ Readout = Literal["rate", "spike-rate", "last-mem", "max-mem", "mean-mem", "max-
 READOUTS: tuple[Readout, ...] = ("rate", "spike-rate", "last-mem", "max-mem", "mean-mem", "max-abs-mem")
 
 
+MOST_SIM_STEPS = 10_000
+"""Twenty times what Tan et al. 2021 needs; some read-outs take memory by its square."""
+
+
 def require_sim_steps(sim_steps: int) -> None:
     """Refuse a number of simulation steps that is none; it may come from a file, where nothing is typed."""
-    if not isinstance(sim_steps, int) or sim_steps < 1:
-        raise Refusal(f"sim_steps is {sim_steps}: an integer of at least 1 is needed")
+    if not isinstance(sim_steps, int) or not 1 <= sim_steps <= MOST_SIM_STEPS:
+        raise Refusal(f"sim_steps is {sim_steps}: accepted are integers from 1 to {MOST_SIM_STEPS}")
 
 
 @dataclass(frozen=True)

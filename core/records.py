@@ -123,7 +123,7 @@ class StateAttackRow:
     """Share of states whose greedy action the perturbation changed: the attack's success."""
     q_drop: float
     """Mean over states of the victim's clean score of its clean greedy action minus that, clean too, of the action it
-    takes under attack."""
+    takes under attack; NaN where scores are no Q-values."""
     zero_gradient_share: float
     """Share of attacked states on which the gradient was zero everywhere; NaN where none was followed."""
     largest_perturbation: float

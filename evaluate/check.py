@@ -37,7 +37,7 @@ ROW_FILES: tuple[tuple[str, type], ...] = (
 MAY_BE_NAN = {
     EpisodeRow: {"max_q_mean", "max_q", "mean_sim_steps"},
     AttackRow: {"max_q_mean", "max_q", "mean_sim_steps", "zero_gradient_share", "attacked_share"},
-    StateAttackRow: {"zero_gradient_share", "attacked_share"},
+    StateAttackRow: {"q_drop", "zero_gradient_share", "attacked_share"},
     CurveRow: {"loss", "q_mean", "train_score"},
     ConversionRow: {
         *("kappa", "regret", "common_error", "differential_error"),

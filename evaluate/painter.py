@@ -20,7 +20,7 @@ from core.checkpoint import Checkpoint
 from core.envs import network_input
 from core.errors import Refusal
 from core.games import Game, Tier
-from core.networks import DSQN, Agent, Readout
+from core.networks import DSQN, Agent, Readout, SpikingActor
 from evaluate.evaluation import Played
 from evaluate.rollout import Step
 from evaluate.runs import LABELS
@@ -260,7 +260,10 @@ class Painter:
         has_q_values = checkpoint.provenance["scores_are_q_values"]
         heading = "Q-values" if has_q_values else "action scores"
         draw.text((left, middle), heading, TEXT, _font(14, bold=True), "lm")
-        if isinstance(checkpoint.agent, DSQN) and has_q_values:
+        # What CMC leaves of a DSQN's scores is no voltage any more.
+        if isinstance(checkpoint.agent, SpikingActor) or (
+            isinstance(checkpoint.agent, DSQN) and has_q_values
+        ):
             beside = left + draw.textlength(heading, _font(14, bold=True)) + 8
             draw.text((beside, middle), _READ_FROM[checkpoint.agent.spiking.readout], DIM, _font(12), "lm")
         past = f"last {WINDOW_STEPS} decisions"

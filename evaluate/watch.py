@@ -70,7 +70,8 @@ class Watcher:
         agent = checkpoint.agent
         if not isinstance(agent, Layered):
             raise Refusal(
-                f"agent {agent.kind!r} has no neurons to watch: accepted are dqn, quantised, rate-coded, dsqn"
+                f"agent {agent.kind!r} has no neurons to watch: accepted are dqn, quantised, rate-coded, dsqn, "
+                "actor, spiking-actor"
             )
         self.watched: list[Played] = []
         """The episodes so far, summed up."""

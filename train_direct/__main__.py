@@ -11,7 +11,7 @@ import torch
 
 from core import seeding
 from core.checkpoint import load_agent, save_agent
-from core.cli import main
+from core.cli import Switch, main
 from core.device import Device, available_memory_bytes, pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import Game, get_game
@@ -90,6 +90,10 @@ class RunOptions:
         for name in ("curve_interval_steps", "checkpoint_interval_steps", "keep_interval_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise Refusal(f"{name} is {getattr(self, name)}: at least 1 is needed")
+        if isinstance(self.max_episode_steps, int) and self.max_episode_steps < 1:
+            raise Refusal(
+                f"max_episode_steps is {self.max_episode_steps}: at least 1 is needed, or unlimited"
+            )
         if self.keep_episodes and min(self.keep_episodes) < 1:
             raise Refusal(f"keep_episodes is {' '.join(map(str, self.keep_episodes))}: at least 1 is needed")
 
@@ -182,13 +186,13 @@ class Options(RunOptions):
     """Games played side by side, in place of the recipe's."""
     early_stop: bool = False
     """End when a validation mean reaches the game's stop score (Chen et al. 2022's code; Atari)."""
-    double: bool | None = None
+    double: Switch = None
     """Double DQN (the online network chooses, the target network values; Liu et al. 2022's generalisation table) or
-    not (True or False), in place of the recipe's."""
+    not, in place of the recipe's."""
     n_step: int | None = None
     """Decisions whose rewards are added up before the rest of the return is estimated, in place of the recipe's."""
-    life_loss_terminal: bool | None = None
-    """Whether a lost life ends the return that is learnt (True or False), in place of the recipe's."""
+    life_loss_terminal: Switch = None
+    """Whether a lost life ends the return that is learnt, in place of the recipe's."""
     sticky_action_probability: float | None = None
     """Chance that the emulator repeats an action while training, in place of the recipe's."""
     precision: Precision = "fp32"
@@ -315,7 +319,7 @@ class Dsqn(Options):
     network: str = "chen2022"
     """chen2022, liu2022, liu2022-spike, liu2022-if or tutorial."""
     sim_steps: int | None = None
-    """Simulation steps a decision, in place of the network's own (chen2022: 8, liu2022: 64)."""
+    """Simulation steps a decision, in place of the network's own (chen2022: 8, tutorial: 16, liu2022: 64)."""
     prune_sim_steps: list[int] | None = None
     """Temporal pruning: fewer and fewer simulation steps that follow, each for an equal share of the run, as in
     --sim-steps 8 --prune-sim-steps 4 2."""
@@ -324,8 +328,8 @@ class Dsqn(Options):
     statistic of the output voltage (Chen: last-mem, max-mem, mean-mem, max-abs-mem)."""
     reset: Literal["hard", "soft"] | None = None
     """Membrane after a spike: hard (to rest) or soft (threshold subtracted)."""
-    detach_reset: bool | None = None
-    """Whether gradients leave out the path through the reset (True or False)."""
+    detach_reset: Switch = None
+    """Whether gradients leave out the path through the reset."""
     threshold: float | None = None
     """Firing threshold."""
     tau: float | None = None
@@ -334,7 +338,7 @@ class Dsqn(Options):
     """Surrogate gradient: atan, sigmoid, triangle or rectangle."""
     surrogate_slope: float | None = None
     """Its slope."""
-    bias: bool | None = None
+    bias: Switch = None
     """Whether layers have biases (Chen's paper: False, its code: True)."""
     cmc: bool = False
     """Common-mode compensation (Xu et al. 2026): an auxiliary network, dropped after training, takes what all
@@ -419,12 +423,17 @@ class SpikingPpo(Ppo):
     kind: ClassVar[str] = "spiking-ppo"
 
     network: str = "tutorial"
-    """tutorial, chen2022, liu2022, liu2022-spike or liu2022-if."""
+    """tutorial, chen2022, liu2022 or liu2022-if."""
     sim_steps: int | None = None
     """Simulation steps a decision, in place of the network's own (tutorial: 16)."""
 
     def run(self) -> None:
         network, spiking = _spiking_preset(self.network, "ppo")
+        if spiking.readout == "spike-rate":
+            raise Refusal(
+                f"network {self.network!r} answers with rates from 0 to 1, and a critic's values are larger: accepted "
+                f"are tutorial, chen2022, liu2022, liu2022-if"
+            )
         label = self.network
         if self.sim_steps is not None:
             spiking = replace(spiking, sim_steps=self.sim_steps)

@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from core.checkpoint import Checkpoint, save_agent
+from core.checkpoint import Checkpoint, load_agent, save_agent
 from core.errors import Refusal
 from core.games import Game
 from core.manifest import Manifest
@@ -351,11 +351,20 @@ class TrainingRun:
         self._due_since = header.get("due_since")
         self._algorithm.restore(tensors, header["algorithm"])
         self._saved_steps = self._algorithm.steps
-        if header["spec"] != self._manifest.spec and self._saved_steps >= self._plan.total_steps:
-            raise Refusal(
-                f"total_steps is {self._plan.total_steps}: {self._saved_steps} decisions are made in {self._folder}"
-            )
+        if header["spec"] != self._manifest.spec:
+            self._require_end_ahead()
         print(f"{self._folder}: resumes at {self._algorithm.steps:,} decisions", file=sys.stderr)
+
+    def _require_end_ahead(self) -> None:
+        """Refuse an end that lies before what was done already: weights that were kept after the state was saved are
+        made again on the way, but not if the way ends before."""
+        end = self._plan.total_steps
+        if self._saved_steps >= end:
+            raise Refusal(f"total_steps is {end}: {self._saved_steps} decisions are made in {self._folder}")
+        for path in sorted(set(self._folder.glob("*.safetensors")) - {self._state_file}):
+            kept_steps = load_agent(path).provenance["train_steps"]
+            if kept_steps > end:
+                raise Refusal(f"total_steps is {end}: {path} was kept after {kept_steps} decisions")
 
     @property
     def _best_episode_file(self) -> Path:

@@ -21,7 +21,6 @@ from evaluate.figures.style import (
     legend_below,
     looks,
     note,
-    panels,
     reference_lines,
 )
 from evaluate.runs import ACTORS, in_order, names, training_families
@@ -56,10 +55,15 @@ _OF_ACTORS = ", PPO"
 """Behind the game's name in the title of a panel of actors."""
 
 
+def _titles(rows: pd.DataFrame) -> pd.Series:
+    """Of the panel that each row belongs to: its game's, where actors have one of their own."""
+    return rows.game.where(~rows.agent.isin(ACTORS), rows.game + _OF_ACTORS)
+
+
 def _curve_panels(rows: pd.DataFrame, column: str) -> tuple[Figure, dict[str, Axes]]:
     """For each game the curves of every network, those of PPO in a panel of their own: one thin line a training seed,
     their mean and their spread."""
-    titles = rows.game.where(~rows.agent.isin(ACTORS), rows.game + _OF_ACTORS)
+    titles = _titles(rows)
     figure, axes = grid(sorted(set(titles)))
     rows = rows.assign(family=training_families(rows))
     for title, axis in axes.items():
@@ -238,12 +242,13 @@ def _shared_points(rows: pd.DataFrame) -> list[int]:
 
 
 def training_loss(rows: pd.DataFrame) -> Figure:
-    """Loss of the updates while training, a line for each training run."""
-    figure, axes = panels(rows)
+    """Loss of the updates while training, a line for each training run; that of PPO is another sum of terms."""
+    titles = _titles(rows)
+    figure, axes = grid(sorted(set(titles)))
     # Rows of curves tell no sim steps; converted networks, which alone need them, have no curves.
     rows = rows.assign(family=training_families(rows))
-    for game, axis in axes.items():
-        here = rows[(rows.game == game) & rows.loss.notna()]
+    for title, axis in axes.items():
+        here = rows[(titles == title) & rows.loss.notna()]
         found = in_order(here.family)
         told, look = names(found), looks(found)
         for family in found:

@@ -84,10 +84,35 @@ def test_a_changed_result_is_refused_by_name(tmp_path: Path) -> None:
         Manifest(path, SPEC)
 
 
-def test_a_missing_result_is_refused_by_name(tmp_path: Path) -> None:
+def test_work_whose_result_is_missing_is_done_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = finished(tmp_path)
     (tmp_path / "episodes.parquet").unlink()
-    with pytest.raises(Refusal, match=r"episodes\.parquet is missing"):
+    manifest = Manifest(path, SPEC)
+    assert not manifest.done
+    with manifest.work() as needed:
+        assert needed
+        assert "episodes.parquet is missing: the work is done again" in capsys.readouterr().err
+        (tmp_path / "episodes.parquet").write_bytes(b"rows")
+        manifest.finish([tmp_path / "episodes.parquet"])
+    assert Manifest(path, SPEC).done
+
+
+def test_a_changed_result_is_refused_even_if_another_one_is_missing(tmp_path: Path) -> None:
+    path, changed, gone = (
+        tmp_path / "manifest.json",
+        tmp_path / "curve.parquet",
+        tmp_path / "agent.safetensors",
+    )
+    manifest = Manifest(path, SPEC)
+    with manifest.work():
+        for output in (changed, gone):
+            output.write_bytes(b"result")
+        manifest.finish([gone, changed])
+    gone.unlink()
+    changed.write_bytes(b"better result")
+    with pytest.raises(Refusal, match=r"curve\.parquet was changed"):
         Manifest(path, SPEC)
 
 

@@ -101,11 +101,13 @@ def test_settings_have_panels_of_their_own() -> None:
     assert "whole-stack" in titles[1]
 
 
-def test_only_a_gradient_that_nobody_followed_may_be_no_number(tmp_path: Path) -> None:
+def test_only_a_gradient_that_nobody_followed_and_a_drop_of_no_q_values_may_be_no_number(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "state_attacks.parquet"
-    write_rows(path, StateAttackRow, [replace(ROWS[1], zero_gradient_share=math.nan)])
+    write_rows(path, StateAttackRow, [replace(ROWS[1], zero_gradient_share=math.nan, q_drop=math.nan)])
     assert list(findings(tmp_path)) == ["state_attacks.parquet: no finished manifest lists it"]
-    write_rows(path, StateAttackRow, [ROWS[1], replace(ROWS[1], q_drop=math.nan)])
-    assert "state_attacks.parquet: q_drop is not finite in 1 of 2 rows, first in row 1" in list(
+    write_rows(path, StateAttackRow, [ROWS[1], replace(ROWS[1], mean_perturbation=math.nan)])
+    assert "state_attacks.parquet: mean_perturbation is not finite in 1 of 2 rows, first in row 1" in list(
         findings(tmp_path)
     )

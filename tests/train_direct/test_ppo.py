@@ -1,8 +1,9 @@
 """PPO against arithmetic that fits on paper, and against its own equations written out without the class."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -72,51 +73,104 @@ def ppo(network: str = "relu", recipe: PpoRecipe = SMALL, seed: int = 0) -> PPO:
     return PPO(actor, critic, CARTPOLE, recipe, seed)
 
 
-def test_an_update_is_the_equations_written_out() -> None:
-    """One update on all of a rollout, by autograd and torch's own distribution and Adam."""
-    algorithm = ppo()
+CUT_STEPS = 7
+SHORT = replace(
+    SMALL,
+    epochs=4,
+    batch_size=16,
+    learning_rate=0.02,  # large, so that policies move as far as clips and old probabilities matter
+    dynamics=replace(SMALL.dynamics, max_episode_frames=CUT_STEPS),
+)
+
+
+class Met(NamedTuple):
+    """[T, N, ...] what a game gives when the actions of a rollout are played again in it, by nothing of ours."""
+
+    obs_tm1: np.ndarray
+    obs_t: np.ndarray
+    terminated: np.ndarray
+    ended: np.ndarray
+
+
+def played_again(actions: np.ndarray, seed: int) -> Met:
+    """Gymnasium's CartPole, one episode after the other in each of N games, cut after CUT_STEPS decisions."""
+    from gymnasium.envs.classic_control import CartPoleEnv
+
+    rows, games = actions.shape
+    met = Met(np.zeros((rows, games, 4), np.float32), np.zeros((rows, games, 4), np.float32),
+              np.zeros((rows, games), bool), np.zeros((rows, games), bool))  # fmt: skip
+    poles, following, age = [CartPoleEnv() for _ in range(games)], [np.zeros(4)] * games, [0] * games
+    episodes = itertools.count()
+    for row in range(rows):
+        for game, pole in enumerate(poles):
+            if row == 0 or met.ended[row - 1, game]:
+                own = seeding.episode_seed(seed, "training", next(episodes))
+                following[game], age[game] = pole.reset(seed=own)[0], 0
+        for game, pole in enumerate(poles):
+            met.obs_tm1[row, game] = following[game]
+            following[game], _, over, _, _ = pole.step(int(actions[row, game]))
+            age[game] += 1
+            met.obs_t[row, game], met.terminated[row, game] = following[game], over
+            met.ended[row, game] = over or age[game] == CUT_STEPS
+    return met
+
+
+def test_a_rollout_is_learnt_from_as_the_equations_say() -> None:
+    """Two epochs and more in shuffled parts, on games that are cut, by autograd and torch's own distribution and Adam;
+    what was met is played again in Gymnasium's CartPole."""
+    algorithm = ppo(recipe=SHORT)
     actor, critic = (nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, outputs)) for outputs in (2, 1))
     for theirs, ours in ((actor, algorithm.agent), (critic, algorithm._critic)):
-        for (_, parameter), own in zip(theirs.named_parameters(), ours.parameters(), strict=True):
+        for parameter, own in zip(theirs.parameters(), ours.parameters(), strict=True):
             parameter.data.copy_(own.detach())
-    for _ in range(SMALL.rollout_steps):
+    for _ in range(SHORT.rollout_steps):
         algorithm.advance()
-    assert algorithm.updates == 1
-    met = algorithm._collected
+    assert algorithm.updates == 4 * 3
+    actions = torch.from_numpy(algorithm._collected.action_tm1)
+    met = played_again(actions.numpy(), seed=0)
+    cut = met.ended & ~met.terminated
+    assert cut.sum() > 3
     obs, following = (torch.from_numpy(each).flatten(0, 1) for each in (met.obs_tm1, met.obs_t))
-    assert met.ended.any()
     with torch.no_grad():
-        value_tm1, value_t = (critic(each).view(met.reward_t.shape).double() for each in (obs, following))
-        old = torch.distributions.Categorical(logits=actor(obs)).log_prob(
-            torch.from_numpy(met.action_tm1).flatten()
-        )
-    advantage = torch.zeros(met.reward_t.shape, dtype=torch.double)
-    for env in range(2):
+        value_tm1, value_t = (critic(each).view(actions.shape).double() for each in (obs, following))
+        drawn = torch.distributions.Categorical(logits=actor(obs))
+        old = drawn.log_prob(actions.flatten())
+    assert 0.1 < (drawn.logits.argmax(1) != actions.flatten()).float().mean() < 0.9  # no greedy play
+    advantage = torch.zeros(actions.shape, dtype=torch.double)
+    for env in range(SHORT.num_envs):
         gae = 0.0
-        for t in reversed(range(SMALL.rollout_steps)):
+        for t in reversed(range(SHORT.rollout_steps)):
             goes_on = 1.0 - float(met.ended[t, env])
             worth = (1.0 - float(met.terminated[t, env])) * value_t[t, env]
-            delta = met.reward_t[t, env] + SMALL.discount * worth - value_tm1[t, env]
-            gae = delta + SMALL.discount * SMALL.trace_decay * goes_on * gae
+            delta = 1.0 + SHORT.discount * worth - value_tm1[t, env]
+            gae = delta + SHORT.discount * SHORT.trace_decay * goes_on * gae
             advantage[t, env] = gae
     returns = (advantage + value_tm1).flatten().float()
     advantage = advantage.flatten().float()
-    optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=SMALL.learning_rate)
-    policy = torch.distributions.Categorical(logits=actor(obs))
-    ratio = (policy.log_prob(torch.from_numpy(met.action_tm1).flatten()) - old).exp()
-    scaled = (advantage - advantage.mean()) / advantage.std()
-    loss = (
-        0.5 * F.mse_loss(critic(obs).squeeze(1), returns)
-        - torch.min(ratio * scaled, ratio.clamp(0.8, 1.2) * scaled).mean()
-        - 0.001 * policy.entropy().mean()
-    )
-    loss.backward()
-    optimizer.step()
+    optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=SHORT.learning_rate)
+    shuffling = seeding.generator(0, "shuffling")
+    losses, largest = [], 0.0
+    for _ in range(SHORT.epochs):
+        for part in torch.from_numpy(shuffling.permutation(len(old))).split(SHORT.batch_size):
+            policy = torch.distributions.Categorical(logits=actor(obs[part]))
+            ratio = (policy.log_prob(actions.flatten()[part]) - old[part]).exp()
+            largest = max(largest, (ratio.detach() - 1).abs().max().item())
+            own = advantage[part]
+            scaled = (own - own.mean()) / own.std()
+            loss = (
+                0.5 * F.mse_loss(critic(obs[part]).squeeze(1), returns[part])
+                - torch.min(ratio * scaled, ratio.clamp(0.8, 1.2) * scaled).mean()
+                - 0.001 * policy.entropy().mean()
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert largest > 0.3  # the clip was at work
     for theirs, ours in ((actor, algorithm.agent), (critic, algorithm._critic)):
         for parameter, own in zip(theirs.parameters(), ours.parameters(), strict=True):
-            torch.testing.assert_close(own, parameter, rtol=1e-5, atol=1e-6)
-    means = algorithm.means()
-    assert means.loss == pytest.approx(loss.item(), rel=1e-5)
+            torch.testing.assert_close(own, parameter, rtol=1e-3, atol=1e-4)
+    assert algorithm.means().loss == pytest.approx(np.mean(losses), rel=1e-4)
     algorithm.close()
 
 
@@ -218,7 +272,15 @@ def test_what_ppo_cannot_run_is_refused(tmp_path: Path, command: Command) -> Non
         (("spiking-ppo", "--game", "cartpole", "--network", "relu"), "network 'relu' does not spike"),
         (("ppo", "--game", "cartpole", "--total-steps", 511), "total_steps is 511: no update would be made"),
         (("ppo", "--game", "cartpole", "--keep-episodes", 0), "keep_episodes is 0: at least 1 is needed"),
-        (("ppo", "--game", "cartpole", "--max-episode-steps", 0), "max_episode_frames is 0"),
+        (("ppo", "--game", "cartpole", "--max-episode-steps", 0), "max_episode_steps is 0"),
+        (
+            ("spiking-ppo", "--game", "cartpole", "--network", "liu2022-spike"),
+            "'liu2022-spike' answers with rates from 0 to 1",
+        ),
+        (
+            ("spiking-ppo", "--game", "cartpole", "--sim-steps", 10**9),
+            "accepted are integers from 1 to 10000",
+        ),
     ):
         refused = command("train_direct", *arguments, *out)
         assert refused.code == 2

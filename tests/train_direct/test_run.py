@@ -337,7 +337,7 @@ def test_a_pruned_run_says_so_and_ends_with_the_last_simulation_steps(
 def test_options_of_the_released_codes_reach_the_run(tmp_path: Path, command: Command) -> None:
     import json
 
-    options = ("--double", "True", "--sticky-action-probability", 0.25, "--keep-interval-steps", 600)
+    options = ("--double", "--sticky-action-probability", 0.25, "--keep-interval-steps", 600)
     finished = command("train_direct", *arguments(tmp_path / "run")[:-2], *options, "--out", tmp_path / "run")
     assert finished.code == 0, finished.err
     spec = json.loads((tmp_path / "run" / "manifest.json").read_text())["spec"]
@@ -410,3 +410,26 @@ def test_an_unfinished_run_may_be_given_another_end(tmp_path: Path, command: Com
     assert equal(run, whole)
     longer = command("train_direct", *arguments(run, total_steps=5000))
     assert (longer.code, "total_steps is 4000 there and 5000 here" in longer.err) == (2, True)
+
+
+def test_no_end_is_taken_before_weights_that_were_kept(tmp_path: Path, command: Command) -> None:
+    """Weights kept after the last state are made again on the way; an end before them would leave some from beyond."""
+    run, whole = tmp_path / "run", tmp_path / "whole"
+
+    def asked(out: Path, total_steps: int) -> list[str]:
+        own = ("--checkpoint-interval-steps", "2000", "--keep-interval-steps", "200")
+        return [*arguments(out, "ppo", "cartpole", total_steps), *own]
+
+    process = subprocess.Popen([sys.executable, "-m", "train_direct", *asked(run, 200_000)], cwd=ROOT)
+    while len(list(run.glob("steps-*"))) < 13 and process.poll() is None:  # 600 decisions beyond the state
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    kept = max(int(path.stem.removeprefix("steps-")) for path in run.glob("steps-*.safetensors"))
+    early = command("train_direct", *asked(run, kept - 200))
+    assert early.code == 2
+    assert f"total_steps is {kept - 200}: " in early.err
+    assert "was kept after" in early.err or "decisions are made in" in early.err
+    assert command("train_direct", *asked(run, kept + 200)).code == 0
+    assert command("train_direct", *asked(whole, kept + 200)).code == 0
+    assert equal(run, whole)
