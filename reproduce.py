@@ -23,14 +23,14 @@ import tyro
 from core.cli import main
 from core.errors import Refusal
 from core.games import get_game
-from core.manifest import read_manifest
+from core.manifest import Record, read_manifest
 from core.records import ROWS_FORMAT, digest, to_json
 
 ROOT = Path(__file__).resolve().parent
-Kind = Literal["train", "convert", "evaluate", "attack", "probe"]
-SETTINGS = ("train_seeds", "shipped", "evaluate", "attack", "states", "probe")
+Kind = Literal["train", "convert", "compare", "evaluate", "attack", "probe"]
+SETTINGS = ("train_seeds", "shipped", "evaluate", "compare", "attack", "states", "probe")
 """What a study may say of a game besides what it trains and converts: its own seeds, agents there are already, options
-of commands; what it does not say is not run."""
+of commands (compare: of its first DQN's conversions); what it does not say is not run."""
 TRAINED = re.compile(r"(dqn|dsqn|ppo|spiking-ppo)(-[a-z0-9-]+)?")
 """What it may train: dqn, dsqn, ppo, spiking-ppo, and variants of them that it names, as in dsqn-last-mem."""
 CONVERTED = re.compile(r"convert(-[a-z0-9-]+)?")
@@ -65,12 +65,22 @@ class Stage:
             return False
         if self.manifest.with_suffix(".lock").exists():  # killed while it was tidying up
             return False
-        spec = to_json(manifest.spec)  # names the weights it was made from, in whatever part they played
-        if any(
-            not need.is_file() or f'"{digest(need.read_bytes())[:12]}"' not in spec for need in self.needs
-        ):
-            return False
-        return not any(manifest.mismatches())
+        return self._is_made_from_needs(manifest) and not any(manifest.mismatches())
+
+    def _is_made_from_needs(self, manifest: Record) -> bool:
+        """Whether the specification names all weights that there are now, in whatever part they played."""
+        spec = to_json(manifest.spec)
+        return all(need.is_file() and f'"{digest(need.read_bytes())[:12]}"' in spec for need in self.needs)
+
+    def forget_what_is_outdated(self) -> None:
+        """Drop what was made of other weights than those that there are now: these were made anew, on another machine
+        perhaps, whose sums round otherwise, and the stage would refuse to mix both."""
+        manifest = read_manifest(self.manifest)
+        if manifest is not None and manifest.outputs and not self._is_made_from_needs(manifest):
+            print(f"{self.name}: was made from other weights, and is made again", flush=True)
+            self.manifest.unlink()
+            for name in manifest.outputs:
+                (self.manifest.parent / name).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -186,6 +196,13 @@ class _GamePlan:
                 stages += self.evaluate(label, ("--agent", str(file)), (file,))
                 agents[label] = file
                 came_from[label] = dqn
+        if "compare" in self.tables and dqns:
+            label, dqn = next(iter(dqns.items()))
+            options = ["--agent", str(dqn), *_options(self.tables["compare"]), *self.common]
+            folder = self.folder / f"compare-{label}"
+            stages.append(
+                _stage("compare", ["convert", "compare"], folder, "methods.parquet", (dqn,), options)
+            )
         stages += self.attacks(agents, came_from)
         if "probe" in self.tables and agents:
             arguments = ["--agent", *map(str, agents.values()), *_options(self.tables["probe"])]
@@ -275,7 +292,7 @@ def _options(table: dict[str, Any]) -> list[str]:
     for name, value in table.items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
-            words.append(f"--{option}" if value else f"--no-{option}")
+            words += [f"--{option}"] if value else [f"--{option}", "False"]
         else:
             words += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
     return words
@@ -306,6 +323,7 @@ def _run_all(waiting: list[Stage], jobs: int) -> None:
             # Training is what everything else waits for.
             for stage in sorted(ready, key=lambda stage: stage.kind != "train")[: jobs - len(running)]:
                 waiting.remove(stage)
+                stage.forget_what_is_outdated()
                 command = [sys.executable, "-m", *stage.arguments]
                 running[subprocess.Popen(command, cwd=ROOT, preexec_fn=_die_with_parent)] = (
                     stage,

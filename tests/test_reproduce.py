@@ -1,11 +1,13 @@
 """What a study's TOML turns into: stages, in an order in which each finds what it needs."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 import reproduce
 from core.errors import Refusal
+from core.records import ROWS_FORMAT, digest
 
 
 @pytest.fixture
@@ -82,7 +84,8 @@ def test_a_quantised_dqn_that_is_asked_for_is_an_agent_of_its_own(study: Path) -
 def test_variants_are_trained_converted_and_probed_under_their_names(study: Path) -> None:
     study.write_text(
         HEAD
-        + "[games.pong]\ntrain_seeds = [2]\ndqn-double = { double = true }\ndsqn-rate = { readout = 'rate' }\n"
+        + "[games.pong]\ntrain_seeds = [2]\ndqn-double = { double = true }\n"
+        + "dsqn-rate = { readout = 'rate', bias = false }\n"
         + "convert-t4 = { sim_steps = 4 }\nconvert-t8 = { sim_steps = 8 }\nprobe = { states = 9 }\n"
     )
     stages = {stage.name: stage for stage in reproduce.plan("made")}
@@ -97,6 +100,7 @@ def test_variants_are_trained_converted_and_probed_under_their_names(study: Path
     training = stages["train pong/dsqn-rate-s2"].arguments
     assert training[:2] == ("train_direct", "dsqn")
     assert training[training.index("--readout") :][:2] == ("--readout", "rate")
+    assert training[training.index("--bias") :][:2] == ("--bias", "False")
     assert "--double" in stages["train pong/dqn-double-s2"].arguments
     assert "True" not in stages["train pong/dqn-double-s2"].arguments
     assert len(stages["probe pong/probe"].needs) == 4
@@ -168,3 +172,90 @@ def test_the_studies_can_be_planned(path: Path) -> None:
     stages = reproduce.plan(path.stem)
     assert stages
     assert len({stage.manifest for stage in stages}) == len(stages)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        folder
+        for folder in sorted((reproduce.ROOT / "results").iterdir())
+        if (folder / "README.md").exists() and (reproduce.ROOT / "studies" / f"{folder.name}.toml").exists()
+    ],
+    ids=lambda folder: folder.name,
+)
+def test_committed_results_are_what_their_study_makes(folder: Path) -> None:
+    """So that `make reproduce STUDY=...` measures them again; a probe may be of fewer networks than there are now."""
+    stages = {stage.manifest: stage for stage in reproduce.plan(folder.name)}
+    for path in sorted(folder.rglob("*manifest.json")):
+        command = json.loads(path.read_text())["command"]
+        if Path(command[command.index("--out") + 1]).parts[1] != folder.name:
+            continue  # curves of runs of another study, of which the weights are shipped
+        assert path in stages
+        if stages[path].kind != "probe":
+            assert command == list(stages[path].arguments)
+
+
+def finished_evaluation(study: Path) -> tuple[reproduce.Stage, Path]:
+    """A study's evaluation of shipped weights, as it is left when it was done; and these weights."""
+    study.write_text(HEAD + '[games.pong]\nshipped = ["agent.safetensors"]\nevaluate = { episodes = 2 }\n')
+    stage = reproduce.plan("made")[-1]
+    (weights,) = stage.needs
+    weights.write_bytes(b"weights")
+    (rows,) = stage.gives
+    rows.parent.mkdir(parents=True)
+    rows.write_bytes(b"rows")
+    content = {
+        "command": list(stage.arguments),
+        "format": ROWS_FORMAT,
+        "spec": {"agents": [digest(b"weights")[:12]]},
+        "outputs": {rows.name: digest(b"rows")},
+    }
+    stage.manifest.write_text(json.dumps(content))
+    return stage, weights
+
+
+def test_what_was_made_of_the_weights_that_are_there_stays(study: Path) -> None:
+    stage, _ = finished_evaluation(study)
+    stage.forget_what_is_outdated()
+    assert stage.is_done()
+
+
+def test_what_was_made_of_other_weights_is_made_again(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage, weights = finished_evaluation(study)
+    beside = stage.manifest.with_name("notes.txt")
+    beside.write_text("mine")
+    weights.write_bytes(b"weights that another machine made")
+    assert not stage.is_done()
+    stage.forget_what_is_outdated()
+    assert [path.name for path in stage.manifest.parent.iterdir()] == ["notes.txt"]
+    assert "evaluate-shipped-agent: was made from other weights, and is made again" in capsys.readouterr().out
+
+
+def test_unfinished_work_is_left_to_be_resumed(study: Path) -> None:
+    stage, weights = finished_evaluation(study)
+    content = json.loads(stage.manifest.read_text())
+    stage.manifest.write_text(json.dumps({**content, "outputs": {}}))
+    weights.write_bytes(b"other weights")
+    stage.forget_what_is_outdated()
+    assert stage.manifest.exists()
+
+
+def test_the_methods_side_by_side_are_of_the_first_dqn(study: Path) -> None:
+    study.write_text(
+        HEAD
+        + '[games.pong]\nshipped = ["results/agents/pong-dsqn-s0.safetensors", '
+        + '"results/agents/pong-dqn-s0.safetensors", "results/agents/pong-dqn-s1.safetensors"]\n'
+        + "compare = { sim_steps = [2, 4], episodes = 3 }\n"
+    )
+    (compared,) = [stage for stage in reproduce.plan("made") if stage.kind == "compare"]
+    assert compared.name == "compare pong/compare-shipped-dqn-s0"
+    assert compared.arguments[:4] == (
+        "convert",
+        "compare",
+        "--agent",
+        "results/agents/pong-dqn-s0.safetensors",
+    )
+    assert "--sim-steps 2 4 --episodes 3" in " ".join(compared.arguments)
+    assert [need.name for need in compared.needs] == ["pong-dqn-s0.safetensors"]
