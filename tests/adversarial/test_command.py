@@ -179,3 +179,15 @@ def test_what_no_attack_can_be_made_of_is_refused(
 
 def test_without_attacks_there_is_no_verdict(command: Command, tmp_path: Path) -> None:
     is_refused(command("adversarial", "verdict", tmp_path), "no attacks under", "attacks.parquet")
+
+
+def test_an_undefended_agent_of_pong_loses_every_point_to_pgd(tmp_path: Path, command: Command) -> None:
+    """A whole game on the real ALE, at one grey level; three gradients a decision are enough."""
+    finished = command(
+        "adversarial", "run", "--agent", AGENTS / "pong-dqn-s0.safetensors", "--attack", "pgd", "--steps", 3,
+        "--epsilon", "1/255", "--episodes", 1, "--seed", 1, "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert finished.code == 0, finished.err
+    (game,) = read_rows(tmp_path / "out" / "attacks.parquet", AttackRow)
+    assert game.score < -19
+    assert not game.truncated
