@@ -1,10 +1,10 @@
 """Agents under attack. Never imports torch."""
 
-import json
 import textwrap
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from core.games import get_game
 from core.records import StateAttackRow, require_single
 from evaluate.attackers import (
-    OF_ATTACK,
     Kind,
     Network,
     cells,
@@ -55,13 +54,13 @@ class Curve(NamedTuple):
 
 
 def score_against_epsilon(rows: pd.DataFrame) -> Figure:
-    """Score under FGSM and under noise of the same size: means over training seeds, 95 % intervals over the episodes of
-    these networks."""
+    """Score under FGSM, under the strongest attack that was played, and under noise of the same size: means over
+    training seeds, 95 % intervals over the episodes of these networks."""
     return _against_epsilon(rows, "score", "score")
 
 
 def flips_against_epsilon(rows: pd.DataFrame) -> Figure:
-    """Share of decisions whose greedy action FGSM, and noise of the same size, changed."""
+    """Share of decisions whose greedy action FGSM, the strongest attack, and noise of the same size changed."""
     return _against_epsilon(rows.assign(flips=100 * rows.flip_share), "flips", "decisions flipped (%)")
 
 
@@ -169,70 +168,90 @@ def _with_band(axis: Axes, name: str, shares: dict[float, Interval], look: dict[
 
 def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Figure:
     require_comparable(rows)
-    rows = rows.assign(family=families(rows), made=[made(threat) for threat in rows.threat])
+    rows = rows.assign(
+        family=families(rows),
+        made=[made(threat) for threat in rows.threat],
+        kind=[kind_of(row) for row in rows.itertuples()],  # type: ignore[arg-type]  # rows by another name
+        usual=[is_usual(row) for row in rows.itertuples()],  # type: ignore[arg-type]
+    )
     told, look = names(rows.family), looks(in_order(rows.family))  # the same in all panels
-    figure, axes = panels(rows)
-    for game, axis in axes.items():
-        here = rows[rows.game == game]
+    found = _panels_of_attackers(rows)
+    figure, axes = grid([title for title, _ in found])
+    for (title, here), axis in zip(found, axes.values(), strict=True):
         for curve in _curves(here, column, told, look):
             means = [point.estimate for point in curve.points]
-            axis.plot(curve.epsilons, means, label=curve.label, **curve.look)  # type: ignore[arg-type]
+            axis.plot(curve.epsilons, means, marker=".", label=curve.label, **curve.look)  # type: ignore[arg-type]
             lows, highs = [point.low for point in curve.points], [point.high for point in curve.points]
             axis.fill_between(curve.epsilons, lows, highs, color=str(curve.look["color"]), alpha=0.1)
+        game = title.splitlines()[0]
+        axis.set_title(title, fontsize=7)
         _epsilons(axis, game, sorted(set(here.epsilon)))
         if column == "score":
             reference_lines(axis, game)
         axis.set_ylabel(label)
     common_legend(figure, list(axes.values()), min(len(axes), 2))
-    if len(axes) == 1:  # too narrow for two columns: what the longer legend takes is not the panel's
-        figure.set_figheight(figure.get_figheight() + 0.06 * len(axis.get_legend_handles_labels()[1]))
     return figure
+
+
+def _panels_of_attackers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Title and rows of a panel for each game and kind of attack, clean games included in each."""
+    found = []
+    for game, here in rows.groupby("game"):
+        clean, attacked = here[here.kind == "clean"], here[here.kind != "clean"]
+        settings = [setting_of(row) for row in attacked.itertuples()]  # type: ignore[arg-type]
+        for setting, own in attacked.groupby(settings):
+            after = f"\n{setting}" if len(set(settings)) > 1 else ""
+            strong = own[own.kind.isin(("white-box", "transfer", "black-box"))]
+            panels = {
+                "under FGSM along the training gradient": own[own.usual],
+                # Of one attack there is no strongest.
+                "under the strongest attack": strong.iloc[:0] if strong.usual.all() else strong,
+                "under noise": own[own.kind == "noise"],
+                **{f"under {name}": those for name, those in own[own.kind == "control"].groupby("attack")},
+            }
+            found += [
+                (f"{game}\n{name}{after}", pd.concat([clean, those]))
+                for name, those in panels.items()
+                if len(those)
+            ]
+    return found
 
 
 def _curves(
     rows: pd.DataFrame, column: str, told: Mapping[Family, str], look: Mapping[Family, dict[str, Any]]
 ) -> list[Curve]:
-    """One for each family and attack, however it is made; training seeds are averaged, nothing else is."""
+    """One for each family, of whatever attack does most to each network at each size; training seeds are averaged."""
     curves = []
     for family in in_order(rows.family):
         own = rows[rows.family == family]
         for seed, checkpoints in own.groupby("train_seed").checkpoint_id:
             require_single(checkpoints, f"checkpoint of {told[family]}, training seed {seed}")
-        clean, attacked = own[own.attack == "none"], own[own.attack != "none"]
-        for (attack, source, how), under in attacked.groupby(["attack", "gradient_source", "made"]):
-            under = pd.concat([clean[clean.train_seed.isin(under.train_seed)], under])
-            sizes = sorted(set(under.epsilon))
-            points = [
-                stratified_interval(
-                    [
-                        seed[column].to_numpy()
-                        for _, seed in under[under.epsilon == size].groupby("train_seed")
-                    ],
-                    mean_of_games,
-                )
-                for size in sizes
-            ]
-            threat = json.loads(str(how))
-            details = [str(source), threat.get("surrogate", "") if source == "swept-surrogate" else ""]
-            details += [f"{threat['steps']} steps" if threat.get("steps", 0) > 1 else ""]
-            details = [detail for detail in details if detail]
-            label = f"{told[family]}, {attack}" + (f" ({', '.join(details)})" if details else "")
-            seeds = under.train_seed.nunique()
-            style = {**look[family], **_look_of_attack(str(attack), str(source))}
-            curves.append(Curve(f"{label}, n = {seeds} x {points[0].n // seeds}", style, sizes, points))
+        sizes = sorted(set(own.epsilon))
+        points = [
+            stratified_interval(
+                [_worst(seed, column) for _, seed in own[own.epsilon == size].groupby("train_seed")],
+                mean_of_games,
+            )
+            for size in sizes
+        ]
+        seeds = own.train_seed.nunique()
+        label = f"{told[family]}, n = {seeds} x {points[0].n // seeds}"
+        curves.append(Curve(label, look[family], sizes, points))
     return curves
 
 
-def _look_of_attack(attack: str, source: str) -> dict[str, str]:
-    """Noise is dotted, transfer dashed, queries dash-dotted; more steps than one have a mark of their own."""
-    known = OF_ATTACK.get(attack, "transfer" if source.startswith("transfer:") else "white-box")
-    dashes = {"noise": ":", "transfer": "--", "black-box": "-.", "control": "-."}
-    return {"linestyle": dashes.get(known, "-"), "marker": "." if attack in ("fgsm", "random-sign") else "^"}
+def _worst(rows: pd.DataFrame, column: str) -> np.ndarray:
+    """The episodes of the attack of one network and size that leaves the least score, or turns the most decisions."""
+    attacks = [under[column].to_numpy() for _, under in rows.groupby(["attack", "gradient_source", "made"])]
+    return min(attacks, key=np.mean) if column == "score" else max(attacks, key=np.mean)
 
 
 def _epsilons(axis: Axes, game: str, sizes: list[float]) -> None:
-    """A horizontal axis of sizes in grey levels, or as they are where elements have scales of their own."""
-    levels, unit = (255, "1/255") if get_game(game).scale == (1.0,) else (1, "units of each element's scale")
+    """A horizontal axis of sizes: of frames in grey levels."""
+    known = get_game(game)
+    levels, unit = (255, ", in 1/255") if known.tier == "atari" else (1, "")
+    if known.scale != (1.0,):
+        unit = ", in units of each element's scale"
     positive = [size for size in sizes if size > 0]
     axis.set_xscale("symlog", linthresh=positive[0] if positive else 1)
     crowded = len(sizes) > 7
@@ -243,4 +262,4 @@ def _epsilons(axis: Axes, game: str, sizes: list[float]) -> None:
         rotation=90 if crowded else 0,
     )
     axis.minorticks_off()
-    axis.set_xlabel(f"epsilon (l_inf, in {unit})")
+    axis.set_xlabel(f"epsilon (l_inf{unit})")
