@@ -49,7 +49,7 @@ _ALL = (
     Protocol("chen2022", "atari", 0.05, 30, _noop_starts(400_000), frame_caps=(("space_invaders", 300_000),)),
     # Tan et al. 2021, section 4: 50 episodes, epsilon 0.05, 18,000 decisions at most.
     Protocol("tan2021", "atari", 0.05, 50, _noop_starts(72_000)),
-    # Mnih et al. 2015, Methods: 30 no-op starts, epsilon 0.05; 30 minutes a game (ALE's own cap).
+    # Mnih et al. 2015, Methods: 30 no-op starts, epsilon 0.05; ALE's own cap of 30 minutes (theirs: 5).
     Protocol("classic", "atari", 0.05, 30, _noop_starts(108_000)),
     # Machado et al. 2018, section 5.1 (sticky actions, no no-op starts), and Dopamine's epsilon.
     Protocol("modern", "atari", 0.001, 30, Dynamics(0.25, 108_000)),
