@@ -325,7 +325,7 @@ def test_a_converted_network_is_exported_by_either_verb(
 def test_bad_exports_are_refused_in_one_line(command: Command, checkpoint: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     export = ("convert", "export", "--out", tmp_path / "agent.nir", "--agent")
-    is_refused(command(*export, checkpoint), "is a dqn agent", "rate-coded or a dsqn")
+    is_refused(command(*export, checkpoint), "holds the agent 'dqn'", "rate-coded or a dsqn")
     is_refused(command(*export, tmp_path / "no.safetensors"), "no checkpoint at")
     is_refused(command("convert", "export", "--agent", checkpoint, "--out", tmp_path / "agent.h5"), ".nir")
     run = ("convert", "run", "--agent", checkpoint, "--out", tmp_path / "snn.safetensors", "--nir")
