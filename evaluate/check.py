@@ -38,7 +38,7 @@ MAY_BE_NAN = {
     EpisodeRow: {"max_q_mean", "max_q", "mean_sim_steps"},
     AttackRow: {"max_q_mean", "max_q", "mean_sim_steps", "zero_gradient_share", "attacked_share"},
     StateAttackRow: {"q_drop", "zero_gradient_share", "attacked_share"},
-    CurveRow: {"loss", "q_mean", "train_score"},
+    CurveRow: {"epsilon", "loss", "q_mean", "train_score"},
     ConversionRow: {
         *("kappa", "regret", "common_error", "differential_error"),
         *("spikes_per_decision", "additions_per_decision", "mean_sim_steps"),

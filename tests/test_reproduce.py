@@ -8,6 +8,7 @@ import pytest
 import reproduce
 from core.errors import Refusal
 from core.records import ROWS_FORMAT, digest
+from evaluate.check import findings
 
 
 @pytest.fixture
@@ -193,6 +194,7 @@ def test_committed_results_are_what_their_study_makes(folder: Path) -> None:
         assert path in stages
         if stages[path].kind != "probe":
             assert command == list(stages[path].arguments)
+    assert list(findings(folder)) == []
 
 
 def finished_evaluation(study: Path) -> tuple[reproduce.Stage, Path]:
