@@ -202,7 +202,7 @@ def _panels_of_attackers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         for setting, own in attacked.groupby(settings):
             after = f"\n{setting}" if len(set(settings)) > 1 else ""
             strong = own[own.kind.isin(("white-box", "transfer", "black-box"))]
-            panels = {
+            attackers = {
                 "under FGSM along the training gradient": own[own.usual],
                 # Of one attack there is no strongest.
                 "under the strongest attack": strong.iloc[:0] if strong.usual.all() else strong,
@@ -211,7 +211,7 @@ def _panels_of_attackers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
             }
             found += [
                 (f"{game}\n{name}{after}", pd.concat([clean, those]))
-                for name, those in panels.items()
+                for name, those in attackers.items()
                 if len(those)
             ]
     return found
