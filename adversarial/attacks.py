@@ -36,4 +36,4 @@ def make_attack(
         "sim_steps": source.sim_steps,
     }
     threat = make_threat(attack, epsilon, game, **{**followed, **changes})
-    return threat, perturber(threat, game, victim, source.frozen)
+    return threat, perturber(threat, game, victim, source.frozen, says_the_same=source.says_the_same)

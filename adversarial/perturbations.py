@@ -191,10 +191,15 @@ def gaussian(box: Box, epsilon: float, generators: Sequence[np.random.Generator]
 
 def input_gradient(source: Scores, x: Tensor, goal: Goal) -> Tensor:
     """Gradient [K, *observation] of the goal in the inputs x; none of a weight is computed."""
+    return _gradient_and_scores(source, x, goal)[0]
+
+
+def _gradient_and_scores(source: Scores, x: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(goal.value(source(x)).sum(), x)
-    return gradient
+        scores = source(x)
+        (gradient,) = torch.autograd.grad(goal.value(scores).sum(), x)
+    return gradient, scores.detach()
 
 
 class Followed(NamedTuple):
@@ -204,6 +209,8 @@ class Followed(NamedTuple):
     """[K, *observation]."""
     zero_gradient: Tensor
     """[K] bool: the first gradient was zero everywhere."""
+    scores: Tensor | None
+    """[K, A] what the source says of the inputs, which the next step had to know; None after the last step."""
 
 
 def iterates(
@@ -231,19 +238,23 @@ def iterates(
         start: [K, *observation] change to begin with, within the box; None begins at its centre.
     """
     delta = torch.zeros_like(box.center) if start is None else start
+    inputs = box.center + delta
     zero_gradient = torch.ones(len(delta), dtype=torch.bool, device=delta.device)
     velocity: Tensor | None = None
     for step in range(steps):
-        gradient = input_gradient(source, box.center + delta, goal)
+        gradient, scores = _gradient_and_scores(source, inputs, goal)
         if step == 0:
             zero_gradient = ~gradient.flatten(1).any(1)
+        else:
+            yield Followed(inputs, zero_gradient, scores)
         if momentum:
             mean = gradient.abs().mean(tuple(range(1, gradient.dim())), keepdim=True)
             gradient = gradient / mean.clamp_min_(torch.finfo(gradient.dtype).tiny)
             velocity = gradient if velocity is None else momentum * velocity + gradient
             gradient = velocity
         delta = box.change(torch.add(delta, gradient.sign(), alpha=step_size))
-        yield Followed(_clamp_(box.center + delta, box.low, box.high), zero_gradient)
+        inputs = _clamp_(box.center + delta, box.low, box.high)
+    yield Followed(inputs, zero_gradient, None)
 
 
 def pgd(source: Scores, goal: Goal, box: Box, **how: Any) -> Followed:
@@ -267,10 +278,16 @@ def fgsm(source: Scores, goal: Goal, box: Box, epsilon: float) -> Followed:
 def worst_of(judge: Scores, goal: Goal, candidates: Iterable[Tensor]) -> Tensor:
     """Of candidates [K, *observation], or [n K, *observation] for n at once, the worst for each row: one that reaches
     the goal before any that does not, then the one of the largest value; of equals the first."""
+    return worst_of_judged(goal, ((several, judge(several)) for several in candidates))
+
+
+@torch.no_grad()
+def worst_of_judged(goal: Goal, judged: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """The same, of candidates that come with their scores [K, A], or [n K, A]."""
     kept: tuple[Tensor, Tensor, Tensor] | None = None
-    for several in candidates:
+    for several, its_scores in judged:
         shape = (-1, len(goal.action))
-        scores = judge(several).unflatten(0, shape)  # [n, K, A]
+        scores = its_scores.unflatten(0, shape)  # [n, K, A]
         each = zip(several.unflatten(0, shape), goal.reached(scores), goal.value(scores), strict=True)
         for candidate, reached, value in each:
             if kept is None:

@@ -46,6 +46,8 @@ class GradientSource:
     transfer:KIND ID (another agent's)."""
     surrogate: str = ""
     """What stands for the derivative of a spike or stair, if anything does."""
+    says_the_same: bool = False
+    """Whether its scores are the victim's own, to the last bit."""
 
     @functools.cached_property
     def frozen(self) -> nn.Module:
@@ -72,9 +74,11 @@ def gradient_source(victim: Agent) -> GradientSource:
         return _own_twin(victim)
     if isinstance(victim, DSQN):
         neuron = victim.spiking.neuron
-        return GradientSource(victim, "own-surrogate", f"{neuron.surrogate} slope {neuron.surrogate_slope:g}")
+        surrogate = f"{neuron.surrogate} slope {neuron.surrogate_slope:g}"
+        return GradientSource(victim, "own-surrogate", surrogate, says_the_same=True)
     _require_opinion(victim)
-    return GradientSource(victim, "straight-through" if isinstance(victim, QuantisedDQN) else "own")
+    name = "straight-through" if isinstance(victim, QuantisedDQN) else "own"
+    return GradientSource(victim, name, says_the_same=True)
 
 
 def sources(victim: Agent, twin: Agent | None = None) -> list[GradientSource]:
@@ -115,7 +119,8 @@ def sources(victim: Agent, twin: Agent | None = None) -> list[GradientSource]:
 
 def transfer(other: Checkpoint) -> GradientSource:
     """The gradient of another agent, which knows nothing of the victim."""
-    return replace(gradient_source(other.agent), name=f"transfer:{other.agent.kind} {other.id}")
+    name = f"transfer:{other.agent.kind} {other.id}"
+    return replace(gradient_source(other.agent), name=name, says_the_same=False)
 
 
 def _require_opinion(victim: Agent) -> None:
@@ -132,6 +137,8 @@ def _swept(victim: DSQN | RateCodedNetwork) -> list[GradientSource]:
     found = []
     for family, width in itertools.product(neurons.SURROGATES, WIDTHS):
         agent: nn.Module
+        # The engine that plays a converted network's games adds in another order than its differentiable simulation.
+        says_the_same = isinstance(victim, DSQN)
         if isinstance(victim, RateCodedNetwork):
             agent = SurrogateSimulation(victim, family, width)
         else:
@@ -140,7 +147,7 @@ def _swept(victim: DSQN | RateCodedNetwork) -> list[GradientSource]:
             other = replace(neuron, surrogate=family, surrogate_slope=slope, detach_reset=True)
             agent = DSQN(victim.game, replace(victim.spiking, neuron=other), victim.bias)
             agent.layers = victim.layers
-        found.append(GradientSource(agent, "swept-surrogate", f"{family} width {width:g}"))
+        found.append(GradientSource(agent, "swept-surrogate", f"{family} width {width:g}", says_the_same))
     return found
 
 

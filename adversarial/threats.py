@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adversarial import perturbations
-from adversarial.perturbations import Box, Goal, Loss, Scores
+from adversarial.perturbations import Box, Followed, Goal, Loss, Scores
 from core.envs import bounds, scale
 from core.errors import Refusal
 from core.games import Game
@@ -212,7 +212,12 @@ def gap_threshold(clean_scores: Tensor, frequency: float) -> float:
 
 
 def perturber(
-    threat: Threat, game: Game, victim: nn.Module, source: nn.Module | None = None
+    threat: Threat,
+    game: Game,
+    victim: nn.Module,
+    source: nn.Module | None = None,
+    *,
+    says_the_same: bool = False,
 ) -> Perturb | None:
     """The hook of a rollout that a threat model describes; None for the clean game.
 
@@ -225,6 +230,7 @@ def perturber(
             episode's start, whatever it carries from decision to decision.
         source: the same of what the gradient is taken through (attacks along a gradient need one), fastest if it is
             `adversarial.frozen`.
+        says_the_same: whether the source's scores are the victim's, which then need not be asked again.
     """
     if threat.attack == "none":
         return None
@@ -259,11 +265,11 @@ def perturber(
         everyone = bool(chosen.all())
         its_goal = perturbations.goal(scores, threat.loss or "cross-entropy", threat.targeted)
         if everyone:
-            found, vanished = _attack(threat, its_goal, box, generators, judge, followed)
+            found, vanished = _attack(threat, its_goal, box, generators, judge, followed, says_the_same)
         else:
             chances = [chance for chance, taken in zip(generators, chosen.tolist(), strict=True) if taken]
             found, vanished = _attack(
-                threat, its_goal.rows(chosen), box.rows(chosen), chances, judge, followed
+                threat, its_goal.rows(chosen), box.rows(chosen), chances, judge, followed, says_the_same
             )
         if unit is not None:
             found = (found * unit).clamp(*bounds(game, device))
@@ -291,6 +297,7 @@ def _attack(
     generators: Sequence[np.random.Generator],
     victim: Scores,
     source: Scores | None,
+    says_the_same: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """Perturbed inputs [K, *observation], and, of an attack along a gradient, where it was zero [K]."""
     epsilon = threat.epsilon
@@ -299,6 +306,13 @@ def _attack(
         if not threat.eight_bit:
             return perturbed
         return perturbations.eight_bit(perturbed, box.times(len(perturbed) // len(box.center)))
+
+    def judged(each: Followed) -> tuple[Tensor, Tensor]:
+        """What is shown, and what the victim says of it."""
+        if says_the_same and each.scores is not None and not threat.eight_bit:
+            return each.inputs, each.scores
+        inputs = shown(each.inputs)
+        return inputs, victim(inputs)
 
     match threat.attack:
         case "random-sign" | "uniform" | "gaussian":
@@ -338,10 +352,9 @@ def _attack(
                 momentum=threat.momentum, start=start,
             )  # fmt: skip
             first = next(iterates)
-            candidates = (shown(each.inputs) for each in itertools.chain([first], iterates))
             if threat.steps == starts == 1:  # there is nothing to choose from
-                (found,) = candidates
+                found = shown(first.inputs)
             else:
-                found = perturbations.worst_of(victim, goal, candidates)
+                found = perturbations.worst_of_judged(goal, map(judged, itertools.chain([first], iterates)))
             return found, first.zero_gradient[: len(box.center)]
     return shown(found), None

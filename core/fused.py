@@ -46,6 +46,53 @@ def _store(row: np.ndarray, bits: np.ndarray, values: np.ndarray, lanes: int, bf
             row[lane] = values[lane]
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def derivatives(
+    slopes: np.ndarray,
+    h: np.ndarray,
+    threshold: np.float32,
+    lanes: int,
+    family: int,
+    slope: np.float32,
+    power_bits: np.ndarray,
+    power: np.ndarray,
+) -> None:
+    """Derivatives of a surrogate at h - threshold, of a family by its index in `SURROGATES`; the last two are room for
+    LANES values, which share their memory as uint32 and float32."""
+    zero, one = np.float32(0), np.float32(1)
+    half_slope, pi_slope = slope * np.float32(0.5), slope * np.float32(np.pi / 2)
+    # The loops below have no branches on options, so that they compile to vector instructions.
+    if family == ATAN:
+        for lane in range(lanes):
+            z = pi_slope * (h[lane] - threshold)
+            slopes[lane] = half_slope / (one + z * z)
+    elif family == SIGMOID:
+        # sigma (1 - sigma) = e / (1 + e)^2 with e = exp(-|a x|) = 2^-k exp(k ln 2 - |a x|): what libm's exp
+        # takes is most of a backward pass, and no vector instructions come of a call. The polynomial is that
+        # of Cephes' expf; an error of the last bits is all that it makes.
+        for lane in range(lanes):
+            z = min(abs(slope * (h[lane] - threshold)), np.float32(87))
+            k = np.floor(z * np.float32(1.44269504) + np.float32(0.5))
+            r = (k * np.float32(0.693359375) - z) - k * np.float32(2.12194440e-4)
+            p = np.float32(1.9875691500e-4) * r + np.float32(1.3981999507e-3)
+            p = p * r + np.float32(8.3334519073e-3)
+            p = p * r + np.float32(4.1665795894e-2)
+            p = p * r + np.float32(1.6666665459e-1)
+            p = p * r + np.float32(5.0000001201e-1)
+            slopes[lane] = p * (r * r) + r + one
+            power_bits[lane] = np.uint32(np.int32(127) - np.int32(k)) << np.uint32(23)  # 2^-k
+        for lane in range(lanes):
+            e = slopes[lane] * power[lane]
+            slopes[lane] = slope * e / ((one + e) * (one + e))
+    elif family == TRIANGLE:
+        for lane in range(lanes):
+            slopes[lane] = slope * max(zero, one - slope * abs(h[lane] - threshold))
+    else:
+        for lane in range(lanes):
+            inside = abs(h[lane] - threshold) * slope < np.float32(0.5)
+            slopes[lane] = slope if inside else zero
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _forward(
     currents: np.ndarray,
@@ -113,7 +160,6 @@ def _backward(
     [T, N] or of their weighted sums [1, N]; the family is an index of `SURROGATES`."""
     sim_steps, given = weights.shape[0], currents.shape[0]
     zero, one = np.float32(0), np.float32(1)
-    half_slope, pi_slope = slope * np.float32(0.5), slope * np.float32(np.pi / 2)
     kept_by_spike = one if soft else zero
     # What a spike takes from the membrane (h, or the threshold), where gradients pass through the reset.
     hard_path = zero if soft or detach else one
@@ -156,36 +202,7 @@ def _backward(
                     grad_s[lane] = weights[t] * grad_total[lane]
             else:
                 _load(grad_spikes[t, first : first + lanes], s_bits, grad_s, lanes, bfloat16)
-            # The loops below have no branches on options, so that they compile to vector instructions.
-            if family == ATAN:
-                for lane in range(lanes):
-                    z = pi_slope * (h_t[lane] - threshold)
-                    surrogate[lane] = half_slope / (one + z * z)
-            elif family == SIGMOID:
-                # sigma (1 - sigma) = e / (1 + e)^2 with e = exp(-|a x|) = 2^-k exp(k ln 2 - |a x|): what libm's exp
-                # takes is most of a backward pass, and no vector instructions come of a call. The polynomial is that
-                # of Cephes' expf; an error of the last bits is all that it makes.
-                for lane in range(lanes):
-                    z = min(abs(slope * (h_t[lane] - threshold)), np.float32(87))
-                    k = np.floor(z * np.float32(1.44269504) + np.float32(0.5))
-                    r = (k * np.float32(0.693359375) - z) - k * np.float32(2.12194440e-4)
-                    p = np.float32(1.9875691500e-4) * r + np.float32(1.3981999507e-3)
-                    p = p * r + np.float32(8.3334519073e-3)
-                    p = p * r + np.float32(4.1665795894e-2)
-                    p = p * r + np.float32(1.6666665459e-1)
-                    p = p * r + np.float32(5.0000001201e-1)
-                    surrogate[lane] = p * (r * r) + r + one
-                    power_bits[lane] = np.uint32(np.int32(127) - np.int32(k)) << np.uint32(23)  # 2^-k
-                for lane in range(lanes):
-                    e = surrogate[lane] * power[lane]
-                    surrogate[lane] = slope * e / ((one + e) * (one + e))
-            elif family == TRIANGLE:
-                for lane in range(lanes):
-                    surrogate[lane] = slope * max(zero, one - slope * abs(h_t[lane] - threshold))
-            else:
-                for lane in range(lanes):
-                    inside = abs(h_t[lane] - threshold) * slope < np.float32(0.5)
-                    surrogate[lane] = slope if inside else zero
+            derivatives(surrogate, h_t, threshold, lanes, family, slope, power_bits, power)
             for lane in range(lanes):
                 kept = kept_by_spike if h_t[lane] >= threshold else one  # d v / d h
                 lost = h_t[lane] * hard_path + soft_path  # - d v / d s
@@ -207,7 +224,7 @@ def _backward(
             _store(grad_currents[0, first : first + lanes], sum_bits, grad_sum, lanes, bfloat16)
 
 
-def _on_threads(work: Callable[..., None], neurons: int, *arguments: Any) -> None:
+def on_threads(work: Callable[..., None], neurons: int, *arguments: Any) -> None:
     """Share neurons out to as many threads as torch has; a call is (first arguments, start, stop, the rest)."""
     threads = min(torch.get_num_threads(), max(1, neurons // (16 * LANES)))
     arrays = [argument for argument in arguments if isinstance(argument, np.ndarray)]
@@ -232,7 +249,7 @@ class _Run(torch.autograd.Function):
         ctx.neuron, ctx.summed = neuron, weights is not None
         ctx.weights = _array(torch.ones(sim_steps) if weights is None else weights)
         spikes = torch.empty((1 if ctx.summed else sim_steps, currents.shape[1]), dtype=currents.dtype)
-        _on_threads(
+        on_threads(
             _forward,
             currents.shape[1],
             _array(currents),
@@ -252,7 +269,7 @@ class _Run(torch.autograd.Function):
         (currents,) = ctx.saved_tensors
         neuron: Neuron = ctx.neuron
         grad_currents = torch.empty_like(currents)
-        _on_threads(
+        on_threads(
             _backward,
             currents.shape[1],
             _array(currents),
@@ -283,8 +300,18 @@ def run(currents: Tensor, sim_steps: int, neuron: Neuron, weights: Tensor | None
         weights: [T] float32. If they are given, the spikes' sums [1, ...] with these weights are what is returned, and
             no spike train is ever in memory.
     """
-    # Neurons are taken in the order in which they lie in memory, so a channels-last tensor is not copied.
-    order = [0, *sorted(range(1, currents.ndim), key=currents.stride, reverse=True)]
+    order = order_in_memory(currents)
     in_memory = currents.permute(order)
     spikes = _Run.apply(in_memory.flatten(1).contiguous(), sim_steps, neuron, weights)
-    return spikes.view(-1, *in_memory.shape[1:]).permute([order.index(axis) for axis in range(currents.ndim)])
+    return spikes.view(-1, *in_memory.shape[1:]).permute(inverse(order))
+
+
+def order_in_memory(currents: Tensor) -> list[int]:
+    """The axes of [T, ...] currents, the neurons' in the order in which they lie in memory: flattened so, a
+    channels-last tensor is not copied."""
+    return [0, *sorted(range(1, currents.ndim), key=currents.stride, reverse=True)]
+
+
+def inverse(order: list[int]) -> list[int]:
+    """The permutation that undoes another."""
+    return [order.index(axis) for axis in range(len(order))]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from core.errors import Refusal
 from core.networks import apply_layer, apply_to_image
 from core.neurons import DERIVATIVES, SURROGATES, Surrogate, slope_of_width
+from core.rate_coded import fused
 from core.rate_coded.network import RateCodedNetwork
 from core.rate_coded.torch_engine import BLOCK_ROWS, IFNeuron, Population
 
@@ -22,7 +23,7 @@ MAX_SIM_STEPS = 16
 """Up to so many simulation steps gradients go through each of them; the memory they need grows with every one."""
 
 
-class _Fire(torch.autograd.Function):
+class Fire(torch.autograd.Function):
     """Neurons [B, ...] through T simulation steps: from currents [T, B, ...], their spikes [T, B, ...] and their last
     membranes [B, ...].
 
@@ -70,6 +71,34 @@ class _Fire(torch.autograd.Function):
             torch.addcmul(grad_v, derivatives[t], through_spike, out=grad_currents[t])
             grad_v = ctx.leak * grad_currents[t]
         return grad_currents, None, None, None, None, None
+
+
+def spike_train(
+    currents: Tensor,
+    sim_steps: int,
+    silent: Tensor | None,
+    neuron: IFNeuron,
+    surrogate: Surrogate,
+    slope: float,
+    detach_reset: bool,
+) -> tuple[Tensor, Tensor]:
+    """Spikes [T, B, ...], those taken back as -1, and last membranes [B, ...] of a layer's neurons.
+
+    On the CPU by the compiled pass, elsewhere by the reference: the spikes are the same.
+
+    Args:
+        currents: [T, B, ...], or [1, B, ...] if they are the same at every simulation step.
+        sim_steps: T.
+        silent: [B, ...] bool, neurons that may not fire, if any.
+        neuron: what every neuron is.
+        surrogate, slope: what stands for a spike's derivative.
+        detach_reset: whether gradients leave out the path through the reset.
+    """
+    if currents.device.type == "cpu" and currents.dtype == torch.float32:
+        return fused.run(currents, sim_steps, silent, neuron, surrogate, slope, detach_reset)
+    constant_or_not = currents.expand(sim_steps, *currents.shape[1:])
+    spikes, membranes = Fire.apply(constant_or_not, silent, neuron, surrogate, slope, detach_reset)
+    return spikes, membranes
 
 
 class SurrogateSimulation(nn.Module):
@@ -122,11 +151,10 @@ class SurrogateSimulation(nn.Module):
         membranes = observations
         for index, layer in enumerate(network.layers):
             if index == 0:
-                current = apply_to_image(layer, observations, coding.image_bits)
-                currents = current.expand(sim_steps, *current.shape)
+                currents = apply_to_image(layer, observations, coding.image_bits)[None]
                 if coding.layer_delay:  # before the image arrives, the bias alone
                     bias = apply_layer(layer, torch.zeros_like(observations))
-                    currents = torch.cat([bias[None], currents[1:]])
+                    currents = torch.cat([bias[None], currents.expand(sim_steps - 1, *bias.shape)])
             else:
                 heard = trains[-1]
                 if coding.layer_delay:
@@ -142,8 +170,9 @@ class SurrogateSimulation(nn.Module):
                     currents = torch.cat([listened[None], silence])
                 else:
                     currents = torch.cat(parts)
-            spikes, membranes = _Fire.apply(
+            spikes, membranes = spike_train(
                 currents,
+                sim_steps,
                 silent[index],
                 coding.neuron,
                 self.surrogate,

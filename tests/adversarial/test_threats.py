@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adversarial import perturbations
+from adversarial import perturbations, sources
 from adversarial.threats import ATTACKS, WHITE_BOX, Threat, gap_threshold, make_threat, perturber
 from core import seeding
 from core.checkpoint import load_agent
@@ -252,6 +252,42 @@ def test_starts_side_by_side_are_the_starts_one_after_the_other(eight_bit: bool)
     # A batch of another size may add up in another order, and turn the sign of a gradient that is next to nothing.
     assert ((found - by_hand).abs() < 1e-5).float().mean() > 0.999
     assert ((found - x).abs() > 1e-3).float().mean() > 0.3
+
+
+@pytest.mark.parametrize("name", ["dqn", "dsqn"])
+def test_what_the_source_said_of_an_iterate_is_what_the_victim_says(name: str) -> None:
+    """Every source that claims so, on trained weights: nothing is found otherwise, nor asked twice."""
+    victim = load_agent(AGENTS / f"pong-{name}-s0.safetensors").agent
+    x = network_input(opening(victim, 60)[40:46], victim.game, victim.device)
+    claimed = [source for source in sources.sources(victim) if source.says_the_same]
+    assert len(claimed) == (1 if name == "dqn" else 33)
+    with torch.no_grad():
+        scores = victim(x)
+    for source in (claimed[0], claimed[-1]):
+        threat = make_threat("pgd", 1 / 255, victim.game, steps=4, loss="margin")
+        found, asked = {}, {}
+        for says_the_same in (True, False):
+            counted = Counted(victim)
+            perturb = perturber(threat, victim.game, counted, source.frozen, says_the_same=says_the_same)
+            assert perturb is not None
+            chances = [np.random.default_rng(row) for row in range(len(x))]
+            found[says_the_same] = perturb(x, scores, chances, torch.zeros_like(x)).inputs
+            asked[says_the_same] = counted.calls
+        assert torch.equal(found[True], found[False])
+        assert asked == {True: 1, False: 4}  # after the last step alone, after each
+
+
+class Counted(nn.Module):
+    """A network, and how often it was asked."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network, self.calls = network, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        scores: Tensor = self.network(x)
+        return scores
 
 
 def test_a_gradient_may_be_taken_through_another_network_than_the_victim() -> None:

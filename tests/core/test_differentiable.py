@@ -18,7 +18,8 @@ from core.errors import Refusal
 from core.games import GAMES, Game
 from core.networks import DQN, Layers, initialise
 from core.neurons import Neuron
-from core.rate_coded.differentiable import RateGradient, SurrogateSimulation
+from core.rate_coded import fused
+from core.rate_coded.differentiable import Fire, RateGradient, SurrogateSimulation, spike_train
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import FIRINGS, IFNeuron
 from tests.conftest import AGENTS, opening
@@ -138,6 +139,42 @@ def test_rates_are_followed_from_real_counts(name: str) -> None:
     snn = random_network(RateCoding(64, **CODINGS[name]))
     x = images(4)
     torch.testing.assert_close(RateGradient(snn)(x), snn(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("silent", [True, False])
+@pytest.mark.parametrize(
+    ("neuron", "surrogate", "detach"),
+    list(
+        itertools.product(
+            (IFNeuron(), IFNeuron("signed", 0.5), IFNeuron("signed", 0.25, tau=3.0), IFNeuron(tau=20.0)),
+            neurons.SURROGATES,
+            (True, False),
+        )
+    ),
+)
+def test_the_compiled_pass_is_the_reference(
+    neuron: IFNeuron, surrogate: Any, detach: bool, silent: bool, constant: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    sim_steps, shape = 9, (2, 3, fused.LANES + 7)  # a width that fills no block
+    given = torch.randn((1 if constant else sim_steps, *shape), generator=generator)
+    # Convolutions may hand over channels-last tensors.
+    currents = (0.8 * given + 0.2).transpose(2, 3).contiguous().transpose(2, 3).requires_grad_()
+    mask = torch.rand(shape, generator=generator) < 0.2 if silent else None
+    weights = torch.randn((sim_steps, *shape), generator=generator)
+    of_membranes = torch.randn(shape, generator=generator)
+
+    def gradient(spikes: Tensor, membranes: Tensor) -> Tensor:
+        return torch.autograd.grad((spikes * weights).sum() + (membranes * of_membranes).sum(), currents)[0]
+
+    slow = Fire.apply(currents.expand(sim_steps, *shape), mask, neuron, surrogate, 1.3, detach)
+    fast = spike_train(currents, sim_steps, mask, neuron, surrogate, 1.3, detach)
+    assert 0.05 < (slow[0] > 0).float().mean() < 0.95
+    assert (neuron.firing == "signed" and not constant) <= bool((slow[0] < 0).any())
+    assert torch.equal(fast[0], slow[0])
+    assert torch.equal(fast[1], slow[1])
+    torch.testing.assert_close(gradient(*fast), gradient(*slow), rtol=1e-5, atol=1e-5)
 
 
 # Backward, by hand ------------------------------------------------------------------------------------
