@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from adversarial import sources, threats
@@ -23,7 +22,6 @@ from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import Game, get_game
 from core.manifest import Manifest
-from core.networks import Agent
 from core.progress import Progress
 from core.records import AttackRow, Journal, StateAttackRow, to_json
 from core.seeding import require_seed
@@ -81,8 +79,9 @@ class AttackOptions(ComputeOptions):
     frequency: Number = 1.0
     """Share of decisions that are attacked: those in which most is at stake."""
     best_source: bool = False
-    """Seek the gradient that changes most choices, over surrogate families and widths, rates and twins; without it,
-    the one that costs no search: the victim's own, of a converted network that of its weights with ReLU."""
+    """Also follow the gradient that changes most choices at each size, sought over surrogate families and widths, rates
+    and twins; without it, only the one that costs no search: the victim's own, of a converted network that of its
+    weights with ReLU."""
     twin: Path | None = None
     """Of a quantised or converted victim, the DQN that it came from, for --best-source."""
     transfer: tuple[Path, ...] = ()
@@ -114,23 +113,24 @@ class AttackOptions(ComputeOptions):
     def cells(self, victim: Checkpoint, game: Game, seed: int) -> list[Cell]:
         """All threat models that are asked for, each once, the clean game first."""
         agent = victim.agent
-        found = [sources.gradient_source(agent)]
+        transfers = [sources.transfer(other) for other in self._strangers(victim, game)]
+        sizes = sorted(set(self.epsilon) - {0.0})
+        usual, best = sources.gradient_source(agent), dict[float, GradientSource]()
         gap = 0.0
         if self.best_source or self.frequency < 1.0:
             states = collect(agent, SEARCH_STATES, seed, "attack search")
             if self.frequency < 1.0:
                 gap = threats.gap_threshold(torch.from_numpy(q_values(agent, states)), self.frequency)
-            if self.best_source:
-                found.append(self._best_source(agent, states))
-        found += [sources.transfer(load_agent(path, game, agent.device)) for path in self.transfer]
-        distinct = {(source.name, source.surrogate): source for source in found}
+            if self.best_source and sizes:
+                twin = None if self.twin is None else load_agent(self.twin, game, agent.device).agent
+                best = sources.best_sources(agent, states, sizes, twin)
         clean = Cell(*make_attack(self.attack[0], 0.0, agent, game))
         made = {clean.key: clean} if 0.0 in self.epsilon else {}
         for attack in self.attack:
-            through: list[GradientSource | None] = (
-                list(distinct.values()) if attack in threats.WHITE_BOX else [None]
-            )
-            for epsilon in sorted(set(self.epsilon) - {0.0}):
+            for epsilon in sizes:
+                through: Sequence[GradientSource | None] = [None]
+                if attack in threats.WHITE_BOX:
+                    through = [usual, best.get(epsilon, usual), *transfers]
                 for source in through:
                     for changes in self._changes(attack, gap, seed):
                         cell = Cell(*make_attack(attack, epsilon, agent, game, source, **changes))
@@ -153,12 +153,16 @@ class AttackOptions(ComputeOptions):
         for loss, steps in itertools.product(of_losses, of_steps):
             yield {**changes, **loss, **steps}
 
-    def _best_source(self, victim: Agent, states: np.ndarray) -> GradientSource:
-        """Sought at two sizes: the middle ones of those that are asked for."""
-        sizes = sorted(set(self.epsilon) - {0.0})
-        middle = sizes[max(len(sizes) // 2 - 1, 0) : len(sizes) // 2 + 1]
-        twin = None if self.twin is None else load_agent(self.twin, victim.game, victim.device).agent
-        return sources.best_source(victim, states, middle, twin)
+    def _strangers(self, victim: Checkpoint, game: Game) -> list[Checkpoint]:
+        """The agents whose gradients are followed although they are not the victim's."""
+        others = [load_agent(path, game, victim.agent.device) for path in self.transfer]
+        known = {victim.id} | ({load_agent(self.twin, game).id} if self.twin is not None else set())
+        for path, other in zip(self.transfer, others, strict=True):
+            if other.id in known:
+                raise Refusal(
+                    f"transfer {path} is the victim or its twin: an agent that knows neither is needed"
+                )
+        return others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,7 +341,7 @@ class States(AttackOptions):
                     if cell.key in known or perturb is None:
                         continue
                     few = states[: self.query_states] if threat.queries >= MANY_QUERIES else states
-                    row = attack_states(checkpoint, few, player.id, threat, perturb, self.seed)
+                    row = attack_states(checkpoint, few, player.id, threat, perturb, self.seed, len(states))
                     journal.add(row)
                     progress.advance(1, f"{_named(threat)}: {row.flip_share:.0%} flipped")
             order = {cell.key: index for index, cell in enumerate(cells)}

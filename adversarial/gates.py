@@ -18,10 +18,12 @@ from core.games import get_game, reference
 from core.records import AttackRow, StateAttackRow
 from evaluate.answer import percent, players, scored, size
 from evaluate.attackers import (
+    Drawing,
     Kind,
     Network,
     cells,
     described,
+    drawing_of,
     flips,
     how,
     kind_of,
@@ -275,7 +277,7 @@ def _white_box_leads(shown: Evidence) -> Gate:
     failed: list[tuple[float, str]] = []
     passed: list[tuple[float, str]] = []
     measured: dict[float, set[Kind]] = defaultdict(set)
-    for (_, _, epsilon), cell in cells(shown.states).items():
+    for (_, epsilon), cell in cells(shown.states).items():
         for rival in cell:
             leader = _closest(rival, [row for row in cell if kind_of(row) == "white-box"])
             if kind_of(rival) not in rivals or leader is None:
@@ -296,7 +298,7 @@ def _black_box_beats_noise(shown: Evidence) -> Gate:
     failed: list[tuple[float, str]] = []
     passed: list[tuple[float, str]] = []
     measured: set[float] = set()
-    for (_, _, epsilon), cell in cells(shown.states).items():
+    for (_, epsilon), cell in cells(shown.states).items():
         searches = [row for row in cell if kind_of(row) == "black-box"]
         for noise in (row for row in cell if kind_of(row) == "noise"):
             asked = threat_of(noise).get("queries")
@@ -377,7 +379,7 @@ def _collapses(shown: Evidence) -> Gate:
 def _converged(shown: Evidence) -> Gate:
     """Twice the iterations of the strongest iterated attack find hardly more."""
     failed, passed, measured = [], [], set()
-    for (_, _, epsilon), cell in cells(shown.states).items():
+    for (_, epsilon), cell in cells(shown.states).items():
         best = strongest(cell, "white-box")
         if epsilon == 0.0 or best is None:
             continue
@@ -426,7 +428,7 @@ def _doublings(cell: Sequence[StateAttackRow]) -> Iterator[tuple[StateAttackRow,
 def _gradients(shown: Evidence) -> Gate:
     """Where the gradient is zero everywhere, an attack that follows it stands still."""
     failed, passed, measured = [], [], set()
-    for (_, _, epsilon), cell in cells(shown.states).items():
+    for (_, epsilon), cell in cells(shown.states).items():
         best = strongest(cell, "white-box")
         if epsilon == 0.0 or best is None or not math.isfinite(best.zero_gradient_share):
             continue
@@ -463,7 +465,7 @@ def _rests_on_the_best(shown: Evidence) -> Gate:
             )
             continue
         known = {how(rows[0]) for rows in played[epsilon]}
-        here = [cell for (_, _, other), cell in cells(shown.states).items() if other == epsilon]
+        here = [cell for (_, other), cell in cells(shown.states).items() if other == epsilon]
         judged = False
         for cell in here:
             best = strongest(cell, "white-box")  # whether others do more is another gate's question
@@ -541,11 +543,11 @@ def _on_the_same_states(
 ) -> tuple[StateAttackRow, StateAttackRow] | None:
     """The strongest attacks of a size on both victims, on the largest set of states that was attacked in both."""
 
-    def sets(rows: Sequence[StateAttackRow]) -> dict[tuple[int, str, int], list[StateAttackRow]]:
-        found: dict[tuple[int, str, int], list[StateAttackRow]] = defaultdict(list)
+    def sets(rows: Sequence[StateAttackRow]) -> dict[tuple[int, Drawing], list[StateAttackRow]]:
+        found: dict[tuple[int, Drawing], list[StateAttackRow]] = defaultdict(list)
         for row in rows:
             if row.epsilon == epsilon:
-                found[row.num_states, row.states_of, row.seed].append(row)
+                found[row.num_states, drawing_of(row)].append(row)
         return found
 
     own, theirs = sets(rows), sets(others)

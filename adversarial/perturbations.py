@@ -83,6 +83,8 @@ class Box(NamedTuple):
     """Lowest and ..."""
     high: Limit
     """... highest value of an element."""
+    grey_levels: bool = False
+    """Whether only whole grey levels are shown."""
 
     def change(self, delta: Tensor) -> Tensor:
         """The change within the box that is nearest to delta [K, *observation]."""
@@ -91,8 +93,16 @@ class Box(NamedTuple):
 
     def shown(self, delta: Tensor) -> Tensor:
         """The input [K, *observation] that comes of a change, which is brought into the box."""
+        return self.rounded(self.inputs(self.change(delta)))
+
+    def inputs(self, change: Tensor) -> Tensor:
+        """The input [K, *observation] that comes of a change in the box, not rounded to levels."""
         # Adding a difference to what was subtracted can miss a bound by a rounding.
-        return _clamp_(self.change(delta).add_(self.center), self.low, self.high)
+        return _clamp_(self.center + change, self.low, self.high)
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """What is shown of an input [K, *observation] in the box."""
+        return eight_bit(x, self) if self.grey_levels else x
 
     def rows(self, chosen: Tensor) -> "Box":
         """The same for some of the rows."""
@@ -253,7 +263,7 @@ def iterates(
             velocity = gradient if velocity is None else momentum * velocity + gradient
             gradient = velocity
         delta = box.change(torch.add(delta, gradient.sign(), alpha=step_size))
-        inputs = _clamp_(box.center + delta, box.low, box.high)
+        inputs = box.inputs(delta)
     yield Followed(inputs, zero_gradient, None)
 
 

@@ -19,7 +19,13 @@ BATCH = 64
 
 @torch.no_grad()
 def attack_states(
-    victim: Checkpoint, states: np.ndarray, states_of: str, threat: Threat, perturb: Perturb, seed: int
+    victim: Checkpoint,
+    states: np.ndarray,
+    states_of: str,
+    threat: Threat,
+    perturb: Perturb,
+    seed: int,
+    drawn_states: int,
 ) -> StateAttackRow:
     """One attack on each of some states, every one taken as an episode's first.
 
@@ -30,6 +36,7 @@ def attack_states(
         threat: what `perturb` does.
         perturb: the attack.
         seed: of its chance, which is each state's own.
+        drawn_states: how many were drawn, of which these are the first.
     """
     agent = victim.agent
     flips, drops, vanished, attacked, largest, means, sim_steps = [], [], [], [], [], [], 0.0
@@ -56,6 +63,7 @@ def attack_states(
         sim_steps=int(sim_steps),
         states_of=states_of,
         num_states=len(states),
+        drawn_states=drawn_states,
         seed=seed,
         attack=threat.attack,
         epsilon=threat.epsilon,

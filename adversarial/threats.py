@@ -35,6 +35,8 @@ NOISE: tuple[str, ...] = get_args(Noise)
 WHITE_BOX: tuple[str, ...] = get_args(WhiteBox)
 BLACK_BOX: tuple[str, ...] = get_args(BlackBox)
 ATTACKS: tuple[str, ...] = get_args(Attack)
+MOST_EPSILON = 1e6
+"""More than any observation's scale, and far from where float32 ends."""
 
 Scope = Literal["whole-stack", "newest-frame"]
 """What may change at a decision. whole-stack: all that the agent sees, anew at every decision: the literature's
@@ -45,9 +47,10 @@ SCOPES: tuple[str, ...] = get_args(Scope)
 
 def require_epsilon(epsilon: float) -> None:
     """Refuse sizes that are no size."""
-    if not 0.0 <= epsilon < math.inf:
+    if not 0.0 <= epsilon <= MOST_EPSILON:
         raise Refusal(
-            f"epsilon is {epsilon}: accepted is 0 or more, in the game's scale (of pixels 1: 1/255 is one grey level)"
+            f"epsilon is {epsilon}: accepted is 0 to {MOST_EPSILON:,.0f}, in the game's scale "
+            "(of pixels 1: 1/255 is one grey level)"
         )
 
 
@@ -253,6 +256,7 @@ def perturber(
         inputs: Tensor, scores: Tensor, generators: Sequence[np.random.Generator], previous: Tensor
     ) -> Perturbed:
         box = perturbations.ball(inputs if unit is None else inputs / unit, radius, low, high)
+        box = box._replace(grey_levels=threat.eight_bit)
         if threat.scope == "newest-frame":
             box = perturbations.newest_frame_only(box, previous)
         perturbed = inputs if unit is not None else box.center
@@ -302,18 +306,6 @@ def _attack(
     """Perturbed inputs [K, *observation], and, of an attack along a gradient, where it was zero [K]."""
     epsilon = threat.epsilon
 
-    def shown(perturbed: Tensor) -> Tensor:
-        if not threat.eight_bit:
-            return perturbed
-        return perturbations.eight_bit(perturbed, box.times(len(perturbed) // len(box.center)))
-
-    def judged(each: Followed) -> tuple[Tensor, Tensor]:
-        """What is shown, and what the victim says of it."""
-        if says_the_same and each.scores is not None and not threat.eight_bit:
-            return each.inputs, each.scores
-        inputs = shown(each.inputs)
-        return inputs, victim(inputs)
-
     match threat.attack:
         case "random-sign" | "uniform" | "gaussian":
             draw = _DRAWS[threat.attack]
@@ -340,21 +332,42 @@ def _attack(
             found = perturbations.brightness(victim, goal, box, epsilon)
         case _:
             assert source is not None
-            # All starts side by side: a batch as large costs less than as many batches.
-            starts = threat.restarts
-            start = None
-            if threat.random_start:
-                start = torch.cat(
-                    [perturbations.uniform_start(box, epsilon, generators) for _ in range(starts)]
-                )
-            iterates = perturbations.iterates(
-                source, goal.times(starts), box.times(starts), steps=threat.steps, step_size=threat.step_size,
-                momentum=threat.momentum, start=start,
-            )  # fmt: skip
-            first = next(iterates)
-            if threat.steps == starts == 1:  # there is nothing to choose from
-                found = shown(first.inputs)
-            else:
-                found = perturbations.worst_of_judged(goal, map(judged, itertools.chain([first], iterates)))
-            return found, first.zero_gradient[: len(box.center)]
-    return shown(found), None
+            return _along_gradient(threat, goal, box, generators, victim, source, says_the_same)
+    return found, None
+
+
+def _along_gradient(
+    threat: Threat,
+    goal: Goal,
+    box: Box,
+    generators: Sequence[np.random.Generator],
+    victim: Scores,
+    source: Scores,
+    says_the_same: bool,
+) -> tuple[Tensor, Tensor]:
+    """Of all steps from all starts the worst for the victim."""
+    start = None
+    if threat.random_start:
+        starts = (
+            perturbations.uniform_start(box, threat.epsilon, generators) for _ in range(threat.restarts)
+        )
+        start = torch.cat([*starts])
+    # All starts side by side: a batch as large costs less than as many batches.
+    its_goal, its_box = goal.times(threat.restarts), box.times(threat.restarts)
+    iterates = perturbations.iterates(
+        source, its_goal, its_box, steps=threat.steps, step_size=threat.step_size, momentum=threat.momentum, start=start
+    )  # fmt: skip
+
+    def judged(each: Followed) -> tuple[Tensor, Tensor]:
+        """What is shown, and what the victim says of it."""
+        if says_the_same and each.scores is not None and not box.grey_levels:
+            return each.inputs, each.scores
+        inputs = its_box.rounded(each.inputs)
+        return inputs, victim(inputs)
+
+    first = next(iterates)
+    if threat.steps == threat.restarts == 1:  # there is nothing to choose from
+        found = box.rounded(first.inputs)
+    else:
+        found = perturbations.worst_of_judged(goal, map(judged, itertools.chain([first], iterates)))
+    return found, first.zero_gradient[: len(box.center)]

@@ -134,6 +134,8 @@ class StateAttackRow:
     from before there was such a column."""
     attacked_share: float = field(default=math.nan, kw_only=True)
     """Share of states that were attacked."""
+    drawn_states: int = field(default=0, kw_only=True)
+    """How many were drawn in all; of another number, other states are drawn. 0 in rows from before it was told."""
 
 
 @dataclass(frozen=True)

@@ -184,11 +184,24 @@ def is_usual(row: StateAttackRow) -> bool:
     return row.attack == "fgsm" and row.gradient_source == TRAINING_GRADIENT.get(row.agent)
 
 
-def cells(rows: Iterable[StateAttackRow]) -> dict[tuple[str, int, float], list[StateAttackRow]]:
-    """Rows by the states that were attacked (whose play, seed of the drawing) and size, in order of size."""
-    found: dict[tuple[str, int, float], list[StateAttackRow]] = defaultdict(list)
-    for row in sorted(rows, key=lambda row: (row.epsilon, row.states_of, row.seed)):
-        found[row.states_of, row.seed, row.epsilon].append(row)
+class Drawing(NamedTuple):
+    """Where attacked states are from: rows of one drawing are of the same states, or of the first of them."""
+
+    states_of: str
+    seed: int
+    drawn_states: int
+
+
+def drawing_of(row: StateAttackRow) -> Drawing:
+    """Of which states a row is."""
+    return Drawing(row.states_of, row.seed, row.drawn_states)
+
+
+def cells(rows: Iterable[StateAttackRow]) -> dict[tuple[Drawing, float], list[StateAttackRow]]:
+    """Rows by the states that were attacked and size, in order of size."""
+    found: dict[tuple[Drawing, float], list[StateAttackRow]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row.epsilon, drawing_of(row))):
+        found[drawing_of(row), row.epsilon].append(row)
     return dict(found)
 
 
@@ -202,7 +215,7 @@ def masking_gaps(rows: Sequence[StateAttackRow]) -> list[MaskingGap]:
         In order of size; of several usual attacks of a size (other losses) the most successful one counts.
     """
     found = []
-    for (_, _, epsilon), cell in cells(rows).items():
+    for (_, epsilon), cell in cells(rows).items():
         usual = strongest(filter(is_usual, cell), "white-box")
         if usual is None or epsilon == 0.0:
             continue

@@ -82,7 +82,7 @@ def flips_of_states(rows: pd.DataFrame) -> Figure:
         for name, colour, dashes, under in lines:
             best = {
                 epsilon: strongest(cell, "white-box", "transfer", "black-box", "noise")
-                for (_, _, epsilon), cell in cells(under).items()
+                for (_, epsilon), cell in cells(under).items()
             }
             shares = {epsilon: flips(row) for epsilon, row in best.items() if row is not None}
             _with_band(axis, name, shares, {"color": colour, "linestyle": dashes})

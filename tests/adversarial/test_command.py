@@ -8,7 +8,7 @@ import pytest
 
 from adversarial import states as stored
 from adversarial.__main__ import SEARCH_STATES
-from adversarial.sources import best_source
+from adversarial.sources import best_sources
 from core.checkpoint import load_agent
 from core.records import AttackRow, StateAttackRow, read_rows
 from evaluate.attackers import flipped
@@ -64,7 +64,7 @@ def test_the_best_gradient_is_sought_and_named(command: Command, tmp_path: Path)
     assert command("adversarial", "states", "--agent", DSQN, *options, "--out", tmp_path / "out").code == 0
     victim = load_agent(DSQN).agent
     searched = collect(victim, SEARCH_STATES, 0, "attack search")
-    best = best_source(victim, searched, [0.05])
+    best = best_sources(victim, searched, [0.05])[0.05]
     found = [
         (row.gradient_source, json.loads(row.threat)["surrogate"]) for row in state_rows(tmp_path / "out")
     ]
@@ -168,6 +168,8 @@ def test_the_first_game_of_each_attack_is_filmed_also_afterwards(command: Comman
         ("run", ("--frequency", 2), "frequency is 2"),
         ("run", ("--scope", "newest-frame"), "whole-stack"),
         ("states", ("--transfer", AGENTS / "pong-dqn-s0.safetensors"), "pong"),
+        ("states", ("--transfer", DQN), "the victim or its twin"),
+        ("states", ("--epsilon", "1e300"), "1e+300"),
     ],
 )
 def test_what_no_attack_can_be_made_of_is_refused(

@@ -13,7 +13,7 @@ from adversarial.sources import (
     WIDTHS,
     ClippedRates,
     GradientSource,
-    best_source,
+    best_sources,
     gradient_source,
     sources,
     strengths,
@@ -269,18 +269,23 @@ def test_strengths_are_those_of_fgsm_by_formula(breakout: tuple[DQN, np.ndarray]
     assert along.zero_gradient_share == 0.0
 
 
-def test_the_best_source_is_the_one_that_flips_most(breakout: tuple[DQN, np.ndarray]) -> None:
+def test_the_best_source_of_a_size_is_the_one_that_flips_most_at_it(breakout: tuple[DQN, np.ndarray]) -> None:
     victim = shipped("minatar-breakout-dsqn-s0")
     _, states = breakout
-    found = strengths(victim, states, (0.01, 0.05), sources(victim))
-    best = best_source(victim, states, (0.01, 0.05))
-    shares = {(s.source.name, s.source.surrogate): s.mean_flip_share for s in found}
-    assert shares[best.name, best.surrogate] == max(shares.values()) > min(shares.values())
+    sizes = (0.001, 0.05)
+    found = strengths(victim, states, sizes, sources(victim))
+    best = best_sources(victim, states, sizes)
+    assert list(best) == [*sizes]
+    for column, source in enumerate(best.values()):
+        shares = {(s.source.name, s.source.surrogate): s.flip_shares[column] for s in found}
+        assert shares[source.name, source.surrogate] == max(shares.values()) > min(shares.values())
+    assert len({source.surrogate for source in best.values()}) == 2  # what leads best depends on the size
 
 
 def test_a_victim_with_one_gradient_needs_no_search(breakout: tuple[DQN, np.ndarray]) -> None:
     dqn, states = breakout
-    assert best_source(dqn, states, (0.01,)) == GradientSource(dqn, "own")
+    own = GradientSource(dqn, "own", says_the_same=True)
+    assert best_sources(dqn, states, (0.01, 0.5)) == {0.01: own, 0.5: own}
 
 
 def test_a_gradient_that_is_not_finite_is_refused(breakout: tuple[DQN, np.ndarray]) -> None:

@@ -260,7 +260,7 @@ def test_what_the_source_said_of_an_iterate_is_what_the_victim_says(name: str) -
     victim = load_agent(AGENTS / f"pong-{name}-s0.safetensors").agent
     x = network_input(opening(victim, 60)[40:46], victim.game, victim.device)
     claimed = [source for source in sources.sources(victim) if source.says_the_same]
-    assert len(claimed) == (1 if name == "dqn" else 33)
+    assert len(claimed) == (1 if name == "dqn" else 1 + 4 * len(sources.WIDTHS))
     with torch.no_grad():
         scores = victim(x)
     for source in (claimed[0], claimed[-1]):
@@ -272,20 +272,49 @@ def test_what_the_source_said_of_an_iterate_is_what_the_victim_says(name: str) -
             assert perturb is not None
             chances = [np.random.default_rng(row) for row in range(len(x))]
             found[says_the_same] = perturb(x, scores, chances, torch.zeros_like(x)).inputs
-            asked[says_the_same] = counted.calls
+            asked[says_the_same] = len(counted.asked)
         assert torch.equal(found[True], found[False])
         assert asked == {True: 1, False: 4}  # after the last step alone, after each
 
 
+@pytest.mark.parametrize(
+    ("attack", "how"),
+    [
+        ("square", {"queries": 9}),
+        ("spsa", {"queries": 8, "steps": 2}),
+        ("random-sign", {"queries": 9, "loss": "margin"}),
+        ("occlusion", {"queries": 4}),
+        ("brightness", {}),
+        ("pgd", {"steps": 2, "restarts": 2}),
+    ],
+)
+def test_a_victim_is_asked_about_grey_levels_alone_where_no_others_are_shown(
+    attack: str, how: dict[str, Any]
+) -> None:
+    """A search that is judged by what no screen can show would end at successes that rounding undoes."""
+    agent = make_agent(PONG, preset("relu"), seeding.torch_generator(0, "weights"))
+    x = network_input(opening(agent, 3), PONG, torch.device("cpu"))
+    counted = Counted(agent)
+    hook = perturber(make_threat(attack, 1.4 / 255, PONG, eight_bit=True, **how), PONG, counted, agent)
+    assert hook is not None
+    found = hook(x, agent(x), [np.random.default_rng(row) for row in range(len(x))], torch.zeros_like(x))
+    assert counted.asked
+    for asked in (*counted.asked, found.inputs):
+        assert torch.equal(asked, (255 * asked).round() / 255)
+    if attack != "occlusion":  # which knows of no ball
+        assert (found.inputs - x).abs().max() == pytest.approx(1 / 255)
+
+
 class Counted(nn.Module):
-    """A network, and how often it was asked."""
+    """A network, and what it was asked."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
-        self.network, self.calls = network, 0
+        self.network = network
+        self.asked: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
+        self.asked.append(x)
         scores: Tensor = self.network(x)
         return scores
 
