@@ -5,11 +5,12 @@ A spiking network's gradients may vanish or lie, so that an attack fails for rea
 not measured never passes, and one gate that does not pass forbids the claim.
 """
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -44,7 +45,7 @@ from evaluate.statistics import (
 )
 
 LEAST_STATES = 100
-"""Fewer attacked states are no evidence: the interval of a share, which is the gates' tolerance, would be too wide."""
+"""Fewer attacked states are no evidence: the interval of a share would be too wide."""
 LEAST_EPISODES = 10
 """Nor are fewer games."""
 COLLAPSE_EPSILON = 0.5
@@ -53,10 +54,14 @@ CONVERGED = 0.02
 """By less than this share of states may twice the iterations change success."""
 TOLERANCE = 0.02
 """By no more than this share of the same states may an attack lag behind one that it should reach."""
+COLLAPSED = 0.05
+"""No more than this share of its clean score above random play may an agent keep where every agent must break down."""
 VANISHED = 0.05
 """On less than this share of states may the gradient of the strongest attack be zero everywhere."""
 ROUNDING = 1e-6
 """Of a perturbation's size in float32."""
+DIGITS = 9
+"""Differences of shares are rounded to so many before they are compared with a limit, on which they may lie."""
 
 Outcome = Literal["pass", "fail", "not measured"]
 GameKey = tuple[str, int]
@@ -84,6 +89,7 @@ class Evidence:
     """Of LEAST_STATES or more states, without the controls."""
     games: tuple[AttackRow, ...]
     clean: tuple[AttackRow, ...]
+    """Each once, however often it was played."""
 
     @property
     def sizes(self) -> list[float]:
@@ -95,7 +101,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two networks under the strongest attack that each met in games of one size, on the same episodes."""
+    """Two networks in games of one size, on the same episodes.
+
+    The first is under the attack that left it least, of all it met. The other is under that of its attacks which flips
+    most states: were it the least of many attacks too, it would look the worse the more of them it met.
+    """
 
     epsilon: float
     kept: Interval
@@ -111,9 +121,9 @@ class Contrast:
 
     @property
     def is_better(self) -> bool:
-        """Whether both intervals lie above 0: a share alone favours whoever has little to lose, a score alone whoever
-        began higher."""
-        return self.kept_difference.low > 0 and self.score_difference.low > 0
+        """Whether both intervals lie above 0, and something is kept: a share alone favours whoever has little to lose,
+        a score alone whoever began higher, and below random play nobody is robust."""
+        return min(self.kept.low, self.kept_difference.low, self.score_difference.low) > 0
 
 
 @dataclass(frozen=True)
@@ -139,10 +149,13 @@ def evidence(states: Sequence[StateAttackRow], games: Sequence[AttackRow]) -> li
         Refusal: a perturbation larger than its size; a threat that cannot be read.
     """
     of_states, of_games = _by_setting(states), _by_setting(games)
-    clean: dict[Network, list[AttackRow]] = defaultdict(list)
+    clean: dict[Network, dict[GameKey, AttackRow]] = defaultdict(dict)
+    sim_steps: dict[Network, int] = defaultdict(int)
     for row in games:
         if kind_of(row) == "clean":
-            clean[network_of(row)].append(row)
+            clean[network_of(row)].setdefault(_game(row), row)
+    for network in (*map(network_of, states), *map(network_of, games)):
+        sim_steps[network] = max(sim_steps[network], network.sim_steps)
     keys = {
         *of_states,
         *of_games,
@@ -150,11 +163,11 @@ def evidence(states: Sequence[StateAttackRow], games: Sequence[AttackRow]) -> li
     }
     return [
         Evidence(
-            network,
+            replace(network, sim_steps=sim_steps[network]),
             setting,
             tuple(row for row in of_states.get((network, setting), ()) if row.num_states >= LEAST_STATES),
             tuple(of_games.get((network, setting), ())),
-            tuple(clean[network]),
+            tuple(clean[network].values()),
         )
         for network, setting in sorted(keys)
     ]
@@ -178,38 +191,66 @@ def _any(network: Network, *found: Iterable[tuple[Network, str]]) -> bool:
     return any(network == other for keys in found for other, _ in keys)
 
 
-def _scores(rows: Iterable[AttackRow]) -> dict[GameKey, float]:
-    return {(row.settings, row.episode_seed): row.score for row in rows}
+def _game(row: AttackRow) -> GameKey:
+    return row.settings, row.episode_seed
 
 
-def _attacks_in_games(shown: Evidence) -> dict[float, list[list[AttackRow]]]:
-    """By size, the games of each attack: those that were played on all clean episodes, in their order of strength."""
-    clean = _scores(shown.clean)
-    played: dict[tuple[float, str], list[AttackRow]] = defaultdict(list)
+@dataclass(frozen=True)
+class Played:
+    """One attack in games: its rows, and its scores by episode."""
+
+    rows: tuple[AttackRow, ...]
+
+    @functools.cached_property
+    def scores(self) -> dict[GameKey, float]:
+        return {_game(row): row.score for row in self.rows}
+
+
+def _played(shown: Evidence) -> tuple[Played, dict[float, list[Played]]]:
+    """The clean games, and by size those of each attack, weakest play first; all on the same episodes: those that the
+    clean games and every attack of LEAST_EPISODES or more of these have in common."""
+    clean = Played(shown.clean)
+    attacks: dict[tuple[float, str], list[AttackRow]] = defaultdict(list)
     for row in shown.games:
-        played[row.epsilon, how(row)].append(row)
-    found: dict[float, list[list[AttackRow]]] = defaultdict(list)
-    for (epsilon, _), rows in played.items():
-        if len(clean) >= LEAST_EPISODES and _scores(rows).keys() == clean.keys():
-            found[epsilon].append(rows)
-    for attacks in found.values():
-        attacks.sort(key=lambda rows: float(np.mean([*_scores(rows).values()])))
-    return found
+        if _game(row) in clean.scores:
+            attacks[row.epsilon, how(row)].append(row)
+    episodes = {
+        key: Played(tuple(rows)).scores.keys()
+        for key, rows in attacks.items()
+        if len({_game(row) for row in rows}) >= LEAST_EPISODES
+    }
+    common = set(clean.scores).intersection(*episodes.values())
+    found: dict[float, list[Played]] = defaultdict(list)
+    for epsilon, attack in episodes if len(common) >= LEAST_EPISODES else ():
+        rows = attacks[epsilon, attack]
+        found[epsilon].append(Played(tuple(row for row in rows if _game(row) in common)))
+    for of_size in found.values():
+        of_size.sort(key=lambda played: float(np.mean([*played.scores.values()])))
+    return Played(tuple(row for row in shown.clean if _game(row) in common)), found
 
 
-def attacked_scores(shown: Evidence) -> dict[float, tuple[str, Interval, Interval | None]]:
-    """By size the attack that leaves least in games, the score under it, and the share of the clean score above random
-    play that is kept; None if the clean one is no better than random play."""
+class Left(NamedTuple):
+    """What the strongest attack in games of one size leaves."""
+
+    attack: str
+    attacks: int
+    """Of how many it is the strongest."""
+    score: Interval
+    kept: Interval | None
+    """Share of the clean score above random play; None if that is no better than random play."""
+
+
+def attacked_scores(shown: Evidence) -> dict[float, Left]:
+    """By size, what is left in games."""
     random = reference(get_game(shown.network.game)).random
-    clean = _scores(shown.clean)
+    clean, played = _played(shown)
     found = {}
-    for epsilon, (rows, *_) in sorted(_attacks_in_games(shown).items()):
-        scores = _scores(rows)
-        own, unperturbed = [scores[key] for key in clean], [*clean.values()]
+    for epsilon, attacks in sorted(played.items()):
+        own, unperturbed = [attacks[0].scores[key] for key in clean.scores], [*clean.scores.values()]
         kept = None
         if random is not None and np.mean(unperturbed) > random:
             kept = kept_interval(own, unperturbed, random)
-        found[epsilon] = described(rows[0]), mean_interval(own), kept
+        found[epsilon] = Left(described(attacks[0].rows[0]), len(attacks), mean_interval(own), kept)
     return found
 
 
@@ -252,11 +293,9 @@ def _first(texts: Sequence[str]) -> str:
 def _plays(shown: Evidence) -> Gate:
     """An agent that plays no better than random play has nothing to lose."""
     name = "plays when nobody attacks"
-    if len(_scores(shown.clean)) < LEAST_EPISODES:
+    if len(shown.clean) < LEAST_EPISODES:
         return Gate(
-            name,
-            "not measured",
-            f"{len(_scores(shown.clean))} clean games (epsilon 0); {LEAST_EPISODES} are needed",
+            name, "not measured", f"{len(shown.clean)} clean games (epsilon 0); {LEAST_EPISODES} are needed"
         )
     (player, *_) = players(shown.clean)
     score = player.line.score
@@ -284,7 +323,7 @@ def _white_box_leads(shown: Evidence) -> Gate:
                 continue
             measured[epsilon].add(kind_of(rival))
             lead, best = leader
-            (passed if lead >= -TOLERANCE else failed).append((lead, _beside(best, rival)))
+            (passed if _keeps_up(lead) else failed).append((lead, _beside(best, rival)))
     missing = [
         f"at {size(epsilon)} {', '.join(lacking)} beside white-box on {LEAST_STATES} states or more"
         for epsilon in shown.sizes
@@ -307,7 +346,7 @@ def _black_box_beats_noise(shown: Evidence) -> Gate:
                 continue
             measured.add(epsilon)
             lead, best = leader
-            (passed if lead >= -TOLERANCE else failed).append((lead, _beside(best, noise)))
+            (passed if _keeps_up(lead) else failed).append((lead, _beside(best, noise)))
     missing = [
         f"at {size(epsilon)} noise of as many draws as a black-box attack asks, on {LEAST_STATES} states or more"
         for epsilon in shown.sizes
@@ -341,10 +380,15 @@ def _closest(rival: StateAttackRow, rows: Sequence[StateAttackRow]) -> tuple[flo
     return lead, rows[index]
 
 
+def _keeps_up(lead: float) -> bool:
+    """Whether an attack reaches another, but for the tolerance."""
+    return round(lead + TOLERANCE, DIGITS) >= 0
+
+
 def _as_strong(row: StateAttackRow, other: StateAttackRow) -> bool:
-    """Whether one attack's success reaches another's on the states of both, but for the tolerance."""
+    """Whether one attack's success reaches another's on the states of both."""
     lead = _closest(other, [row])
-    return lead is not None and lead[0] >= -TOLERANCE
+    return lead is not None and _keeps_up(lead[0])
 
 
 def _beside(row: StateAttackRow, other: StateAttackRow) -> str:
@@ -356,13 +400,14 @@ def _collapses(shown: Evidence) -> Gate:
     """At a size that allows any picture, the attack that knows the victim brings play down to that of chance: in games,
     or without these state by state, of the states that were attacked. Noise that does so tells nothing of it."""
     name = f"collapses at {COLLAPSE_EPSILON}"
-    played = _attacks_in_games(shown).get(COLLAPSE_EPSILON, [])
-    led = [rows for rows in played if kind_of(rows[0]) == "white-box"]
+    clean, played = _played(shown)
+    led = [each for each in played.get(COLLAPSE_EPSILON, []) if kind_of(each.rows[0]) == "white-box"]
     random = reference(get_game(shown.network.game)).random
     if led and random is not None:
-        score = mean_interval([*_scores(led[0]).values()])
-        numbers = f"score {scored(score)} under {described(led[0][0])}, random play {random:.2f}"
-        return Gate(name, "pass" if score.low <= random else "fail", numbers)
+        score = mean_interval([*led[0].scores.values()])
+        most = random + COLLAPSED * max(0.0, float(np.mean([*clean.scores.values()])) - random)
+        numbers = f"score {scored(score)} under {described(led[0].rows[0])}, random play {random:.2f}"
+        return Gate(name, "pass" if score.estimate <= most else "fail", numbers)
     best = strongest([row for row in shown.states if row.epsilon == COLLAPSE_EPSILON], "white-box")
     if best is None:
         return Gate(
@@ -373,11 +418,11 @@ def _collapses(shown: Evidence) -> Gate:
     n = round(best.num_states * attacked)
     share = share_interval(round(best.flip_share * best.num_states), n)
     numbers = f"{described(best)} flips {percent(share)}, a random action {100 * chance:.0f} %"
-    return Gate(name, "pass" if share.high >= chance else "fail", numbers)
+    return Gate(name, "pass" if _keeps_up(share.estimate - chance) else "fail", numbers)
 
 
 def _converged(shown: Evidence) -> Gate:
-    """Twice the iterations of the strongest iterated attack find hardly more."""
+    """Twice the iterations find hardly more, in every iterated attack that is as strong as the best."""
     failed, passed, measured = [], [], set()
     for (_, epsilon), cell in cells(shown.states).items():
         best = strongest(cell, "white-box")
@@ -391,18 +436,17 @@ def _converged(shown: Evidence) -> Gate:
         ]
         if not pairs:
             continue
-        # Of several doublings of one attack the last one tells.
-        row, twice = max(pairs, key=lambda pair: (pair[1].flip_share, threat_of(pair[1])["steps"]))
         measured.add(epsilon)
-        change = 100 * (twice.flip_share - row.flip_share)
-        numbers = (
-            f"at {size(epsilon)} {described(twice)} flips {percent(flips(twice))}, {change:+.1f} points over half the "
-            "steps"
-        )
-        if abs(twice.flip_share - row.flip_share) < CONVERGED:
-            passed.append((-abs(change), numbers))
-        else:
-            failed.append(numbers)
+        for row, twice in pairs:
+            change = round(twice.flip_share - row.flip_share, DIGITS)
+            numbers = (
+                f"at {size(epsilon)} {described(twice)} flips {percent(flips(twice))}, {100 * change:+.2f} points over "
+                "half the steps"
+            )
+            if abs(change) < CONVERGED:
+                passed.append((-abs(change), numbers))
+            else:
+                failed.append(numbers)
     missing = [
         f"at {size(epsilon)} no iterated attack as strong as the best, with as many states at half its steps"
         for epsilon in shown.sizes
@@ -453,7 +497,7 @@ def _rests_on_the_best(shown: Evidence) -> Gate:
     """What was met in games is as strong, state by state, as the best white-box attack; and how much the usual FGSM
     along the training gradient misses is known too (the masking gap)."""
     name = "rests on the best attack"
-    played = _attacks_in_games(shown)
+    _, played = _played(shown)
     failed, missing, passed = [], [], []
     # On several sets of states the largest gap of a size counts.
     gaps = {gap.epsilon: gap.gap for gap in sorted(masking_gaps(shown.states), key=lambda gap: gap.gap)}
@@ -464,7 +508,7 @@ def _rests_on_the_best(shown: Evidence) -> Gate:
                 f"at {told} no attack in {LEAST_EPISODES} games or more, on the episodes of the clean ones"
             )
             continue
-        known = {how(rows[0]) for rows in played[epsilon]}
+        known = {how(each.rows[0]) for each in played[epsilon]}
         here = [cell for (_, other), cell in cells(shown.states).items() if other == epsilon]
         judged = False
         for cell in here:
@@ -491,8 +535,8 @@ def _rests_on_the_best(shown: Evidence) -> Gate:
 def compare(shown: Evidence, other: Evidence) -> Comparison:
     """One network held against another at every size that both met, or why they do not compare.
 
-    Each meets the strongest attack that was played against it. An attack on the other that was too weak only makes the
-    other look better, so a claim asks for the gates of the network that it is about.
+    Under which attack each is held is told in `Contrast`. An attack on the other that was too weak only makes the other
+    look better, so a claim asks for the gates of the network that it is about.
     """
     contrasts: list[Contrast] = []
 
@@ -503,15 +547,15 @@ def compare(shown: Evidence, other: Evidence) -> Comparison:
         return refused(f"they play different games, {shown.network.game} and {other.network.game}")
     if shown.setting != other.setting:
         return refused(f"they were attacked in different settings, {shown.setting} and {other.setting}")
-    clean, others_clean = _scores(shown.clean), _scores(other.clean)
-    if clean.keys() != others_clean.keys():
+    (clean, played), (others_clean, others_played) = _played(shown), _played(other)
+    episodes = [key for key in clean.scores if key in others_clean.scores]
+    if len(episodes) < LEAST_EPISODES:
         return refused("their clean games are not of the same episodes and settings")
     random = reference(get_game(shown.network.game)).random
     if random is None:
         return refused("no score of random play is known")
     if not all(gate.outcome == "pass" for gate in (_plays(shown), _plays(other))):
         return refused(f"both must play better than random in {LEAST_EPISODES} clean games or more")
-    played, others_played = _attacks_in_games(shown), _attacks_in_games(other)
     common = sorted({*shown.sizes, *other.sizes} & played.keys() & others_played.keys())
     if not common:
         return refused("no size of attack was met by both in games, on the episodes of the clean ones")
@@ -519,9 +563,12 @@ def compare(shown: Evidence, other: Evidence) -> Comparison:
         of_states = _on_the_same_states(shown.states, other.states, epsilon)
         if of_states is None:
             return refused(f"at {size(epsilon)} no states are common to the attacks on both")
-        under, others_under = _scores(played[epsilon][0]), _scores(others_played[epsilon][0])
+        others_best = _strongest_on_states(others_played[epsilon], other.states, epsilon)
+        if others_best is None:
+            return refused(f"at {size(epsilon)} no attack of the other's games was made on states")
         own, own_clean, theirs, theirs_clean = (
-            np.array([scores[key] for key in clean]) for scores in (under, clean, others_under, others_clean)
+            np.array([each.scores[key] for key in episodes])
+            for each in (played[epsilon][0], clean, others_best, others_clean)
         )
         contrasts.append(
             Contrast(
@@ -536,6 +583,18 @@ def compare(shown: Evidence, other: Evidence) -> Comparison:
             )
         )
     return Comparison(shown.network, other.network, tuple(contrasts), "")
+
+
+def _strongest_on_states(
+    attacks: Sequence[Played], states: Sequence[StateAttackRow], epsilon: float
+) -> Played | None:
+    """Of attacks in games the one that flips most states, which tell nothing of the games' luck."""
+    by_how = {how(each.rows[0]): each for each in attacks}
+    best = strongest(
+        [row for row in states if row.epsilon == epsilon and how(row) in by_how],
+        *("white-box", "transfer", "black-box", "noise"),
+    )
+    return None if best is None else by_how[how(best)]
 
 
 def _on_the_same_states(

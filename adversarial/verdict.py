@@ -69,7 +69,9 @@ def verdict(states: Sequence[StateAttackRow], games: Sequence[AttackRow]) -> str
     parts = [
         "# What these attacks allow to be said",
         "A gate passes, fails or was not measured; one that does not pass forbids every claim of robustness. Scores "
-        "under attack are of the strongest attack that was played, so that they bound from above what an agent keeps.",
+        "under attack are of the strongest of the attacks that were played, whose number is told, so that they bound "
+        "from above what an agent keeps. Where two agents are compared, the other meets that of its attacks which "
+        "flips most of its states, lest it look worse for having met more of them.",
     ]
     for game in sorted({shown.network.game for shown in everyone}):
         parts.append(f"## {game}")
@@ -107,13 +109,13 @@ def claims(shown: Evidence, found: Sequence[Gate], comparisons: Sequence[Compari
     """The sentences that the evidence allows on one network, and those that it refuses, each with the reason."""
     if is_allowed(found):
         kept = [
-            f"{percent(share)} at {size(epsilon)}"
-            for epsilon, (_, _, share) in attacked_scores(shown).items()
-            if epsilon in shown.sizes and share is not None
+            f"{percent(left.kept)} at {size(epsilon)} ({left.attacks} attacks)"
+            for epsilon, left in attacked_scores(shown).items()
+            if epsilon in shown.sizes and left.kept is not None
         ]
         yield (
-            f"Claim: every gate passed. Of its own clean score above random play it keeps at most {', '.join(kept)} "
-            "under the strongest attack of this bench; one that nobody tried may leave less."
+            "Claim: every gate passed. Of its own clean score above random play the strongest attack of this bench "
+            f"left {', '.join(kept)}; one that nobody tried may leave less."
         )
     else:
         blocking = "; ".join(
@@ -142,7 +144,7 @@ def _compared(claim: str, contrasts: Sequence[Contrast]) -> Iterator[str]:
 
 def _contrast(each: Contrast) -> str:
     return (
-        f"{size(each.epsilon)} (of its own clean score it keeps {points(each.kept_difference)} beside the other's; its "
+        f"{size(each.epsilon)} (of its own clean score {points(each.kept_difference)} are left beside the other's; its "
         f"score differs by {_signed(each.score_difference)}; of the same states {percent(each.flips)} flip, of the "
         f"other's {percent(each.others_flips)})"
     )
@@ -155,11 +157,24 @@ def _of_network(shown: Evidence, everyone: Sequence[Evidence]) -> Iterator[str]:
     found = gates(shown)
     yield _table([("gate", "", "measured"), *((gate.name, gate.outcome, gate.numbers) for gate in found)])
     scores = [
-        (size(epsilon), attack, _score(score), percent(kept) if kept else "")
-        for epsilon, (attack, score, kept) in attacked_scores(shown).items()
+        (
+            size(epsilon),
+            left.attack,
+            str(left.attacks),
+            _score(left.score),
+            percent(left.kept) if left.kept else "",
+        )
+        for epsilon, left in attacked_scores(shown).items()
     ]
     if scores:
-        yield _table([("epsilon", "strongest attack in games", "score", "kept of its clean score"), *scores])
+        header: tuple[str, ...] = (
+            "epsilon",
+            "strongest attack in games",
+            "of",
+            "score",
+            "left of its clean score",
+        )
+        yield _table([header, *scores])
     gaps = [
         (
             *(size(gap.epsilon), described(gap.best), percent(gap.flips)),

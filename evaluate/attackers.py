@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -38,7 +38,8 @@ OF_A_RUN = ("epsilon", "step_size", "gap_threshold", "seed")
 """What of a threat two runs of one attack may differ in: a step size belongs to a size, a threshold to a frequency."""
 
 
-class Network(NamedTuple):
+@dataclass(frozen=True, order=True)
+class Network:
     """One network that was attacked."""
 
     game: str
@@ -46,8 +47,9 @@ class Network(NamedTuple):
     train_seed: int
     train_steps: int
     variant: str
-    sim_steps: int
     checkpoint_id: str
+    sim_steps: int = field(compare=False)
+    """The most that were met: a network that may stop early is one network, whatever it took."""
 
     @property
     def name(self) -> str:
@@ -81,7 +83,7 @@ class MaskingGap:
 
 def network_of(row: AttackRow | StateAttackRow) -> Network:
     """Whom a row's attack was on."""
-    return Network(*(getattr(row, name) for name in Network._fields))
+    return Network(**{each.name: getattr(row, each.name) for each in fields(Network)})
 
 
 def kind_of(row: AttackRow | StateAttackRow) -> Kind:
