@@ -72,6 +72,27 @@ def test_the_best_gradient_is_sought_and_named(command: Command, tmp_path: Path)
     assert found == [("own-surrogate", "atan slope 2"), (best.name, best.surrogate)]
 
 
+def test_a_twin_is_among_the_gradients_that_are_sought(command: Command, tmp_path: Path) -> None:
+    made = ("--agent", DQN, "--method", "qcfs", "--sim-steps", 2, "--quantised", "--distil-updates", 1)
+    made += ("--calibration-states", 200, "--test-states", 20, "--threads", 1)
+    snn = tmp_path / "snn" / "agent.safetensors"
+    assert command("convert", "run", *made, "--out", snn).code == 0
+    victim = snn.with_suffix(".quantised.safetensors")
+    options = ("--attack", "fgsm", "--epsilon", 0.1, "--states", 30, "--best-source", "--threads", 1)
+    attacked = command(
+        "adversarial", "states", "--agent", victim, *options, "--twin", DQN, "--out", tmp_path / "out"
+    )
+    assert attacked.code == 0
+    agent, twin = load_agent(victim).agent, load_agent(DQN).agent
+    searched = collect(agent, SEARCH_STATES, 0, "attack search")
+    best = best_sources(agent, searched, [0.1], twin)[0.1]
+    assert best.surrogate == "relu, weights before conversion"
+    found = {
+        (row.gradient_source, json.loads(row.threat)["surrogate"]) for row in state_rows(tmp_path / "out")
+    }
+    assert found == {("straight-through", ""), (best.name, best.surrogate)}
+
+
 def test_losses_draws_starts_and_share_of_decisions_are_in_the_rows(command: Command, tmp_path: Path) -> None:
     options = ("--attack", "fgsm", "pgd", "random-sign", "--steps", 2, "--restarts", 3, "--draws", 1, 120)
     options += ("--loss", "margin", "value", "--frequency", 0.25, "--epsilon", 0.05, "--states", 60)

@@ -1,5 +1,6 @@
 """Attacks: closed form where there is one; size and bounds always; and that each does what it says."""
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -359,6 +360,70 @@ def test_spsa_comes_near_the_gradient_it_does_not_see() -> None:
     large = gradient.abs() > 0.3 * gradient.abs().amax((1, 2, 3), keepdim=True)
     expected = perturbations.fgsm(network, its_goal, box, 0.01).inputs
     torch.testing.assert_close(found[large], expected[large])
+
+
+def test_spsa_asks_as_often_as_it_says_and_within_the_box() -> None:
+    network, x = linear(3, 12), inputs(4, (3, 2, 2)).double()
+    box = ball(x, 0.01, ZERO, ONE)
+    asked: list[Tensor] = []
+
+    def judge(x: Tensor) -> Tensor:
+        asked.append(x)
+        return network(x)
+
+    its_goal = goal(network(x).detach(), "margin")
+    found = perturbations.spsa(
+        judge, its_goal, box, steps=3, step_size=0.01, probe=0.05, queries=24, generators=generators(4)
+    )
+    assert sum(map(len, asked)) == 24 * len(x)  # both of a pair in one batch
+    for each in (*asked, found.repeat(2, 1, 1, 1)):
+        assert (each - x.repeat(2, 1, 1, 1)).abs().max() <= 0.01 + 1e-9
+        assert 0 <= each.min() <= each.max() <= 1
+    # Probes go as far as they may: they are not shorter than the box.
+    assert (asked[0] - x.repeat(2, 1, 1, 1)).abs().max() == pytest.approx(0.01)
+
+
+def test_a_square_search_begins_with_stripes_and_draws_a_sign_a_channel() -> None:
+    asked: list[Tensor] = []
+
+    def judge(x: Tensor) -> Tensor:
+        asked.append(x.clone())
+        return torch.stack([torch.full((len(x),), 1e4), x.flatten(1).sum(1)], 1)
+
+    x = torch.full((2, 3, 12, 12), 0.5)
+    its_goal = goal(torch.tensor([[1e4, 0.0]] * 2), "margin")
+    perturbations.square(judge, its_goal, ball(x, 0.1, ZERO, ONE), 0.1, queries=40, generators=generators(2))
+    stripes = asked[0] - x
+    torch.testing.assert_close(stripes.abs(), torch.full_like(x, 0.1))
+    assert torch.equal(stripes, stripes[:, :, :1].expand_as(stripes))  # from top to bottom
+    assert (stripes != stripes[..., :1]).any()  # and not all alike
+    squares = [after - before for before, after in itertools.pairwise(asked)]
+    changed = [each[row] for each in squares for row in range(2) if bool((each[row] != 0).any())]
+    signs = {tuple(each.flatten(1).sum(1).sign().tolist()) for each in changed}
+    assert any(len(set(channels)) > 1 for channels in signs)
+
+
+def test_a_change_of_action_is_kept_though_another_draw_has_a_larger_value() -> None:
+    """With the value of a state as the goal, what lowers it most need not be what changes the action."""
+    # The second draw changes the action and lifts the value; a search by values alone would keep the first.
+    tables = iter([[1.0, 0.0], [1.5, 2.0], [0.1, 0.0]])
+
+    def judge(x: Tensor) -> Tensor:
+        return torch.tensor([next(tables)])
+
+    x = torch.full((1, 1, 1, 1), 0.5)
+    seen: list[float] = []
+
+    def draw(box: perturbations.Box, epsilon: float, generators: object) -> Tensor:
+        seen.append(0.1 * (len(seen) + 1))
+        return box.center + seen[-1]
+
+    found = perturbations.worst_draw(
+        judge, goal(torch.tensor([[1.0, 0.0]]), "value"), ball(x, 0.4, ZERO, ONE), 0.4, draw, queries=3,
+        generators=generators(1),
+    )  # fmt: skip
+    assert found.item() == pytest.approx(0.7)  # the second
+    assert len(seen) == 2
 
 
 def test_squares_shrink_as_published() -> None:

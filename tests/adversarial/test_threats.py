@@ -211,6 +211,42 @@ def test_only_decisions_at_which_enough_is_at_stake_are_attacked() -> None:
     assert torch.equal(attacked(none, agent, x).inputs, x)
 
 
+def test_where_nobody_attacks_what_was_added_before_still_ages() -> None:
+    """Two decisions, one with too little at stake: its newest frame is clean, and the others are as they were."""
+    agent = make_agent(PONG, preset("relu"), seeding.torch_generator(0, "weights"))
+    x = network_input(opening(agent, 2), PONG, torch.device("cpu"))
+    previous = torch.full_like(x, 2 / 255)
+    scores = torch.zeros((2, PONG.num_actions))
+    scores[0, 0] = 1.0
+    threat = make_threat("fgsm", 3 / 255, PONG, scope="newest-frame", frequency=0.5, gap_threshold=0.5)
+    hook = perturber(threat, PONG, agent, agent)
+    assert hook is not None
+    found = hook(x, scores, [np.random.default_rng(row) for row in range(2)], previous)
+    assert found.attacked.tolist() == [True, False]
+    torch.testing.assert_close(found.inputs[:, :3], (x[:, :3] + 2 / 255).clamp(0, 1))
+    assert torch.equal(found.inputs[1, 3], x[1, 3])
+    assert (found.inputs[0, 3] != x[0, 3]).any()
+
+
+def test_the_gradient_that_is_said_to_vanish_is_that_of_the_first_start() -> None:
+    """Flat where the search begins, and steep from the second step on: it stood still, whatever came later."""
+
+    class Ledge(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            first = x[:, 0, 0, 0]
+            return torch.stack([torch.zeros_like(first), torch.relu(first - 0.5)], 1)
+
+    agent = dqn()
+    low, high = torch.zeros(1, *BREAKOUT.observation_shape), torch.ones(1, *BREAKOUT.observation_shape)
+    x = torch.cat([low, high])
+    threat = make_threat("pgd", 0.1, BREAKOUT, steps=2, random_start=False, loss="margin")
+    perturb = perturber(threat, BREAKOUT, agent, Ledge())
+    assert perturb is not None
+    scores = Ledge()(x)
+    found = perturb(x, scores, [np.random.default_rng(row) for row in range(2)], torch.zeros_like(x))
+    assert found.zero_gradient.tolist() == [1.0, 0.0]
+
+
 @pytest.mark.parametrize(("frequency", "expected"), [(1.0, 1.0), (0.5, 3.0), (0.25, 4.0), (0.01, 4.0)])
 def test_the_threshold_is_the_least_gap_of_the_share(frequency: float, expected: float) -> None:
     scores = torch.tensor(
