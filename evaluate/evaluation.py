@@ -106,11 +106,13 @@ def play(
         stream: what the episodes are for; those of different streams have no start in common.
         on_step: shown every step.
     """
-    # Only emulators compute by themselves, so that it pays to decide in one half of the games meanwhile.
-    halves = (episodes[::2], episodes[1::2]) if num_envs > 1 and game.tier == "atari" else (episodes,)
+    # Only emulators compute by themselves, so that it pays to decide in one half of the games meanwhile; not under
+    # attack, which takes longer than they do, and less for each game of a larger batch.
+    overlapping = game.tier == "atari" and perturb is None
+    halves = (episodes[::2], episodes[1::2]) if num_envs > 1 and overlapping else (episodes,)
     shares = [share for share in halves if share]
     with contextlib.ExitStack() as stack:
-        if game.tier == "atari" and perturb is None and agent.sim_steps <= LIGHT_SIM_STEPS:
+        if overlapping and agent.sim_steps <= LIGHT_SIM_STEPS:
             stack.enter_context(a_core_left(agent.device))
         rollouts: list[Rollout] = []
         for number, share in enumerate(shares):
