@@ -263,8 +263,7 @@ def test_strengths_are_those_of_fgsm_by_formula(breakout: tuple[DQN, np.ndarray]
         moved = (x.detach() + epsilon * x.grad.sign()).clamp(0, 1)
         assert share == int((dqn(moved).argmax(1) != actions).sum()) / len(states)
     assert 0 < along.flip_shares[0] < along.flip_shares[1]
-    assert along.mean_flip_share == pytest.approx(sum(along.flip_shares) / 2)
-    assert against.mean_flip_share < along.mean_flip_share
+    assert sum(against.flip_shares) < sum(along.flip_shares)
     assert (nowhere.flip_shares, nowhere.zero_gradient_share) == ((0.0, 0.0), 1.0)
     assert along.zero_gradient_share == 0.0
 
