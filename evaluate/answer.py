@@ -21,7 +21,7 @@ from evaluate.statistics import Interval, kept_interval
 from evaluate.tables import Line, score_lines
 
 Played = TypeVar("Played", EpisodeRow, AttackRow)
-_ATTACKS = {"fgsm": "FGSM", "random-sign": "random signs"}
+_ATTACKS = {"fgsm": "FGSM", "pgd": "PGD", "random-sign": "random signs"}
 
 
 @dataclass(frozen=True)
@@ -320,27 +320,17 @@ def _lead(found: Sequence[Share], bench: Sequence[Attacked], any_attack: bool) -
             "These rows do not answer how much of a DQN's play survives: they hold no trained spiking network beside "
             "a trained DQN on the same episodes."
         )
-    fgsm = [cell for cell in bench if cell.first.attack == "fgsm" and cell.kept]
-    sizes = [
-        {cell.first.epsilon for cell in fgsm if _network(cell.first) == network}
-        for network in {_network(cell.first) for cell in fgsm}
-    ]
-    common = sorted(set.intersection(*sizes)) if sizes else []
-    if common:
-        of_agents = []
-        for agent in AGENT_ORDER:
-            cells = [cell for cell in fgsm if (cell.first.agent, cell.first.epsilon) == (agent, common[0])]
-            left = [cell.kept for cell in cells if cell.kept]
-            if left:
-                count = _count(len({_network(cell.first) for cell in cells}), "network")
-                of_agents.append(f"{LABELS[agent]} {_percents(left)} ({count}, {_doubt(left)})")
+    on_games = [_left_on(game, bench) for game in dict.fromkeys(cell.first.game for cell in bench)]
+    if under := "; ".join(filter(None, on_games)):
         yield (
-            f"Under FGSM of {size(common[0])}, this is left of an agent's own score above random play: "
-            f"{'; '.join(of_agents)}."
+            "Under the strongest attack that each met in games, this is left of an agent's own score above random "
+            f"play: {under}. What that allows to be said, `python -m adversarial verdict` tells."
         )
     elif any_attack:
-        met = "the trained agents met no common size of FGSM" if fgsm else "no trained agent met FGSM"
-        yield f"How they hold up under attack, these rows do not answer: {met} beside clean games of the same starts."
+        yield (
+            "How they hold up under attack, these rows do not answer: the trained agents met no attack of a common "
+            "size beside clean games of the same starts."
+        )
     else:
         yield "How they hold up under attack was not asked: `python -m adversarial run` makes such rows."
 
@@ -413,6 +403,29 @@ def _kept(of_player: Sequence[Share]) -> str:
     return (
         f"{subject} scores {scored(player.line.score)}{costs}; {of_player[0].reason}, so there is no share."
     )
+
+
+def _left_on(game: str, bench: Sequence[Attacked]) -> str:
+    """What the strongest attack of the smallest size that all networks of a game met leaves; empty if there is none."""
+    strongest: dict[float, dict[tuple[object, ...], Attacked]] = defaultdict(dict)
+    for cell in bench:
+        if cell.first.game == game and cell.kept:
+            of_size, network = strongest[cell.first.epsilon], _network(cell.first)
+            of_size[network] = min(of_size.get(network, cell), cell, key=lambda each: each.score.estimate)
+    networks = {network for of_size in strongest.values() for network in of_size}
+    for epsilon in sorted(strongest):
+        if strongest[epsilon].keys() != networks:
+            continue
+        of_agents = []
+        for agent in AGENT_ORDER:
+            cells = [cell for cell in strongest[epsilon].values() if cell.first.agent == agent]
+            left = [cell.kept for cell in cells if cell.kept]
+            if left:
+                of_agents.append(
+                    f"{LABELS[agent]} {_percents(left)} ({_count(len(cells), 'network')}, {_doubt(left)})"
+                )
+        return f"on {game} at {size(epsilon)} {', '.join(of_agents)}"
+    return ""
 
 
 def _attacks(cells: Sequence[Attacked]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from evaluate.answer import answer, dqns_of, players, shares, size, under_attack
 from evaluate.tables import aligned
 from tests.conftest import episode
 
+LEFT = "this is left of an agent's own score above random play"
 RANDOM = reference(get_game("pong")).random or 0.0
 SETTINGS = to_json(
     {
@@ -252,8 +253,16 @@ def test_what_an_attack_leaves_is_of_the_clean_games_of_the_same_starts() -> Non
         "under FGSM along the gradient `own` 75 % (67 to 100 %, n = 2) at 1/255 and 0 % (0 to 0 %, n = 2) at 4/255"
         in text
     )
-    assert "Under FGSM of 1/255" in found.lead[-1]
-    assert "DQN 75 % (1 network, intervals within 67 to 100 %, n = 2)" in found.lead[-1]
+    told = "on pong at 1/255 DQN 75 % (1 network, intervals within 67 to 100 %, n = 2)"
+    assert f"Under the strongest attack that each met in games, {LEFT}: {told}. " in found.lead[-1]
+    # A stronger one of that size counts; and a size that not all have met does not.
+    other = attacks(RANDOM + 5, RANDOM + 5, attack="pgd", epsilon=1 / 255)
+    other = [replace(row, threat='{"steps": 10}') for row in other]
+    assert "on pong at 1/255 DQN 25 %" in answer([], [], [], [*clean, *weak, *other, *strong]).lead[-1]
+    met = [*clean, *strong, *weak]
+    dsqn = [replace(row, **DSQN) for row in (*clean, *strong)]
+    text = answer([], [], [], [*met, *dsqn]).lead[-1]
+    assert "on pong at 4/255 DQN 0 % (1 network, intervals within 0 %, n = 2), DSQN 0 %" in text
     assert any("nothing here says that an agent is robust" in limit for limit in found.limits)
 
 
