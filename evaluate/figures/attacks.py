@@ -102,7 +102,7 @@ def masking_gap(rows: pd.DataFrame) -> Figure:
     Args:
         rows: StateAttackRows.
     """
-    look = looks(in_order(families(rows)))
+    told, look = names(families(rows)), looks(in_order(families(rows)))
     figure, axes = panels(rows)
     for game, axis in axes.items():
         found = [
@@ -113,17 +113,21 @@ def masking_gap(rows: pd.DataFrame) -> Figure:
         if not found:
             axis.remove()
             continue
-        for title, own, gaps in found:
-            (family,) = families(pd.DataFrame([own[0]]))
-            _with_band(axis, title.removeprefix(f"{game}\n"), gaps, look[family])
+        drawn = [families(pd.DataFrame([own[0]]))[0] for _, own, _ in found]
+        for family, (title, _, gaps) in zip(drawn, found, strict=True):
+            alone = drawn.count(family) == 1
+            label = told[family] if alone else title.removeprefix(f"{game}\n")
+            _with_band(axis, label, gaps, look[family])
         axis.axhline(0.0, color="#666666", linewidth=0.8)
-        _epsilons(axis, game, sorted({epsilon for _, _, gaps in found for epsilon in gaps}))
+        sizes = sorted({epsilon for _, _, gaps in found for epsilon in gaps})
+        _epsilons(axis, game, sizes)
+        axis.set_xlim(left=0.8 * sizes[0])
         axis.set_ylabel("masking gap (points)")
     if not figure.axes:
         raise NothingToDraw(
             "no FGSM along a training gradient among these rows (python -m adversarial states)"
         )
-    common_legend(figure, figure.axes, 1)
+    common_legend(figure, figure.axes, min(len(figure.axes), 3))
     return figure
 
 

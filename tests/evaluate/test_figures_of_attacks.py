@@ -72,11 +72,14 @@ def test_the_masking_gap_is_drawn_for_each_network() -> None:
     others = [row("fgsm", "own", 0.8, **dqn), row("pgd", "own", 0.9, **dqn)]
     (axis,) = attacks.masking_gap(frame([*ROWS, *others])).axes
     found = lines(axis)
-    assert found["DSQN (seed 0, 1,000 decisions, 4 sim steps, s0)"] == (
-        [0.01, 0.02],
-        pytest.approx([25.0, 50.0]),
+    assert found["DSQN"] == ([0.01, 0.02], pytest.approx([25.0, 50.0]))
+    assert found["DQN"] == ([0.01], pytest.approx([10.0]))
+    # Two of a kind are told apart by all there is to say.
+    second = [replace(each, checkpoint_id="d1", train_seed=1) for each in others]
+    (axis,) = attacks.masking_gap(frame([*ROWS, *others, *second])).axes
+    assert {"DSQN", "DQN (seed 0, 1,000 decisions, d0)", "DQN (seed 1, 1,000 decisions, d1)"} <= set(
+        lines(axis)
     )
-    assert found["DQN (seed 0, 1,000 decisions, d0)"] == ([0.01], pytest.approx([10.0]))
 
 
 def test_a_game_without_the_usual_attack_has_no_gap() -> None:
