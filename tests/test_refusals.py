@@ -166,7 +166,7 @@ def test_another_action_count(command: Command, checkpoint: Path, tmp_path: Path
 
 def test_attack_sizes(command: Command, checkpoint: Path, tmp_path: Path) -> None:
     options = ("--agent", checkpoint, "--out", tmp_path / "rows", "--epsilon", 0)
-    is_refused(command("adversarial", "run", *options, -0.5), "epsilon is -0.5", "0 or more")
+    is_refused(command("adversarial", "run", *options, -0.5), "epsilon is -0.5", "0 to 1,000,000")
     is_refused(command("adversarial", "run", *options, "nan"), "--epsilon", "nan")
     is_refused(command("adversarial", "run", *options, "one/255"), "--epsilon", "one/255")
     assert list(tmp_path.iterdir()) == []
