@@ -96,8 +96,8 @@ def spike_train(
     """
     if currents.device.type == "cpu" and currents.dtype == torch.float32:
         return fused.run(currents, sim_steps, silent, neuron, surrogate, slope, detach_reset)
-    constant_or_not = currents.expand(sim_steps, *currents.shape[1:])
-    spikes, membranes = Fire.apply(constant_or_not, silent, neuron, surrogate, slope, detach_reset)
+    at_every_step = currents.expand(sim_steps, *currents.shape[1:])
+    spikes, membranes = Fire.apply(at_every_step, silent, neuron, surrogate, slope, detach_reset)
     return spikes, membranes
 
 
