@@ -22,6 +22,7 @@ from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import Game, get_game
 from core.manifest import Manifest
+from core.networks import Agent
 from core.progress import Progress
 from core.records import AttackRow, Journal, StateAttackRow, to_json
 from core.seeding import require_seed
@@ -50,6 +51,22 @@ class Cell(NamedTuple):
     def key(self) -> str:
         """As rows tell of the threat model."""
         return to_json(asdict(self.threat))
+
+
+class Others(NamedTuple):
+    """Agents that lend attacks on a victim their gradients."""
+
+    transfer: list[Checkpoint]
+    twin: Checkpoint | None
+    """The DQN that the victim came from, where its gradient is asked for."""
+
+    @property
+    def ids(self) -> dict[str, list[str]]:
+        """Who takes part, by weights."""
+        return {
+            "transfer": [other.id for other in self.transfer],
+            "twin": [] if self.twin is None else [self.twin.id],
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +127,21 @@ class AttackOptions(ComputeOptions):
         if self.twin is not None and not self.best_source:
             raise Refusal(f"twin {self.twin} is given without --best-source, which alone asks it")
 
-    def cells(self, victim: Checkpoint, game: Game, seed: int) -> list[Cell]:
+    def others(self, victim: Checkpoint, game: Game) -> Others:
+        """The other agents that are asked for, where the victim is."""
+        device = victim.agent.device
+        transfer = [load_agent(path, game, device) for path in self.transfer]
+        twin = None if self.twin is None else load_agent(self.twin, game, device)
+        for path, other in zip(self.transfer, transfer, strict=True):
+            if other.id == victim.id or (twin is not None and other.id == twin.id):
+                raise Refusal(
+                    f"transfer {path} is the victim or its twin: an agent that knows neither is needed"
+                )
+        return Others(transfer, twin)
+
+    def cells(self, agent: Agent, others: Others, game: Game, seed: int) -> list[Cell]:
         """All threat models that are asked for, each once, the clean game first."""
-        agent = victim.agent
-        transfers = [sources.transfer(other) for other in self._strangers(victim, game)]
+        transfers = [sources.transfer(other) for other in others.transfer]
         sizes = sorted(set(self.epsilon) - {0.0})
         usual, best = sources.gradient_source(agent), dict[float, GradientSource]()
         gap = 0.0
@@ -122,7 +150,7 @@ class AttackOptions(ComputeOptions):
             if self.frequency < 1.0:
                 gap = threats.gap_threshold(torch.from_numpy(q_values(agent, states)), self.frequency)
             if self.best_source and sizes:
-                twin = None if self.twin is None else load_agent(self.twin, game, agent.device).agent
+                twin = None if others.twin is None else others.twin.agent
                 best = sources.best_sources(agent, states, sizes, twin)
         clean = Cell(*make_attack(self.attack[0], 0.0, agent, game))
         made = {clean.key: clean} if 0.0 in self.epsilon else {}
@@ -153,17 +181,6 @@ class AttackOptions(ComputeOptions):
         for loss, steps in itertools.product(of_losses, of_steps):
             yield {**changes, **loss, **steps}
 
-    def _strangers(self, victim: Checkpoint, game: Game) -> list[Checkpoint]:
-        """The agents whose gradients are followed although they are not the victim's."""
-        others = [load_agent(path, game, victim.agent.device) for path in self.transfer]
-        known = {victim.id} | ({load_agent(self.twin, game).id} if self.twin is not None else set())
-        for path, other in zip(self.transfer, others, strict=True):
-            if other.id in known:
-                raise Refusal(
-                    f"transfer {path} is the victim or its twin: an agent that knows neither is needed"
-                )
-        return others
-
 
 @dataclass(frozen=True, kw_only=True)
 class Run(AttackOptions, PlayOptions):
@@ -189,13 +206,14 @@ class Run(AttackOptions, PlayOptions):
         victim = checkpoint.agent
         game = game or victim.game
         protocol = get_protocol(self.protocol, game)
+        others = self.others(checkpoint, game)
         manifest = Manifest(
             self.out / "manifest.json",
             {
                 **specification(
                     self, "out", "agent", "transfer", "twin", "device", "threads", "num_envs", "record"
                 ),
-                **_others(self, game),
+                **others.ids,
                 "verb": "adversarial run",
                 "agent": checkpoint.id,
                 "game": game.name,
@@ -206,7 +224,7 @@ class Run(AttackOptions, PlayOptions):
         cells: list[Cell] = []
         with manifest.work() as needed:
             if needed or self.record:
-                cells = self.cells(checkpoint, game, self.seed)
+                cells = self.cells(checkpoint.agent, others, game, self.seed)
             if needed:
                 self._attack(checkpoint, game, protocol, cells, manifest, rows_file)
             else:
@@ -311,11 +329,12 @@ class States(AttackOptions):
         checkpoint = load_agent(self.agent, device=device)
         game = checkpoint.agent.game
         player = checkpoint if self.states_of is None else load_agent(self.states_of, game, device)
+        others = self.others(checkpoint, game)
         manifest = Manifest(
             self.out / "manifest.json",
             {
                 **specification(self, "out", "agent", "states_of", "transfer", "twin", "device", "threads"),
-                **_others(self, game),
+                **others.ids,
                 "verb": "adversarial states",
                 "agent": checkpoint.id,
                 "states_of": player.id,
@@ -327,7 +346,11 @@ class States(AttackOptions):
                 print(f"{rows_file}: already done")
                 return
             states = collect(player.agent, self.states, self.seed, "attacked")
-            cells = [cell for cell in self.cells(checkpoint, game, self.seed) if cell.perturb is not None]
+            cells = [
+                cell
+                for cell in self.cells(checkpoint.agent, others, game, self.seed)
+                if cell.perturb is not None
+            ]
             journal = Journal(rows_file, StateAttackRow, manifest.spec)
             known = {row.threat for row in journal.rows}
             with Progress(
@@ -355,12 +378,6 @@ class States(AttackOptions):
                 f"[{share.low:.1%}, {share.high:.1%}]"
                 + ("" if math.isnan(row.q_drop) else f", Q drop {row.q_drop:.3g}")
             )
-
-
-def _others(options: AttackOptions, game: Game) -> dict[str, list[str]]:
-    """Which other agents take part, by their weights."""
-    paths = {"transfer": options.transfer, "twin": () if options.twin is None else (options.twin,)}
-    return {role: [load_agent(path, game).id for path in given] for role, given in paths.items()}
 
 
 def _under_attack(played: Played, threat: Threat) -> dict[str, Any]:

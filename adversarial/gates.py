@@ -19,6 +19,7 @@ from core.games import get_game, reference
 from core.records import AttackRow, StateAttackRow
 from evaluate.answer import percent, players, scored, size
 from evaluate.attackers import (
+    BOUNDED,
     Drawing,
     Kind,
     Network,
@@ -176,7 +177,7 @@ def evidence(states: Sequence[StateAttackRow], games: Sequence[AttackRow]) -> li
 def _by_setting(rows: Iterable[Row]) -> dict[tuple[Network, str], list[Row]]:
     found: dict[tuple[Network, str], list[Row]] = defaultdict(list)
     for row in rows:
-        if kind_of(row) in ("clean", "control") or not math.isfinite(row.flip_share):
+        if kind_of(row) not in BOUNDED or not math.isfinite(row.flip_share):
             continue
         if not row.largest_perturbation <= row.epsilon + ROUNDING:
             raise Refusal(
@@ -592,7 +593,7 @@ def _strongest_on_states(
     by_how = {how(each.rows[0]): each for each in attacks}
     best = strongest(
         [row for row in states if row.epsilon == epsilon and how(row) in by_how],
-        *("white-box", "transfer", "black-box", "noise"),
+        *BOUNDED,
     )
     return None if best is None else by_how[how(best)]
 
@@ -610,9 +611,8 @@ def _on_the_same_states(
         return found
 
     own, theirs = sets(rows), sets(others)
-    kinds: tuple[Kind, ...] = ("white-box", "transfer", "black-box", "noise")
     for key in sorted(own.keys() & theirs.keys(), reverse=True):
-        best, others_best = strongest(own[key], *kinds), strongest(theirs[key], *kinds)
+        best, others_best = strongest(own[key], *BOUNDED), strongest(theirs[key], *BOUNDED)
         if best is not None and others_best is not None:
             return best, others_best
     return None

@@ -15,7 +15,7 @@ Membranes start at rest. The LIF is Liu et al. 2022 (arXiv 2201.07211, eqs. 2-4)
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,6 +64,15 @@ _SLOPE_TIMES_WIDTH: Mapping[Surrogate, float] = {
 def slope_of_width(surrogate: Surrogate, width: float) -> float:
     """The slope at which a surrogate has fallen to half its height (the rectangle: to 0) at a distance `width`."""
     return _SLOPE_TIMES_WIDTH[surrogate] / width
+
+
+class SpikeDerivative(NamedTuple):
+    """What stands for the derivative of a spike."""
+
+    surrogate: Surrogate
+    slope: float
+    detach_reset: bool
+    """Whether gradients leave out the path through the reset."""
 
 
 class _Spike(torch.autograd.Function):

@@ -14,14 +14,15 @@ from evaluate.runs import LABELS
 from evaluate.statistics import Interval, share_difference, share_interval
 
 Kind = Literal["clean", "white-box", "transfer", "black-box", "noise", "control"]
-
+BOUNDED: tuple[Kind, ...] = ("white-box", "transfer", "black-box", "noise")
+"""Kinds that keep to the l_inf ball, so that attacks of one size compare."""
 OF_ATTACK: Mapping[str, Kind] = {
     "none": "clean",
     **dict.fromkeys(("random-sign", "uniform", "gaussian"), "noise"),
     **dict.fromkeys(("spsa", "square"), "black-box"),
     **dict.fromkeys(("occlusion", "brightness"), "control"),
 }
-"""Attacks that follow no gradient. Controls keep to no ball, so that their size compares with no other's."""
+"""Attacks that follow no gradient."""
 TRAINING_GRADIENT = {
     "dqn": "own",
     "quantised": "straight-through",
@@ -224,8 +225,7 @@ def masking_gaps(rows: Sequence[StateAttackRow]) -> list[MaskingGap]:
         gaps = [
             MaskingGap(epsilon, row, usual, *shares, share_difference(*shares))
             for row in cell
-            if kind_of(row) not in ("clean", "control")
-            and (shares := on_the_same_states(row, usual)) is not None
+            if kind_of(row) in BOUNDED and (shares := on_the_same_states(row, usual)) is not None
         ]
         found.append(max(gaps, key=lambda gap: gap.gap.estimate))
     return found

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from core.errors import Refusal
 from core.networks import apply_layer, apply_to_image
-from core.neurons import DERIVATIVES, SURROGATES, Surrogate, slope_of_width
+from core.neurons import DERIVATIVES, SURROGATES, SpikeDerivative, Surrogate, slope_of_width
 from core.rate_coded import fused
 from core.rate_coded.network import RateCodedNetwork
 from core.rate_coded.torch_engine import BLOCK_ROWS, IFNeuron, Population
@@ -40,37 +40,35 @@ class Fire(torch.autograd.Function):
         currents: Tensor,
         silent: Tensor | None,
         neuron: IFNeuron,
-        surrogate: Surrogate,
-        slope: float,
-        detach_reset: bool,
+        derivative: SpikeDerivative,
     ) -> tuple[Tensor, Tensor]:
         population = Population.at_rest(currents[0], neuron)
         population.silent = silent
-        spikes, derivatives = currents.clone(), torch.empty_like(currents)
-        derivative = DERIVATIVES[surrogate]
-        for x, slopes in zip(spikes, derivatives, strict=True):
+        spikes, slopes = currents.clone(), torch.empty_like(currents)
+        surrogate = DERIVATIVES[derivative.surrogate]
+        for x, slope in zip(spikes, slopes, strict=True):
             fired_before = population.count > 0.0
             population.step(x)
             h = population.v + x
-            slopes.copy_(derivative(h - 1.0, slope))
+            slope.copy_(surrogate(h - 1.0, derivative.slope))
             if neuron.firing == "signed":
-                slopes.add_(derivative(h, slope) * fired_before)
+                slope.add_(surrogate(h, derivative.slope) * fired_before)
             if silent is not None:
-                slopes.masked_fill_(silent, 0.0)
-        ctx.save_for_backward(derivatives)
-        ctx.leak, ctx.detach_reset = neuron.leak, detach_reset
+                slope.masked_fill_(silent, 0.0)
+        ctx.save_for_backward(slopes)
+        ctx.leak, ctx.detach_reset = neuron.leak, derivative.detach_reset
         return spikes, population.v
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (derivatives,) = ctx.saved_tensors
+        (slopes,) = ctx.saved_tensors
         grad_spikes, grad_v = grads
-        grad_currents = torch.empty_like(derivatives)
-        for t in range(len(derivatives) - 1, -1, -1):
+        grad_currents = torch.empty_like(slopes)
+        for t in range(len(slopes) - 1, -1, -1):
             through_spike = grad_spikes[t] if ctx.detach_reset else grad_spikes[t] - grad_v
-            torch.addcmul(grad_v, derivatives[t], through_spike, out=grad_currents[t])
+            torch.addcmul(grad_v, slopes[t], through_spike, out=grad_currents[t])
             grad_v = ctx.leak * grad_currents[t]
-        return grad_currents, None, None, None, None, None
+        return grad_currents, None, None, None
 
 
 def spike_train(
@@ -78,9 +76,7 @@ def spike_train(
     sim_steps: int,
     silent: Tensor | None,
     neuron: IFNeuron,
-    surrogate: Surrogate,
-    slope: float,
-    detach_reset: bool,
+    derivative: SpikeDerivative,
 ) -> tuple[Tensor, Tensor]:
     """Spikes [T, B, ...], those taken back as -1, and last membranes [B, ...] of a layer's neurons.
 
@@ -91,13 +87,12 @@ def spike_train(
         sim_steps: T.
         silent: [B, ...] bool, neurons that may not fire, if any.
         neuron: what every neuron is.
-        surrogate, slope: what stands for a spike's derivative.
-        detach_reset: whether gradients leave out the path through the reset.
+        derivative: what stands for that of a spike.
     """
     if currents.device.type == "cpu" and currents.dtype == torch.float32:
-        return fused.run(currents, sim_steps, silent, neuron, surrogate, slope, detach_reset)
+        return fused.run(currents, sim_steps, silent, neuron, derivative)
     at_every_step = currents.expand(sim_steps, *currents.shape[1:])
-    spikes, membranes = Fire.apply(at_every_step, silent, neuron, surrogate, slope, detach_reset)
+    spikes, membranes = Fire.apply(at_every_step, silent, neuron, derivative)
     return spikes, membranes
 
 
@@ -133,9 +128,7 @@ class SurrogateSimulation(nn.Module):
                 f"steps; RateGradient takes more"
             )
         self.network = network
-        self.surrogate: Surrogate = surrogate
-        self.slope = slope_of_width(surrogate, width)
-        self.detach_reset = detach_reset
+        self.derivative = SpikeDerivative(surrogate, slope_of_width(surrogate, width), detach_reset)
 
     def forward(self, observations: Tensor) -> Tensor:
         return _by_sim_steps(self.network, observations, self._scores)
@@ -146,7 +139,9 @@ class SurrogateSimulation(nn.Module):
         silent: Sequence[Tensor | None] = [None] * len(network.layers)
         if coding.presteps:
             silent = network.silenced(observations)[1]
-        all_charge_read = len(network.layers) - 1 if coding.readout != "spikes" else None
+        derivatives = [self.derivative] * len(network.layers)
+        if coding.readout != "spikes":  # all charge is read
+            derivatives[-1] = self.derivative._replace(detach_reset=False)
         trains: list[Tensor] = []
         membranes = observations
         for index, layer in enumerate(network.layers):
@@ -171,13 +166,7 @@ class SurrogateSimulation(nn.Module):
                 else:
                     currents = torch.cat(parts)
             spikes, membranes = spike_train(
-                currents,
-                sim_steps,
-                silent[index],
-                coding.neuron,
-                self.surrogate,
-                self.slope,
-                self.detach_reset and index != all_charge_read,
+                currents, sim_steps, silent[index], coding.neuron, derivatives[index]
             )
             trains.append(spikes)
         return trains, membranes

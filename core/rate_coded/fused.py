@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from core.fused import LANES, derivatives, inverse, on_threads, order_in_memory
-from core.neurons import SURROGATES, Surrogate
+from core.neurons import SURROGATES, SpikeDerivative
 from core.rate_coded.torch_engine import IFNeuron
 
 
@@ -149,14 +149,13 @@ class _Run(torch.autograd.Function):
         may_fire: Tensor,
         sim_steps: int,
         neuron: IFNeuron,
-        surrogate: Surrogate,
-        slope: float,
-        detach_reset: bool,
+        derivative: SpikeDerivative,
     ) -> tuple[Tensor, Tensor]:
         neurons = currents.shape[1]
         ctx.save_for_backward(currents, may_fire)
         ctx.neuron = (neuron.firing == "signed", np.float32(neuron.leak), np.float32(neuron.v_init))
-        ctx.surrogate = (detach_reset, SURROGATES.index(surrogate), np.float32(slope))
+        surrogate, slope, detach_reset = derivative
+        ctx.derivative = (detach_reset, SURROGATES.index(surrogate), np.float32(slope))
         spikes, membranes = currents.new_empty(sim_steps, neurons), currents.new_empty(neurons)
         arrays = (each.numpy() for each in (currents, may_fire, spikes, membranes))
         on_threads(_forward, neurons, *arrays, *ctx.neuron)
@@ -168,8 +167,8 @@ class _Run(torch.autograd.Function):
         grad_currents = torch.empty_like(currents)
         given = (currents, may_fire, grads[0].contiguous(), grads[1].contiguous(), grad_currents)
         arrays = (each.numpy() for each in given)
-        on_threads(_backward, currents.shape[1], *arrays, *ctx.neuron, *ctx.surrogate)
-        return grad_currents, None, None, None, None, None, None
+        on_threads(_backward, currents.shape[1], *arrays, *ctx.neuron, *ctx.derivative)
+        return grad_currents, None, None, None, None
 
 
 def run(
@@ -177,9 +176,7 @@ def run(
     sim_steps: int,
     silent: Tensor | None,
     neuron: IFNeuron,
-    surrogate: Surrogate,
-    slope: float,
-    detach_reset: bool,
+    derivative: SpikeDerivative,
 ) -> tuple[Tensor, Tensor]:
     """As `differentiable.spike_train`, of float32 currents on the CPU."""
     order = order_in_memory(currents)
@@ -187,8 +184,6 @@ def run(
     may_fire = currents.new_empty(0)
     if silent is not None:
         may_fire = (~silent)[None].permute(order).flatten().float()
-    spikes, membranes = _Run.apply(
-        in_memory.flatten(1).contiguous(), may_fire, sim_steps, neuron, surrogate, slope, detach_reset
-    )
+    spikes, membranes = _Run.apply(in_memory.flatten(1).contiguous(), may_fire, sim_steps, neuron, derivative)
     spikes = spikes.view(-1, *in_memory.shape[1:]).permute(inverse(order))
     return spikes, membranes.view(1, *in_memory.shape[1:]).permute(inverse(order))[0]

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from core.games import get_game
 from core.records import StateAttackRow, require_single
 from evaluate.attackers import (
+    BOUNDED,
     Kind,
     Network,
     cells,
@@ -35,13 +36,13 @@ from evaluate.figures.style import (
 from evaluate.runs import Family, families, in_order, names, require_comparable
 from evaluate.statistics import Interval, mean_of_games, stratified_interval
 
-_KINDS: tuple[tuple[str, tuple[Kind, ...], str, str], ...] = (
-    ("best white-box", ("white-box",), "#D55E00", "-"),
-    ("transfer", ("transfer",), "#CC79A7", "-."),
-    ("black-box", ("black-box",), "#0072B2", "-."),
-    ("noise", ("noise",), "#999999", ":"),
+_KINDS: tuple[tuple[str, Kind, str, str], ...] = (
+    ("best white-box", "white-box", "#D55E00", "-"),
+    ("transfer", "transfer", "#CC79A7", "-."),
+    ("black-box", "black-box", "#0072B2", "-."),
+    ("noise", "noise", "#999999", ":"),
 )
-"""Of each kind of attacker the name, the attacks of which the strongest is drawn, colour and dashes."""
+"""Of each kind of attacker, of which the strongest is drawn: name, kind, colour and dashes."""
 
 
 class Curve(NamedTuple):
@@ -75,15 +76,12 @@ def flips_of_states(rows: pd.DataFrame) -> Figure:
     figure, axes = grid([title for title, _ in found])
     for (_, own), axis in zip(found, axes.values(), strict=True):
         lines: list[tuple[str, str, str, list[StateAttackRow]]] = [
-            (name, colour, dashes, [row for row in own if kind_of(row) in kinds])
-            for name, kinds, colour, dashes in _KINDS
+            (name, colour, dashes, [row for row in own if kind_of(row) == kind])
+            for name, kind, colour, dashes in _KINDS
         ]
         lines.insert(1, ("FGSM, training gradient", "#E69F00", "--", [row for row in own if is_usual(row)]))
         for name, colour, dashes, under in lines:
-            best = {
-                epsilon: strongest(cell, "white-box", "transfer", "black-box", "noise")
-                for (_, epsilon), cell in cells(under).items()
-            }
+            best = {epsilon: strongest(cell, *BOUNDED) for (_, epsilon), cell in cells(under).items()}
             shares = {epsilon: flips(row) for epsilon, row in best.items() if row is not None}
             _with_band(axis, name, shares, {"color": colour, "linestyle": dashes})
         _epsilons(axis, own[0].game, sorted({row.epsilon for row in own}))

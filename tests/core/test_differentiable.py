@@ -17,7 +17,7 @@ from core.envs import network_input
 from core.errors import Refusal
 from core.games import GAMES, Game
 from core.networks import DQN, Layers, initialise
-from core.neurons import Neuron
+from core.neurons import Neuron, SpikeDerivative
 from core.rate_coded import fused
 from core.rate_coded.differentiable import Fire, RateGradient, SurrogateSimulation, spike_train
 from core.rate_coded.network import RateCodedNetwork, RateCoding
@@ -168,8 +168,9 @@ def test_the_compiled_pass_is_the_reference(
     def gradient(spikes: Tensor, membranes: Tensor) -> Tensor:
         return torch.autograd.grad((spikes * weights).sum() + (membranes * of_membranes).sum(), currents)[0]
 
-    slow = Fire.apply(currents.expand(sim_steps, *shape), mask, neuron, surrogate, 1.3, detach)
-    fast = spike_train(currents, sim_steps, mask, neuron, surrogate, 1.3, detach)
+    derivative = SpikeDerivative(surrogate, 1.3, detach)
+    slow = Fire.apply(currents.expand(sim_steps, *shape), mask, neuron, derivative)
+    fast = spike_train(currents, sim_steps, mask, neuron, derivative)
     assert 0.05 < (slow[0] > 0).float().mean() < 0.95
     assert (neuron.firing == "signed" and not constant) <= bool((slow[0] < 0).any())
     assert torch.equal(fast[0], slow[0])
