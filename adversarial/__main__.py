@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +39,8 @@ SEARCH_STATES = 256
 MANY_QUERIES = 100
 """A state: on fewer states then."""
 _STEPPING = ("pgd", "mi-fgsm", "targeted-pgd")
+_TAKERS = {"steps": _STEPPING, "restarts": ("pgd", "targeted-pgd"), "draws": threats.NOISE}
+"""Which attacks an option is for."""
 
 
 class Cell(NamedTuple):
@@ -124,6 +126,13 @@ class AttackOptions(ComputeOptions):
             raise Refusal(
                 f"frequency is {self.frequency}: accepted is a share of decisions, over 0 and up to 1"
             )
+        for option, takers in _TAKERS.items():
+            given = getattr(self, option)
+            usual = next(field.default for field in fields(self) if field.name == option)
+            if given != usual and not set(takers) & set(self.attack):
+                raise Refusal(
+                    f"{option} {given}: none of {', '.join(self.attack)} takes it; {', '.join(takers)} do"
+                )
         if self.twin is not None and not self.best_source:
             raise Refusal(f"twin {self.twin} is given without --best-source, which alone asks it")
 
@@ -170,7 +179,7 @@ class AttackOptions(ComputeOptions):
         changes: dict[str, Any] = {"scope": self.scope, "eight_bit": self.eight_bit, "seed": seed}
         if self.frequency < 1.0:
             changes |= {"frequency": self.frequency, "gap_threshold": gap}
-        if attack in ("pgd", "targeted-pgd"):
+        if attack in _TAKERS["restarts"]:
             changes["restarts"] = self.restarts
         if attack in threats.NOISE:
             for draws in self.draws:
@@ -256,6 +265,7 @@ class Run(AttackOptions, PlayOptions):
         """Play what is missing, write all rows, and sum them up."""
         victim = checkpoint.agent
         journal = Journal(rows_file, AttackRow, manifest.spec)
+        _without_strangers(journal, cells)
         with Progress(
             f"attack {game.name} {victim.kind}",
             len(cells) * self.episodes,
@@ -352,6 +362,7 @@ class States(AttackOptions):
                 if cell.perturb is not None
             ]
             journal = Journal(rows_file, StateAttackRow, manifest.spec)
+            _without_strangers(journal, cells)
             known = {row.threat for row in journal.rows}
             with Progress(
                 f"attack states of {game.name} {checkpoint.agent.kind}",
@@ -378,6 +389,18 @@ class States(AttackOptions):
                 f"[{share.low:.1%}, {share.high:.1%}]"
                 + ("" if math.isnan(row.q_drop) else f", Q drop {row.q_drop:.3g}")
             )
+
+
+def _without_strangers(journal: Journal[Any], cells: Sequence[Cell]) -> None:
+    """Leave out what was kept of threat models that the search does not find again: on another device, or with another
+    number of threads, sums are rounded otherwise, and another gradient or gap may come first."""
+    asked = {cell.key for cell in cells}
+    strangers = [row for row in journal.rows if row.threat not in asked]
+    if strangers:
+        journal.rows = [row for row in journal.rows if row.threat in asked]
+        print(
+            f"{len(strangers)} rows of a killed attack are measured anew: here other gradients or gaps lead"
+        )
 
 
 def _under_attack(played: Played, threat: Threat) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from evaluate.attackers import (
     Kind,
     Network,
     cells,
+    decisions_flipped,
     described,
     drawing_of,
     flips,
@@ -102,11 +103,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two networks in games of one size, on the same episodes.
-
-    The first is under the attack that left it least, of all it met. The other is under that of its attacks which flips
-    most states: were it the least of many attacks too, it would look the worse the more of them it met.
-    """
+    """Two networks in games of one size, on the same episodes, each under the strongest attack that it met in games."""
 
     epsilon: float
     kept: Interval
@@ -119,12 +116,9 @@ class Contrast:
     flips: Interval
     """Share of states flipped by the strongest attack on these, the same states for both."""
     others_flips: Interval
-
-    @property
-    def is_better(self) -> bool:
-        """Whether both intervals lie above 0, and something is kept: a share alone favours whoever has little to lose,
-        a score alone whoever began higher, and below random play nobody is robust."""
-        return min(self.kept.low, self.kept_difference.low, self.score_difference.low) > 0
+    is_better: bool
+    """Whether, under every attack that the first met, both intervals lie above 0 and something is kept: a share alone
+    favours whoever has little to lose, a score alone whoever began higher, and below random play nobody is robust."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +173,7 @@ def _by_setting(rows: Iterable[Row]) -> dict[tuple[Network, str], list[Row]]:
     for row in rows:
         if kind_of(row) not in BOUNDED or not math.isfinite(row.flip_share):
             continue
-        if not row.largest_perturbation <= row.epsilon + ROUNDING:
+        if not row.largest_perturbation <= row.epsilon + ROUNDING * max(1.0, row.epsilon):
             raise Refusal(
                 f"{network_of(row).name}: {row.attack} of epsilon {row.epsilon:g} changed an input by "
                 f"{row.largest_perturbation:g}; no more than epsilon is an attack of that size"
@@ -206,10 +200,18 @@ class Played:
     def scores(self) -> dict[GameKey, float]:
         return {_game(row): row.score for row in self.rows}
 
+    @property
+    def mean(self) -> float:
+        return float(np.mean([*self.scores.values()]))
+
 
 def _played(shown: Evidence) -> tuple[Played, dict[float, list[Played]]]:
-    """The clean games, and by size those of each attack, weakest play first; all on the same episodes: those that the
-    clean games and every attack of LEAST_EPISODES or more of these have in common."""
+    """The clean games, and by size those of each attack, the strongest first; all on the same episodes: those that the
+    clean games and every attack of LEAST_EPISODES or more of these have in common.
+
+    The strongest flips most decisions. Of ten games each, the lowest of several mean scores is the most unlucky one as
+    soon as the worst, so it is not what chooses; among equals it is first.
+    """
     clean = Played(shown.clean)
     attacks: dict[tuple[float, str], list[AttackRow]] = defaultdict(list)
     for row in shown.games:
@@ -226,7 +228,7 @@ def _played(shown: Evidence) -> tuple[Played, dict[float, list[Played]]]:
         rows = attacks[epsilon, attack]
         found[epsilon].append(Played(tuple(row for row in rows if _game(row) in common)))
     for of_size in found.values():
-        of_size.sort(key=lambda played: float(np.mean([*played.scores.values()])))
+        of_size.sort(key=lambda played: (-decisions_flipped(played.rows), played.mean))
     return Played(tuple(row for row in shown.clean if _game(row) in common)), found
 
 
@@ -239,6 +241,8 @@ class Left(NamedTuple):
     score: Interval
     kept: Interval | None
     """Share of the clean score above random play; None if that is no better than random play."""
+    least: float
+    """The lowest mean score of them all: of few games, one that is low by luck too."""
 
 
 def attacked_scores(shown: Evidence) -> dict[float, Left]:
@@ -249,9 +253,10 @@ def attacked_scores(shown: Evidence) -> dict[float, Left]:
     for epsilon, attacks in sorted(played.items()):
         own, unperturbed = [attacks[0].scores[key] for key in clean.scores], [*clean.scores.values()]
         kept = None
-        if random is not None and np.mean(unperturbed) > random:
+        if random is not None and clean.mean > random:
             kept = kept_interval(own, unperturbed, random)
-        found[epsilon] = Left(described(attacks[0].rows[0]), len(attacks), mean_interval(own), kept)
+        least = min(played.mean for played in attacks)
+        found[epsilon] = Left(described(attacks[0].rows[0]), len(attacks), mean_interval(own), kept, least)
     return found
 
 
@@ -294,11 +299,12 @@ def _first(texts: Sequence[str]) -> str:
 def _plays(shown: Evidence) -> Gate:
     """An agent that plays no better than random play has nothing to lose."""
     name = "plays when nobody attacks"
-    if len(shown.clean) < LEAST_EPISODES:
+    clean, _ = _played(shown)
+    if len(clean.rows) < LEAST_EPISODES:
         return Gate(
-            name, "not measured", f"{len(shown.clean)} clean games (epsilon 0); {LEAST_EPISODES} are needed"
+            name, "not measured", f"{len(clean.rows)} clean games (epsilon 0); {LEAST_EPISODES} are needed"
         )
-    (player, *_) = players(shown.clean)
+    (player, *_) = players(clean.rows)
     score = player.line.score
     numbers = f"clean score {scored(score)}"
     if player.line.random is None:
@@ -318,13 +324,12 @@ def _white_box_leads(shown: Evidence) -> Gate:
     passed: list[tuple[float, str]] = []
     measured: dict[float, set[Kind]] = defaultdict(set)
     for (_, epsilon), cell in cells(shown.states).items():
-        for rival in cell:
-            leader = _closest(rival, [row for row in cell if kind_of(row) == "white-box"])
-            if kind_of(rival) not in rivals or leader is None:
-                continue
-            measured[epsilon].add(kind_of(rival))
-            lead, best = leader
-            (passed if _keeps_up(lead) else failed).append((lead, _beside(best, rival)))
+        own = [row for row in cell if kind_of(row) == "white-box"]
+        for rival in cell if own else ():
+            if kind_of(rival) in rivals:
+                measured[epsilon].add(kind_of(rival))
+                lead, best = _closest(rival, own)
+                (passed if _keeps_up(lead) else failed).append((lead, _beside(best, rival)))
     missing = [
         f"at {size(epsilon)} {', '.join(lacking)} beside white-box on {LEAST_STATES} states or more"
         for epsilon in shown.sizes
@@ -334,26 +339,31 @@ def _white_box_leads(shown: Evidence) -> Gate:
 
 
 def _black_box_beats_noise(shown: Evidence) -> Gate:
-    """A search that finds less than as many draws of noise do is no witness."""
+    """A search that finds less than as many draws of noise do, judged by the same loss, is no witness."""
     failed: list[tuple[float, str]] = []
     passed: list[tuple[float, str]] = []
     measured: set[float] = set()
     for (_, epsilon), cell in cells(shown.states).items():
         searches = [row for row in cell if kind_of(row) == "black-box"]
         for noise in (row for row in cell if kind_of(row) == "noise"):
-            asked = threat_of(noise).get("queries")
-            leader = _closest(noise, [row for row in searches if threat_of(row).get("queries") == asked])
-            if leader is None:
-                continue
-            measured.add(epsilon)
-            lead, best = leader
-            (passed if _keeps_up(lead) else failed).append((lead, _beside(best, noise)))
+            like = [row for row in searches if _asked(row) == _asked(noise)]
+            if like:
+                measured.add(epsilon)
+                lead, best = _closest(noise, like)
+                (passed if _keeps_up(lead) else failed).append((lead, _beside(best, noise)))
     missing = [
-        f"at {size(epsilon)} noise of as many draws as a black-box attack asks, on {LEAST_STATES} states or more"
+        f"at {size(epsilon)} noise of as many draws as a black-box attack asks, judged by its loss, on {LEAST_STATES} "
+        "states or more"
         for epsilon in shown.sizes
         if epsilon not in measured
     ]
     return _ordered("black-box beats noise", shown, failed, missing, passed)
+
+
+def _asked(row: StateAttackRow) -> tuple[Any, Any]:
+    """How often a victim is asked, and what is made of its answers."""
+    threat = threat_of(row)
+    return threat.get("queries"), threat.get("loss")
 
 
 def _ordered(
@@ -368,17 +378,16 @@ def _ordered(
     return _gate(name, [text for _, text in sorted(failed)], missing, closest if shown.sizes else [])
 
 
-def _closest(rival: StateAttackRow, rows: Sequence[StateAttackRow]) -> tuple[float, StateAttackRow] | None:
+def _closest(rival: StateAttackRow, rows: Sequence[StateAttackRow]) -> tuple[float, StateAttackRow]:
     """Of some attacks the one that leads a rival by most, on the states of both, and by how much (a share)."""
-    leads = [
-        (shares[0].estimate - shares[1].estimate, index)
-        for index, row in enumerate(rows)
-        if (shares := on_the_same_states(row, rival)) is not None
-    ]
-    if not leads:
-        return None
-    lead, index = max(leads)
-    return lead, rows[index]
+    leads = [_lead(row, rival) for row in rows]
+    lead = max(leads)
+    return lead, rows[leads.index(lead)]
+
+
+def _lead(row: StateAttackRow, other: StateAttackRow) -> float:
+    own, others = on_the_same_states(row, other)
+    return float(own.mean() - others.mean())
 
 
 def _keeps_up(lead: float) -> bool:
@@ -388,13 +397,20 @@ def _keeps_up(lead: float) -> bool:
 
 def _as_strong(row: StateAttackRow, other: StateAttackRow) -> bool:
     """Whether one attack's success reaches another's on the states of both."""
-    lead = _closest(other, [row])
-    return lead is not None and _keeps_up(lead[0])
+    return _keeps_up(_lead(row, other))
 
 
 def _beside(row: StateAttackRow, other: StateAttackRow) -> str:
-    share, others = on_the_same_states(row, other) or (flips(row), flips(other))
-    return f"at {size(row.epsilon)} {described(row)} flips {percent(share)}, {described(other)} {percent(others)}"
+    """What two attacks flip of the same states, and in how many of these only one of them succeeds."""
+    own, others = on_the_same_states(row, other)
+    n = len(own)
+    shares = (percent(share_interval(int(each.sum()), n)) for each in (own, others))
+    told = [f"{described(each)} {share}" for each, share in zip((row, other), shares, strict=True)]
+    alone, others_alone = int((own & ~others).sum()), int((others & ~own).sum())
+    return (
+        f"at {size(row.epsilon)} flipped by {told[0]}, by {told[1]}; by the first alone {alone}, by the second alone "
+        f"{others_alone}"
+    )
 
 
 def _collapses(shown: Evidence) -> Gate:
@@ -405,9 +421,10 @@ def _collapses(shown: Evidence) -> Gate:
     led = [each for each in played.get(COLLAPSE_EPSILON, []) if kind_of(each.rows[0]) == "white-box"]
     random = reference(get_game(shown.network.game)).random
     if led and random is not None:
-        score = mean_interval([*led[0].scores.values()])
-        most = random + COLLAPSED * max(0.0, float(np.mean([*clean.scores.values()])) - random)
-        numbers = f"score {scored(score)} under {described(led[0].rows[0])}, random play {random:.2f}"
+        least = min(led, key=lambda each: each.mean)  # whether any attack does
+        score = mean_interval([*least.scores.values()])
+        most = random + COLLAPSED * max(0.0, clean.mean - random)
+        numbers = f"score {scored(score)} under {described(least.rows[0])}, random play {random:.2f}"
         return Gate(name, "pass" if score.estimate <= most else "fail", numbers)
     best = strongest([row for row in shown.states if row.epsilon == COLLAPSE_EPSILON], "white-box")
     if best is None:
@@ -424,10 +441,12 @@ def _collapses(shown: Evidence) -> Gate:
 
 def _converged(shown: Evidence) -> Gate:
     """Twice the iterations find hardly more, in every iterated attack that is as strong as the best."""
-    failed, passed, measured = [], [], set()
+    failed: list[tuple[float, str]] = []
+    passed: list[tuple[float, str]] = []
+    measured: set[float] = set()
     for (_, epsilon), cell in cells(shown.states).items():
         best = strongest(cell, "white-box")
-        if epsilon == 0.0 or best is None:
+        if best is None:
             continue
         # A weak attack converges early: only one that is as strong as the best tells something.
         pairs = [
@@ -440,21 +459,16 @@ def _converged(shown: Evidence) -> Gate:
         measured.add(epsilon)
         for row, twice in pairs:
             change = round(twice.flip_share - row.flip_share, DIGITS)
-            numbers = (
-                f"at {size(epsilon)} {described(twice)} flips {percent(flips(twice))}, {100 * change:+.2f} points over "
-                "half the steps"
-            )
-            if abs(change) < CONVERGED:
-                passed.append((-abs(change), numbers))
-            else:
-                failed.append(numbers)
+            numbers = f"{_beside(twice, row)}, {100 * change:+.2f} points over half the steps"
+            (passed if change < CONVERGED else failed).append((-change, numbers))
     missing = [
         f"at {size(epsilon)} no iterated attack as strong as the best, with as many states at half its steps"
         for epsilon in shown.sizes
         if epsilon not in measured
     ]
     largest = [f"largest change: {text}" for _, text in sorted(passed)[:1]]
-    return _gate("iterations converged", failed, missing, largest if shown.sizes else [])
+    failures = [text for _, text in sorted(failed)]
+    return _gate("iterations converged", failures, missing, largest if shown.sizes else [])
 
 
 def _doublings(cell: Sequence[StateAttackRow]) -> Iterator[tuple[StateAttackRow, StateAttackRow]]:
@@ -475,7 +489,7 @@ def _gradients(shown: Evidence) -> Gate:
     failed, passed, measured = [], [], set()
     for (_, epsilon), cell in cells(shown.states).items():
         best = strongest(cell, "white-box")
-        if epsilon == 0.0 or best is None or not math.isfinite(best.zero_gradient_share):
+        if best is None or not math.isfinite(best.zero_gradient_share):
             continue
         measured.add(epsilon)
         numbers = (
@@ -536,8 +550,9 @@ def _rests_on_the_best(shown: Evidence) -> Gate:
 def compare(shown: Evidence, other: Evidence) -> Comparison:
     """One network held against another at every size that both met, or why they do not compare.
 
-    Under which attack each is held is told in `Contrast`. An attack on the other that was too weak only makes the other
-    look better, so a claim asks for the gates of the network that it is about.
+    Each is held under the attack that flips most of its decisions, so that neither looks the worse for having met more
+    attacks, and the first must be better under every other attack that it met too. An attack on the other that was too
+    weak only makes the other look better, so a claim asks for the gates of the network that it is about.
     """
     contrasts: list[Contrast] = []
 
@@ -560,42 +575,42 @@ def compare(shown: Evidence, other: Evidence) -> Comparison:
     common = sorted({*shown.sizes, *other.sizes} & played.keys() & others_played.keys())
     if not common:
         return refused("no size of attack was met by both in games, on the episodes of the clean ones")
+
+    def scores(games: Played) -> np.ndarray:
+        return np.array([games.scores[key] for key in episodes])
+
+    own_clean, theirs_clean = scores(clean), scores(others_clean)
+    if not min(own_clean.mean(), theirs_clean.mean()) > random:
+        return refused("on the clean games of the same episodes one is no better than random play")
     for epsilon in common:
         of_states = _on_the_same_states(shown.states, other.states, epsilon)
         if of_states is None:
             return refused(f"at {size(epsilon)} no states are common to the attacks on both")
-        others_best = _strongest_on_states(others_played[epsilon], other.states, epsilon)
-        if others_best is None:
-            return refused(f"at {size(epsilon)} no attack of the other's games was made on states")
-        own, own_clean, theirs, theirs_clean = (
-            np.array([each.scores[key] for key in episodes])
-            for each in (played[epsilon][0], clean, others_best, others_clean)
-        )
-        contrasts.append(
-            Contrast(
-                epsilon,
+        theirs = scores(others_played[epsilon][0])
+        each = [
+            (
                 kept_interval(own, own_clean, random),
-                kept_interval(theirs, theirs_clean, random),
-                mean_interval(own),
-                mean_interval(theirs),
                 kept_difference(own, own_clean, theirs, theirs_clean, random),
                 paired_difference(own, theirs),
-                *map(flips, of_states),
+            )
+            for own in map(scores, played[epsilon])
+        ]
+        kept, more_kept, more_scored = each[0]
+        contrasts.append(
+            Contrast(
+                epsilon=epsilon,
+                kept=kept,
+                others_kept=kept_interval(theirs, theirs_clean, random),
+                score=mean_interval(scores(played[epsilon][0])),
+                others_score=mean_interval(theirs),
+                kept_difference=more_kept,
+                score_difference=more_scored,
+                flips=flips(of_states[0]),
+                others_flips=flips(of_states[1]),
+                is_better=all(interval.low > 0 for intervals in each for interval in intervals),
             )
         )
     return Comparison(shown.network, other.network, tuple(contrasts), "")
-
-
-def _strongest_on_states(
-    attacks: Sequence[Played], states: Sequence[StateAttackRow], epsilon: float
-) -> Played | None:
-    """Of attacks in games the one that flips most states, which tell nothing of the games' luck."""
-    by_how = {how(each.rows[0]): each for each in attacks}
-    best = strongest(
-        [row for row in states if row.epsilon == epsilon and how(row) in by_how],
-        *BOUNDED,
-    )
-    return None if best is None else by_how[how(best)]
 
 
 def _on_the_same_states(

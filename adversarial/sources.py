@@ -26,13 +26,15 @@ from core.errors import Refusal
 from core.networks import DQN, DSQN, Agent, QuantisedDQN, RandomPlay, apply_layer, read_voltage
 from core.rate_coded.differentiable import MAX_SIM_STEPS, RateGradient, SurrogateSimulation, ramp
 from core.rate_coded.network import RateCodedNetwork, RateCoding
+from evaluate.attackers import SOURCE_WEIGHTS
 from evaluate.states import batches
 
 WIDTHS = tuple(2.0**exponent for exponent in range(-7, 3))
 """Distances from the threshold, in thresholds, at which a swept surrogate has fallen to half its height. Which one
-leads depends on the size of the attack: on the shipped agents narrow ones do at a thousandth, as they tell which spikes
-are about to change, and up to 1 does at a twentieth. Narrower ones led no better there, but for what 128 states of Pong
-cannot tell apart; wider ones make a nearly linear network of the victim."""
+leads depends on the victim and on the size of the attack: of MinAtar's shipped networks with spikes 1/16 to 1/4 do at a
+thousandth, as they tell which spikes are about to change, and 1/2 to 1 at a twentieth; of Pong's the narrowest leads on
+the DSQN, and 1 on the converted ones. Narrower ones led no better, but for what 128 states of Pong cannot tell apart;
+wider ones make a nearly linear network of the victim."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def sources(victim: Agent, twin: Agent | None = None) -> list[GradientSource]:
             raise Refusal(
                 f"the twin is a {twin.kind} agent of {twin.game.name}: a dqn of {victim.game.name} is needed"
             )
-        found.insert(1, GradientSource(twin, "ann-twin", "relu, weights before conversion"))
+        found.insert(1, GradientSource(twin, "ann-twin", SOURCE_WEIGHTS))
     return found
 
 

@@ -108,6 +108,8 @@ class Threat:
             raise Refusal(f"attack {self.attack!r}: accepted are {', '.join(ATTACKS)}")
         if self.scope not in SCOPES:
             raise Refusal(f"scope {self.scope!r}: accepted are {', '.join(SCOPES)}")
+        if self.norm not in ("l_inf", "patch"):
+            raise Refusal(f"norm {self.norm!r}: accepted are l_inf, patch")
         if self.loss not in (*get_args(Loss), ""):
             raise Refusal(f"loss {self.loss!r}: accepted are {', '.join(get_args(Loss))}")
         if self.attack == "targeted-pgd" and not self.targeted:
@@ -122,6 +124,10 @@ class Threat:
             raise Refusal(
                 f"momentum is {self.momentum} and step size {self.step_size}: accepted is 0 or more"
             )
+        if not 0.0 <= self.gap_threshold < math.inf:
+            raise Refusal(f"gap threshold is {self.gap_threshold}: accepted is 0 or more")
+        if self.attack == "fgsm" and self.steps != 1:
+            raise Refusal(f"steps of fgsm is {self.steps}: it takes 1; pgd takes more")
         for name, least in _LEAST.get(self.attack, {}).items():
             if getattr(self, name) < least:
                 raise Refusal(f"{name} of {self.attack} is {getattr(self, name)}: at least {least} is needed")

@@ -24,7 +24,7 @@ from core.cli import main
 from core.errors import Refusal
 from core.records import AttackRow, StateAttackRow, read_rows, write_bytes
 from evaluate.answer import Player, dqns_of, percent, players, size
-from evaluate.attackers import described, masking_gaps
+from evaluate.attackers import described, flips, masking_gaps
 from evaluate.statistics import Interval
 from evaluate.tables import aligned
 
@@ -69,9 +69,11 @@ def verdict(states: Sequence[StateAttackRow], games: Sequence[AttackRow]) -> str
     parts = [
         "# What these attacks allow to be said",
         "A gate passes, fails or was not measured; one that does not pass forbids every claim of robustness. Scores "
-        "under attack are of the strongest of the attacks that were played, whose number is told, so that they bound "
-        "from above what an agent keeps. Where two agents are compared, the other meets that of its attacks which "
-        "flips most of its states, lest it look worse for having met more of them.",
+        "under attack are of the strongest of the attacks that were played, the one that flips most decisions, and "
+        "beside them stands the lowest mean score under any of them, which in so few games is low by luck too. Where "
+        "two agents are compared, each meets its strongest attack, and the first must be better under every other "
+        "that it met. A masking gap is what the best attack flips beyond FGSM along the gradient that trained the "
+        "agent; it is the largest of many, which its interval does not know.",
     ]
     for game in sorted({shown.network.game for shown in everyone}):
         parts.append(f"## {game}")
@@ -163,6 +165,7 @@ def _of_network(shown: Evidence, everyone: Sequence[Evidence]) -> Iterator[str]:
             str(left.attacks),
             _score(left.score),
             percent(left.kept) if left.kept else "",
+            f"{left.least:,.2f}",
         )
         for epsilon, left in attacked_scores(shown).items()
     ]
@@ -173,12 +176,14 @@ def _of_network(shown: Evidence, everyone: Sequence[Evidence]) -> Iterator[str]:
             "of",
             "score",
             "left of its clean score",
+            "lowest mean of them all",
         )
         yield _table([header, *scores])
     gaps = [
         (
             *(size(gap.epsilon), described(gap.best), percent(gap.flips)),
             *(described(gap.usual), percent(gap.usual_flips), points(gap.gap)),
+            f"{percent(flips(gap.iterated))} by {described(gap.iterated)}",
         )
         for gap in masking_gaps(shown.states)
     ]
@@ -187,9 +192,10 @@ def _of_network(shown: Evidence, everyone: Sequence[Evidence]) -> Iterator[str]:
             "epsilon",
             "best attack on states",
             "flips",
-            "along the training gradient",
+            "usual attack",
             "flips",
             "masking gap",
+            "most along the same gradient as the usual one",
         )
         yield _table([header, *gaps])
     comparisons = [compare(shown, other) for other in opponents(shown, everyone)]

@@ -5,7 +5,7 @@ episodes of one network and never over training seeds. Never imports torch.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isnan
@@ -16,6 +16,7 @@ import pandas as pd
 
 from core.games import get_game, reference
 from core.records import AttackRow, ConversionRow, EpisodeRow
+from evaluate.attackers import BOUNDED, decisions_flipped, kind_of, setting_of
 from evaluate.runs import AGENT_ORDER, CHECKPOINT_ORDER, CONVERSIONS, LABELS, Weights, longest_steps, own_dqns
 from evaluate.statistics import Interval, kept_interval
 from evaluate.tables import Line, score_lines
@@ -266,8 +267,7 @@ def under_attack(attacks: Sequence[AttackRow], episodes: Sequence[EpisodeRow]) -
             if unperturbed.mean() > random:
                 kept = kept_interval(perturbed, unperturbed, random)
         (line,) = score_lines(rows)
-        flips = np.average([row.flip_share for row in rows], weights=[row.length_steps for row in rows])
-        found.append(Attacked(tuple(rows), line.score, float(flips), kept))
+        found.append(Attacked(tuple(rows), line.score, decisions_flipped(rows), kept))
     return sorted(found, key=lambda cell: (*_order(cell.first), *_followed(cell), cell.first.epsilon))
 
 
@@ -407,44 +407,64 @@ def _kept(of_player: Sequence[Share]) -> str:
 
 def _left_on(game: str, bench: Sequence[Attacked]) -> str:
     """What the strongest attack of the smallest size that all networks of a game met leaves; empty if there is none."""
-    strongest: dict[float, dict[tuple[object, ...], Attacked]] = defaultdict(dict)
+    met: dict[tuple[float, str], dict[tuple[object, ...], list[Attacked]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for cell in bench:
-        if cell.first.game == game and cell.kept:
-            of_size, network = strongest[cell.first.epsilon], _network(cell.first)
-            of_size[network] = min(of_size.get(network, cell), cell, key=lambda each: each.score.estimate)
-    networks = {network for of_size in strongest.values() for network in of_size}
-    for epsilon in sorted(strongest):
-        if strongest[epsilon].keys() != networks:
+        if cell.first.game == game and cell.kept and kind_of(cell.first) in BOUNDED:
+            met[cell.first.epsilon, setting_of(cell.first)][_network(cell.first)].append(cell)
+    networks = {network for of_networks in met.values() for network in of_networks}
+    for epsilon, setting in sorted(met):
+        if met[epsilon, setting].keys() != networks:
             continue
+        strongest = [_strongest(cells) for cells in met[epsilon, setting].values()]
         of_agents = []
         for agent in AGENT_ORDER:
-            cells = [cell for cell in strongest[epsilon].values() if cell.first.agent == agent]
+            cells = [cell for cell in strongest if cell.first.agent == agent]
             left = [cell.kept for cell in cells if cell.kept]
             if left:
                 of_agents.append(
                     f"{LABELS[agent]} {_percents(left)} ({_count(len(cells), 'network')}, {_doubt(left)})"
                 )
-        return f"on {game} at {size(epsilon)} {', '.join(of_agents)}"
+        within = _within(setting, {other for _, other in met})
+        return f"on {game} at {size(epsilon)}{within} {', '.join(of_agents)}"
     return ""
 
 
 def _attacks(cells: Sequence[Attacked]) -> Iterator[str]:
-    """Each network at the smallest and at the largest size of each attack."""
+    """Each network at the smallest and at the largest size of each attack, with the loss, steps and starts that flip
+    most decisions there."""
     for network in dict.fromkeys(_network(cell.first) for cell in cells):
         of_network = [cell for cell in cells if _network(cell.first) == network]
+        settings = {setting_of(cell.first) for cell in of_network}
         parts = []
-        for attack, source in dict.fromkeys(map(_followed, of_network)):
-            under = [cell for cell in of_network if _followed(cell) == (attack, source)]
-            ends = under if len(under) == 1 else [under[0], under[-1]]
+        for attack, source, setting in dict.fromkeys(map(_followed, of_network)):
+            by_size: dict[float, list[Attacked]] = defaultdict(list)
+            for cell in of_network:
+                if _followed(cell) == (attack, source, setting):
+                    by_size[cell.first.epsilon].append(cell)
+            ends = [_strongest(by_size[epsilon]) for epsilon in dict.fromkeys((min(by_size), max(by_size)))]
             left = [f"{percent(cell.kept)} at {size(cell.first.epsilon)}" for cell in ends if cell.kept]
             along = f" along the gradient `{source}`" if source else ""
-            parts.append(f"under {_ATTACKS.get(attack, attack)}{along} {' and '.join(left)}")
+            within = _within(setting, settings)
+            parts.append(f"under {_ATTACKS.get(attack, attack)}{along}{within} {' and '.join(left)}")
         (player,) = players(of_network[0].rows)
         yield f"Of its own clean score above random play, the {player.name} keeps {'; '.join(parts)}."
 
 
-def _followed(cell: Attacked) -> tuple[str, str]:
-    return cell.first.attack, cell.first.gradient_source
+def _followed(cell: Attacked) -> tuple[str, str, str]:
+    return cell.first.attack, cell.first.gradient_source, setting_of(cell.first)
+
+
+def _within(setting: str, settings: Collection[str]) -> str:
+    """What the attacker may do, where that differs."""
+    return f" in the setting `{setting}`" if len(settings) > 1 else ""
+
+
+def _strongest(cells: Iterable[Attacked]) -> Attacked:
+    """The attack that flips most decisions: the lowest of several mean scores of few games is the most unlucky one as
+    soon as the worst."""
+    return max(cells, key=lambda cell: cell.flip_share)
 
 
 def _limits(

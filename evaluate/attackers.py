@@ -33,6 +33,8 @@ TRAINING_GRADIENT = {
 }
 """The gradient that trained each kind of agent (a converted network's: through its weights with ReLU), which the usual
 attack follows."""
+SOURCE_WEIGHTS = "relu, weights before conversion"
+"""What stands for spikes in the DQN that a network was converted from, where its gradient is followed."""
 SETTING = ("scope", "eight_bit", "frequency")
 """What of a threat says what the attacker may do; the rest says how it goes about it. Attacks compare within one."""
 OF_A_RUN = ("epsilon", "step_size", "gap_threshold", "seed")
@@ -79,7 +81,9 @@ class MaskingGap:
     usual_flips: Interval
     """... that the usual one did."""
     gap: Interval
-    """Their difference; the interval may be too wide."""
+    """Their difference. It is the largest of many, which its interval does not know."""
+    iterated: StateAttackRow
+    """The most successful attack along the gradient of the usual one: what more steps and starts alone are worth."""
 
 
 def network_of(row: AttackRow | StateAttackRow) -> Network:
@@ -145,7 +149,8 @@ def described(row: AttackRow | StateAttackRow) -> str:
     counts = [f"{threat[name]} {name}" for name in ("steps", "restarts") if threat.get(name, 0) > 1]
     if kind_of(row) == "noise" and threat.get("queries", 0) > 1:
         counts.append(f"worst of {threat['queries']}")
-    details = ", ".join(filter(None, [threat.get("loss", "") if row.gradient_source else "", *counts]))
+    loss = threat.get("loss", "") if kind_of(row) in ("white-box", "transfer", "black-box") else ""
+    details = ", ".join(filter(None, [loss, *counts]))
     text = row.attack + (f" ({details})" if details else "")
     text += f" through {row.gradient_source}" if row.gradient_source else ""
     return text + (f" ({threat['surrogate']})" if threat.get("surrogate") else "")
@@ -156,24 +161,32 @@ def flips(row: StateAttackRow) -> Interval:
     return share_interval(round(row.flip_share * row.num_states), row.num_states)
 
 
-def flipped(row: StateAttackRow) -> np.ndarray | None:
-    """[S] bool: which states an attack flipped; None if the row is from before that was told."""
-    if not row.flipped:
-        return None
+def flipped(row: StateAttackRow) -> np.ndarray:
+    """[S] bool: which states an attack flipped.
+
+    Raises:
+        Refusal: the row does not tell.
+    """
     bits = np.frombuffer(bytes.fromhex(row.flipped), dtype=np.uint8)
+    if len(bits) != -(-row.num_states // 8):
+        raise Refusal(
+            f"{network_of(row).name}: {row.attack} of epsilon {row.epsilon:g} tells of {8 * len(bits)} states which of "
+            f"them it flipped; {row.num_states} were attacked"
+        )
     return np.unpackbits(bits, count=row.num_states).astype(bool)
 
 
-def on_the_same_states(row: StateAttackRow, other: StateAttackRow) -> tuple[Interval, Interval] | None:
-    """The shares that two attacks flipped of the states that both met, which of one drawing are the first ones; None if
-    rows tell shares of different numbers of states and no more."""
-    if row.num_states == other.num_states:
-        return flips(row), flips(other)
+def on_the_same_states(row: StateAttackRow, other: StateAttackRow) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the states that both met, of one drawing the first ones, each of two attacks flipped: [n] bool."""
     n = min(row.num_states, other.num_states)
-    each = flipped(row), flipped(other)
-    if each[0] is None or each[1] is None:
-        return None
-    return share_interval(int(each[0][:n].sum()), n), share_interval(int(each[1][:n].sum()), n)
+    return flipped(row)[:n], flipped(other)[:n]
+
+
+def decisions_flipped(rows: Iterable[AttackRow]) -> float:
+    """The share of the decisions of whole games whose greedy action was changed."""
+    each = [(row.flip_share * row.length_steps, row.length_steps) for row in rows]
+    flips, decisions = map(sum, zip(*each, strict=True))
+    return float(flips / decisions)
 
 
 def strongest(rows: Iterable[StateAttackRow], *kinds: Kind) -> StateAttackRow | None:
@@ -182,9 +195,18 @@ def strongest(rows: Iterable[StateAttackRow], *kinds: Kind) -> StateAttackRow | 
     return max(own, key=lambda row: (row.flip_share, row.num_states), default=None)
 
 
-def is_usual(row: StateAttackRow) -> bool:
+def follows_training_gradient(row: AttackRow | StateAttackRow) -> bool:
+    """Whether an attack follows the gradient that trained its victim. The DQN that a converted network came from has
+    other weights, and its gradient is another one."""
+    return (
+        row.gradient_source == TRAINING_GRADIENT.get(row.agent)
+        and threat_of(row).get("surrogate") != SOURCE_WEIGHTS
+    )
+
+
+def is_usual(row: AttackRow | StateAttackRow) -> bool:
     """Whether an attack is FGSM along the gradient that trained its victim."""
-    return row.attack == "fgsm" and row.gradient_source == TRAINING_GRADIENT.get(row.agent)
+    return row.attack == "fgsm" and follows_training_gradient(row)
 
 
 class Drawing(NamedTuple):
@@ -220,12 +242,20 @@ def masking_gaps(rows: Sequence[StateAttackRow]) -> list[MaskingGap]:
     found = []
     for (_, epsilon), cell in cells(rows).items():
         usual = strongest(filter(is_usual, cell), "white-box")
-        if usual is None or epsilon == 0.0:
+        if usual is None:
             continue
-        gaps = [
-            MaskingGap(epsilon, row, usual, *shares, share_difference(*shares))
-            for row in cell
-            if kind_of(row) in BOUNDED and (shares := on_the_same_states(row, usual)) is not None
-        ]
-        found.append(max(gaps, key=lambda gap: gap.gap.estimate))
+        along = [row for row in cell if follows_training_gradient(row)]
+        pairs = [(row, *on_the_same_states(row, usual)) for row in cell if kind_of(row) in BOUNDED]
+        best, own, usuals = max(pairs, key=lambda pair: pair[1].mean() - pair[2].mean())
+        found.append(
+            MaskingGap(
+                epsilon,
+                best,
+                usual,
+                share_interval(int(own.sum()), len(own)),
+                share_interval(int(usuals.sum()), len(own)),
+                share_difference(own, usuals),
+                strongest(along, "white-box") or usual,
+            )
+        )
     return found

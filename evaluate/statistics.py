@@ -115,22 +115,41 @@ def share_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     return Interval(share, min(max(0.0, middle - half), share), max(min(1.0, middle + half), share), n)
 
 
-def share_difference(share: Interval, other: Interval) -> Interval:
-    """Difference of two shares with the interval made of theirs (Newcombe 1998, Statistics in Medicine 17: 873, his
-    method 10).
+def share_difference(
+    successes: Sequence[bool] | np.ndarray, others: Sequence[bool] | np.ndarray, level: float = 0.95
+) -> Interval:
+    """Difference of two shares of the same n states, with its interval (Newcombe 1998, Statistics in Medicine 17: 2635,
+    his method 10).
 
-    It is of independent samples. Shares of the same states rise and fall together, and for these it is too wide.
+    It is made of the intervals of both shares and of phi, the correlation of the two, with Newcombe's correction for
+    continuity: shares that rise and fall together differ by less than shares of other states would.
 
     Args:
-        share, other: of `share_interval`, at the same level.
+        successes, others: [n] bool, the same states in the same order.
+        level: as in `share_interval`.
 
-    Returns:
-        In [-1, 1]; n counts the states of the smaller sample.
+    Raises:
+        Refusal: as `share_interval`, or other numbers of states.
     """
+    own, theirs = np.asarray(successes, dtype=bool), np.asarray(others, dtype=bool)
+    _require_pairs(own, theirs)
+    n = own.size
+    share, other = (share_interval(int(each.sum()), n, level) for each in (own, theirs))
+    both, neither = int((own & theirs).sum()), int((~own & ~theirs).sum())
+    alone, others_alone = int((own & ~theirs).sum()), int((theirs & ~own).sum())
+    agreement = float(both * neither - alone * others_alone)
+    if agreement > 0:
+        agreement = max(agreement - n / 2, 0.0)
+    margins = math.prod((both + alone, others_alone + neither, both + others_alone, alone + neither))
+    phi = agreement / math.sqrt(margins) if margins else 0.0
     difference = share.estimate - other.estimate
-    below = math.hypot(share.estimate - share.low, other.high - other.estimate)
-    above = math.hypot(share.high - share.estimate, other.estimate - other.low)
-    return Interval(difference, difference - below, difference + above, min(share.n, other.n))
+
+    def reach(a: float, b: float) -> float:
+        return math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
+
+    below = reach(share.estimate - share.low, other.high - other.estimate)
+    above = reach(share.high - share.estimate, other.estimate - other.low)
+    return Interval(difference, difference - below, difference + above, n)
 
 
 # Aggregates over games -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from core.envs import make_environments
 from core.games import get_game
 from core.networks import Agent
 from core.policy import exploring
-from core.records import EpisodeRow
+from core.records import EpisodeRow, StateAttackRow
 from evaluate.protocols import get_protocol
 from evaluate.rollout import Rollout
 from train_direct.replay import Batch
@@ -103,6 +104,14 @@ def opening(agent: Agent, num_states: int) -> np.ndarray:
         return np.concatenate([step.observations.copy() for step in itertools.islice(rollout, num_states)])
     finally:
         environments.close()
+
+
+def told(row: StateAttackRow) -> StateAttackRow:
+    """The row with its share of flipped states spread evenly over them, so that the first ones have it too."""
+    if not math.isfinite(row.flip_share):
+        return row
+    counts = np.floor(np.arange(row.num_states + 1) * row.flip_share + 1e-9)
+    return replace(row, flipped=np.packbits(np.diff(counts) > 0).tobytes().hex())
 
 
 def episode(**changes: object) -> EpisodeRow:

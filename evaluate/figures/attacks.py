@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +15,7 @@ from evaluate.attackers import (
     Kind,
     Network,
     cells,
+    decisions_flipped,
     flips,
     is_usual,
     kind_of,
@@ -222,7 +222,8 @@ def _panels_of_attackers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _curves(
     rows: pd.DataFrame, column: str, told: Mapping[Family, str], look: Mapping[Family, dict[str, Any]]
 ) -> list[Curve]:
-    """One for each family, of whatever attack does most to each network at each size; training seeds are averaged."""
+    """One for each family, of whatever attack flips most decisions of each network at each size; training seeds are
+    averaged."""
     curves = []
     for family in in_order(rows.family):
         own = rows[rows.family == family]
@@ -231,7 +232,10 @@ def _curves(
         sizes = sorted(set(own.epsilon))
         points = [
             stratified_interval(
-                [_worst(seed, column) for _, seed in own[own.epsilon == size].groupby("train_seed")],
+                [
+                    _strongest(seed)[column].to_numpy()
+                    for _, seed in own[own.epsilon == size].groupby("train_seed")
+                ],
                 mean_of_games,
             )
             for size in sizes
@@ -242,10 +246,10 @@ def _curves(
     return curves
 
 
-def _worst(rows: pd.DataFrame, column: str) -> np.ndarray:
-    """The episodes of the attack of one network and size that leaves the least score, or turns the most decisions."""
-    attacks = [under[column].to_numpy() for _, under in rows.groupby(["attack", "gradient_source", "made"])]
-    return min(attacks, key=np.mean) if column == "score" else max(attacks, key=np.mean)
+def _strongest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The episodes of that attack on one network at one size that flips most decisions."""
+    attacks = [under for _, under in rows.groupby(["attack", "gradient_source", "made"])]
+    return max(attacks, key=lambda under: decisions_flipped(under.itertuples()))  # type: ignore[arg-type]
 
 
 def _epsilons(axis: Axes, game: str, sizes: list[float]) -> None:

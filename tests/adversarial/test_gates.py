@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from adversarial.gates import (
@@ -22,8 +21,8 @@ from adversarial.gates import (
 from adversarial.verdict import Verdict, verdict
 from core.errors import Refusal
 from core.records import AttackRow, StateAttackRow, to_json, write_rows
-from evaluate.attackers import how, kind_of, masking_gaps
-from tests.conftest import episode
+from evaluate.attackers import SOURCE_WEIGHTS, how, is_usual, kind_of, masking_gaps
+from tests.conftest import episode, told
 
 SIZE = 1 / 255
 LOST = -20.9
@@ -77,21 +76,14 @@ def on_states(
         largest_perturbation=epsilon,
         mean_perturbation=epsilon,
     )
-    return replace(row, **changes)
-
-
-def told(row: StateAttackRow) -> StateAttackRow:
-    """The row with its share of flipped states spread evenly over them, so that the first ones have it too."""
-    if not math.isfinite(row.flip_share):
-        return row
-    counts = np.floor(np.arange(row.num_states + 1) * row.flip_share + 1e-9)
-    return replace(row, flipped=np.packbits(np.diff(counts) > 0).tobytes().hex())
+    return told(replace(row, **changes))
 
 
 def in_games(
     attack: str, score: float, source: str = "", epsilon: float = SIZE, steps: int = 0, **changes: Any
 ) -> list[AttackRow]:
     """Ten games, half a point above and below a score."""
+    flip_share = changes.pop("flip_share", 0.5)
     threatens = changes.pop("threat", threat(attack, epsilon, source, steps=steps))
     return [
         AttackRow(
@@ -111,7 +103,7 @@ def in_games(
             epsilon=epsilon,
             gradient_source=source,
             threat=threatens,
-            flip_share=0.5,
+            flip_share=flip_share,
             zero_gradient_share=0.0 if source else math.nan,
             largest_perturbation=epsilon,
         )
@@ -141,7 +133,7 @@ def sound() -> Rows:
         *in_games("pgd", 10.0, SWEPT, steps=20),
         *in_games("pgd", -20.7, SWEPT, epsilon=0.5, steps=20),
     ]
-    return list(map(told, states)), games
+    return states, games
 
 
 def of_dqn(rows: Rows) -> Rows:
@@ -164,7 +156,7 @@ def of_dqn(rows: Rows) -> Rows:
 
 def only(rows: Rows) -> Evidence:
     states, games = rows
-    (shown,) = evidence([told(row) for row in states], games)
+    (shown,) = evidence(states, games)
     return shown
 
 
@@ -177,7 +169,7 @@ def change(rows: Rows, which: Callable[[Any], bool], **changes: Any) -> Rows:
     states, games = rows
     assert any(map(which, (*states, *games)))
     return (
-        [replace(row, **changes) if which(row) else row for row in states],
+        [told(replace(row, **changes)) if which(row) else row for row in states],
         [replace(row, **changes) if which(row) else row for row in games],
     )
 
@@ -279,13 +271,14 @@ def test_an_attack_may_lag_by_two_points_on_the_states_of_both() -> None:
     """30 % of 512 states; 41 of the first 128, which are 32 %, are at the limit, and 42 beyond it."""
     states, games = sound()
     for count, outcome in ((40, "pass"), (42, "fail")):
-        square = replace(
-            on_states("square", count / 128, num_states=128, threat=threat("square", SIZE, "", queries=500))
+        square = on_states(
+            "square", count / 128, num_states=128, threat=threat("square", SIZE, "", queries=500)
         )
         assert outcomes(([*states, square], games))["white-box leads"] == outcome
-    # Without the states themselves shares of different numbers of them do not compare.
+    # Shares do not compare where it is not known of which states they are.
     (shown,) = evidence([replace(row, flipped="") for row in states], games)
-    assert {gate.name: gate.outcome for gate in gates(shown)}["white-box leads"] == "not measured"
+    with pytest.raises(Refusal, match="tells of 0 states which of them it flipped; 512 were attacked"):
+        gates(shown)
 
 
 @pytest.mark.parametrize("lagging", [15, 16, 40])
@@ -318,6 +311,83 @@ def test_noise_counts_against_a_search_only_if_it_was_drawn_as_often() -> None:
     assert outcomes(often)["black-box beats noise"] == "not measured"
 
 
+def test_a_search_meets_noise_that_was_judged_as_it_is() -> None:
+    """Of two searches of one budget the better one is a search of twice that."""
+    losses = ("margin", "cross-entropy")
+    few, many = (
+        [
+            on_states(attack, share, num_states=128, threat=threat(attack, SIZE, "", queries=500, loss=loss))
+            for attack, loss, share in (
+                ("random-sign", "margin", 0.12),
+                *(("square", loss, share) for loss, share in zip(losses, shares, strict=True)),
+            )
+        ]
+        for shares in ((0.08, 0.15), (0.15, 0.08))
+    )
+    states, games = without(sound(), lambda row: is_state(row) and '"queries": 500' in row.threat)
+    assert outcomes(([*states, *few], games))["black-box beats noise"] == "fail"
+    assert outcomes(([*states, *many], games))["black-box beats noise"] == "pass"
+    assert outcomes(([*states, few[0], few[2]], games))["black-box beats noise"] == "not measured"
+
+
+def test_the_closest_rival_is_told_and_the_worst_lag_first() -> None:
+    def numbers(rows: Rows, name: str) -> str:
+        (gate,) = (gate for gate in gates(only(rows)) if gate.name == name)
+        return gate.numbers
+
+    rows = sound()
+    text = numbers(rows, "white-box leads")
+    assert text.startswith("closest: at 1/255 flipped by pgd")
+    assert "by fgsm through transfer:dqn d0 20 %" in text
+    assert text.endswith("by the first alone 102, by the second alone 51")  # of ten 3, 6, 9 and 5, 10
+    states, games = rows
+    worse = [on_states("uniform", 0.5), on_states("gaussian", 0.6)]
+    text = numbers(([*states, *worse], games), "white-box leads")
+    assert "by gaussian 60 %" in text
+    assert text.endswith("(and 1 more)")
+    assert "+0.50 points over half the steps" in numbers(rows, "iterations converged")
+    steady = [on_states("pgd", 0.31, "own-surrogate", steps=steps) for steps in (10, 20)]
+    assert "+0.50 points" in numbers(([*states, *steady], games), "iterations converged")
+    assert "largest masking gap: at 1/255 +19.9 points" in numbers(rows, "rests on the best attack")
+    small = [
+        replace(row, epsilon=SIZE / 2, largest_perturbation=SIZE / 2)
+        for row in (on_states("fgsm", 0.1, "own-surrogate"), on_states("pgd", 0.11, SWEPT, steps=20))
+    ]
+    played_small = [
+        replace(row, epsilon=SIZE / 2, largest_perturbation=SIZE / 2)
+        for row in games
+        if row.attack == "pgd" and row.epsilon == SIZE
+    ]
+    more = ([*states, *small], [*games, *played_small])
+    assert "largest masking gap: at 1/255" in numbers(more, "rests on the best attack")
+
+
+def test_games_may_rest_on_another_agents_gradient_or_on_queries() -> None:
+    """Where these do as much as the best gradient."""
+    states, games = without(sound(), played("pgd", SIZE))
+    strong = on_states("pgd", 0.29, OTHER, steps=20)
+    rows = ([*states, strong], [*games, *in_games("pgd", 10.0, OTHER, steps=20)])
+    assert set(outcomes(rows).values()) == {"pass"}
+
+
+def test_only_ones_own_attacks_on_as_many_states_converge() -> None:
+    states, games = sound()
+    strangers = [on_states("pgd", share, OTHER, steps=steps) for steps, share in ((10, 0.2), (20, 0.29))]
+    assert outcomes(([*states, *strangers], games))["iterations converged"] == "pass"
+    few = [
+        on_states("pgd", share, "own-surrogate", steps=steps, num_states=number)
+        for steps, share, number in ((10, 0.2, STATES), (20, 0.29, 128))
+    ]
+    assert outcomes(([*states, *few], games))["iterations converged"] == "pass"
+
+
+def test_one_attack_that_knows_the_victim_is_enough_for_a_collapse() -> None:
+    states, games = sound()
+    for score in (-15.0, -20.9):
+        weak = in_games("fgsm", score, "own-surrogate", epsilon=0.5, flip_share=0.9)
+        assert outcomes((states, [*games, *weak]))["collapses at 0.5"] == "pass"
+
+
 def test_noise_tells_nothing_of_collapse() -> None:
     rows = without(sound(), lambda row: row.epsilon == 0.5)
     states, games = rows
@@ -337,11 +407,37 @@ def test_collapse_is_judged_on_the_states_that_were_attacked() -> None:
 def test_the_masking_gap_counts_every_attack_on_the_states_of_both() -> None:
     """FGSM flips 10 % of 512 states, Square 50 % of the first 128 of them."""
     states = [*sound()[0], on_states("square", 0.5, num_states=128)]
-    gap, *_ = masking_gaps([told(row) for row in states])
+    gap, *_ = masking_gaps(states)
     assert (gap.best.attack, gap.gap.n) == ("square", 128)
     assert gap.flips.estimate == 0.5
     assert gap.usual_flips.estimate == 12 / 128  # of every ten the last
     assert gap.gap.estimate == 0.5 - 12 / 128
+
+
+def test_what_more_steps_along_the_same_gradient_find_is_told_beside_the_masking_gap() -> None:
+    (gap,) = masking_gaps(sound()[0])
+    assert gap.iterated == gap.usual  # nobody took more
+    more = on_states("pgd", 0.25, "own-surrogate", steps=10)
+    (gap,) = masking_gaps([*sound()[0], more])
+    assert (gap.iterated, gap.best.gradient_source) == (more, SWEPT)
+
+
+def test_the_dqn_that_a_network_came_from_has_another_gradient_than_its_own_weights() -> None:
+    """Both are a converted network's twins; the usual attack follows the one of its own weights."""
+    converted = {"agent": "rate-coded", "checkpoint_id": "c0"}
+    own, source = (
+        on_states(
+            "fgsm",
+            share,
+            "ann-twin",
+            threat=threat("fgsm", SIZE, "ann-twin", surrogate=surrogate),
+            **converted,
+        )
+        for share, surrogate in ((0.1, "relu, own weights"), (0.6, SOURCE_WEIGHTS))
+    )
+    assert [is_usual(row) for row in (own, source)] == [True, False]
+    (gap,) = masking_gaps([own, source])
+    assert (gap.best, gap.usual) == (source, own)
 
 
 def test_no_row_passes_no_gate() -> None:
@@ -501,6 +597,10 @@ def test_a_perturbation_that_is_too_large_is_refused() -> None:
     rows = change(sound(), attacked_by("square"), largest_perturbation=2 * SIZE)
     with pytest.raises(Refusal, match=r"changed an input by 0\.00784"):
         evidence(*rows)
+    with pytest.raises(Refusal, match=r"changed an input by 0\.00402"):
+        evidence(*change(sound(), attacked_by("square"), largest_perturbation=SIZE + 1e-4))
+    # Of a large size float32 is wrong by more.
+    assert evidence(*change(sound(), is_state, epsilon=100.0, largest_perturbation=100.0 + 7.6e-6))
 
 
 def test_controls_are_in_no_gate() -> None:
@@ -521,8 +621,8 @@ def test_attackers_are_told_by_what_they_know() -> None:
 def test_the_masking_gap_is_what_the_usual_attack_misses() -> None:
     (gap,) = masking_gaps(sound()[0])
     assert (gap.epsilon, gap.best.flip_share, gap.usual.flip_share) == (SIZE, 0.30, 0.10)
-    # 154 and 51 of 512 states.
-    assert gap.gap.estimate == pytest.approx((154 - 51) / 512)
+    # 153 and 51 of 512 states.
+    assert gap.gap.estimate == (153 - 51) / 512
     assert 0.15 < gap.gap.low < gap.gap.estimate < gap.gap.high < 0.25
 
 
@@ -577,15 +677,33 @@ def test_the_other_does_not_look_worse_for_having_met_more_attacks() -> None:
     """It is held under the attack that flips most of its states, and not under the one that happened to leave least."""
     states, games = of_dqn(sound())
     changes = {**DQN, "network": "relu"}
-    unlucky = in_games("random-sign", -21.0, **changes)
+    unlucky = in_games("random-sign", -21.0, flip_share=0.1, **changes)
     (contrast,) = compare(only(sound()), only((states, [*games, *unlucky]))).contrasts
     assert contrast.others_score.estimate == -20.0
-    # What is shown bears the least of all that it met.
-    own_states, own_games = sound()
-    (contrast,) = compare(
-        only((own_states, [*own_games, *in_games("random-sign", 2.0)])), only((states, games))
-    ).contrasts
-    assert contrast.score.estimate == 2.0
+
+
+def test_of_several_attacks_in_games_the_strongest_flips_most_decisions() -> None:
+    """The lowest of several means of ten games is low by luck too."""
+    states, games = sound()
+    rows = (states, [*games, *in_games("random-sign", 2.0, flip_share=0.1)])
+    left = attacked_scores(only(rows))[SIZE]
+    assert (left.attack, left.attacks) == ("pgd (20 steps) through swept-surrogate", 3)
+    assert (left.score.estimate, left.least) == (10.0, 2.0)
+    cells = [cell.strip() for cell in verdict(*rows).split("|")]
+    assert cells[cells.index("10.00 (9.70 to 10.30, n = 10)") + 2] == "2.00"
+    # Decisions count, not games: one long game of few flips.
+    long = in_games("random-sign", 2.0, flip_share=0.8)
+    long[0] = replace(long[0], flip_share=0.0, length_steps=100_000)
+    assert attacked_scores(only((states, [*games, *long])))[SIZE].score.estimate == 10.0
+
+
+def test_more_robust_is_so_under_every_attack_that_was_met() -> None:
+    states, games = sound()
+    for score, expected in ((2.0, True), (-20.8, False)):
+        rows = (states, [*games, *in_games("random-sign", score, flip_share=0.1)])
+        (contrast,) = compare(only(rows), only(of_dqn(sound()))).contrasts
+        assert contrast.score.estimate == 10.0
+        assert contrast.is_better is expected
 
 
 @pytest.mark.parametrize(
@@ -607,8 +725,28 @@ def test_what_was_not_attacked_alike_does_not_compare(spoil: Callable[[Rows], Ro
 
 def test_games_of_other_starts_are_no_games_under_attack() -> None:
     """A strong attack on other episodes must not stand beside a weak one on the same."""
-    rows = change(sound(), lambda row: not is_state(row) and row.attack == "pgd", eval_seed=5, episode_seed=1)
-    assert outcomes(rows)["rests on the best attack"] == "fail"  # only FGSM is left
+    states, games = sound()
+    moved = [
+        replace(row, eval_seed=5, episode_seed=row.episode_seed + 500) if row.attack == "pgd" else row
+        for row in games
+    ]
+    found = outcomes((states, moved))
+    assert found["rests on the best attack"] == "fail"  # only FGSM is left
+    assert found["plays when nobody attacks"] == "pass"
+
+
+def test_clean_games_of_which_only_others_are_above_random_play_refuse_no_other_verdict() -> None:
+    """Ten clean games below random play beside the attacked ones, and ten better ones that nobody attacked."""
+    states, games = sound()
+    lost = [replace(row, score=LOST) if row.attack == "none" else row for row in games]
+    better = [
+        replace(row, episode=row.episode + 10, episode_seed=row.episode_seed + 10)
+        for row in games
+        if row.attack == "none"
+    ]
+    theirs = of_dqn(sound())
+    text = verdict(states + theirs[0], lost + better + theirs[1])
+    assert 'gate "plays when nobody attacks" failed' in text
 
 
 # Words -----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from evaluate.check import findings
 from evaluate.figures import attacks
 from evaluate.figures.style import NothingToDraw
 from evaluate.statistics import share_interval
+from tests.conftest import told
 
 BASE = StateAttackRow(
     **{"game": "pong", "agent": "dsqn", "checkpoint_id": "s0", "train_seed": 0, "train_steps": 1000},
@@ -25,9 +26,10 @@ BASE = StateAttackRow(
 
 
 def row(attack: str, source: str, flip_share: float, epsilon: float = 0.01, **changes: Any) -> StateAttackRow:
-    return replace(
+    changed = replace(
         BASE, attack=attack, gradient_source=source, flip_share=flip_share, epsilon=epsilon, **changes
     )
+    return told(changed)
 
 
 ROWS = [

@@ -256,9 +256,19 @@ def test_what_an_attack_leaves_is_of_the_clean_games_of_the_same_starts() -> Non
     told = "on pong at 1/255 DQN 75 % (1 network, intervals within 67 to 100 %, n = 2)"
     assert f"Under the strongest attack that each met in games, {LEFT}: {told}. " in found.lead[-1]
     # A stronger one of that size counts; and a size that not all have met does not.
-    other = attacks(RANDOM + 5, RANDOM + 5, attack="pgd", epsilon=1 / 255)
-    other = [replace(row, threat='{"steps": 10}') for row in other]
-    assert "on pong at 1/255 DQN 25 %" in answer([], [], [], [*clean, *weak, *other, *strong]).lead[-1]
+    other = attacks(RANDOM + 5, RANDOM + 5, attack="fgsm", epsilon=1 / 255, flip_share=0.6)
+    other = [replace(row, threat='{"loss": "margin"}') for row in other]
+    found = answer([], [], [], [*clean, *weak, *other, *strong])
+    assert "on pong at 1/255 DQN 25 %" in found.lead[-1]
+    (text,) = (each for each in found.games[0][1] if "clean score" in each)
+    assert "under FGSM along the gradient `own` 25 % (17 to 50 %, n = 2) at 1/255 and 0 %" in text
+    # What is no change within so much, or another setting, is no attack of that size.
+    covered = attacks(RANDOM, RANDOM, attack="occlusion", epsilon=1 / 255, flip_share=1.0)
+    newest = [replace(row, threat='{"scope": "newest-frame"}') for row in other]
+    found = answer([], [], [], [*clean, *weak, *covered, *newest, *strong])
+    assert 'on pong at 1/255 in the setting `{"scope": "newest-frame"}` DQN 25 %' in found.lead[-1]
+    (text,) = (each for each in found.games[0][1] if "clean score" in each)
+    assert 'in the setting `{"scope": "newest-frame"}` 25 %' in text
     met = [*clean, *strong, *weak]
     dsqn = [replace(row, **DSQN) for row in (*clean, *strong)]
     text = answer([], [], [], [*met, *dsqn]).lead[-1]

@@ -187,12 +187,41 @@ def test_counts_that_are_none_are_refused(successes: int, n: int) -> None:
         share_interval(1, 2, level=1.0)
 
 
+def pairs(both: int, alone: int, others_alone: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of two groups of successes so many have both, the first, the second and none."""
+    counts = (both, alone, others_alone, neither)
+    return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
+
+
 def test_the_difference_of_two_shares_has_the_published_interval() -> None:
-    # Newcombe 1998 (Statistics in Medicine 17: 873), table II, method 10: 56/70 - 48/80 and 10/10 - 0/10.
-    difference = share_difference(share_interval(56, 70), share_interval(48, 80))
-    assert difference == (pytest.approx(0.2), *(pytest.approx(x, abs=5e-5) for x in (0.0524, 0.3339)), 70)
-    widest = share_difference(share_interval(10, 10), share_interval(0, 10))
+    # Fagerland, Lydersen & Laake 2014 (Statistics in Medicine 33: 2850): 2 of 21 less 8 of 21, one in common.
+    difference = share_difference(*pairs(1, 1, 7, 12))
+    assert difference == (pytest.approx(-6 / 21), *(pytest.approx(x, abs=5e-4) for x in (-0.507, -0.026)), 21)
+    # Where all of one and none of the other succeed, nothing tells of a correlation: the interval of independent shares
+    # of 10/10 - 0/10 in Newcombe 1998 (Statistics in Medicine 17: 873, table II, method 10).
+    widest = share_difference(*pairs(0, 10, 0, 0))
     assert widest[:3] == (1.0, pytest.approx(0.6075, abs=5e-5), 1.0)
+
+
+def test_shares_that_fall_together_differ_by_less_for_certain() -> None:
+    together, apart = share_difference(*pairs(50, 10, 0, 40)), share_difference(*pairs(30, 30, 20, 20))
+    assert together.estimate == apart.estimate == pytest.approx(0.1)
+    assert apart.low < 0 < together.low
+    for difference in (together, share_difference(*pairs(40, 0, 0, 60))):
+        reversed_pairs = share_difference(*pairs(50, 0, 10, 40)) if difference is together else difference
+        assert reversed_pairs.low == pytest.approx(-difference.high)
+    with pytest.raises(Refusal, match="3 scores against 2: pairs are needed"):
+        share_difference([True] * 3, [True] * 2)
+
+
+def test_the_interval_of_a_difference_covers_the_truth_as_often_as_it_says() -> None:
+    """Of 100 states 30 % and 40 % fall, 25 % to both."""
+    drawn = np.random.default_rng(0).multinomial(100, (0.25, 0.05, 0.15, 0.55), 2000)
+    covered = [
+        interval.low <= -0.1 <= interval.high
+        for interval in (share_difference(*pairs(*map(int, counts))) for counts in drawn)
+    ]
+    assert 0.935 < np.mean(covered) < 0.975
 
 
 # Aggregates over games -------------------------------------------------------------------------------
