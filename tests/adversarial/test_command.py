@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from adversarial import states as stored
+from adversarial import threats
 from adversarial.__main__ import SEARCH_STATES
 from adversarial.sources import best_sources
 from core.checkpoint import load_agent
@@ -110,9 +111,7 @@ def test_losses_draws_starts_and_share_of_decisions_are_in_the_rows(command: Com
         ("random-sign", "margin", 0, 120, 20),
     ]
     for row in rows:
-        which = flipped(row)
-        assert which is not None
-        assert which.mean() == pytest.approx(row.flip_share)
+        assert flipped(row).mean() == pytest.approx(row.flip_share)
         assert (
             0.0 < row.attacked_share < 0.6
         )  # about a quarter of other states than those that set the threshold
@@ -140,6 +139,34 @@ def test_attacks_go_on_where_they_were_killed(
     assert command("adversarial", "states", *options, tmp_path / "killed").code == 130
     assert command("adversarial", "states", *options, tmp_path / "killed").code == 0
     assert len(attacked) == 5  # four attacks, one of which was begun twice
+    assert str(state_rows(tmp_path / "killed")) == str(state_rows(tmp_path / "whole"))
+
+
+def test_what_was_kept_of_another_threat_is_measured_anew(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another number of threads sums otherwise, and the gap above which decisions are attacked is another number."""
+    options = ("--agent", DQN, "--attack", "random-sign", "uniform", "--frequency", 0.5, "--epsilon", 0.1)
+    options += ("--states", 20, "--threads", 1, "--out")
+    assert command("adversarial", "states", *options, tmp_path / "whole").code == 0
+    attack = stored.attack_states
+
+    def until_second(*arguments: object) -> StateAttackRow:
+        monkeypatch.setattr("adversarial.__main__.attack_states", interrupted)
+        return attack(*arguments)  # type: ignore[arg-type]
+
+    def interrupted(*arguments: object) -> StateAttackRow:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("core.records.KEEP_EVERY_S", 0.0)
+    threshold = threats.gap_threshold
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(threats, "gap_threshold", lambda *given: threshold(*given) + 1e-6)
+        elsewhere.setattr("adversarial.__main__.attack_states", until_second)
+        assert command("adversarial", "states", *options, tmp_path / "killed").code == 130
+    monkeypatch.setattr("adversarial.__main__.attack_states", attack)
+    finished = command("adversarial", "states", *options, tmp_path / "killed")
+    assert (finished.code, "1 rows of a killed attack are measured anew" in finished.out) == (0, True)
     assert str(state_rows(tmp_path / "killed")) == str(state_rows(tmp_path / "whole"))
 
 
@@ -191,6 +218,9 @@ def test_the_first_game_of_each_attack_is_filmed_also_afterwards(command: Comman
         ("states", ("--transfer", AGENTS / "pong-dqn-s0.safetensors"), "pong"),
         ("states", ("--transfer", DQN), "the victim or its twin"),
         ("states", ("--epsilon", "1e300"), "1e+300"),
+        ("states", ("--attack", "square", "--steps", 20), "steps (20,): none of square takes it"),
+        ("states", ("--attack", "mi-fgsm", "--restarts", 3), "restarts 3: none of mi-fgsm takes it"),
+        ("run", ("--attack", "fgsm", "--draws", 1, 500), "draws (1, 500): none of fgsm takes it"),
     ],
 )
 def test_what_no_attack_can_be_made_of_is_refused(

@@ -383,6 +383,49 @@ def test_spsa_asks_as_often_as_it_says_and_within_the_box() -> None:
     assert (asked[0] - x.repeat(2, 1, 1, 1)).abs().max() == pytest.approx(0.01)
 
 
+def test_each_step_of_spsa_probes_around_where_the_last_one_led() -> None:
+    """On |x - 0.47|, from 0.5: down, and down no more from 0.46, which lies on the other side."""
+    x = torch.full((1, 1, 1, 1), 0.5)
+    asked: list[float] = []
+
+    def judge(x: Tensor) -> Tensor:
+        asked.extend(x.flatten().tolist())
+        return torch.stack([(x.flatten() - 0.47).abs(), torch.zeros(len(x))], 1)
+
+    found = perturbations.spsa(
+        judge, goal(torch.tensor([[1.0, 0.0]]), "value"), ball(x, 0.1, ZERO, ONE), steps=2, step_size=0.04,
+        probe=0.01, queries=4, generators=generators(1),
+    )  # fmt: skip
+    assert sorted(asked[:2]) == pytest.approx([0.49, 0.51])
+    assert sorted(asked[2:]) == pytest.approx([0.45, 0.47])
+    assert found.item() == pytest.approx(0.5)
+
+
+def test_what_a_change_makes_of_an_input_stays_within_bounds() -> None:
+    """x + (high - x) is more than high in some roundings."""
+    low, high = bounds(CARTPOLE, torch.device("cpu"))
+    centers = 0.4 * torch.rand((100_000, 4), generator=torch.Generator().manual_seed(0)) - 0.2
+    box = ball(centers, 1.0, low, high)
+    change = box.change(torch.ones_like(centers))
+    assert bool((centers + change > high).any())
+    assert not bool((box.inputs(change) > high).any())
+
+
+def test_a_goal_repeated_is_that_of_each_row_in_turn() -> None:
+    assert goal(torch.tensor([[1.0, 0.0], [0.0, 1.0]])).times(2).action.tolist() == [0, 1, 0, 1]
+
+
+def test_a_draw_that_is_no_worse_replaces_nothing() -> None:
+    x = torch.full((1, 1, 1, 1), 0.5)
+    draws = iter([0.1, 0.2, 0.3])
+    found = perturbations.worst_draw(
+        lambda x: torch.tensor([[1.0, 0.0]]), goal(torch.tensor([[1.0, 0.0]]), "margin"),
+        ball(x, 0.4, ZERO, ONE), 0.4, lambda box, epsilon, chances: box.center + next(draws), queries=3,
+        generators=generators(1),
+    )  # fmt: skip
+    assert found.item() == pytest.approx(0.6)
+
+
 def test_a_square_search_begins_with_stripes_and_draws_a_sign_a_channel() -> None:
     asked: list[Tensor] = []
 

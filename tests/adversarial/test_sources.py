@@ -22,7 +22,7 @@ from adversarial.sources import (
 from convert import tan2021
 from core import neurons, seeding
 from core.checkpoint import Checkpoint, load_agent
-from core.envs import network_input
+from core.envs import bounds, network_input
 from core.errors import Refusal
 from core.games import Game, get_game
 from core.networks import DQN, DSQN, Agent, RandomPlay, Spiking, make_agent, preset
@@ -84,6 +84,35 @@ def test_every_victim_has_its_sources(breakout: tuple[DQN, np.ndarray]) -> None:
     ]
 
 
+def test_only_a_network_that_scores_as_the_victim_does_says_the_same(
+    breakout: tuple[DQN, np.ndarray],
+) -> None:
+    """A converted network is simulated otherwise than it plays, and sums are rounded otherwise."""
+    dqn, states = breakout
+    snn = converted(dqn, states, 8)
+    assert not any(source.says_the_same for source in sources(snn, dqn))
+    for victim in (dqn, snn.quantised(), shipped("minatar-breakout-dsqn-s0")):
+        x = network_input(states[:20], GAME, dqn.device)
+        for source in sources(victim):
+            if source.name != "swept-surrogate" or source.surrogate.endswith("width 0.25"):
+                assert torch.equal(source.agent(x), victim(x)) >= source.says_the_same
+        assert gradient_source(victim).says_the_same
+
+
+def test_resets_are_detached_and_steps_counted_where_a_surrogate_is_swept(
+    breakout: tuple[DQN, np.ndarray],
+) -> None:
+    dqn, states = breakout
+    dsqn = DSQN(GAME, Spiking(Neuron(detach_reset=False), 4, "max-mem"), bias=True)
+    found = sources(dsqn)
+    for source in found[3:]:
+        assert isinstance(source.agent, DSQN)
+        assert source.agent.spiking.neuron.detach_reset
+    assert [source.sim_steps for source in found] == [4, 0, 0, *[4] * len(SWEPT)]
+    snn = converted(dqn, states, 8)
+    assert [source.sim_steps for source in sources(snn)] == [0, 0, *[8] * len(SWEPT)]
+
+
 def test_another_agents_gradient_is_named_after_its_checkpoint() -> None:
     checkpoint = load_agent(AGENTS / "minatar-breakout-dsqn-s0.safetensors")
     found = transfer(checkpoint)
@@ -102,6 +131,9 @@ def test_a_twin_that_is_none_is_refused(breakout: tuple[DQN, np.ndarray]) -> Non
         sources(dqn, dqn)
     with pytest.raises(Refusal, match="twin is a random agent"):
         sources(converted(dqn, states, 8), RandomPlay(GAME))
+    other = make_agent(get_game("minatar/freeway"), preset("relu"), seeding.torch_generator(0, "weights"))
+    with pytest.raises(Refusal, match="twin is a dqn agent of minatar/freeway: a dqn of minatar/breakout"):
+        sources(converted(dqn, states, 8), other)
 
 
 # What they compute ------------------------------------------------------------------------------------
@@ -266,6 +298,25 @@ def test_strengths_are_those_of_fgsm_by_formula(breakout: tuple[DQN, np.ndarray]
     assert sum(against.flip_shares) < sum(along.flip_shares)
     assert (nowhere.flip_shares, nowhere.zero_gradient_share) == ((0.0, 0.0), 1.0)
     assert along.zero_gradient_share == 0.0
+
+
+def test_sizes_are_in_units_of_the_games_scale() -> None:
+    """Of cart-pole's four elements scales differ; and a gradient that is zero in some of them has not vanished."""
+    game = get_game("cartpole")
+    dqn = make_agent(game, preset("relu"), seeding.torch_generator(0, "weights"))
+    next(dqn.parameters()).data[:, 0] = 0.0
+    states = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    (found,) = strengths(dqn, states, (0.05,), [GradientSource(dqn, "own")])
+    x = network_input(states, game, dqn.device)
+    gradient = input_gradient(dqn, x, Goal("cross-entropy", dqn(x).argmax(1)))
+    low, high = bounds(game, dqn.device)
+
+    def flips(unit: Tensor) -> float:
+        moved = (x + 0.05 * unit * gradient.sign()).clamp(low, high)
+        return (dqn(moved).argmax(1) != dqn(x).argmax(1)).double().mean().item()
+
+    assert found.flip_shares[0] == flips(torch.tensor(game.scale)) != flips(torch.ones(4))
+    assert found.zero_gradient_share == 0.0
 
 
 def test_the_best_source_of_a_size_is_the_one_that_flips_most_at_it(breakout: tuple[DQN, np.ndarray]) -> None:
