@@ -93,9 +93,15 @@ def test_networks_of_one_name_are_not_averaged_under_attack() -> None:
     }
     assert drawn(("one", 0, 800_000, 10.0), ("other", 1, 800_000, 20.0)) == {"DQN, n = 2 x 1": [15.0, 15.0]}
     other = {**fgsm, "gradient_source": "transfer:dqn abc", "threat": '{"epsilon": 0.1}'}
+    unlucky = {**other, "attack": "square", "gradient_source": ""}
     rows = [
-        {**vars(episode(score=score)), "flip_share": 0.5, **attack}
-        for attack, score in ((attacked, 9.0), (fgsm, 5.0), (other, 1.0))
+        {**vars(episode(score=score)), "flip_share": flips, **attack}
+        for attack, score, flips in (
+            (attacked, 9.0, 0.0),
+            (fgsm, 5.0, 0.5),
+            (other, 1.0, 0.6),
+            (unlucky, 0.0, 0.1),  # the lowest score, and hardly another decision
+        )
     ]
     panels = {
         axis.get_title(): [list(line.get_ydata()) for line in axis.lines if "DQN" in str(line.get_label())]

@@ -362,6 +362,19 @@ def test_the_closest_rival_is_told_and_the_worst_lag_first() -> None:
     assert "largest masking gap: at 1/255" in numbers(more, "rests on the best attack")
 
 
+def test_of_several_sets_of_states_the_largest_masking_gap_counts() -> None:
+    """Of the first hundred states of another drawing FGSM flips all that PGD does."""
+    rows = change(sound(), is_state, drawn_states=STATES)
+    few = {"num_states": 100, "drawn_states": 100}
+    even = [
+        on_states("fgsm", 0.3, "own-surrogate", **few),
+        on_states("pgd", 0.3, SWEPT, steps=20, **few),
+    ]
+    for states in ([*rows[0], *even], [*even, *rows[0]]):
+        (gate,) = (gate for gate in gates(only((states, rows[1]))) if gate.name == "rests on the best attack")
+        assert "at 1/255 +19.9 points" in gate.numbers
+
+
 def test_games_may_rest_on_another_agents_gradient_or_on_queries() -> None:
     """Where these do as much as the best gradient."""
     states, games = without(sound(), played("pgd", SIZE))
@@ -747,6 +760,10 @@ def test_clean_games_of_which_only_others_are_above_random_play_refuse_no_other_
     theirs = of_dqn(sound())
     text = verdict(states + theirs[0], lost + better + theirs[1])
     assert 'gate "plays when nobody attacks" failed' in text
+    # Attacked in all twenty, of which the other met the first ten.
+    more = [replace(row, episode=row.episode + 10, episode_seed=row.episode_seed + 10) for row in games]
+    comparison = compare(only((states, [*lost, *more])), only(theirs))
+    assert "on the clean games of the same episodes one is no better than random play" in comparison.refused
 
 
 # Words -----------------------------------------------------------------------------------------------

@@ -262,8 +262,13 @@ def test_what_an_attack_leaves_is_of_the_clean_games_of_the_same_starts() -> Non
     assert "on pong at 1/255 DQN 25 %" in found.lead[-1]
     (text,) = (each for each in found.games[0][1] if "clean score" in each)
     assert "under FGSM along the gradient `own` 25 % (17 to 50 %, n = 2) at 1/255 and 0 %" in text
+    # The strongest flips most decisions; a lower score by one that flips hardly any is luck.
+    unlucky = [replace(row, threat='{"loss": "value"}', score=RANDOM, flip_share=0.01) for row in other]
+    assert "on pong at 1/255 DQN 25 %" in answer([], [], [], [*clean, *weak, *other, *unlucky]).lead[-1]
     # What is no change within so much, or another setting, is no attack of that size.
     covered = attacks(RANDOM, RANDOM, attack="occlusion", epsilon=1 / 255, flip_share=1.0)
+    covered = [replace(row, threat='{"norm": "patch"}') for row in covered]
+    assert "on pong at 1/255 DQN 75 %" in answer([], [], [], [*clean, *weak, *covered]).lead[-1]
     newest = [replace(row, threat='{"scope": "newest-frame"}') for row in other]
     found = answer([], [], [], [*clean, *weak, *covered, *newest, *strong])
     assert 'on pong at 1/255 in the setting `{"scope": "newest-frame"}` DQN 25 %' in found.lead[-1]
