@@ -323,8 +323,8 @@ def _lead(found: Sequence[Share], bench: Sequence[Attacked], any_attack: bool) -
     on_games = [_left_on(game, bench) for game in dict.fromkeys(cell.first.game for cell in bench)]
     if under := "; ".join(filter(None, on_games)):
         yield (
-            "Under the strongest attack that each met in games, this is left of an agent's own score above random "
-            f"play: {under}. What that allows to be said, `python -m adversarial verdict` tells."
+            "Under the strongest attack that each met in games, which flips most decisions, this is left of an agent's "
+            f"own score above random play: {under}. What that allows to be said, `python -m adversarial verdict` tells."
         )
     elif any_attack:
         yield (

@@ -55,8 +55,8 @@ class Curve(NamedTuple):
 
 
 def score_against_epsilon(rows: pd.DataFrame) -> Figure:
-    """Score under FGSM, under the strongest attack that was played, and under noise of the same size: means over
-    training seeds, 95 % intervals over the episodes of these networks."""
+    """Score under FGSM, under the strongest attack that was played (the one that flips most decisions), and under noise
+    of the same size: means over training seeds, 95 % intervals over the episodes of these networks."""
     return _against_epsilon(rows, "score", "score")
 
 

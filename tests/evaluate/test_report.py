@@ -17,7 +17,7 @@ from evaluate.answer import answer, dqns_of, players, shares, size, under_attack
 from evaluate.tables import aligned
 from tests.conftest import episode
 
-LEFT = "this is left of an agent's own score above random play"
+LEFT = "which flips most decisions, this is left of an agent's own score above random play"
 RANDOM = reference(get_game("pong")).random or 0.0
 SETTINGS = to_json(
     {
