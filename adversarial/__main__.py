@@ -39,7 +39,11 @@ SEARCH_STATES = 256
 MANY_QUERIES = 100
 """A state: on fewer states then."""
 _STEPPING = ("pgd", "mi-fgsm", "targeted-pgd")
-_TAKERS = {"steps": _STEPPING, "restarts": ("pgd", "targeted-pgd"), "draws": threats.NOISE}
+_TAKERS = {
+    **{"steps": _STEPPING, "restarts": ("pgd", "targeted-pgd"), "draws": threats.NOISE},
+    **dict.fromkeys(("best_source", "transfer"), threats.WHITE_BOX),
+    "loss": tuple(attack for attack in threats.ATTACKS if attack not in threats.NOISE),
+}
 """Which attacks an option is for."""
 
 
@@ -399,7 +403,7 @@ def _without_strangers(journal: Journal[Any], cells: Sequence[Cell]) -> None:
     if strangers:
         journal.rows = [row for row in journal.rows if row.threat in asked]
         print(
-            f"{len(strangers)} rows of a killed attack are measured anew: here other gradients or gaps lead"
+            f"rows of a killed attack that are measured anew, as other gradients or gaps lead here: {len(strangers)}"
         )
 
 

@@ -24,7 +24,6 @@ from evaluate.attackers import (
     Kind,
     Network,
     cells,
-    decisions_flipped,
     described,
     drawing_of,
     flips,
@@ -34,6 +33,7 @@ from evaluate.attackers import (
     network_of,
     on_the_same_states,
     setting_of,
+    strength,
     strongest,
     threat_of,
 )
@@ -116,9 +116,14 @@ class Contrast:
     flips: Interval
     """Share of states flipped by the strongest attack on these, the same states for both."""
     others_flips: Interval
-    is_better: bool
-    """Whether, under every attack that the first met, both intervals lie above 0 and something is kept: a share alone
-    favours whoever has little to lose, a score alone whoever began higher, and below random play nobody is robust."""
+    not_under: str
+    """An attack that the first met, the strongest if it is one, under which not all of these intervals lie above 0: of
+    both differences, and of what is kept. A share alone favours whoever has little to lose, a score alone whoever began
+    higher, and below random play nobody is robust. Empty if there is none."""
+
+    @property
+    def is_better(self) -> bool:
+        return not self.not_under
 
 
 @dataclass(frozen=True)
@@ -209,8 +214,7 @@ def _played(shown: Evidence) -> tuple[Played, dict[float, list[Played]]]:
     """The clean games, and by size those of each attack, the strongest first; all on the same episodes: those that the
     clean games and every attack of LEAST_EPISODES or more of these have in common.
 
-    The strongest flips most decisions. Of ten games each, the lowest of several mean scores is the most unlucky one as
-    soon as the worst, so it is not what chooses; among equals it is first.
+    What is strongest, `evaluate.attackers.Strength` says.
     """
     clean = Played(shown.clean)
     attacks: dict[tuple[float, str], list[AttackRow]] = defaultdict(list)
@@ -228,7 +232,7 @@ def _played(shown: Evidence) -> tuple[Played, dict[float, list[Played]]]:
         rows = attacks[epsilon, attack]
         found[epsilon].append(Played(tuple(row for row in rows if _game(row) in common)))
     for of_size in found.values():
-        of_size.sort(key=lambda played: (-decisions_flipped(played.rows), played.mean))
+        of_size.sort(key=lambda played: strength(played.rows), reverse=True)
     return Played(tuple(row for row in shown.clean if _game(row) in common)), found
 
 
@@ -339,18 +343,19 @@ def _white_box_leads(shown: Evidence) -> Gate:
 
 
 def _black_box_beats_noise(shown: Evidence) -> Gate:
-    """A search that finds less than as many draws of noise do, judged by the same loss, is no witness."""
+    """A search that finds less than as many draws of noise do, judged by the same loss, is no witness; each kind of
+    search by itself, for the better one of two has asked twice as often."""
     failed: list[tuple[float, str]] = []
     passed: list[tuple[float, str]] = []
     measured: set[float] = set()
     for (_, epsilon), cell in cells(shown.states).items():
         searches = [row for row in cell if kind_of(row) == "black-box"]
         for noise in (row for row in cell if kind_of(row) == "noise"):
-            like = [row for row in searches if _asked(row) == _asked(noise)]
-            if like:
-                measured.add(epsilon)
-                lead, best = _closest(noise, like)
-                (passed if _keeps_up(lead) else failed).append((lead, _beside(best, noise)))
+            for search in searches:
+                if _budget_and_loss(search) == _budget_and_loss(noise):
+                    measured.add(epsilon)
+                    lead = _lead(search, noise)
+                    (passed if _keeps_up(lead) else failed).append((lead, _beside(search, noise)))
     missing = [
         f"at {size(epsilon)} noise of as many draws as a black-box attack asks, judged by its loss, on {LEAST_STATES} "
         "states or more"
@@ -360,8 +365,8 @@ def _black_box_beats_noise(shown: Evidence) -> Gate:
     return _ordered("black-box beats noise", shown, failed, missing, passed)
 
 
-def _asked(row: StateAttackRow) -> tuple[Any, Any]:
-    """How often a victim is asked, and what is made of its answers."""
+def _budget_and_loss(row: StateAttackRow) -> tuple[Any, Any]:
+    """How often a victim is asked, and what its answers are judged by."""
     threat = threat_of(row)
     return threat.get("queries"), threat.get("loss")
 
@@ -587,15 +592,17 @@ def compare(shown: Evidence, other: Evidence) -> Comparison:
         if of_states is None:
             return refused(f"at {size(epsilon)} no states are common to the attacks on both")
         theirs = scores(others_played[epsilon][0])
-        each = [
-            (
+        each = {
+            described(attack.rows[0]): (
                 kept_interval(own, own_clean, random),
                 kept_difference(own, own_clean, theirs, theirs_clean, random),
                 paired_difference(own, theirs),
             )
-            for own in map(scores, played[epsilon])
-        ]
-        kept, more_kept, more_scored = each[0]
+            for attack in played[epsilon]
+            for own in [scores(attack)]
+        }
+        kept, more_kept, more_scored = next(iter(each.values()))
+        worse = (name for name, intervals in each.items() if not min(each.low for each in intervals) > 0)
         contrasts.append(
             Contrast(
                 epsilon=epsilon,
@@ -607,7 +614,7 @@ def compare(shown: Evidence, other: Evidence) -> Comparison:
                 score_difference=more_scored,
                 flips=flips(of_states[0]),
                 others_flips=flips(of_states[1]),
-                is_better=all(interval.low > 0 for intervals in each for interval in intervals),
+                not_under=next(worse, ""),
             )
         )
     return Comparison(shown.network, other.network, tuple(contrasts), "")

@@ -111,12 +111,13 @@ def claims(shown: Evidence, found: Sequence[Gate], comparisons: Sequence[Compari
     """The sentences that the evidence allows on one network, and those that it refuses, each with the reason."""
     if is_allowed(found):
         kept = [
-            f"{percent(left.kept)} at {size(epsilon)} ({left.attacks} attacks)"
+            f"{percent(left.kept)} at {size(epsilon)} (of {left.attacks} attacks; the lowest mean score under any "
+            f"is {left.least:,.2f})"
             for epsilon, left in attacked_scores(shown).items()
             if epsilon in shown.sizes and left.kept is not None
         ]
         yield (
-            "Claim: every gate passed. Of its own clean score above random play the strongest attack of this bench "
+            "Claim: every gate passed. Of its own clean score above random play the attack that flips most decisions "
             f"left {', '.join(kept)}; one that nobody tried may leave less."
         )
     else:
@@ -148,7 +149,8 @@ def _contrast(each: Contrast) -> str:
     return (
         f"{size(each.epsilon)} (of its own clean score {points(each.kept_difference)} are left beside the other's; its "
         f"score differs by {_signed(each.score_difference)}; of the same states {percent(each.flips)} flip, of the "
-        f"other's {percent(each.others_flips)})"
+        f"other's {percent(each.others_flips)}"
+        + (f"; not so under {each.not_under})" if each.not_under else ")")
     )
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from core.games import get_game, reference
 from core.records import AttackRow, ConversionRow, EpisodeRow
-from evaluate.attackers import BOUNDED, decisions_flipped, kind_of, setting_of
+from evaluate.attackers import BOUNDED, kind_of, setting_of, strength
 from evaluate.runs import AGENT_ORDER, CHECKPOINT_ORDER, CONVERSIONS, LABELS, Weights, longest_steps, own_dqns
 from evaluate.statistics import Interval, kept_interval
 from evaluate.tables import Line, score_lines
@@ -267,7 +267,7 @@ def under_attack(attacks: Sequence[AttackRow], episodes: Sequence[EpisodeRow]) -
             if unperturbed.mean() > random:
                 kept = kept_interval(perturbed, unperturbed, random)
         (line,) = score_lines(rows)
-        found.append(Attacked(tuple(rows), line.score, decisions_flipped(rows), kept))
+        found.append(Attacked(tuple(rows), line.score, strength(rows).flipped, kept))
     return sorted(found, key=lambda cell: (*_order(cell.first), *_followed(cell), cell.first.epsilon))
 
 
@@ -462,9 +462,7 @@ def _within(setting: str, settings: Collection[str]) -> str:
 
 
 def _strongest(cells: Iterable[Attacked]) -> Attacked:
-    """The attack that flips most decisions: the lowest of several mean scores of few games is the most unlucky one as
-    soon as the worst."""
-    return max(cells, key=lambda cell: cell.flip_share)
+    return max(cells, key=lambda cell: strength(cell.rows))
 
 
 def _limits(

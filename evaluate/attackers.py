@@ -182,11 +182,23 @@ def on_the_same_states(row: StateAttackRow, other: StateAttackRow) -> tuple[np.n
     return flipped(row)[:n], flipped(other)[:n]
 
 
-def decisions_flipped(rows: Iterable[AttackRow]) -> float:
-    """The share of the decisions of whole games whose greedy action was changed."""
-    each = [(row.flip_share * row.length_steps, row.length_steps) for row in rows]
-    flips, decisions = map(sum, zip(*each, strict=True))
-    return float(flips / decisions)
+class Strength(NamedTuple):
+    """What orders attacks on one network in the same games: the largest is the strongest.
+
+    Scores come second: of few games each, the lowest of several means is the most unlucky one as soon as the worst.
+    """
+
+    flipped: float
+    """Share of all decisions whose greedy action was changed."""
+    loss: float
+    """Minus the mean score."""
+
+
+def strength(rows: Iterable[AttackRow]) -> Strength:
+    """Of one attack, by its games."""
+    each = [(row.flip_share * row.length_steps, row.length_steps, row.score) for row in rows]
+    flips, decisions, score = map(sum, zip(*each, strict=True))
+    return Strength(float(flips / decisions), float(-score / len(each)))
 
 
 def strongest(rows: Iterable[StateAttackRow], *kinds: Kind) -> StateAttackRow | None:
@@ -255,7 +267,7 @@ def masking_gaps(rows: Sequence[StateAttackRow]) -> list[MaskingGap]:
                 share_interval(int(own.sum()), len(own)),
                 share_interval(int(usuals.sum()), len(own)),
                 share_difference(own, usuals),
-                strongest(along, "white-box") or usual,
+                max(along, key=lambda row: (row.flip_share, row.num_states)),
             )
         )
     return found

@@ -15,7 +15,6 @@ from evaluate.attackers import (
     Kind,
     Network,
     cells,
-    decisions_flipped,
     flips,
     is_usual,
     kind_of,
@@ -23,6 +22,7 @@ from evaluate.attackers import (
     masking_gaps,
     network_of,
     setting_of,
+    strength,
     strongest,
 )
 from evaluate.figures.style import (
@@ -249,7 +249,7 @@ def _curves(
 def _strongest(rows: pd.DataFrame) -> pd.DataFrame:
     """The episodes of that attack on one network at one size that flips most decisions."""
     attacks = [under for _, under in rows.groupby(["attack", "gradient_source", "made"])]
-    return max(attacks, key=lambda under: decisions_flipped(under.itertuples()))  # type: ignore[arg-type]
+    return max(attacks, key=lambda under: strength(under.itertuples()))  # type: ignore[arg-type]
 
 
 def _epsilons(axis: Axes, game: str, sizes: list[float]) -> None:

@@ -166,7 +166,10 @@ def test_what_was_kept_of_another_threat_is_measured_anew(
         assert command("adversarial", "states", *options, tmp_path / "killed").code == 130
     monkeypatch.setattr("adversarial.__main__.attack_states", attack)
     finished = command("adversarial", "states", *options, tmp_path / "killed")
-    assert (finished.code, "1 rows of a killed attack are measured anew" in finished.out) == (0, True)
+    assert (finished.code, "measured anew, as other gradients or gaps lead here: 1" in finished.out) == (
+        0,
+        True,
+    )
     assert str(state_rows(tmp_path / "killed")) == str(state_rows(tmp_path / "whole"))
 
 
@@ -221,6 +224,8 @@ def test_the_first_game_of_each_attack_is_filmed_also_afterwards(command: Comman
         ("states", ("--attack", "square", "--steps", 20), "steps (20,): none of square takes it"),
         ("states", ("--attack", "mi-fgsm", "--restarts", 3), "restarts 3: none of mi-fgsm takes it"),
         ("run", ("--attack", "fgsm", "--draws", 1, 500), "draws (1, 500): none of fgsm takes it"),
+        ("run", ("--attack", "uniform", "--loss", "margin"), "loss ('margin',): none of uniform takes it"),
+        ("states", ("--attack", "square", "--best-source"), "best_source True: none of square takes it"),
     ],
 )
 def test_what_no_attack_can_be_made_of_is_refused(

@@ -326,6 +326,11 @@ def test_a_search_meets_noise_that_was_judged_as_it_is() -> None:
     )
     states, games = without(sound(), lambda row: is_state(row) and '"queries": 500' in row.threat)
     assert outcomes(([*states, *few], games))["black-box beats noise"] == "fail"
+    # Nor may another search of that budget make up for it.
+    other = on_states(
+        "spsa", 0.2, num_states=128, threat=threat("spsa", SIZE, "", queries=500, loss="margin")
+    )
+    assert outcomes(([*states, *few, other], games))["black-box beats noise"] == "fail"
     assert outcomes(([*states, *many], games))["black-box beats noise"] == "pass"
     assert outcomes(([*states, few[0], few[2]], games))["black-box beats noise"] == "not measured"
 
@@ -717,6 +722,9 @@ def test_more_robust_is_so_under_every_attack_that_was_met() -> None:
         (contrast,) = compare(only(rows), only(of_dqn(sound()))).contrasts
         assert contrast.score.estimate == 10.0
         assert contrast.is_better is expected
+        assert contrast.not_under == ("" if expected else "random-sign")
+        told = verdict(rows[0] + of_dqn(sound())[0], rows[1] + of_dqn(sound())[1])
+        assert ("; not so under random-sign)" in told) is not expected
 
 
 @pytest.mark.parametrize(
@@ -778,11 +786,17 @@ def test_the_verdict_allows_what_the_evidence_allows() -> None:
     text = verdict(*both())
     ours = text[text.index("### DSQN (seed 0, 1,000 decisions, 4 sim steps, s0)") :]
     assert "- Claim: every gate passed" in ours
-    assert "left 86 % (86 to 86 %, n = 10) at 1/255 (2 attacks)" in ours
+    assert (
+        "left 86 % (86 to 86 %, n = 10) at 1/255 (of 2 attacks; the lowest mean score under any is 10.00)"
+        in ours
+    )
     assert '- Allowed: "more robust than the DQN (seed 0, 1,000 decisions, d0)" at 1/255' in ours
     assert "its score differs by +30.00" in ours
     theirs = text[text.index("### DQN") : text.index("### DSQN")]
-    assert "left 2 % (2 to 2 %, n = 10) at 1/255 (2 attacks)" in theirs
+    assert (
+        "left 2 % (2 to 2 %, n = 10) at 1/255 (of 2 attacks; the lowest mean score under any is -20.00)"
+        in theirs
+    )
     assert (
         '- Not shown: "more robust than the DSQN (seed 0, 1,000 decisions, 4 sim steps, s0)" at 1/255'
         in theirs

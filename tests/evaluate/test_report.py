@@ -265,6 +265,8 @@ def test_what_an_attack_leaves_is_of_the_clean_games_of_the_same_starts() -> Non
     # The strongest flips most decisions; a lower score by one that flips hardly any is luck.
     unlucky = [replace(row, threat='{"loss": "value"}', score=RANDOM, flip_share=0.01) for row in other]
     assert "on pong at 1/255 DQN 25 %" in answer([], [], [], [*clean, *weak, *other, *unlucky]).lead[-1]
+    equal = [replace(row, threat='{"loss": "value"}', score=RANDOM + 2) for row in other]
+    assert "on pong at 1/255 DQN 10 %" in answer([], [], [], [*clean, *weak, *other, *equal]).lead[-1]
     # What is no change within so much, or another setting, is no attack of that size.
     covered = attacks(RANDOM, RANDOM, attack="occlusion", epsilon=1 / 255, flip_share=1.0)
     covered = [replace(row, threat='{"norm": "patch"}') for row in covered]
