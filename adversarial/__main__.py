@@ -38,9 +38,12 @@ SEARCH_STATES = 256
 """On which the strongest gradient is sought, and what is at stake in a decision is learnt: nothing else is."""
 MANY_QUERIES = 100
 """A state: on fewer states then."""
-_STEPPING = ("pgd", "mi-fgsm", "targeted-pgd")
 _TAKERS = {
-    **{"steps": _STEPPING, "restarts": ("pgd", "targeted-pgd"), "draws": threats.NOISE},
+    **{
+        "steps": ("pgd", "mi-fgsm", "targeted-pgd"),
+        "restarts": ("pgd", "targeted-pgd"),
+        "draws": threats.NOISE,
+    },
     **dict.fromkeys(("best_source", "transfer"), threats.WHITE_BOX),
     "loss": tuple(attack for attack in threats.ATTACKS if attack not in threats.NOISE),
 }
@@ -88,8 +91,9 @@ class AttackOptions(ComputeOptions):
     Noise of the same size: random-sign, uniform, gaussian. Beyond l_inf: occlusion, brightness."""
     steps: tuple[int, ...] = (10,)
     """Gradients that pgd, mi-fgsm and targeted-pgd follow; each number is an attack of its own."""
-    restarts: int = 1
-    """Random starts of pgd and targeted-pgd; each state keeps the worst."""
+    restarts: tuple[int, ...] = (1,)
+    """Random starts of pgd and targeted-pgd, of which each state keeps the worst; each number is an attack of its
+    own."""
     draws: tuple[int, ...] = (1,)
     """Draws of noise of which each state keeps the worst; each number is an attack of its own. The control of an attack
     by queries asks as often as it does (square: 500 times)."""
@@ -121,11 +125,9 @@ class AttackOptions(ComputeOptions):
             raise Refusal("no epsilon given: at least one is needed")
         if not self.attack:
             raise Refusal(f"no attack given: accepted are {', '.join(threats.ATTACKS)}")
-        for name, least in (("steps", min(self.steps, default=0)), ("draws", min(self.draws, default=0))):
-            if least < 1:
+        for name in ("steps", "restarts", "draws"):
+            if min(getattr(self, name), default=0) < 1:
                 raise Refusal(f"{name} are {getattr(self, name)}: numbers of 1 or more are needed")
-        if self.restarts < 1:
-            raise Refusal(f"restarts is {self.restarts}: 1 or more is needed")
         if not 0.0 < self.frequency <= 1.0:
             raise Refusal(
                 f"frequency is {self.frequency}: accepted is a share of decisions, over 0 and up to 1"
@@ -183,16 +185,17 @@ class AttackOptions(ComputeOptions):
         changes: dict[str, Any] = {"scope": self.scope, "eight_bit": self.eight_bit, "seed": seed}
         if self.frequency < 1.0:
             changes |= {"frequency": self.frequency, "gap_threshold": gap}
-        if attack in _TAKERS["restarts"]:
-            changes["restarts"] = self.restarts
         if attack in threats.NOISE:
             for draws in self.draws:
                 yield changes if draws == 1 else {**changes, "queries": draws, "loss": "margin"}
             return
         of_losses = [{"loss": loss} for loss in self.loss] or [{}]
-        of_steps = [{"steps": steps} for steps in self.steps] if attack in _STEPPING else [{}]
-        for loss, steps in itertools.product(of_losses, of_steps):
-            yield {**changes, **loss, **steps}
+        of_steps = [{"steps": steps} for steps in self.steps] if attack in _TAKERS["steps"] else [{}]
+        of_starts = (
+            [{"restarts": starts} for starts in self.restarts] if attack in _TAKERS["restarts"] else [{}]
+        )
+        for loss, steps, starts in itertools.product(of_losses, of_steps, of_starts):
+            yield {**changes, **loss, **steps, **starts}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -423,7 +426,8 @@ def _under_attack(played: Played, threat: Threat) -> dict[str, Any]:
 
 def _named(threat: Threat) -> str:
     """A threat model in a few words."""
-    steps = f"-{threat.steps}" if threat.attack in _STEPPING else ""
+    steps = f"-{threat.steps}" if threat.attack in _TAKERS["steps"] else ""
+    steps += f" x {threat.restarts}" if threat.restarts > 1 else ""
     source = f" through {threat.gradient_source}" if threat.gradient_source else ""
     surrogate = f" ({threat.surrogate})" if threat.surrogate else ""
     return f"{threat.attack}{steps}{source}{surrogate} epsilon {threat.epsilon:.4g}"

@@ -95,7 +95,7 @@ def test_a_twin_is_among_the_gradients_that_are_sought(command: Command, tmp_pat
 
 
 def test_losses_draws_starts_and_share_of_decisions_are_in_the_rows(command: Command, tmp_path: Path) -> None:
-    options = ("--attack", "fgsm", "pgd", "random-sign", "--steps", 2, "--restarts", 3, "--draws", 1, 120)
+    options = ("--attack", "fgsm", "pgd", "random-sign", "--steps", 2, "--restarts", 1, 3, "--draws", 1, 120)
     options += ("--loss", "margin", "value", "--frequency", 0.25, "--epsilon", 0.05, "--states", 60)
     options += ("--query-states", 20, "--threads", 1, "--out", tmp_path / "out")
     assert command("adversarial", "states", "--agent", DQN, *options).code == 0
@@ -105,7 +105,9 @@ def test_losses_draws_starts_and_share_of_decisions_are_in_the_rows(command: Com
     ] == [
         ("fgsm", "margin", 1, 0, 60),
         ("fgsm", "value", 1, 0, 60),
+        ("pgd", "margin", 1, 0, 60),
         ("pgd", "margin", 3, 0, 60),
+        ("pgd", "value", 1, 0, 60),
         ("pgd", "value", 3, 0, 60),
         ("random-sign", "", 0, 0, 60),
         ("random-sign", "margin", 0, 120, 20),
@@ -214,6 +216,7 @@ def test_the_first_game_of_each_attack_is_filmed_also_afterwards(command: Comman
         ("states", ("--states", 0), "states is 0"),
         ("states", ("--attack", "fgms"), "fgms"),
         ("states", ("--steps", 0), "steps are (0,)"),
+        ("states", ("--restarts", 1, 0), "restarts are (1, 0)"),
         ("run", ("--twin", DQN), "without --best-source"),
         ("run", ("--frequency", 0), "frequency is 0"),
         ("run", ("--frequency", 2), "frequency is 2"),
@@ -222,7 +225,7 @@ def test_the_first_game_of_each_attack_is_filmed_also_afterwards(command: Comman
         ("states", ("--transfer", DQN), "the victim or its twin"),
         ("states", ("--epsilon", "1e300"), "1e+300"),
         ("states", ("--attack", "square", "--steps", 20), "steps (20,): none of square takes it"),
-        ("states", ("--attack", "mi-fgsm", "--restarts", 3), "restarts 3: none of mi-fgsm takes it"),
+        ("states", ("--attack", "mi-fgsm", "--restarts", 3), "restarts (3,): none of mi-fgsm takes it"),
         ("run", ("--attack", "fgsm", "--draws", 1, 500), "draws (1, 500): none of fgsm takes it"),
         ("run", ("--attack", "uniform", "--loss", "margin"), "loss ('margin',): none of uniform takes it"),
         ("states", ("--attack", "square", "--best-source"), "best_source True: none of square takes it"),
