@@ -117,13 +117,22 @@ class Contrast:
     """Share of states flipped by the strongest attack on these, the same states for both."""
     others_flips: Interval
     not_under: str
-    """An attack that the first met, the strongest if it is one, under which not all of these intervals lie above 0: of
-    both differences, and of what is kept. A share alone favours whoever has little to lose, a score alone whoever began
-    higher, and below random play nobody is robust. Empty if there is none."""
+    """The strongest of the attacks that the first met under which it is not better; empty if there is none."""
 
     @property
     def is_better(self) -> bool:
+        """Whether it is so under every attack that it met."""
         return not self.not_under
+
+    @property
+    def is_better_under_the_strongest(self) -> bool:
+        return _all_above_0(self.kept, self.kept_difference, self.score_difference)
+
+
+def _all_above_0(kept: Interval, kept_difference: Interval, score_difference: Interval) -> bool:
+    """Whether what is kept and both differences lie above 0: a share alone favours whoever has little to lose, a score
+    alone whoever began higher, and below random play nobody is robust."""
+    return min(kept.low, kept_difference.low, score_difference.low) > 0
 
 
 @dataclass(frozen=True)
@@ -602,7 +611,7 @@ def compare(shown: Evidence, other: Evidence) -> Comparison:
             for own in [scores(attack)]
         }
         kept, more_kept, more_scored = next(iter(each.values()))
-        worse = (name for name, intervals in each.items() if not min(each.low for each in intervals) > 0)
+        worse = (name for name, intervals in each.items() if not _all_above_0(*intervals))
         contrasts.append(
             Contrast(
                 epsilon=epsilon,

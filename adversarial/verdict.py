@@ -146,12 +146,14 @@ def _compared(claim: str, contrasts: Sequence[Contrast]) -> Iterator[str]:
 
 
 def _contrast(each: Contrast) -> str:
-    return (
-        f"{size(each.epsilon)} (of its own clean score {points(each.kept_difference)} are left beside the other's; its "
-        f"score differs by {_signed(each.score_difference)}; of the same states {percent(each.flips)} flip, of the "
-        f"other's {percent(each.others_flips)}"
-        + (f"; not so under {each.not_under})" if each.not_under else ")")
+    numbers = (
+        f"of its own clean score {points(each.kept_difference)} are left beside the other's; its score differs by "
+        f"{_signed(each.score_difference)}; of the same states {percent(each.flips)} flip, of the other's "
+        f"{percent(each.others_flips)}"
     )
+    if each.not_under and each.is_better_under_the_strongest:
+        numbers += f"; not so under {each.not_under}"
+    return f"{size(each.epsilon)} ({numbers})"
 
 
 def _of_network(shown: Evidence, everyone: Sequence[Evidence]) -> Iterator[str]:
