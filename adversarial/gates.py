@@ -601,17 +601,20 @@ def compare(shown: Evidence, other: Evidence) -> Comparison:
         if of_states is None:
             return refused(f"at {size(epsilon)} no states are common to the attacks on both")
         theirs = scores(others_played[epsilon][0])
-        each = {
-            described(attack.rows[0]): (
+        each = [
+            (
                 kept_interval(own, own_clean, random),
                 kept_difference(own, own_clean, theirs, theirs_clean, random),
                 paired_difference(own, theirs),
             )
-            for attack in played[epsilon]
-            for own in [scores(attack)]
-        }
-        kept, more_kept, more_scored = next(iter(each.values()))
-        worse = (name for name, intervals in each.items() if not _all_above_0(*intervals))
+            for own in map(scores, played[epsilon])
+        ]
+        kept, more_kept, more_scored = each[0]
+        worse = (
+            described(attack.rows[0])
+            for attack, intervals in zip(played[epsilon], each, strict=True)
+            if not _all_above_0(*intervals)
+        )
         contrasts.append(
             Contrast(
                 epsilon=epsilon,

@@ -723,6 +723,12 @@ def test_more_robust_is_so_under_every_attack_that_was_met() -> None:
         assert contrast.score.estimate == 10.0
         assert contrast.is_better is expected
         assert contrast.not_under == ("" if expected else "random-sign")
+        # Of attacks that are told in the same words each counts.
+        alike = in_games(
+            "random-sign", 9.0, flip_share=0.05, threat=threat("random-sign", SIZE, "", loss="value")
+        )
+        (contrast,) = compare(only((states, [*rows[1], *alike])), only(of_dqn(sound()))).contrasts
+        assert contrast.is_better is expected
         told = verdict(rows[0] + of_dqn(sound())[0], rows[1] + of_dqn(sound())[1])
         assert ("; not so under random-sign)" in told) is not expected
 
