@@ -136,8 +136,9 @@ class AttackOptions(ComputeOptions):
             given = getattr(self, option)
             usual = next(field.default for field in fields(self) if field.name == option)
             if given != usual and not set(takers) & set(self.attack):
+                typed = " ".join(map(str, given)) if isinstance(given, tuple) else given
                 raise Refusal(
-                    f"{option} {given}: none of {', '.join(self.attack)} takes it; {', '.join(takers)} do"
+                    f"{option} is {typed}: none of {', '.join(self.attack)} takes it; {', '.join(takers)} do"
                 )
         if self.twin is not None and not self.best_source:
             raise Refusal(f"twin {self.twin} is given without --best-source, which alone asks it")

@@ -224,11 +224,11 @@ def test_the_first_game_of_each_attack_is_filmed_also_afterwards(command: Comman
         ("states", ("--transfer", AGENTS / "pong-dqn-s0.safetensors"), "pong"),
         ("states", ("--transfer", DQN), "the victim or its twin"),
         ("states", ("--epsilon", "1e300"), "1e+300"),
-        ("states", ("--attack", "square", "--steps", 20), "steps (20,): none of square takes it"),
-        ("states", ("--attack", "mi-fgsm", "--restarts", 3), "restarts (3,): none of mi-fgsm takes it"),
-        ("run", ("--attack", "fgsm", "--draws", 1, 500), "draws (1, 500): none of fgsm takes it"),
-        ("run", ("--attack", "uniform", "--loss", "margin"), "loss ('margin',): none of uniform takes it"),
-        ("states", ("--attack", "square", "--best-source"), "best_source True: none of square takes it"),
+        ("states", ("--attack", "square", "--steps", 20), "steps is 20: none of square takes it"),
+        ("states", ("--attack", "mi-fgsm", "--restarts", 3), "restarts is 3: none of mi-fgsm takes it"),
+        ("run", ("--attack", "fgsm", "--draws", 1, 500), "draws is 1 500: none of fgsm takes it"),
+        ("run", ("--attack", "uniform", "--loss", "margin"), "loss is margin: none of uniform takes it"),
+        ("states", ("--attack", "square", "--best-source"), "best_source is True: none of square takes it"),
     ],
 )
 def test_what_no_attack_can_be_made_of_is_refused(
