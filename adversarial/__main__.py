@@ -2,8 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,14 +38,13 @@ SEARCH_STATES = 256
 """On which the strongest gradient is sought, and what is at stake in a decision is learnt: nothing else is."""
 MANY_QUERIES = 100
 """A state: on fewer states then."""
-_TAKERS = {
-    **{
-        "steps": ("pgd", "mi-fgsm", "targeted-pgd"),
-        "restarts": ("pgd", "targeted-pgd"),
-        "draws": threats.NOISE,
-    },
-    **dict.fromkeys(("best_source", "transfer"), threats.WHITE_BOX),
+_TAKERS: Mapping[str, tuple[str, ...]] = {
+    "steps": ("pgd", "mi-fgsm", "targeted-pgd"),
+    "restarts": ("pgd", "targeted-pgd"),
+    "draws": threats.NOISE,
     "loss": tuple(attack for attack in threats.ATTACKS if attack not in threats.NOISE),
+    "best_source": threats.WHITE_BOX,
+    "transfer": threats.WHITE_BOX,
 }
 """Which attacks an option is for."""
 
@@ -134,8 +133,7 @@ class AttackOptions(ComputeOptions):
             )
         for option, takers in _TAKERS.items():
             given = getattr(self, option)
-            usual = next(field.default for field in fields(self) if field.name == option)
-            if given != usual and not set(takers) & set(self.attack):
+            if given != getattr(type(self), option) and not set(takers) & set(self.attack):
                 typed = " ".join(map(str, given)) if isinstance(given, tuple) else given
                 raise Refusal(
                     f"{option} is {typed}: none of {', '.join(self.attack)} takes it; {', '.join(takers)} do"
@@ -273,7 +271,7 @@ class Run(AttackOptions, PlayOptions):
         """Play what is missing, write all rows, and sum them up."""
         victim = checkpoint.agent
         journal = Journal(rows_file, AttackRow, manifest.spec)
-        _without_strangers(journal, cells)
+        _leave_out_what_is_not_asked(journal, cells)
         with Progress(
             f"attack {game.name} {victim.kind}",
             len(cells) * self.episodes,
@@ -370,7 +368,7 @@ class States(AttackOptions):
                 if cell.perturb is not None
             ]
             journal = Journal(rows_file, StateAttackRow, manifest.spec)
-            _without_strangers(journal, cells)
+            _leave_out_what_is_not_asked(journal, cells)
             known = {row.threat for row in journal.rows}
             with Progress(
                 f"attack states of {game.name} {checkpoint.agent.kind}",
@@ -399,15 +397,15 @@ class States(AttackOptions):
             )
 
 
-def _without_strangers(journal: Journal[Any], cells: Sequence[Cell]) -> None:
+def _leave_out_what_is_not_asked(journal: Journal[Any], cells: Sequence[Cell]) -> None:
     """Leave out what was kept of threat models that the search does not find again: on another device, or with another
     number of threads, sums are rounded otherwise, and another gradient or gap may come first."""
     asked = {cell.key for cell in cells}
-    strangers = [row for row in journal.rows if row.threat not in asked]
-    if strangers:
-        journal.rows = [row for row in journal.rows if row.threat in asked]
+    found_again = [row for row in journal.rows if row.threat in asked]
+    if others := len(journal.rows) - len(found_again):
+        journal.rows = found_again
         print(
-            f"rows of a killed attack that are measured anew, as other gradients or gaps lead here: {len(strangers)}"
+            f"rows of a killed attack that are measured anew, as other gradients or gaps lead here: {others}"
         )
 
 

@@ -19,6 +19,7 @@ from core.games import get_game, reference
 from core.records import AttackRow, StateAttackRow
 from evaluate.answer import percent, players, scored, size
 from evaluate.attackers import (
+    AIMED,
     BOUNDED,
     Drawing,
     Kind,
@@ -33,6 +34,7 @@ from evaluate.attackers import (
     network_of,
     on_the_same_states,
     setting_of,
+    share,
     strength,
     strongest,
     threat_of,
@@ -99,6 +101,11 @@ class Evidence:
         met on states. What is meant to break any agent is not among them."""
         rows: Sequence[AttackRow | StateAttackRow] = self.games or self.states
         return sorted({row.epsilon for row in rows if 0.0 < row.epsilon < COLLAPSE_EPSILON})
+
+    @functools.cached_property
+    def played(self) -> tuple["Played", dict[float, list["Played"]]]:
+        """As `_played`."""
+        return _played(self)
 
 
 @dataclass(frozen=True)
@@ -261,7 +268,7 @@ class Left(NamedTuple):
 def attacked_scores(shown: Evidence) -> dict[float, Left]:
     """By size, what is left in games."""
     random = reference(get_game(shown.network.game)).random
-    clean, played = _played(shown)
+    clean, played = shown.played
     found = {}
     for epsilon, attacks in sorted(played.items()):
         own, unperturbed = [attacks[0].scores[key] for key in clean.scores], [*clean.scores.values()]
@@ -312,7 +319,7 @@ def _first(texts: Sequence[str]) -> str:
 def _plays(shown: Evidence) -> Gate:
     """An agent that plays no better than random play has nothing to lose."""
     name = "plays when nobody attacks"
-    clean, _ = _played(shown)
+    clean, _ = shown.played
     if len(clean.rows) < LEAST_EPISODES:
         return Gate(
             name, "not measured", f"{len(clean.rows)} clean games (epsilon 0); {LEAST_EPISODES} are needed"
@@ -332,7 +339,7 @@ def _plays(shown: Evidence) -> Gate:
 
 def _white_box_leads(shown: Evidence) -> Gate:
     """Who knows the victim's weights can do whatever others can: if these do more, its gradient misleads."""
-    rivals: tuple[Kind, ...] = ("transfer", "black-box", "noise")
+    rivals = [kind for kind in BOUNDED if kind != "white-box"]
     failed: list[tuple[float, str]] = []
     passed: list[tuple[float, str]] = []
     measured: dict[float, set[Kind]] = defaultdict(set)
@@ -417,13 +424,10 @@ def _as_strong(row: StateAttackRow, other: StateAttackRow) -> bool:
 def _beside(row: StateAttackRow, other: StateAttackRow) -> str:
     """What two attacks flip of the same states, and in how many of these only one of them succeeds."""
     own, others = on_the_same_states(row, other)
-    n = len(own)
-    shares = (percent(share_interval(int(each.sum()), n)) for each in (own, others))
-    told = [f"{described(each)} {share}" for each, share in zip((row, other), shares, strict=True)]
-    alone, others_alone = int((own & ~others).sum()), int((others & ~own).sum())
     return (
-        f"at {size(row.epsilon)} flipped by {told[0]}, by {told[1]}; by the first alone {alone}, by the second alone "
-        f"{others_alone}"
+        f"at {size(row.epsilon)} flipped by {described(row)} {percent(share(own))}, by {described(other)} "
+        f"{percent(share(others))}; by the first alone {(own & ~others).sum()}, by the second alone "
+        f"{(others & ~own).sum()}"
     )
 
 
@@ -431,7 +435,7 @@ def _collapses(shown: Evidence) -> Gate:
     """At a size that allows any picture, the attack that knows the victim brings play down to that of chance: in games,
     or without these state by state, of the states that were attacked. Noise that does so tells nothing of it."""
     name = f"collapses at {COLLAPSE_EPSILON}"
-    clean, played = _played(shown)
+    clean, played = shown.played
     led = [each for each in played.get(COLLAPSE_EPSILON, []) if kind_of(each.rows[0]) == "white-box"]
     random = reference(get_game(shown.network.game)).random
     if led and random is not None:
@@ -526,7 +530,7 @@ def _rests_on_the_best(shown: Evidence) -> Gate:
     """What was met in games is as strong, state by state, as the best white-box attack; and how much the usual FGSM
     along the training gradient misses is known too (the masking gap)."""
     name = "rests on the best attack"
-    _, played = _played(shown)
+    _, played = shown.played
     failed, missing, passed = [], [], []
     # On several sets of states the largest gap of a size counts.
     gaps = {gap.epsilon: gap.gap for gap in sorted(masking_gaps(shown.states), key=lambda gap: gap.gap)}
@@ -542,7 +546,7 @@ def _rests_on_the_best(shown: Evidence) -> Gate:
         judged = False
         for cell in here:
             best = strongest(cell, "white-box")  # whether others do more is another gate's question
-            met = strongest([row for row in cell if how(row) in known], "white-box", "transfer", "black-box")
+            met = strongest([row for row in cell if how(row) in known], *AIMED)
             if best is None or met is None:
                 continue
             judged = True
@@ -577,7 +581,7 @@ def compare(shown: Evidence, other: Evidence) -> Comparison:
         return refused(f"they play different games, {shown.network.game} and {other.network.game}")
     if shown.setting != other.setting:
         return refused(f"they were attacked in different settings, {shown.setting} and {other.setting}")
-    (clean, played), (others_clean, others_played) = _played(shown), _played(other)
+    (clean, played), (others_clean, others_played) = shown.played, other.played
     episodes = [key for key in clean.scores if key in others_clean.scores]
     if len(episodes) < LEAST_EPISODES:
         return refused("their clean games are not of the same episodes and settings")

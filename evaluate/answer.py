@@ -16,7 +16,7 @@ import pandas as pd
 
 from core.games import get_game, reference
 from core.records import AttackRow, ConversionRow, EpisodeRow
-from evaluate.attackers import BOUNDED, kind_of, setting_of, strength
+from evaluate.attackers import BOUNDED, Strength, kind_of, setting_of, strength
 from evaluate.runs import AGENT_ORDER, CHECKPOINT_ORDER, CONVERSIONS, LABELS, Weights, longest_steps, own_dqns
 from evaluate.statistics import Interval, kept_interval
 from evaluate.tables import Line, score_lines
@@ -76,7 +76,7 @@ class Attacked:
 
     rows: tuple[AttackRow, ...]
     score: Interval
-    flip_share: float
+    strength: Strength
     kept: Interval | None
     """Of its own score above random play in the clean games of the same starts; None without such games, or if they
     were no better than random play."""
@@ -84,6 +84,10 @@ class Attacked:
     @property
     def first(self) -> AttackRow:
         return self.rows[0]
+
+    @property
+    def flip_share(self) -> float:
+        return self.strength.flipped
 
 
 @dataclass(frozen=True)
@@ -267,7 +271,7 @@ def under_attack(attacks: Sequence[AttackRow], episodes: Sequence[EpisodeRow]) -
             if unperturbed.mean() > random:
                 kept = kept_interval(perturbed, unperturbed, random)
         (line,) = score_lines(rows)
-        found.append(Attacked(tuple(rows), line.score, strength(rows).flipped, kept))
+        found.append(Attacked(tuple(rows), line.score, strength(rows), kept))
     return sorted(found, key=lambda cell: (*_order(cell.first), *_followed(cell), cell.first.epsilon))
 
 
@@ -462,7 +466,7 @@ def _within(setting: str, settings: Collection[str]) -> str:
 
 
 def _strongest(cells: Iterable[Attacked]) -> Attacked:
-    return max(cells, key=lambda cell: strength(cell.rows))
+    return max(cells, key=lambda cell: cell.strength)
 
 
 def _limits(

@@ -14,7 +14,9 @@ from evaluate.runs import LABELS
 from evaluate.statistics import Interval, share_difference, share_interval
 
 Kind = Literal["clean", "white-box", "transfer", "black-box", "noise", "control"]
-BOUNDED: tuple[Kind, ...] = ("white-box", "transfer", "black-box", "noise")
+AIMED: tuple[Kind, ...] = ("white-box", "transfer", "black-box")
+"""Kinds that seek what changes a choice; noise does not."""
+BOUNDED: tuple[Kind, ...] = (*AIMED, "noise")
 """Kinds that keep to the l_inf ball, so that attacks of one size compare."""
 OF_ATTACK: Mapping[str, Kind] = {
     "none": "clean",
@@ -149,7 +151,7 @@ def described(row: AttackRow | StateAttackRow) -> str:
     counts = [f"{threat[name]} {name}" for name in ("steps", "restarts") if threat.get(name, 0) > 1]
     if kind_of(row) == "noise" and threat.get("queries", 0) > 1:
         counts.append(f"worst of {threat['queries']}")
-    loss = threat.get("loss", "") if kind_of(row) in ("white-box", "transfer", "black-box") else ""
+    loss = threat.get("loss", "") if kind_of(row) in AIMED else ""
     details = ", ".join(filter(None, [loss, *counts]))
     text = row.attack + (f" ({details})" if details else "")
     text += f" through {row.gradient_source}" if row.gradient_source else ""
@@ -201,10 +203,18 @@ def strength(rows: Iterable[AttackRow]) -> Strength:
     return Strength(float(flips / decisions), float(-score / len(each)))
 
 
+def share(those: np.ndarray) -> Interval:
+    """The share of n states that are among those, [n] bool, with its binomial interval."""
+    return share_interval(int(those.sum()), len(those))
+
+
 def strongest(rows: Iterable[StateAttackRow], *kinds: Kind) -> StateAttackRow | None:
     """The row of some kinds that flips most; of equal ones that with the most states, then the first."""
-    own = [row for row in rows if kind_of(row) in kinds]
-    return max(own, key=lambda row: (row.flip_share, row.num_states), default=None)
+    return max((row for row in rows if kind_of(row) in kinds), key=_success, default=None)
+
+
+def _success(row: StateAttackRow) -> tuple[float, int]:
+    return row.flip_share, row.num_states
 
 
 def follows_training_gradient(row: AttackRow | StateAttackRow) -> bool:
@@ -264,10 +274,10 @@ def masking_gaps(rows: Sequence[StateAttackRow]) -> list[MaskingGap]:
                 epsilon,
                 best,
                 usual,
-                share_interval(int(own.sum()), len(own)),
-                share_interval(int(usuals.sum()), len(own)),
+                share(own),
+                share(usuals),
                 share_difference(own, usuals),
-                max(along, key=lambda row: (row.flip_share, row.num_states)),
+                max(along, key=_success),
             )
         )
     return found

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from core.games import get_game
 from core.records import StateAttackRow, require_single
 from evaluate.attackers import (
+    AIMED,
     BOUNDED,
     Kind,
     Network,
@@ -203,7 +204,7 @@ def _panels_of_attackers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         settings = [setting_of(row) for row in attacked.itertuples()]  # type: ignore[arg-type]
         for setting, own in attacked.groupby(settings):
             after = f"\n{setting}" if len(set(settings)) > 1 else ""
-            strong = own[own.kind.isin(("white-box", "transfer", "black-box"))]
+            strong = own[own.kind.isin(AIMED)]
             attackers = {
                 "under FGSM along the training gradient": own[own.usual],
                 # Of one attack there is no strongest.
