@@ -34,7 +34,7 @@ figures: setup ## draw the study from its rows
 	$(BIN)/python plot.py $(STUDY)
 
 report: figures ## draw the study and write its page, results/STUDY/report/index.html
-	$(BIN)/python -m evaluate.report $(STUDY)
+	$(BIN)/python -m analysis.report $(STUDY)
 
 test: setup-dev ## run all tests, side by side
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder

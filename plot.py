@@ -14,6 +14,11 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
+from analysis.energy import energy_table
+from analysis.figures import attacks, conversion, embedding, energy, learning, neurons, scores
+from analysis.figures.style import NothingToDraw
+from analysis.game_table import game_table, game_table_csv, game_table_latex, game_table_markdown
+from analysis.tables import markdown, score_lines
 from core.cli import main
 from core.errors import Refusal
 from core.games import PUBLISHED
@@ -29,11 +34,6 @@ from core.records import (
     read_rows,
     write_bytes,
 )
-from evaluate.energy import energy_table
-from evaluate.figures import attacks, conversion, embedding, energy, learning, neurons, scores
-from evaluate.figures.style import NothingToDraw
-from evaluate.game_table import game_table, game_table_csv, game_table_latex, game_table_markdown
-from evaluate.tables import markdown, score_lines
 
 ROOT = Path(__file__).resolve().parent
 

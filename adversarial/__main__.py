@@ -15,24 +15,24 @@ from adversarial.perturbations import Loss
 from adversarial.sources import GradientSource
 from adversarial.states import attack_states
 from adversarial.threats import Attack, Scope, Threat, require_epsilon
-from adversarial.verdict import Verdict
+from analysis.statistics import mean_interval, share_interval
+from analysis.verdict import Verdict
+from core.agents import Agent
 from core.checkpoint import Checkpoint, load_agent
 from core.cli import Number, main, specification
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import Game, get_game
 from core.manifest import Manifest
-from core.networks import Agent
 from core.progress import Progress
 from core.records import AttackRow, Journal, StateAttackRow, to_json
 from core.seeding import require_seed
-from evaluate.evaluation import Played, episode_row, play, require_at_least_one
-from evaluate.options import ComputeOptions, PlayOptions
-from evaluate.protocols import Protocol, get_protocol
-from evaluate.rollout import Perturb
-from evaluate.states import collect, q_values
-from evaluate.statistics import mean_interval, share_interval
-from evaluate.video import record, require_ffmpeg
+from play.episodes import Played, episode_row, play, require_at_least_one
+from play.options import ComputeOptions, PlayOptions
+from play.protocols import Protocol, get_protocol
+from play.rollout import Perturb
+from play.states import collect, q_values
+from play.video import record, require_ffmpeg
 
 SEARCH_STATES = 256
 """On which the strongest gradient is sought, and what is at stake in a decision is learnt: nothing else is."""

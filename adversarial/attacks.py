@@ -4,9 +4,9 @@ from typing import Any
 
 from adversarial.sources import GradientSource, gradient_source
 from adversarial.threats import WHITE_BOX, Threat, make_threat, perturber
+from core.agents import Agent
 from core.games import Game
-from core.networks import Agent
-from evaluate.rollout import Perturb
+from play.rollout import Perturb
 
 
 def make_attack(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.envs import PIXEL_MAX
+from play.environments import PIXEL_MAX
 
 Loss = Literal["cross-entropy", "margin", "value"]
 """What is increased. cross-entropy: of softmax Q against the clean greedy action (Huang et al. 2017). margin: the best

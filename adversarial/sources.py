@@ -19,15 +19,19 @@ from torch import Tensor, nn
 
 from adversarial.frozen import frozen
 from adversarial.perturbations import Goal, input_gradient
+from analysis.attackers import SOURCE_WEIGHTS
 from core import neurons
+from core.agents import Agent, RandomPlay
 from core.checkpoint import Checkpoint
-from core.envs import bounds, scale
+from core.dqn import DQN
+from core.dsqn import DSQN, read_voltage
 from core.errors import Refusal
-from core.networks import DQN, DSQN, Agent, QuantisedDQN, RandomPlay, apply_layer, read_voltage
+from core.layers import apply_layer
+from core.quantised import QuantisedDQN
 from core.rate_coded.differentiable import MAX_SIM_STEPS, RateGradient, SurrogateSimulation, ramp
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from evaluate.attackers import SOURCE_WEIGHTS
-from evaluate.states import batches
+from play.environments import bounds, scale
+from play.states import batches
 
 WIDTHS = tuple(2.0**exponent for exponent in range(-7, 3))
 """Distances from the threshold, in thresholds, at which a swept surrogate has fallen to half its height. Which one

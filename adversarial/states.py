@@ -8,11 +8,11 @@ import torch
 
 from adversarial.threats import Threat
 from core.checkpoint import Checkpoint
-from core.envs import require_in_bounds, scale
 from core.records import StateAttackRow, to_json
 from core.seeding import generator
-from evaluate.rollout import Perturb
-from evaluate.states import batches
+from play.environments import require_in_bounds, scale
+from play.rollout import Perturb
+from play.states import batches
 
 BATCH = 64
 

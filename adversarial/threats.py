@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from adversarial import perturbations
 from adversarial.perturbations import Box, Followed, Goal, Loss, Scores
-from core.envs import bounds, scale
 from core.errors import Refusal
 from core.games import Game
-from evaluate.rollout import Perturb, Perturbed
+from play.environments import bounds, scale
+from play.rollout import Perturb, Perturbed
 
 Noise = Literal["random-sign", "uniform", "gaussian"]
 WhiteBox = Literal["fgsm", "pgd", "mi-fgsm", "targeted-pgd"]

@@ -26,11 +26,12 @@ from convert import tan2021
 from core import seeding
 from core.checkpoint import load_agent
 from core.device import set_up_torch
-from core.envs import bounds
-from core.networks import DQN, make_agent
+from core.dqn import DQN
+from core.networks import make_agent
 from core.rate_coded.differentiable import SurrogateSimulation
 from core.rate_coded.network import RateCoding
-from evaluate.states import batches, collect
+from play.environments import bounds
+from play.states import batches, collect
 
 AGENT = Path(__file__).resolve().parent.parent / "results" / "agents" / "pong-dqn-s0.safetensors"
 EPSILON = 1 / 255

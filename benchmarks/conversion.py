@@ -18,16 +18,16 @@ from convert import tan2021
 from convert.bindsnet_check import bindsnet_scores
 from core.checkpoint import load_agent
 from core.device import set_up_torch
-from core.envs import make_environments
-from core.networks import DQN
-from core.policy import exploring
+from core.dqn import DQN
 from core.rate_coded import event_engine, torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.seeding import episode_seed
-from evaluate.evaluation import MAX_ENVS
-from evaluate.protocols import get_protocol
-from evaluate.rollout import Rollout
-from evaluate.states import batches, collect
+from play.environments import make_environments
+from play.episodes import MAX_ENVS
+from play.policies import exploring
+from play.protocols import get_protocol
+from play.rollout import Rollout
+from play.states import batches, collect
 
 AGENT = Path(__file__).resolve().parent.parent / "results" / "agents" / "pong-dqn-s0.safetensors"
 SIM_STEPS = 500
@@ -89,7 +89,7 @@ def _evaluation(dqn: DQN, snn: RateCodedNetwork) -> Iterator[Figure]:
     rates: dict[str, list[float]] = {"dqn": [], "snn_t16": []}
     for _ in range(ROUNDS):
         for name, agent in (("dqn", dqn), ("snn_t16", snn)):
-            environments = make_environments(dqn.game, MAX_ENVS, get_protocol("classic", dqn.game).dynamics)
+            environments = make_environments(dqn.game, MAX_ENVS, get_protocol("nature", dqn.game).dynamics)
             rollout = Rollout(
                 environments,
                 agent,

@@ -16,10 +16,10 @@ from benchmarks.conversion import AGENT
 from convert import tan2021
 from core.checkpoint import load_agent
 from core.device import set_up_torch
-from core.networks import DQN
+from core.dqn import DQN
 from core.rate_coded import event_engine, torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from evaluate.states import batches, collect
+from play.states import batches, collect
 
 SIM_STEPS = (2, 4, 8, 16, 32, 64, 128, 256, 500)
 FACTORS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)

@@ -16,8 +16,8 @@ from core.checkpoint import load_agent
 from core.device import set_up_torch
 from core.games import get_game
 from core.networks import Preset, make_actor, make_agent, preset
-from evaluate.evaluation import play
-from evaluate.protocols import get_protocol
+from play.episodes import play
+from play.protocols import get_protocol
 from train_direct.__main__ import Dqn
 from train_direct.ppo import PPO, critic_game
 from train_direct.q_learning import Precision, QLearner, QLearning
@@ -141,7 +141,7 @@ def pong_evaluation(agent: Path, episodes: int) -> float:
     """Frames a second of whole games of Pong, scored as `evaluate run` scores them."""
     set_up_torch(0)
     game = get_game("pong")
-    network, protocol = load_agent(agent).agent, get_protocol("classic", game)
+    network, protocol = load_agent(agent).agent, get_protocol("nature", game)
     start = time.perf_counter()
     frames = sum(
         played.length_frames

@@ -14,17 +14,18 @@ from convert.methods import MethodOptions, convert
 from core.checkpoint import Checkpoint, load_agent, save_agent
 from core.cli import main, specification
 from core.device import pick_device, set_up_torch
+from core.dqn import DQN
+from core.dsqn import DSQN
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
-from core.networks import DQN, DSQN
 from core.progress import Progress
 from core.rate_coded.network import RateCodedNetwork, Readout
 from core.records import ConversionRow, EpisodeRow, Journal, to_json, write_bytes, write_rows
 from core.seeding import require_seed
-from evaluate.options import ComputeOptions
-from evaluate.protocols import get_protocol
-from evaluate.states import batches, collect, greedy_actions
+from play.options import ComputeOptions
+from play.protocols import get_protocol
+from play.states import batches, collect, greedy_actions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.errors import Refusal
-from core.networks import SameConv2d, same_margins
+from core.layers import SameConv2d, same_margins
 from core.rate_coded.network import RateCodedNetwork
 
 

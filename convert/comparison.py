@@ -10,22 +10,22 @@ import torch
 from sklearn.metrics import cohen_kappa_score, r2_score
 from torch import Tensor
 
+from analysis.statistics import Interval, kept_interval, mean_interval
+from analysis.tables import aligned
 from convert import tan2021
 from convert.methods import Converted, MethodOptions, convert
+from core import operations
 from core.checkpoint import Checkpoint
+from core.dqn import DQN
 from core.games import get_game, reference
-from core.networks import DQN
 from core.progress import Progress
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork, first_reaching, top_gaps
 from core.records import ConversionRow, EpisodeRow, Journal, to_json
-from evaluate import operations
-from evaluate.evaluation import Played, episode_row, play
-from evaluate.protocols import Protocol
-from evaluate.rollout import Step
-from evaluate.states import batches, q_values
-from evaluate.statistics import Interval, kept_interval, mean_interval
-from evaluate.tables import aligned
+from play.episodes import Played, episode_row, play
+from play.protocols import Protocol
+from play.rollout import Step
+from play.states import batches, q_values
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from core import seeding
-from core.envs import network_input
+from core.dqn import DQN
 from core.errors import Refusal
-from core.networks import DQN, QuantisedDQN
 from core.progress import Progress
-from evaluate.states import collect, q_values
+from core.quantised import QuantisedDQN
+from play.environments import network_input
+from play.states import collect, q_values
 
 ROUNDS = 4
 BATCH = 64

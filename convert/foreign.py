@@ -40,9 +40,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.dqn import DQN
+from core.dsqn import DSQN
 from core.errors import Refusal
 from core.games import GAMES, Game
-from core.networks import DQN, DSQN, make_agent, preset
+from core.networks import make_agent, preset
 from core.records import digest
 
 Format = Literal["auto", "sb3", "cleanrl", "aptx395", "atari-agents", "nature-same"]

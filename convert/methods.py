@@ -9,8 +9,8 @@ from torch import Tensor
 
 from convert import exact, reconstruction, tan2021, thresholds
 from convert.distillation import distil
+from core.dqn import DQN
 from core.errors import Refusal
-from core.networks import DQN
 from core.rate_coded.network import RateCodedNetwork, RateCoding, Readout
 from core.rate_coded.torch_engine import Firing, IFNeuron
 

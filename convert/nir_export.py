@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
+from core.dsqn import DSQN
 from core.errors import Refusal
-from core.networks import DSQN, Padding
+from core.layers import Padding
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 
 if TYPE_CHECKING:

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convert import tan2021, thresholds
-from core.networks import DQN, Layer, Layers, apply_layer, padded
+from core.dqn import DQN
+from core.layers import Layer, Layers, apply_layer, padded
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from evaluate.states import batches
+from play.states import batches
 
 RIDGE = 1e-3
 """How strongly weights are held where they were: this share of the inputs' mean squared rate."""

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.dqn import DQN
 from core.errors import Refusal
-from core.networks import DQN
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from evaluate.states import batches, q_values
+from play.states import batches, q_values
 
 
 @torch.no_grad()

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.dqn import DQN
 from core.errors import Refusal
-from core.networks import DQN
-from evaluate.states import batches, q_values
+from play.states import batches, q_values
 
 CANDIDATES = 64
 """Thresholds that are compared, evenly spaced up to the largest output on the calibration states."""

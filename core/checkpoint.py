@@ -14,9 +14,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from core.agents import Agent
+from core.dqn import DQN, Actor
+from core.dsqn import DSQN, SpikingActor
 from core.errors import Refusal
 from core.games import Game, get_game
-from core.networks import DQN, DSQN, Actor, Agent, QuantisedDQN, SpikingActor
+from core.quantised import QuantisedDQN
 from core.rate_coded.network import RateCodedNetwork
 from core.records import digest, write_bytes
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Protocol
 import tyro
 
 from core.errors import Refusal
+from core.registry import load_extension
 
 
 def parse_fraction(text: str) -> float:
@@ -74,12 +75,39 @@ def main(program: str, commands: Mapping[str, type[Command]] | type[Command], de
         description: what the verbs have in common.
     """
 
-    def parse() -> Command:
+    def parse(words: list[str]) -> Command:
         if isinstance(commands, Mapping):
-            return tyro.extras.subcommand_cli_from_dict(dict(commands), prog=program, description=description)
-        return tyro.cli(commands, prog=program)
+            return tyro.extras.subcommand_cli_from_dict(
+                dict(commands), prog=program, description=description, args=words
+            )
+        return tyro.cli(commands, prog=program, args=words)
 
-    _exit_with_refusals(lambda: _parsed(parse).run())
+    def work() -> None:
+        words, extensions = _without_extensions(sys.argv[1:])
+        for extension in extensions:
+            load_extension(extension)
+        _parsed(lambda: parse(words)).run()
+
+    _exit_with_refusals(work)
+
+
+def _without_extensions(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line without its --extension options, and the modules that these name.
+
+    They are taken out before the command line is parsed, because they decide which names it accepts.
+    """
+    left, extensions = [], []
+    remaining = iter(words)
+    for word in remaining:
+        option, equals, value = word.partition("=")
+        if option != "--extension":
+            left.append(word)
+            continue
+        module = value if equals else next(remaining, "")
+        if not module or module.startswith("-"):
+            raise Refusal("--extension needs the name of a module, as in --extension my_module")
+        extensions.append(module)
+    return left, extensions
 
 
 def _parsed(parse: Callable[[], Command]) -> Command:

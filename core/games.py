@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Literal
 
 from core.errors import Refusal
+from core.registry import Registry
 
-Tier = Literal["classic", "minatar", "atari"]
+Tier = Literal["control", "minatar", "atari"]
 
-PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "published"
+PUBLISHED = Path(__file__).resolve().parent / "data"
+"""Numbers that no study of this project measured: scores of papers, random and human play."""
 FRAME_STACK = 4
-FRAMES_PER_DECISION: Mapping[Tier, int] = {"classic": 1, "minatar": 1, "atari": 4}
+FRAMES_PER_DECISION: Mapping[Tier, int] = {"control": 1, "minatar": 1, "atari": 4}
 """Emulator frames that one agent decision lasts (Mnih et al. 2015: an action is repeated 4 times)."""
 
 
@@ -59,7 +61,7 @@ _ALL = (
     # Bounds as CartPole-v1 declares them: position, velocity, angle (rad), angular velocity.
     Game(
         "cartpole",
-        "classic",
+        "control",
         (4,),
         2,
         low=(-4.8, -math.inf, -0.41887903, -math.inf),
@@ -92,19 +94,22 @@ _ALL = (
     _atari("tutankham", 8, 500),
     _atari("video_pinball", 9, 5e5),
 )
-GAMES: Mapping[str, Game] = {game.name: game for game in _ALL}
+GAMES: Registry[Game] = Registry("game")
+"""All games. An extension that adds one also registers its environment (play/environments.py)."""
+for _game in _ALL:
+    GAMES.register(_game.name)(_game)
 
 
 def get_game(name: str) -> Game:
     """The game of that name, or a Refusal that suggests the nearest one."""
     if name in GAMES:
-        return GAMES[name]
+        return GAMES.get(name)
     # An environment id such as "ALE/BeamRider-v5" or "PongNoFrameskip-v4" should find its game too.
     bare = re.sub(r"(NoFrameskip|Deterministic)?(-v\d+)?$", "", name.removeprefix("ALE/"))
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", bare).lower()
-    near = difflib.get_close_matches(snake, GAMES, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(snake, GAMES.names(), n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else "games are:"
-    raise Refusal(f"unknown game {name!r}: {hint} ({', '.join(GAMES)})")
+    raise Refusal(f"unknown game {name!r}: {hint} ({', '.join(GAMES.names())})")
 
 
 @dataclass(frozen=True)

@@ -12,29 +12,29 @@ import torch
 import tyro
 from PIL import Image
 
+from analysis.check import findings
+from analysis.statistics import mean_interval
+from core import kinds
+from core.agents import RandomPlay
 from core.checkpoint import Checkpoint, load_agent
 from core.cli import main, specification
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import Game, get_game
 from core.manifest import Manifest
-from core.networks import RandomPlay
 from core.progress import Progress
 from core.records import EmbeddingRow, EpisodeRow, Journal, OperationsRow, ResponseRow, read_rows, write_rows
 from core.seeding import require_seed
-from evaluate.check import findings
-from evaluate.evaluation import episode_row, play, require_at_least_one, settings
 from evaluate.operations import operations_rows
-from evaluate.options import ComputeOptions, EpisodeOptions, PlayOptions
-from evaluate.painter import DECISIONS_PER_SECOND
 from evaluate.probe import embed, neuron_responses, require_embeddable
-from evaluate.protocols import Protocol, get_protocol
-from evaluate.rollout import Step
-from evaluate.runs import LABELS
-from evaluate.states import collect
-from evaluate.statistics import mean_interval
-from evaluate.video import Encoder, record, require_ffmpeg
 from evaluate.watch import Pictures, Show, Window, watch
+from play.episodes import episode_row, play, require_at_least_one, settings
+from play.options import ComputeOptions, EpisodeOptions, PlayOptions
+from play.painter import DECISIONS_PER_SECOND
+from play.protocols import Protocol, get_protocol
+from play.rollout import Step
+from play.states import collect
+from play.video import Encoder, record, require_ffmpeg
 
 _RANDOM_PLAY = {
     **{"train_seed": -1, "train_steps": 0, "recipe_steps": 0},
@@ -247,7 +247,7 @@ class Watch(EpisodeOptions):
             ):
                 print(f"episode {played.episode}: {played.length_steps:,} decisions, score {played.score:g}")
 
-        title = f"{game.name} {LABELS[checkpoint.agent.kind]}"
+        title = f"{game.name} {kinds.label(checkpoint.agent.kind)}"
         rate = DECISIONS_PER_SECOND[game.tier]
         if self.save is None:
             with contextlib.suppress(KeyboardInterrupt), Window(title, rate) as window:

@@ -11,14 +11,18 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from core import neurons, seeding
+from core.agents import Agent
 from core.checkpoint import Checkpoint
+from core.dqn import DQN
+from core.dsqn import DSQN, Readout, Spiking, read_voltage
 from core.errors import Refusal
-from core.networks import DQN, DSQN, Agent, QuantisedDQN, Readout, Spiking, preset, read_voltage
+from core.networks import preset
 from core.neurons import Neuron
+from core.quantised import QuantisedDQN
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork
 from core.records import EmbeddingRow, ResponseRow, to_json
-from evaluate.states import batches, q_values
+from play.states import batches, q_values
 
 # Responses of neurons --------------------------------------------------------------------------------
 

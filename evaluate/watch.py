@@ -15,14 +15,14 @@ import numpy as np
 from PIL import Image
 
 from core.checkpoint import Checkpoint
-from core.envs import network_input
 from core.errors import Refusal
 from core.games import Game
-from evaluate.evaluation import Played, play
-from evaluate.operations import Layered
-from evaluate.painter import Painter, frame_of
-from evaluate.protocols import Protocol
-from evaluate.rollout import Step
+from core.operations import Layered
+from play.environments import network_input
+from play.episodes import Played, play
+from play.painter import Painter, frame_of
+from play.protocols import Protocol
+from play.rollout import Step
 
 Show = Callable[[Image.Image], None]
 

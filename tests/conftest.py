@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from core import seeding
-from core.envs import make_environments
+from core.agents import Agent
 from core.games import get_game
-from core.networks import Agent
-from core.policy import exploring
 from core.records import EpisodeRow, StateAttackRow
-from evaluate.protocols import get_protocol
-from evaluate.rollout import Rollout
+from play.environments import make_environments
+from play.policies import exploring
+from play.protocols import get_protocol
+from play.rollout import Rollout
 from train_direct.replay import Batch
 
 AGENTS = Path(__file__).parents[1] / "results" / "agents"
@@ -91,7 +91,7 @@ def random_batch(size: int = 8) -> Batch:
 
 def opening(agent: Agent, num_states: int) -> np.ndarray:
     """The first states [num_states, *observation] of an agent's play at epsilon 0.05, one game at a time;
-    `evaluate.states.collect` would play them to their ends."""
+    `play.states.collect` would play them to their ends."""
     environments = make_environments(agent.game, 1, get_protocol(None, agent.game).dynamics)
     try:
         rollout = Rollout(
@@ -125,7 +125,7 @@ def episode(**changes: object) -> EpisodeRow:
         recipe_steps=1000,
         network="relu",
         recipe="atari-fast",
-        protocol="classic",
+        protocol="nature",
         settings="{}",
         eval_seed=0,
         episode=0,

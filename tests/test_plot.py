@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
+from analysis.figures import attacks, conversion, style
+from analysis.runs import AGENT_ORDER, Family
 from core.errors import Refusal
-from evaluate.figures import attacks, conversion, style
-from evaluate.runs import AGENT_ORDER, Family
 from tests.conftest import episode
 
 

@@ -184,8 +184,8 @@ def test_options_that_do_not_exist(command: Command, tmp_path: Path) -> None:
 def test_no_episodes_unknown_protocol_wrong_tier(command: Command, checkpoint: Path, tmp_path: Path) -> None:
     options = ("--agent", checkpoint, "--out", tmp_path / "rows")
     is_refused(command("evaluate", "run", *options, "--episodes", 0), "episodes is 0")
-    is_refused(command("evaluate", "run", *options, "--protocol", "nature"), "'nature'", "classic")
-    is_refused(command("evaluate", "run", *options, "--protocol", "classic"), "atari games", "minatar")
+    is_refused(command("evaluate", "run", *options, "--protocol", "classic"), "'classic'", "nature")
+    is_refused(command("evaluate", "run", *options, "--protocol", "nature"), "atari games", "minatar")
     is_refused(command("evaluate", "run", "--agent", "random", "--out", tmp_path / "rows"), "--game")
     is_refused(
         command("evaluate", "run", "--agent", tmp_path / "no", "--out", tmp_path / "rows"), "no checkpoint at"

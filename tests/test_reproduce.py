@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import reproduce
+from analysis.check import findings
 from core.errors import Refusal
 from core.records import ROWS_FORMAT, digest
-from evaluate.check import findings
 
 
 @pytest.fixture

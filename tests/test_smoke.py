@@ -213,7 +213,7 @@ def test_the_rows_pass_their_own_check(finished: subprocess.CompletedProcess[str
 
 
 def test_the_report_is_written_from_the_rows(finished: subprocess.CompletedProcess[str]) -> None:
-    assert run("-m", "evaluate.report", "smoke").returncode == 0
+    assert run("-m", "analysis.report", "smoke").returncode == 0
     page = (RESULTS / "report" / "index.html").read_text()
     for name in FIGURES:
         assert f"../figures/{name}.png" in page

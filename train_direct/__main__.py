@@ -13,10 +13,11 @@ from core import seeding
 from core.checkpoint import load_agent, save_agent
 from core.cli import Switch, main
 from core.device import Device, available_memory_bytes, pick_device, set_up_torch
+from core.dsqn import DSQN, Readout, Spiking
 from core.errors import Refusal
 from core.games import Game, get_game
 from core.manifest import Manifest
-from core.networks import DSQN, Preset, Readout, Spiking, make_actor, make_agent, preset
+from core.networks import Preset, make_actor, make_agent, preset
 from core.neurons import Surrogate
 from core.records import to_json
 from train_direct.common_mode import CommonMode
@@ -145,7 +146,7 @@ class RunOptions:
             keep_interval_steps=self.keep_interval_steps,
             stop_score=stop_score,
             keep_episodes=self.keep_episodes or (),
-            keep_best_episode=game.tier == "classic",
+            keep_best_episode=game.tier == "control",
         )
 
     def _work(

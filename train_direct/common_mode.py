@@ -12,7 +12,8 @@ agent that acts, is saved and is evaluated.
 import torch
 from torch import Tensor, nn
 
-from core.networks import DSQN, apply_layer, build_layers, initialise
+from core.dsqn import DSQN
+from core.layers import apply_layer, build_layers, initialise
 
 
 class CommonMode(nn.Module):

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from core import seeding
-from core.envs import make_environments, network_input
+from core.dqn import Actor
+from core.dsqn import SpikingActor
 from core.games import Game
-from core.networks import Actor, SpikingActor
-from core.policy import categorical
-from evaluate.rollout import Rollout, Step
+from play.environments import make_environments, network_input
+from play.policies import categorical
+from play.rollout import Rollout, Step
 from train_direct.q_learning import flatten_parameters, make_moments, views
 from train_direct.recipes import PpoRecipe
 from train_direct.run import EpisodeScores, Means

@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core import seeding
-from core.envs import make_environments, network_input
+from core.dqn import DQN
+from core.dsqn import DSQN
 from core.games import Game
-from core.networks import DQN, DSQN, halve_precision
-from core.policy import exploring
-from evaluate.rollout import Rollout
+from core.layers import halve_precision
+from play.environments import make_environments, network_input
+from play.policies import exploring
+from play.rollout import Rollout
 from train_direct.common_mode import CommonMode
 from train_direct.recipes import Recipe
 from train_direct.replay import Batch, Replay

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from core.envs import Dynamics
 from core.errors import Refusal
 from core.games import Game, Tier
-from evaluate.protocols import PROTOCOLS, Protocol, get_protocol
+from play.protocols import PROTOCOLS, Dynamics, Protocol, get_protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +214,7 @@ _ALL = (
         life_loss_terminal=True,
         truncation_terminal=False,
         num_envs=8,
-        dynamics=PROTOCOLS["classic"].dynamics,
+        dynamics=PROTOCOLS["nature"].dynamics,
         eval_interval_steps=50_000,
         eval_episodes=10,
     ),
@@ -269,7 +268,7 @@ _ALL = (
     ),
     Recipe(
         name="tutorial",  # SpikingJelly 2.0.0, examples/dqn_state.py and spiking_dqn_state.py (README, Departures)
-        tier="classic",
+        tier="control",
         total_steps=25_000,  # ours: the tutorial plays 500 episodes, however long
         warmup_steps=128,  # the tutorial's first update: when the replay holds a batch
         replay_capacity_steps=10_000,
@@ -295,11 +294,11 @@ _ALL = (
     ),
 )
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
-_DEFAULT: Mapping[Tier, str] = {"atari": "atari-fast", "minatar": "minatar-fast", "classic": "tutorial"}
+_DEFAULT: Mapping[Tier, str] = {"atari": "atari-fast", "minatar": "minatar-fast", "control": "tutorial"}
 
 PPO_RECIPE = PpoRecipe(
     name="tutorial-ppo",  # SpikingJelly 2.0.0, examples/ppo.py and spiking_ppo.py (README, Departures)
-    tier="classic",
+    tier="control",
     total_steps=40_000,  # code: 10,000 of each environment
     num_envs=4,
     rollout_steps=128,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from core.errors import Refusal
 from core.games import FRAME_STACK, Game
-from evaluate.rollout import Step
+from play.rollout import Step
 
 
 class Batch(NamedTuple):
@@ -89,7 +89,7 @@ class Replay:
         self._written = np.zeros(num_envs, dtype=np.int64)  # rows ever written, by environment
 
         columns: dict[str, tuple[type, tuple[int, ...]]] = {
-            "frames": (np.float32 if game.tier == "classic" else np.uint8, frame_shape),
+            "frames": (np.float32 if game.tier == "control" else np.uint8, frame_shape),
             "ages": (np.uint8, ()),  # decisions since the episode began, up to the stack's depth
             "actions": (np.uint8, ()),
             "rewards": (np.float32, ()),

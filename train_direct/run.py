@@ -24,16 +24,16 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from core.agents import Agent
 from core.checkpoint import Checkpoint, load_agent, save_agent
 from core.errors import Refusal
 from core.games import Game
 from core.manifest import Manifest
-from core.networks import Agent
 from core.progress import Progress
 from core.records import CurveRow, EpisodeRow, read_rows, write_bytes, write_rows
-from evaluate.evaluation import episode_row, play
-from evaluate.protocols import Protocol as Scoring
-from evaluate.rollout import Step
+from play.episodes import episode_row, play
+from play.protocols import Protocol as Scoring
+from play.rollout import Step
 
 VALIDATION = "validation"
 """The stream of episodes that choose the best weights."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import Refusal
-from core.networks import apply_layer, apply_to_image
+from core.layers import apply_layer, apply_to_image
 from core.neurons import DERIVATIVES, SURROGATES, SpikeDerivative, Surrogate, slope_of_width
 from core.rate_coded import fused
 from core.rate_coded.network import RateCodedNetwork

@@ -27,7 +27,7 @@ from numba.extending import intrinsic
 from torch import Tensor, nn
 
 from core.errors import Refusal
-from core.networks import Layers, SameConv2d, apply_to_image, same_margins
+from core.layers import Layers, SameConv2d, apply_to_image, same_margins
 from core.rate_coded.torch_engine import (
     DEFAULT_NEURON,
     FIRINGS,

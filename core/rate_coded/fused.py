@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.fused import LANES, derivatives, inverse, on_threads, order_in_memory
+from core.compiled_neurons import LANES, derivatives, inverse, on_threads, order_in_memory
 from core.neurons import SURROGATES, SpikeDerivative
 from core.rate_coded.torch_engine import IFNeuron
 

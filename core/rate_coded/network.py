@@ -8,20 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from core.agents import Activity, Agent, Decision, LayerTrace, layer_traces, require_sim_steps
+from core.dqn import DQN
 from core.errors import Refusal
 from core.games import Game
-from core.networks import (
-    DQN,
-    Activity,
-    Agent,
-    Decision,
-    LayerTrace,
-    Padding,
-    QuantisedDQN,
-    build_layers,
-    layer_traces,
-    require_sim_steps,
-)
+from core.layers import Padding, build_layers
+from core.quantised import QuantisedDQN
 from core.rate_coded import event_engine, torch_engine
 from core.rate_coded.torch_engine import IFNeuron, Simulation
 

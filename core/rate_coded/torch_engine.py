@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from core.errors import Refusal
-from core.networks import Layers, apply_layer, apply_to_image
+from core.layers import Layers, apply_layer, apply_to_image
 
 BLOCK_ROWS = 128
 """Rows (batch x simulation steps) of one block: large enough to fill a convolution, small enough for a cache."""

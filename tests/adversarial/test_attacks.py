@@ -9,8 +9,10 @@ from adversarial.attacks import make_attack
 from adversarial.perturbations import goal, input_gradient
 from adversarial.sources import gradient_source
 from core import seeding
+from core.agents import Agent
+from core.dqn import DQN
 from core.games import get_game
-from core.networks import DQN, Agent, make_agent, preset
+from core.networks import make_agent, preset
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 
 GAME = get_game("minatar/breakout")

@@ -10,10 +10,10 @@ from adversarial import states as stored
 from adversarial import threats
 from adversarial.__main__ import SEARCH_STATES
 from adversarial.sources import best_sources
+from analysis.attackers import flipped
 from core.checkpoint import load_agent
 from core.records import AttackRow, StateAttackRow, read_rows
-from evaluate.attackers import flipped
-from evaluate.states import collect
+from play.states import collect
 from tests.conftest import AGENTS, Command
 from tests.test_refusals import is_refused
 

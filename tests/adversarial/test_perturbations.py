@@ -12,10 +12,11 @@ from adversarial import perturbations
 from adversarial.frozen import FrozenConv2d, frozen
 from adversarial.perturbations import Box, ball, goal
 from core import seeding
-from core.envs import bounds
+from core.agents import Agent
 from core.games import get_game
-from core.networks import Agent, make_agent, preset
+from core.networks import make_agent, preset
 from core.rate_coded.network import RateCodedNetwork, RateCoding
+from play.environments import bounds
 
 PONG, BREAKOUT, CARTPOLE = get_game("pong"), get_game("minatar/breakout"), get_game("cartpole")
 ZERO, ONE = torch.zeros(1), torch.ones(1)

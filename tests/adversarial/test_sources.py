@@ -21,18 +21,21 @@ from adversarial.sources import (
 )
 from convert import tan2021
 from core import neurons, seeding
+from core.agents import Agent, RandomPlay
 from core.checkpoint import Checkpoint, load_agent
-from core.envs import bounds, network_input
+from core.dqn import DQN
+from core.dsqn import DSQN, Spiking
 from core.errors import Refusal
 from core.games import Game, get_game
-from core.networks import DQN, DSQN, Agent, RandomPlay, Spiking, make_agent, preset
+from core.networks import make_agent, preset
 from core.neurons import SURROGATES, Neuron
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
+from play.environments import bounds, network_input
 from tests.conftest import AGENTS, opening
 
 GAME = get_game("minatar/breakout")
-TOY = Game("toy", "classic", (1,), 2)
+TOY = Game("toy", "control", (1,), 2)
 SWEPT = [f"{family} width {width:g}" for family in SURROGATES for width in WIDTHS]
 
 

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from adversarial.attacks import make_attack
 from adversarial.sources import GradientSource
 from adversarial.states import BATCH, attack_states
+from analysis.attackers import flipped
 from core import seeding
+from core.agents import Decision
 from core.checkpoint import Checkpoint, load_agent
-from core.networks import Decision
 from core.records import StateAttackRow
-from evaluate.attackers import flipped
-from evaluate.rollout import Perturbed
+from play.rollout import Perturbed
 from tests.conftest import AGENTS
 
 SHIPPED = load_agent(AGENTS / "minatar-breakout-dqn-s0.safetensors")

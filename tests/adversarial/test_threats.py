@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from adversarial import perturbations, sources
 from adversarial.threats import ATTACKS, WHITE_BOX, Threat, gap_threshold, make_threat, perturber
 from core import seeding
+from core.agents import Agent
 from core.checkpoint import load_agent
-from core.envs import make_environments, network_input, require_in_bounds
+from core.dqn import DQN
 from core.errors import Refusal
 from core.games import get_game
-from core.networks import DQN, Agent, make_agent, preset
-from core.policy import exploring
+from core.networks import make_agent, preset
 from core.records import to_json
-from evaluate.protocols import get_protocol
-from evaluate.rollout import Perturbed, Rollout
+from play.environments import make_environments, network_input, require_in_bounds
+from play.policies import exploring
+from play.protocols import get_protocol
+from play.rollout import Perturbed, Rollout
 from tests.conftest import AGENTS, opening
 
 PONG, BREAKOUT, CARTPOLE = get_game("pong"), get_game("minatar/breakout"), get_game("cartpole")
@@ -387,7 +389,7 @@ def test_what_was_added_to_a_frame_stays_with_it_through_a_real_game(eight_bit: 
 
     threat = make_threat("fgsm", 3 / 255, PONG, scope="newest-frame", eight_bit=eight_bit)
     rollout = Rollout(
-        make_environments(PONG, 2, get_protocol("classic", PONG).dynamics),
+        make_environments(PONG, 2, get_protocol("nature", PONG).dynamics),
         Watching(),  # type: ignore[arg-type]
         episode_seed=lambda index: seeding.episode_seed(0, "test", index),
         episodes=range(2),

@@ -8,9 +8,9 @@ from torchattack import FGSM, MIFGSM, PGD
 from adversarial import perturbations
 from adversarial.frozen import frozen
 from adversarial.perturbations import Goal, ball, goal
+from core.agents import Agent
 from core.checkpoint import load_agent
-from core.envs import bounds, network_input
-from core.networks import Agent
+from play.environments import bounds, network_input
 from tests.conftest import AGENTS, opening
 
 CPU = torch.device("cpu")

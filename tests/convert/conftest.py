@@ -7,9 +7,10 @@ import pytest
 
 from core import seeding
 from core.checkpoint import save_agent
+from core.dqn import DQN
 from core.games import Game, get_game
-from core.networks import DQN, make_agent, preset
-from evaluate.states import collect
+from core.networks import make_agent, preset
+from play.states import collect
 
 GAME = get_game("minatar/breakout")
 

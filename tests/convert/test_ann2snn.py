@@ -32,11 +32,12 @@ from torch import Tensor, nn
 
 from convert import tan2021
 from core.checkpoint import load_agent
+from core.dqn import DQN
 from core.games import GAMES
-from core.networks import DQN, Layers
+from core.layers import Layers
 from core.rate_coded.network import RateCoding
 from core.rate_coded.torch_engine import simulate
-from evaluate.states import batches
+from play.states import batches
 from tests.conftest import AGENTS, opening
 
 

@@ -8,10 +8,10 @@ import torch
 
 import convert.__main__ as stage
 from core.checkpoint import load_agent
-from core.networks import DQN
+from core.dqn import DQN
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.records import ConversionRow, read_rows
-from evaluate.states import batches, collect
+from play.states import batches, collect
 from tests.conftest import Command
 from tests.convert.conftest import GAME, make_dqn
 

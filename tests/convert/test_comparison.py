@@ -12,11 +12,11 @@ from convert import comparison
 from convert.comparison import VARIANTS, fan_out, measures, stop_gap
 from convert.methods import MethodOptions, convert
 from core.checkpoint import load_agent
-from core.networks import DQN
+from core.dqn import DQN
 from core.records import ConversionRow, EpisodeRow, read_rows
-from evaluate.evaluation import play
-from evaluate.protocols import get_protocol
-from evaluate.states import collect, q_values
+from play.episodes import play
+from play.protocols import get_protocol
+from play.states import collect, q_values
 from tests.conftest import AGENTS, Command
 from tests.convert.conftest import GAME
 

@@ -8,11 +8,11 @@ from torch import nn
 
 from convert import exact, tan2021, thresholds
 from core.checkpoint import load_agent
+from core.dqn import DQN
 from core.errors import Refusal
-from core.networks import DQN
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron, simulate
-from evaluate.states import batches, collect
+from play.states import batches, collect
 from tests.conftest import AGENTS, opening
 from tests.convert.conftest import make_dqn
 

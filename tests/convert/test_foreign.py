@@ -18,19 +18,21 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
 from adversarial.attacks import make_attack
+from analysis.tables import markdown, score_lines
 from convert import exact, foreign, tan2021
 from convert.bindsnet_check import bindsnet_scores
 from convert.comparison import fan_out
 from core.checkpoint import load_agent, save_agent
+from core.dqn import DQN
+from core.dsqn import DSQN
 from core.games import get_game
-from core.networks import DQN, DSQN, PRESETS
+from core.networks import PRESETS
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCoding
 from core.rate_coded.torch_engine import IFNeuron
 from core.records import digest
-from evaluate.evaluation import Played, episode_row
-from evaluate.protocols import get_protocol
-from evaluate.tables import markdown, score_lines
+from play.episodes import Played, episode_row
+from play.protocols import get_protocol
 from tests.conftest import Command
 from tests.test_refusals import PROVENANCE, Payload, is_refused
 
@@ -501,7 +503,7 @@ def test_provenance_claims_no_training(command: Command, source: Path, tmp_path:
     }
     played = Played(0)
     played.score, played.length_steps, played.length_frames = 400.0, 1000, 4000
-    row = episode_row(played, checkpoint, GAME, get_protocol("classic", GAME), 0)
+    row = episode_row(played, checkpoint, GAME, get_protocol("nature", GAME), 0)
     (line,) = score_lines([row])
     assert line.note == ""
     assert [cell.strip() for cell in markdown([line]).splitlines()[-1].split("|")][3:5] == ["", "unknown"]

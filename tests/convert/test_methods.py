@@ -10,11 +10,12 @@ from convert import comparison, reconstruction
 from convert.distillation import distil
 from convert.methods import METHODS, MethodOptions, Weights, convert
 from core.checkpoint import load_agent
+from core.dqn import DQN
 from core.errors import Refusal
-from core.networks import DQN, apply_layer
+from core.layers import apply_layer
 from core.rate_coded.network import RateCoding
 from core.rate_coded.torch_engine import IFNeuron, simulate
-from evaluate.states import batches, collect, q_values
+from play.states import batches, collect, q_values
 from tests.conftest import AGENTS
 from tests.convert.conftest import make_dqn
 

@@ -16,13 +16,15 @@ from torch import Tensor
 
 from convert import nir_export
 from core.checkpoint import load_agent, save_agent
+from core.dsqn import DSQN, READOUTS, Spiking
 from core.errors import Refusal
 from core.games import GAMES, Game
-from core.networks import DSQN, READOUTS, Layers, Spiking, initialise, preset
+from core.layers import Layers, initialise
+from core.networks import preset
 from core.neurons import Neuron
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
-from evaluate.states import batches
+from play.states import batches
 from tests.conftest import Command
 from tests.convert.conftest import GAME, make_dqn
 from tests.test_refusals import PROVENANCE, is_refused

@@ -7,12 +7,12 @@ import torch
 from convert import tan2021
 from convert.bindsnet_check import bindsnet_scores
 from core.checkpoint import load_agent
+from core.dqn import DQN
 from core.errors import Refusal
 from core.games import GAMES
-from core.networks import DQN
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import simulate
-from evaluate.states import batches, collect, greedy_actions
+from play.states import batches, collect, greedy_actions
 from tests.conftest import AGENTS, opening
 from tests.convert.conftest import GAME, make_dqn
 

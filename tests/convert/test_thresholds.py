@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from convert import tan2021, thresholds
+from core.dqn import DQN
 from core.errors import Refusal
-from core.networks import DQN
 from core.rate_coded.network import RateCoding
 from core.rate_coded.torch_engine import IFNeuron
-from evaluate.states import batches
+from play.states import batches
 from tests.convert.conftest import GAME
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.networks import Layers
+from core.layers import Layers
 
 FillDyadic = Callable[[Layers, int], None]
 DyadicInputs = Callable[[tuple[int, ...], int], Tensor]

@@ -13,21 +13,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from core.agents import Agent
 from core.checkpoint import load_agent, save_agent
+from core.dqn import DQN, Actor
+from core.dsqn import DSQN, Spiking, SpikingActor
 from core.errors import Refusal
 from core.games import GAMES
-from core.networks import (
-    DQN,
-    DSQN,
-    PRESETS,
-    Actor,
-    Agent,
-    Spiking,
-    SpikingActor,
-    initialise,
-    make_actor,
-    make_agent,
-)
+from core.layers import initialise
+from core.networks import PRESETS, make_actor, make_agent
 from core.neurons import Neuron
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
@@ -119,7 +112,7 @@ def test_an_actor_comes_back_as_an_actor(network: str, kind: type, tmp_path: Pat
 
 def test_there_is_no_actor_of_games_that_ppo_does_not_play() -> None:
     with pytest.raises(
-        Refusal, match="minatar/breakout is minatar: such a network is there for classic games only"
+        Refusal, match="minatar/breakout is minatar: such a network is there for control games only"
     ):
         Actor(GAMES["minatar/breakout"])
 

@@ -13,22 +13,23 @@ from torch import Tensor
 from convert import tan2021
 from core import neurons
 from core.checkpoint import load_agent
-from core.envs import network_input
+from core.dqn import DQN
 from core.errors import Refusal
 from core.games import GAMES, Game
-from core.networks import DQN, Layers, initialise
+from core.layers import Layers, initialise
 from core.neurons import Neuron, SpikeDerivative
 from core.rate_coded import fused
 from core.rate_coded.differentiable import Fire, RateGradient, SurrogateSimulation, spike_train
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import FIRINGS, IFNeuron
+from play.environments import network_input
 from tests.conftest import AGENTS, opening
 
 FillDyadic = Callable[[Layers, int], None]
 DyadicInputs = Callable[[tuple[int, ...], int], Tensor]
 
 MINATAR = GAMES["minatar/breakout"]
-TOY = Game("toy", "classic", (1,), 2)
+TOY = Game("toy", "control", (1,), 2)
 SIM_STEPS = 12
 CODINGS: dict[str, dict[str, Any]] = {
     "at-once": {},

@@ -33,7 +33,7 @@ def test_the_games_are_those_of_the_three_tiers() -> None:
     assert [game.name for game in MINATAR] == [
         f"minatar/{name}" for name in ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
     ]
-    assert [game.name for game in GAMES.values() if game.tier == "classic"] == ["cartpole"]
+    assert [game.name for game in GAMES.values() if game.tier == "control"] == ["cartpole"]
     assert all(name == game.name for name, game in GAMES.items())
 
 
@@ -67,7 +67,7 @@ def test_cartpole_has_the_bounds_and_actions_of_its_environment() -> None:
 
 
 def test_a_decision_lasts_four_frames_on_atari_alone() -> None:
-    assert FRAMES_PER_DECISION == {"classic": 1, "minatar": 1, "atari": 4}
+    assert FRAMES_PER_DECISION == {"control": 1, "minatar": 1, "atari": 4}
     assert {game.frames_per_decision for game in ATARI} == {4}
 
 

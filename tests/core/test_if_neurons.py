@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.errors import Refusal
 from core.games import GAMES
-from core.networks import Layers
+from core.layers import Layers
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron, Simulation, simulate
 

@@ -15,23 +15,13 @@ from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor, nn
 
 from core import neurons
+from core.agents import Agent, RandomPlay
+from core.dqn import DQN
+from core.dsqn import DSQN, READOUTS, Spiking
 from core.errors import Refusal
 from core.games import GAMES, Game, get_game
-from core.networks import (
-    DQN,
-    DSQN,
-    PRESETS,
-    READOUTS,
-    Agent,
-    Layers,
-    Preset,
-    RandomPlay,
-    SameConv2d,
-    Spiking,
-    make_agent,
-    preset,
-    same_margins,
-)
+from core.layers import Layers, SameConv2d, same_margins
+from core.networks import PRESETS, Preset, make_agent, preset
 from core.neurons import Neuron
 
 FillDyadic = Callable[[Layers, int], None]
@@ -253,7 +243,7 @@ def test_initial_weights_fill_pytorchs_default_interval() -> None:
 
 # Read-outs -------------------------------------------------------------------------------------------
 
-TOY = Game("toy", "classic", (1,), 2)
+TOY = Game("toy", "control", (1,), 2)
 
 
 def toy_agent(readout: Any) -> DSQN:

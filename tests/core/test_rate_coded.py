@@ -11,20 +11,21 @@ from torch import Tensor, nn
 
 from convert import tan2021
 from core.checkpoint import load_agent
-from core.envs import network_input
+from core.dqn import DQN
 from core.errors import Refusal
 from core.games import GAMES, Game
-from core.networks import DQN, Layers, Padding, initialise
+from core.layers import Layers, Padding, initialise
 from core.rate_coded import event_engine, torch_engine
 from core.rate_coded.network import READOUTS, RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron, simulate
+from play.environments import network_input
 from tests.conftest import AGENTS, opening
 
 FillDyadic = Callable[[Layers, int], None]
 DyadicInputs = Callable[[tuple[int, ...], int], Tensor]
 
 MINATAR = GAMES["minatar/breakout"]
-TOY = Game("toy", "classic", (1,), 2)
+TOY = Game("toy", "control", (1,), 2)
 
 
 class Slow(NamedTuple):

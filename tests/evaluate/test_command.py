@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from analysis.check import findings
 from core.checkpoint import save_agent
 from core.games import get_game
 from core.networks import make_agent, preset
 from core.records import EpisodeRow, Journal, read_rows, write_rows
-from evaluate.check import findings
 from tests.conftest import Command
 from tests.test_refusals import PROVENANCE, is_refused
 

@@ -10,34 +10,26 @@ import torch
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCounter, SynOpCounter
 from torch import Tensor, nn
 
+from core.agents import Agent, RandomPlay
 from core.checkpoint import Checkpoint, load_agent
-from core.envs import network_input
+from core.dqn import DQN
+from core.dsqn import DSQN, READOUTS, Spiking
 from core.errors import Refusal
 from core.games import GAMES, Game
-from core.networks import (
-    DQN,
-    DSQN,
-    READOUTS,
-    Agent,
-    Layer,
-    QuantisedDQN,
-    RandomPlay,
-    SameConv2d,
-    Spiking,
-    initialise,
-    same_margins,
-)
+from core.layers import Layer, SameConv2d, initialise, same_margins
 from core.neurons import Neuron
+from core.quantised import QuantisedDQN
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
 from evaluate.operations import LayerOperations, count_operations, fan_out, operations_rows
-from evaluate.states import batches
+from play.environments import network_input
+from play.states import batches
 from tests.conftest import AGENTS, opening
 
 MINATAR = GAMES["minatar/breakout"]
 PONG = GAMES["pong"]
-TOY = Game("toy", "classic", (2,), 2)
+TOY = Game("toy", "control", (2,), 2)
 
 
 def boards(number: int, seed: int = 0) -> Tensor:

@@ -10,17 +10,21 @@ import pytest
 import torch
 
 from convert import tan2021
+from core.agents import RandomPlay
 from core.checkpoint import Checkpoint, load_agent
-from core.envs import network_input
+from core.dqn import DQN
+from core.dsqn import DSQN
 from core.errors import Refusal
 from core.games import get_game
-from core.networks import DQN, DSQN, RandomPlay, apply_layer, make_agent, preset
+from core.layers import apply_layer
+from core.networks import make_agent, preset
 from core.neurons import Neuron
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
 from core.records import EmbeddingRow, ResponseRow, read_rows, to_json, write_rows
 from evaluate.probe import embed, last_hidden, neuron_responses
-from evaluate.states import q_values
+from play.environments import network_input
+from play.states import q_values
 from tests.conftest import AGENTS, opening
 
 # Responses of neurons --------------------------------------------------------------------------------

@@ -15,16 +15,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageGrab
+from tests.play.test_video import decoded
 
+from core.agents import Agent, RandomPlay
 from core.checkpoint import Checkpoint, load_agent, save_agent
-from core.envs import network_input
+from core.dqn import DQN
+from core.dsqn import DSQN, Spiking
 from core.errors import Refusal
 from core.games import GAMES, Game
-from core.networks import DQN, DSQN, PRESETS, Agent, Preset, RandomPlay, Spiking, make_agent
+from core.networks import PRESETS, Preset, make_agent
 from core.neurons import Neuron
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from evaluate.evaluation import play
-from evaluate.painter import (
+from evaluate.watch import Enough, Window, hidden_activity, watch
+from play.environments import network_input
+from play.episodes import play
+from play.painter import (
     BACKGROUND,
     GAP,
     MARGIN,
@@ -39,11 +44,9 @@ from evaluate.painter import (
     mosaic,
     tiles,
 )
-from evaluate.protocols import get_protocol
-from evaluate.rollout import Step
-from evaluate.watch import Enough, Window, hidden_activity, watch
+from play.protocols import get_protocol
+from play.rollout import Step
 from tests.conftest import AGENTS, Command
-from tests.evaluate.test_video import decoded
 from tests.test_refusals import PROVENANCE, is_refused
 
 ROOT = Path(__file__).parents[2]
@@ -318,7 +321,7 @@ def test_a_video_goes_on_with_the_next_episode(command: Command, tmp_path: Path)
         (("--episode", -1), ["episode is -1"]),
         (("--seed", -1), ["seed is -1"]),
         (("--save", "a.gif"), ["'.gif'", "FILE.mp4", "FOLDER"]),
-        (("--protocol", "classic"), ["atari games", "minatar"]),
+        (("--protocol", "nature"), ["atari games", "minatar"]),
         (("--game", "pong"), ["pong needs 6 actions"]),
         (("--steps", 1), ["no screen", "--save FILE.mp4", "--save FOLDER"]),
     ],

@@ -7,8 +7,9 @@ import torch
 
 from core import seeding
 from core.checkpoint import load_agent
+from core.dsqn import DSQN
 from core.games import get_game
-from core.networks import DSQN, make_agent, preset
+from core.networks import make_agent, preset
 from core.records import EpisodeRow, read_rows
 from tests.conftest import Command, random_batch
 from train_direct.common_mode import CommonMode

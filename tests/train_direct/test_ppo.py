@@ -13,8 +13,10 @@ from torch import nn
 
 from core import seeding
 from core.checkpoint import load_agent
+from core.dqn import Actor
+from core.dsqn import SpikingActor
 from core.games import get_game
-from core.networks import Actor, SpikingActor, make_actor, preset
+from core.networks import make_actor, preset
 from core.records import AttackRow, CurveRow, EpisodeRow, OperationsRow, read_rows
 from tests.conftest import Command
 from train_direct.ppo import PPO, advantages, clipped_objective, critic_game, normalised

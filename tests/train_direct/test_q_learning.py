@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from core import seeding
+from core.dsqn import DSQN
 from core.games import get_game
-from core.networks import DSQN, halve_precision, make_agent, preset
+from core.layers import halve_precision
+from core.networks import make_agent, preset
 from tests.conftest import random_batch
 from train_direct.common_mode import CommonMode
 from train_direct.q_learning import QLearner, QLearning, _Captured, bootstrap_value, td_loss

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from core.envs import Dynamics, Outcome, make_environments
+from core.agents import RandomPlay
 from core.games import Game, get_game
-from core.networks import RandomPlay
-from core.policy import exploring
-from evaluate.protocols import get_protocol
-from evaluate.rollout import Rollout, Step
+from play.environments import Outcome, make_environments
+from play.policies import exploring
+from play.protocols import Dynamics, get_protocol
+from play.rollout import Rollout, Step
 from train_direct.replay import Replay
 
-GAME = Game("counter", "classic", (1,), 2)
+GAME = Game("counter", "control", (1,), 2)
 
 
 def make_replay(folder: Path, game: Game = GAME, num_envs: int = 1, **options: object) -> Replay:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from core.records import CurveRow, EpisodeRow, read_rows
-from evaluate.protocols import get_protocol
+from play.protocols import get_protocol
 from tests.conftest import Command
 from train_direct.run import Means
 

@@ -1,0 +1,272 @@
+"""Agents under attack. Never imports torch."""
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.attackers import (
+    AIMED,
+    BOUNDED,
+    Kind,
+    Network,
+    cells,
+    flips,
+    is_usual,
+    kind_of,
+    made,
+    masking_gaps,
+    network_of,
+    setting_of,
+    strength,
+    strongest,
+)
+from analysis.figures.style import (
+    NothingToDraw,
+    common_legend,
+    grid,
+    looks,
+    panels,
+    reference_lines,
+)
+from analysis.runs import Family, families, in_order, names, require_comparable
+from analysis.statistics import Interval, mean_of_games, stratified_interval
+from core.games import get_game
+from core.records import StateAttackRow, require_single
+
+_KINDS: tuple[tuple[str, Kind, str, str], ...] = (
+    ("best white-box", "white-box", "#D55E00", "-"),
+    ("transfer", "transfer", "#CC79A7", "-."),
+    ("black-box", "black-box", "#0072B2", "-."),
+    ("noise", "noise", "#999999", ":"),
+)
+"""Of each kind of attacker, of which the strongest is drawn: name, kind, colour and dashes."""
+
+
+class Curve(NamedTuple):
+    """What an attack of growing size does to the networks of one family on one game."""
+
+    label: str
+    look: dict[str, object]
+    epsilons: list[float]
+    points: list[Interval]
+
+
+def score_against_epsilon(rows: pd.DataFrame) -> Figure:
+    """Score under FGSM, under the strongest attack that was played (the one that flips most decisions), and under noise
+    of the same size: means over training seeds, 95 % intervals over the episodes of these networks."""
+    return _against_epsilon(rows, "score", "score")
+
+
+def flips_against_epsilon(rows: pd.DataFrame) -> Figure:
+    """Share of decisions whose greedy action FGSM, the strongest attack, and noise of the same size changed."""
+    return _against_epsilon(rows.assign(flips=100 * rows.flip_share), "flips", "decisions flipped (%)")
+
+
+def flips_of_states(rows: pd.DataFrame) -> Figure:
+    """Share of stored states whose greedy action changes under the strongest attack of each kind, and under the usual
+    one, FGSM along the gradient that trained the agent; 95 % intervals over states.
+
+    Args:
+        rows: StateAttackRows.
+    """
+    found = _by_network(rows)
+    figure, axes = grid([title for title, _ in found])
+    for (_, own), axis in zip(found, axes.values(), strict=True):
+        lines: list[tuple[str, str, str, list[StateAttackRow]]] = [
+            (name, colour, dashes, [row for row in own if kind_of(row) == kind])
+            for name, kind, colour, dashes in _KINDS
+        ]
+        lines.insert(1, ("FGSM, training gradient", "#E69F00", "--", [row for row in own if is_usual(row)]))
+        for name, colour, dashes, under in lines:
+            best = {epsilon: strongest(cell, *BOUNDED) for (_, epsilon), cell in cells(under).items()}
+            shares = {epsilon: flips(row) for epsilon, row in best.items() if row is not None}
+            _with_band(axis, name, shares, {"color": colour, "linestyle": dashes})
+        _epsilons(axis, own[0].game, sorted({row.epsilon for row in own}))
+        lines_of_title = [textwrap.fill(line, 52) for line in axis.get_title().splitlines()]
+        axis.set_title("\n".join(lines_of_title), fontsize=6)
+        axis.set_ylim(-3, 103)
+        axis.set_ylabel("states flipped (%)")
+    common_legend(figure, list(axes.values()), 3)
+    return figure
+
+
+def masking_gap(rows: pd.DataFrame) -> Figure:
+    """Masking gap: share of states that the best attack flips less that flipped by FGSM along the gradient that trained
+    the agent, which is what the usual attack misses; 95 % intervals over states.
+
+    Args:
+        rows: StateAttackRows.
+    """
+    told, look = names(families(rows)), looks(in_order(families(rows)))
+    figure, axes = panels(rows)
+    for game, axis in axes.items():
+        found = [
+            (title, own, gaps)
+            for title, own in _by_network(rows[rows.game == game])
+            if (gaps := {gap.epsilon: gap.gap for gap in masking_gaps(own)})
+        ]
+        if not found:
+            axis.remove()
+            continue
+        drawn = [families(pd.DataFrame([own[0]]))[0] for _, own, _ in found]
+        for family, (title, _, gaps) in zip(drawn, found, strict=True):
+            alone = drawn.count(family) == 1
+            label = told[family] if alone else title.removeprefix(f"{game}\n")
+            _with_band(axis, label, gaps, look[family])
+        axis.axhline(0.0, color="#666666", linewidth=0.8)
+        sizes = sorted({epsilon for _, _, gaps in found for epsilon in gaps})
+        _epsilons(axis, game, sizes)
+        axis.set_xlim(left=0.8 * sizes[0])
+        axis.set_ylabel("masking gap (points)")
+    if not figure.axes:
+        raise NothingToDraw(
+            "no FGSM along a training gradient among these rows (python -m adversarial states)"
+        )
+    common_legend(figure, figure.axes, min(len(figure.axes), 3))
+    return figure
+
+
+def _by_network(rows: pd.DataFrame) -> list[tuple[str, list[StateAttackRow]]]:
+    """Title and rows of every network and setting, on one set of states each.
+
+    Raises:
+        NothingToDraw: no attack is among them.
+        Refusal: the states of one network come from several drawings.
+    """
+    found: dict[tuple[Network, str], list[StateAttackRow]] = {}
+    for values in rows.to_dict("records"):
+        row = StateAttackRow(**{str(name): value for name, value in values.items()})
+        # Controls have sizes of another kind, and a clean state belongs to every setting.
+        if kind_of(row) in ("clean", "control"):
+            continue
+        found.setdefault((network_of(row), setting_of(row)), []).append(row)
+    if not found:
+        raise NothingToDraw("no attack that keeps to a ball among these rows (python -m adversarial states)")
+    titled = []
+    for (network, setting), own in sorted(found.items()):
+        title = f"{network.game}\n{network.name}"
+        require_single(
+            (f"play of {row.states_of}, seed {row.seed}" for row in own),
+            f"set of states of {network.game}, {network.name}",
+        )
+        several = sum(other == network for other, _ in found) > 1
+        titled.append((f"{title}\n{setting}" if several else title, own))
+    return titled
+
+
+def _with_band(axis: Axes, name: str, shares: dict[float, Interval], look: dict[str, object]) -> None:
+    """A line of shares in per cent, by size, with its interval."""
+    if not shares:
+        return
+    estimates, lows, highs = zip(
+        *([100 * value for value in share[:3]] for share in shares.values()), strict=True
+    )
+    axis.plot([*shares], estimates, marker=".", label=name, **look)  # type: ignore[arg-type]
+    axis.fill_between([*shares], lows, highs, color=str(look["color"]), alpha=0.1)
+
+
+def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Figure:
+    require_comparable(rows)
+    rows = rows.assign(
+        family=families(rows),
+        made=[made(threat) for threat in rows.threat],
+        kind=[kind_of(row) for row in rows.itertuples()],  # type: ignore[arg-type]  # rows by another name
+        usual=[is_usual(row) for row in rows.itertuples()],  # type: ignore[arg-type]
+    )
+    told, look = names(rows.family), looks(in_order(rows.family))  # the same in all panels
+    found = _panels_of_attackers(rows)
+    figure, axes = grid([title for title, _ in found])
+    for (title, here), axis in zip(found, axes.values(), strict=True):
+        for curve in _curves(here, column, told, look):
+            means = [point.estimate for point in curve.points]
+            axis.plot(curve.epsilons, means, marker=".", label=curve.label, **curve.look)  # type: ignore[arg-type]
+            lows, highs = [point.low for point in curve.points], [point.high for point in curve.points]
+            axis.fill_between(curve.epsilons, lows, highs, color=str(curve.look["color"]), alpha=0.1)
+        game = title.splitlines()[0]
+        axis.set_title(title, fontsize=7)
+        _epsilons(axis, game, sorted(set(here.epsilon)))
+        if column == "score":
+            reference_lines(axis, game)
+        axis.set_ylabel(label)
+    common_legend(figure, list(axes.values()), min(len(axes), 2))
+    return figure
+
+
+def _panels_of_attackers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Title and rows of a panel for each game and kind of attack, clean games included in each."""
+    found = []
+    for game, here in rows.groupby("game"):
+        clean, attacked = here[here.kind == "clean"], here[here.kind != "clean"]
+        settings = [setting_of(row) for row in attacked.itertuples()]  # type: ignore[arg-type]
+        for setting, own in attacked.groupby(settings):
+            after = f"\n{setting}" if len(set(settings)) > 1 else ""
+            strong = own[own.kind.isin(AIMED)]
+            attackers = {
+                "under FGSM along the training gradient": own[own.usual],
+                # Of one attack there is no strongest.
+                "under the strongest attack": strong.iloc[:0] if strong.usual.all() else strong,
+                "under noise": own[own.kind == "noise"],
+                **{f"under {name}": those for name, those in own[own.kind == "control"].groupby("attack")},
+            }
+            found += [
+                (f"{game}\n{name}{after}", pd.concat([clean, those]))
+                for name, those in attackers.items()
+                if len(those)
+            ]
+    return found
+
+
+def _curves(
+    rows: pd.DataFrame, column: str, told: Mapping[Family, str], look: Mapping[Family, dict[str, Any]]
+) -> list[Curve]:
+    """One for each family, of whatever attack flips most decisions of each network at each size; training seeds are
+    averaged."""
+    curves = []
+    for family in in_order(rows.family):
+        own = rows[rows.family == family]
+        for seed, checkpoints in own.groupby("train_seed").checkpoint_id:
+            require_single(checkpoints, f"checkpoint of {told[family]}, training seed {seed}")
+        sizes = sorted(set(own.epsilon))
+        points = [
+            stratified_interval(
+                [
+                    _strongest(seed)[column].to_numpy()
+                    for _, seed in own[own.epsilon == size].groupby("train_seed")
+                ],
+                mean_of_games,
+            )
+            for size in sizes
+        ]
+        seeds = own.train_seed.nunique()
+        label = f"{told[family]}, n = {seeds} x {points[0].n // seeds}"
+        curves.append(Curve(label, look[family], sizes, points))
+    return curves
+
+
+def _strongest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The episodes of that attack on one network at one size that flips most decisions."""
+    attacks = [under for _, under in rows.groupby(["attack", "gradient_source", "made"])]
+    return max(attacks, key=lambda under: strength(under.itertuples()))  # type: ignore[arg-type]
+
+
+def _epsilons(axis: Axes, game: str, sizes: list[float]) -> None:
+    """A horizontal axis of sizes: of frames in grey levels."""
+    known = get_game(game)
+    levels, unit = (255, ", in 1/255") if known.tier == "atari" else (1, "")
+    if known.scale != (1.0,):
+        unit = ", in units of each element's scale"
+    positive = [size for size in sizes if size > 0]
+    axis.set_xscale("symlog", linthresh=positive[0] if positive else 1)
+    crowded = len(sizes) > 7
+    axis.set_xticks(
+        sizes,
+        [f"{levels * size:.3g}" for size in sizes],
+        fontsize=6 if crowded else None,
+        rotation=90 if crowded else 0,
+    )
+    axis.minorticks_off()
+    axis.set_xlabel(f"epsilon (l_inf{unit})")

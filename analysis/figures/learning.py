@@ -1,0 +1,264 @@
+"""Curves of training. Never imports torch."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import statistics
+from analysis.figures.style import (
+    PANEL_INCHES,
+    NothingToDraw,
+    bar_labels,
+    decisions,
+    grid,
+    legend_below,
+    looks,
+    note,
+    reference_lines,
+)
+from analysis.runs import ACTORS, in_order, names, training_families
+from core.errors import Refusal
+from core.games import get_game, reference
+from core.records import require_single
+
+
+def liu2022_fig7_learning_curves(rows: pd.DataFrame) -> Figure:
+    """Score of validation episodes while training (Liu et al. 2022, Fig 7; Chen et al. 2022, Fig 6)."""
+    figure, axes = _curve_panels(rows, "score")
+    for title, axis in axes.items():
+        reference_lines(axis, title.removesuffix(_OF_ACTORS))
+        axis.set_ylabel("validation score")
+    return figure
+
+
+def max_q_curves(rows: pd.DataFrame) -> Figure:
+    """Largest Q-value, averaged over the decisions of validation episodes, while training (Liu et al. 2022's average
+    max-Q, Chen et al. 2022's eval_q). Networks whose outputs are no Q-values (CMC-DSQN) are left out.
+
+    Raises:
+        NothingToDraw: no row has a Q-value.
+    """
+    known = rows[rows.max_q_mean.notna()]
+    if known.empty:
+        raise NothingToDraw("no validation row has a Q-value: nothing to draw")
+    figure, axes = _curve_panels(known, "max_q_mean")
+    for axis in axes.values():
+        axis.set_ylabel("mean max Q")
+    return figure
+
+
+_OF_ACTORS = ", PPO"
+"""Behind the game's name in the title of a panel of actors."""
+
+
+def _titles(rows: pd.DataFrame) -> pd.Series:
+    """Of the panel that each row belongs to: its game's, where actors have one of their own."""
+    return rows.game.where(~rows.agent.isin(ACTORS), rows.game + _OF_ACTORS)
+
+
+def _curve_panels(rows: pd.DataFrame, column: str) -> tuple[Figure, dict[str, Axes]]:
+    """For each game the curves of every network, those of PPO in a panel of their own: one thin line a training seed,
+    their mean and their spread."""
+    titles = _titles(rows)
+    figure, axes = grid(sorted(set(titles)))
+    rows = rows.assign(family=training_families(rows))
+    for title, axis in axes.items():
+        here = rows[titles == title]
+        require_single(here.protocol, f"protocol of {title}")
+        found = in_order(here.family)
+        told, look = names(found), looks(found)
+        for family in found:
+            curves = seed_curves(here[here.family == family], column)
+            seeds = len(curves.columns)
+            common = curves.dropna()
+            if seeds > 1:
+                for seed in curves:
+                    line = curves[seed].dropna()
+                    axis.plot(line.index, line, color=look[family]["color"], linewidth=0.5, alpha=0.5)
+                spread = common.std(axis=1, ddof=1)
+                low, high = common.mean(axis=1) - spread, common.mean(axis=1) + spread
+                axis.fill_between(
+                    common.index, low, high, color=look[family]["color"], alpha=0.15, linewidth=0
+                )
+            axis.plot(
+                common.index,
+                common.mean(axis=1),
+                **look[family],
+                linewidth=1.3,
+                marker="." if len(common) == 1 else None,
+                label=f"{told[family]}, {seeds} seed{'s' if seeds > 1 else ''}",
+            )
+        decisions(axis)
+        legend_below(axis)
+    note(
+        figure,
+        "Thick: mean over training seeds, as far as all of them were trained; band: ± sample standard deviation over "
+        "seeds; thin: each seed. One seed has no band.",
+    )
+    return figure, axes
+
+
+def seed_curves(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Means over the episodes of each evaluation of one network, by decisions trained (index) and training seed
+    (columns); NaN where a seed was not evaluated.
+
+    Raises:
+        Refusal: an episode is there twice: two training runs pass for one.
+    """
+    twice = rows[rows.duplicated(["train_seed", "train_steps", "episode"])]
+    if not twice.empty:
+        first = twice.iloc[0]
+        raise Refusal(
+            f"{first.game} {first.agent} {first.network}, training seed {first.train_seed}: validation episode "
+            f"{first.episode} after {first.train_steps} decisions is there twice"
+        )
+    return rows.pivot_table(index="train_steps", columns="train_seed", values=column, aggfunc="mean")
+
+
+class Stability(NamedTuple):
+    """How steadily one network learnt one game; a value for each training seed, unless it is of all of them."""
+
+    across_time: np.ndarray
+    short_term_risk: np.ndarray
+    long_term_risk: np.ndarray
+    final_over_best: np.ndarray
+    """In per cent; empty where no evaluation was above random play."""
+    across_runs: np.ndarray
+    """One value of all seeds; empty with one seed."""
+    best_std: np.ndarray
+
+
+MEASURES = {
+    "across_time": "dispersion\nacross time",
+    "short_term_risk": "short-term\nrisk",
+    "long_term_risk": "long-term\nrisk",
+    "final_over_best": "final / best\n(%)",
+    "across_runs": "dispersion\nacross seeds",
+    "best_std": "std of scores\n(Liu et al.)",
+}
+
+
+def stability(rows: pd.DataFrame, points: Sequence[int]) -> Stability:
+    """The measures of methods by Chan et al. 2020, and Liu et al. 2022's: the population standard deviation over the
+    episodes of a run's best evaluation (the last of equals, as in their code).
+
+    Args:
+        rows: validation episodes of one network on one game.
+        points: decisions trained, at which all its seeds were evaluated, equally far apart.
+    """
+    curves = seed_curves(rows[rows.train_steps.isin(points)], "score")
+    values = curves.to_numpy().T  # [seeds, points]
+    random = reference(get_game(rows.game.iloc[0])).random
+    learnt = values if random is None else values[values.max(1) > random]
+    spreads = []
+    for seed in curves:
+        best = curves.index[np.flatnonzero(curves[seed] == curves[seed].max())[-1]]
+        scores = rows[(rows.train_seed == seed) & (rows.train_steps == best)].score
+        spreads.append(statistics.spread_of_scores(scores.to_numpy()))
+    none = np.empty(0)
+    return Stability(
+        across_time=statistics.dispersion_across_time(values),
+        short_term_risk=statistics.short_term_risk(values),
+        long_term_risk=statistics.long_term_risk(values),
+        final_over_best=100 * statistics.final_over_best(learnt, random)
+        if random is not None and len(learnt)
+        else none,
+        across_runs=np.array([statistics.dispersion_across_runs(values)]) if len(values) > 1 else none,
+        best_std=np.array(spreads),
+    )
+
+
+def learning_stability(rows: pd.DataFrame) -> Figure:
+    """Stability of learning by network: dispersion and risk of validation curves (Chan et al. 2020), and the spread of
+    scores that Liu et al. 2022 print.
+
+    Args:
+        rows: validation episodes.
+
+    Raises:
+        NothingToDraw: no game whose networks were all evaluated after at least two same numbers of decisions.
+    """
+    rows = rows.assign(family=training_families(rows))
+    shared = {game: _shared_points(here) for game, here in rows.groupby("game")}
+    games = [str(game) for game, points in shared.items() if len(points) > 1]
+    if not games:
+        raise NothingToDraw(
+            "no game whose networks were all evaluated after two same numbers of decisions or more"
+        )
+    figure = Figure(figsize=(PANEL_INCHES[0] * len(games), 0.8 * len(MEASURES) + 1.4), layout="constrained")
+    grid = figure.subplots(len(MEASURES), len(games), squeeze=False, sharex="col")
+    for column, game in enumerate(games):
+        here = rows[rows.game == game]
+        require_single(here.protocol, f"protocol of {game}")
+        own = in_order(here.family)
+        told, look = names(own), looks(own)
+        measured = {family: stability(here[here.family == family], shared[game]) for family in own}
+        for line, (measure, title) in enumerate(MEASURES.items()):
+            axis = grid[line][column]
+            for position, family in enumerate(own):
+                values = getattr(measured[family], measure)
+                colour = look[family]["color"]
+                if len(values):
+                    axis.bar(position, values.mean(), color=colour, alpha=0.35, width=0.6)
+                    axis.plot([position] * len(values), values, ".", color=colour, markersize=4)
+                else:
+                    why = "1 seed" if measure == "across_runs" else "not above random"
+                    axis.text(
+                        position, 0.5, why, transform=axis.get_xaxis_transform(), ha="center", fontsize=6
+                    )
+            drawn = np.concatenate([getattr(each, measure) for each in measured.values()])
+            if len(drawn) == 0:
+                axis.set_yticks([])
+            else:
+                axis.axhline(0, color="black", linewidth=0.5)
+            if (abs(drawn) < 1e-9).all():
+                axis.set_ylim(0, 1)
+            axis.margins(y=0.15)
+            axis.set_xlim(-0.6, len(own) - 0.4)
+            axis.tick_params(labelsize=6)
+            if column == 0:
+                axis.set_ylabel(title, fontsize=6)
+        seeds = {family: here[here.family == family].train_seed.nunique() for family in own}
+        grid[0][column].set_title(f"{game}\n({len(shared[game])} evaluations)", fontsize=8)
+        bar_labels(grid[-1][column], [f"{told[each]}, n = {seeds[each]}" for each in own])
+    figure.align_ylabels()
+    note(
+        figure,
+        "n: training seeds; a dot is one of them, a bar their mean. Dispersion and risk in units of the score, of "
+        "validation means after the same numbers of decisions for all networks of a game; std of scores: over the "
+        "episodes of each run's best evaluation.",
+    )
+    return figure
+
+
+def _shared_points(rows: pd.DataFrame) -> list[int]:
+    """Decisions after which every training run of a game was evaluated."""
+    runs = [set(run.train_steps) for _, run in rows.groupby(["family", "train_seed"])]
+    return sorted(set.intersection(*runs))
+
+
+def training_loss(rows: pd.DataFrame) -> Figure:
+    """Loss of the updates while training, a line for each training run; that of PPO is another sum of terms."""
+    titles = _titles(rows)
+    figure, axes = grid(sorted(set(titles)))
+    # Rows of curves tell no sim steps; converted networks, which alone need them, have no curves.
+    rows = rows.assign(family=training_families(rows))
+    for title, axis in axes.items():
+        here = rows[(titles == title) & rows.loss.notna()]
+        found = in_order(here.family)
+        told, look = names(found), looks(found)
+        for family in found:
+            own = here[here.family == family]
+            for index, (_, run) in enumerate(own.groupby("train_seed")):
+                seeds = own.train_seed.nunique()
+                label = f"{told[family]}, {seeds} seed{'s' if seeds > 1 else ''}" if index == 0 else None
+                axis.plot(run.steps, run.loss, **look[family], linewidth=0.7, alpha=0.8, label=label)
+        decisions(axis)
+        legend_below(axis)
+        axis.set_ylabel("loss")
+        axis.set_yscale("log")
+    return figure

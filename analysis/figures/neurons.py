@@ -1,0 +1,126 @@
+"""What neurons give to an input, as the papers' theory draws it. Never imports torch."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.figures.style import PANEL_INCHES
+
+_FAMILIES = {"atan": ("#0072B2", "-"), "sigmoid": ("#D55E00", "--")}
+_WIDTHS = (0.7, 1.2, 1.9)
+_THREE = ("#56B4E9", "#E69F00", "#000000")
+"""Light to dark, for three values of one quantity."""
+_STATISTICS: dict[str, dict[str, Any]] = {
+    "max-mem": {"label": "largest (max-mem)", "color": "#E69F00", "linewidth": 2.5},
+    "last-mem": {"label": "last (last-mem)", "color": "#0072B2", "linewidth": 1},
+    "mean-mem": {"label": "mean (mean-mem)", "color": "#000000", "linewidth": 1, "linestyle": "--"},
+}
+_STEPS: dict[str, Any] = {"drawstyle": "steps-mid", "solid_joinstyle": "miter"}
+"""Counts of spikes jump between two inputs: nothing slopes there."""
+
+
+def liu2022_fig3_surrogates(rows: pd.DataFrame) -> Figure:
+    """Derivatives that stand in for that of a spike, around the threshold (Liu et al. 2022, Fig 3).
+
+    Lines of equal width are equally steep at the threshold, where a slope a gives a/2 (arc tangent) and a/4 (sigmoid).
+    """
+    figure = Figure(figsize=PANEL_INCHES, layout="constrained")
+    axis = figure.subplots()
+    curves = list(_curves(rows[rows.quantity == "surrogate"]))
+    curves.sort(key=lambda each: each[0]["surrogate_slope"])
+    for name, (colour, dashes) in _FAMILIES.items():
+        family = [each for each in curves if each[0]["surrogate"] == name]
+        for (neuron, curve), width in zip(family, _WIDTHS, strict=True):
+            label = f"{name}, slope {neuron['surrogate_slope']:g}"
+            axis.plot(curve.input, curve.response, dashes, color=colour, linewidth=width, label=label)
+    axis.set_xlabel("membrane minus threshold")
+    axis.set_ylabel("derivative of the spike")
+    axis.set_ylim(bottom=0)
+    axis.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def liu2022_fig4_if_rate_against_relu(rows: pd.DataFrame) -> Figure:
+    """Firing rate of an IF neuron with soft reset beside ReLU, at several simulation steps (Liu et al. 2022, Fig 4)."""
+    figure = Figure(figsize=PANEL_INCHES, layout="constrained")
+    axis = figure.subplots()
+    ((_, relu),) = _curves(rows[rows.quantity == "relu"])
+    axis.plot(relu.input, relu.response, color="#999999", linewidth=3, alpha=0.6, label="ReLU")
+    rates = [
+        curve
+        for neuron, curve in _curves(rows[rows.quantity == "rate"])
+        if (neuron["charge"], neuron["reset"], neuron["threshold"]) == ("if", "soft", 1.0)
+    ]
+    rates.sort(key=lambda curve: curve.sim_steps.iloc[0])
+    for curve, colour in zip(rates, _THREE, strict=True):
+        label = f"IF, {curve.sim_steps.iloc[0]} sim steps"
+        axis.plot(curve.input, curve.response, color=colour, linewidth=1, label=label, **_STEPS)
+    axis.set_xlim(-0.5, 1.5)
+    axis.set_ylim(-0.05, 1.5)
+    axis.set_xticks([-0.5, 0, 0.5, 1, 1.5])
+    axis.set_yticks([0, 0.5, 1, 1.5])
+    axis.set_xlabel("input current")
+    axis.set_ylabel("spikes a sim step; activation")
+    axis.legend(frameon=False)
+    return figure
+
+
+def liu2022_fig5_firing_rates(rows: pd.DataFrame) -> Figure:
+    """Firing rate against input of IF and LIF neurons, by hard and soft reset, at three thresholds (Liu et al. 2022,
+    Fig 5)."""
+    rates = rows[rows.quantity == "rate"]
+    sim_steps = rates.sim_steps.max()
+    curves = list(_curves(rates[rates.sim_steps == sim_steps]))
+    curves.sort(key=lambda each: each[0]["threshold"])
+    figure = Figure(figsize=(PANEL_INCHES[0], 1.25 * PANEL_INCHES[1]), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True, sharey=True)
+    for row, charge in enumerate(("if", "lif")):
+        for column, reset in enumerate(("hard", "soft")):
+            axis = panels[row][column]
+            here = [each for each in curves if (each[0]["charge"], each[0]["reset"]) == (charge, reset)]
+            for (neuron, curve), colour in zip(here, _THREE, strict=True):
+                label = f"threshold {neuron['threshold']:g}"
+                axis.plot(curve.input, curve.response, color=colour, linewidth=1, label=label, **_STEPS)
+            leak = f" (tau {neuron['tau']:g})" if charge == "lif" else ""
+            axis.set_title(f"{charge.upper()}{leak}, {reset} reset", fontsize=8)
+    for axis in panels[1]:
+        axis.set_xlabel("input current")
+    for axis in panels[:, 0]:
+        axis.set_ylabel("spikes a sim step")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=7,
+        title=f"{sim_steps} sim steps",
+        title_fontsize=7,
+    )
+    return figure
+
+
+def chen2022_fig4_voltage_statistics(rows: pd.DataFrame) -> Figure:
+    """Statistics of a leaky integrator's voltage behind one LIF neuron, against its input current (Chen et al. 2022,
+    Fig 4)."""
+    figure = Figure(figsize=PANEL_INCHES, layout="constrained")
+    axis = figure.subplots()
+    for quantity, look in _STATISTICS.items():
+        ((_, curve),) = _curves(rows[rows.quantity == quantity])
+        axis.plot(curve.input, curve.response, **look, **_STEPS)
+    axis.set_xlim(0.5, 2.5)
+    axis.set_xticks([0.5, 1, 1.5, 2, 2.5])
+    axis.set_xlabel("input current")
+    axis.set_ylabel("voltage")
+    axis.legend(frameon=False, title=f"{curve.sim_steps.iloc[0]} sim steps")
+    return figure
+
+
+def _curves(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """A neuron's parameters and its points, in the order of their inputs."""
+    for (neuron, _), curve in rows.groupby(["neuron", "sim_steps"]):
+        yield json.loads(str(neuron) or "{}"), curve.sort_values("input")

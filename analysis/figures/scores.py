@@ -1,0 +1,463 @@
+"""Scores of trained agents. Never imports torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import statistics
+from analysis.figures.style import (
+    PANEL_INCHES,
+    NothingToDraw,
+    grid,
+    legend_below,
+    looks,
+    note,
+    reference_lines,
+)
+from analysis.runs import (
+    Family,
+    in_order,
+    is_double,
+    names,
+    own_dqn,
+    prefer_best,
+    single_q,
+    trained_alike,
+    training_runs,
+)
+from analysis.statistics import Interval
+from analysis.tables import Line, score_lines
+from core.games import PUBLISHED, Tier, get_game, reference
+from core.records import EpisodeRow
+
+
+def score_bars(rows: pd.DataFrame) -> Figure:
+    """Mean scores with their intervals over episodes, random and human play as lines (the tables of Liu and Tan).
+
+    Best and final weights of one training run are two bars, the final ones hatched.
+    """
+    lines = _lines(rows)
+    return _bar_panels(
+        {game: [line for line in lines if line.game == game] for game in sorted(set(rows.game))}
+    )
+
+
+def _lines(rows: pd.DataFrame) -> list[Line]:
+    return score_lines(
+        [EpisodeRow(**{str(name): value for name, value in row.items()}) for row in rows.to_dict("records")]
+    )
+
+
+def _bar_panels(
+    panels: Mapping[str, Sequence[Line]],
+    told: Callable[[Family], str] | None = None,
+    published: Callable[[Line], float | None] = lambda line: None,
+    remark: str = "",
+) -> Figure:
+    """For each title a panel: a bar a network, those of one family and checkpoint side by side under one name.
+
+    Args:
+        panels: lines of one game, in order, by title.
+        told: what a family is called there; its short name if None.
+        published: what a paper says of such a network, if anything.
+        remark: what is to be said besides about the figure.
+    """
+    groups: dict[str, dict[tuple[Family, str, bool], list[Line]]] = {title: {} for title in panels}
+    for title, lines in panels.items():
+        for line in lines:
+            imported = line.train_seed < 0 and line.agent != "random"
+            groups[title].setdefault((line.family, line.checkpoint, imported), []).append(line)
+    tallest = max(
+        sum(max(0.28, 0.11 * len(group)) for group in of_panel.values()) for of_panel in groups.values()
+    )
+    figure, axes = grid(list(panels), tallest + 1.1)
+    for title, of_panel in groups.items():
+        axis, game = axes[title], panels[title][0].game
+        found = in_order(family for family, *_ in of_panel)
+        short, look = names(found), looks(found)
+        labels = []
+        for position, ((family, checkpoint, imported), group) in enumerate(of_panel.items()):
+            thickness = 0.8 / len(group)
+            for index, line in enumerate(group):
+                at = position + thickness * (index - (len(group) - 1) / 2)
+                score = line.score
+                axis.barh(
+                    at,
+                    score.estimate,
+                    0.9 * thickness,
+                    xerr=[[score.estimate - score.low], [score.high - score.estimate]],
+                    color=look[family]["color"],
+                    error_kw={"linewidth": 0.7, "capsize": 1.5},
+                    hatch="//////" if checkpoint == "final" else None,
+                    edgecolor="white" if checkpoint == "final" else look[family]["color"],
+                    linewidth=0,
+                )
+                axis.annotate(
+                    f"{score.estimate:,.1f}" + (" (not trained)" if line.note else ""),
+                    (max(score.high, 0), at),
+                    xytext=(2, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=5,
+                    bbox={"facecolor": "white", "alpha": 0.8, "pad": 0.2, "linewidth": 0},
+                )
+            name = told(family) if told else short[family]
+            parts = (name, "imported" if imported else "", checkpoint)
+            count = f"n = {len(group)} x {min(line.score.n for line in group)}"
+            labels.append(", ".join(filter(None, parts)) + f"\n{count}")
+            known = published(group[0])
+            if known is not None and checkpoint != "final":
+                axis.plot(known, position, "D", color="black", markersize=4, zorder=3)
+        axis.set_title(title, fontsize=8, pad=10)
+        axis.set_yticks(range(len(labels)), labels, fontsize=6)
+        axis.set_ylim(len(labels) - 0.5, -0.5)
+        axis.margins(x=0.12)
+        axis.axvline(0, color="black", linewidth=0.5)
+        axis.set_xlabel("score")
+        reference_lines(axis, game, upright=True)
+    note(
+        figure,
+        "A bar is one network; n: networks (training seeds) x episodes. Intervals: 95 %, over the episodes of one "
+        "network, not over training seeds. Hatched: the final weights of a training run." + remark,
+    )
+    return figure
+
+
+READOUT_ORDER = ("last-mem", "max-mem", "mean-mem", "max-abs-mem", "rate", "spike-rate")
+READOUTS = {
+    **{"chen2022": "max-mem", "liu2022": "rate", "liu2022-spike": "spike-rate", "liu2022-if": "rate"},
+    **{"tutorial": "last-mem"},
+}
+"""Of the networks whose name in rows does not say it (core/networks.py)."""
+
+
+def readout(family: Family) -> str:
+    """How a DSQN's Q-values are read."""
+    base, *changes = family.network.split("+")
+    given = [change.removeprefix("readout=") for change in changes if change.startswith("readout=")]
+    return given[0] if given else READOUTS[base]
+
+
+def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
+    """Scores of DSQNs that differ by their read-out alone, a panel for each network and recipe (Chen et al. 2022,
+    Table 1), beside Chen's own means where they played the same game.
+
+    Raises:
+        NothingToDraw: no two DSQNs differ by their read-out alone.
+    """
+    by_panel: dict[str, list[Line]] = {}
+    for line in _lines(rows):
+        if line.agent == "dsqn":
+            rest = [part for part in line.network.split("+") if not part.startswith("readout=")]
+            by_panel.setdefault(f"{line.game}\n{'+'.join(rest)}, {line.recipe}", []).append(line)
+    by_panel = {
+        title: lines for title, lines in by_panel.items() if len({readout(line.family) for line in lines}) > 1
+    }
+    if not by_panel:
+        raise NothingToDraw(
+            "no two DSQNs differ by their read-out alone: train_direct dsqn --readout trains them"
+        )
+    for lines in by_panel.values():
+        lines.sort(key=lambda line: READOUT_ORDER.index(readout(line.family)))
+    published = pd.read_csv(PUBLISHED / "published_scores.csv")
+    published = published[(published.paper == "chen2022") & (published.table == "Table 1")]
+    theirs = {
+        (game, agent.removeprefix("dsqn ")): float(mean)
+        for game, agent, mean in published[["game", "agent", "mean"]].to_numpy()
+    }
+    played = {line.game for lines in by_panel.values() for line in lines} & set(published.game)
+    return _bar_panels(
+        by_panel,
+        told=readout,
+        published=lambda line: theirs.get((line.game, readout(line.family))),
+        remark=" Diamonds: means of Chen et al., at 8 sim steps." if played else "",
+    )
+
+
+def liu2022_table8_double_dqn(rows: pd.DataFrame) -> Figure:
+    """Double Q-learning with a DQN and with a DSQN, beside the same without it (Liu et al. 2022, Table VIII).
+
+    Raises:
+        NothingToDraw: no agent learnt by Double Q-learning.
+    """
+    lines = _lines(rows)
+    doubled = {(line.game, single_q(line.family)) for line in lines if is_double(line.family)}
+    lines = [line for line in lines if (line.game, single_q(line.family)) in doubled]
+    if not lines:
+        raise NothingToDraw(
+            "no agent learnt by Double Q-learning: train_direct dqn (dsqn) --double trains them"
+        )
+    games = sorted({line.game for line in lines})
+    return _bar_panels({game: [line for line in lines if line.game == game] for game in games})
+
+
+# Aggregates over games and training seeds ------------------------------------------------------------
+
+
+class Normalised(NamedTuple):
+    """Scores of the games of one tier that can be aggregated: all families that are here played all games."""
+
+    title: str
+    games: tuple[str, ...]
+    runs: dict[Family, list[np.ndarray]]
+    """For each game [training seeds] mean scores of best checkpoints, 0 being random play."""
+    left_out: tuple[str, ...]
+    """Names of families that have not all games, or no DQN to be held against."""
+
+
+TIERS: dict[Tier, str] = {"atari": "Atari", "minatar": "MinAtar"}
+
+
+def normalised_runs(rows: pd.DataFrame) -> list[Normalised]:
+    """Scores on the scales from random play (0) to the own DQN (1), and for Atari from random play to a human (1).
+
+    Each tier apart. A game counts if every kind of agent that the tier has was evaluated on it.
+
+    Args:
+        rows: EpisodeRows of `evaluate run`.
+
+    Raises:
+        Refusal: rows do not compare.
+        NothingToDraw: no game is left to aggregate over.
+    """
+    runs = training_runs(rows[rows.agent != "random"])
+    results = []
+    for tier, title in TIERS.items():
+        here = runs[[get_game(game).tier == tier for game in runs.game]]
+        if here.empty:
+            continue
+        source = reference(get_game(here.game.iloc[0])).source
+        results.append(_aggregable(here, f"{title}, own DQN = 1", _dqn_score))
+        if tier == "atari":
+            results.append(_aggregable(here, f"{title}, human = 1 ({source})", _human_score))
+    results = [each for each in results if each.runs]
+    if not results:
+        raise NothingToDraw(
+            "no game on which all kinds of agents, a DQN above random play among them, were evaluated"
+        )
+    return results
+
+
+def _dqn_score(runs: pd.DataFrame, own: pd.DataFrame) -> float | None:
+    dqn = prefer_best(own_dqn(runs, own))
+    return None if dqn.empty else float(dqn["mean"].mean())
+
+
+def _human_score(runs: pd.DataFrame, own: pd.DataFrame) -> float | None:
+    return reference(get_game(own.game.iloc[0])).human
+
+
+def _aggregable(
+    checkpoints: pd.DataFrame, title: str, top: Callable[[pd.DataFrame, pd.DataFrame], float | None]
+) -> Normalised:
+    runs = prefer_best(checkpoints)
+    found = in_order(runs.family)
+    scores: dict[Family, dict[str, np.ndarray]] = {family: {} for family in found}
+    for family in found:
+        for game, group in runs[runs.family == family].groupby("game"):
+            random, best = reference(get_game(str(game))).random, top(checkpoints, group)
+            if random is not None and best is not None and best > random:
+                scores[family][str(game)] = statistics.normalised(group["mean"].to_numpy(), random, best)
+    played = [
+        {game for family in found if family.agent == agent for game in scores[family]}
+        for agent in {family.agent for family in found}
+    ]
+    games = tuple(sorted(set.intersection(*played)))
+    kept = [family for family in found if games and set(games) <= set(scores[family])]
+    return Normalised(
+        title,
+        games,
+        {family: [scores[family][game] for game in games] for family in kept},
+        tuple(name for family, name in names(found).items() if family not in kept),
+    )
+
+
+AGGREGATES: dict[str, statistics.Aggregate] = {
+    "median": statistics.median_of_games,
+    "IQM": statistics.iqm,
+    "mean": statistics.mean_of_games,
+    "optimality gap": statistics.optimality_gap,
+}
+
+
+def normalised_scores(rows: pd.DataFrame) -> Figure:
+    """Aggregates over games of normalised scores, with stratified bootstrap intervals over training seeds (Agarwal et
+    al. 2021). Of a training run's checkpoints the best one counts.
+
+    Raises:
+        Refusal, NothingToDraw: as `normalised_runs`.
+    """
+    blocks = normalised_runs(rows)
+    lines = max(len(block.runs) for block in blocks)
+    height = len(AGGREGATES) * (0.26 * lines + 0.35) + 0.9
+    figure = Figure(figsize=(PANEL_INCHES[0] * len(blocks), height), layout="constrained")
+    parts = figure.subfigures(1, len(blocks), squeeze=False)[0]
+    for block, part in zip(blocks, parts, strict=True):
+        part.suptitle(f"{block.title}; {_games(block.games)}", fontsize=8)
+        told, look = names(block.runs), looks(list(block.runs))
+        labels = [f"{told[family]}\n{_count(games)}" for family, games in block.runs.items()]
+        panels_of_block = part.subplots(len(AGGREGATES), 1)
+        for axis, (name, aggregate) in zip(panels_of_block, AGGREGATES.items(), strict=True):
+            _intervals(
+                axis,
+                [look[family]["color"] for family in block.runs],
+                [statistics.stratified_interval(games, aggregate) for games in block.runs.values()],
+                [_smallest(games) > 1 for games in block.runs.values()],
+            )
+            axis.set_title(f"{name} ({'lower' if 'gap' in name else 'higher'} is better)", fontsize=6)
+            axis.set_yticks(range(len(labels)), labels)
+            axis.tick_params(labelsize=6)
+    note(figure, _aggregates_note(blocks))
+    return figure
+
+
+def _intervals(
+    axis: Axes, colours: Sequence[str], points: Sequence[Interval], several: Sequence[bool]
+) -> None:
+    """A point and its interval a line, from the top down; hollow and without interval where one run is all there is."""
+    for position, (colour, point, wide) in enumerate(zip(colours, points, several, strict=True)):
+        if wide:
+            axis.barh(position, point.high - point.low, 0.3, point.low, color=colour, alpha=0.4, linewidth=0)
+        axis.plot(
+            point.estimate, position, "o", color=colour, markersize=4, fillstyle="full" if wide else "none"
+        )
+    axis.set_ylim(len(points) - 0.5, -0.5)
+    axis.use_sticky_edges = False
+    axis.margins(x=0.12)
+
+
+def _smallest(games: Sequence[np.ndarray]) -> int:
+    return min(len(game) for game in games)
+
+
+def _count(games: Sequence[np.ndarray]) -> str:
+    """How many runs there are, and of which games if these differ."""
+    counts = [len(game) for game in games]
+    if len(set(counts)) == 1:
+        return f"n = {counts[0]}" if len(counts) == 1 else f"n = {len(counts)} x {counts[0]}"
+    return f"n = {'+'.join(map(str, counts))}" if len(counts) < 6 else f"n = {sum(counts)}"
+
+
+def _aggregates_note(blocks: Sequence[Normalised]) -> str:
+    """What the intervals are over, and what may not be read off them."""
+    smallest = [_smallest(games) for block in blocks for games in block.runs.values()]
+    text = "Best checkpoint of each training run; 0 is random play. n: games x training seeds. "
+    if max(smallest) > 1:
+        text += "Intervals: 95 %, stratified bootstrap over training seeds. "
+        if any("own DQN" in block.title for block in blocks):
+            text += "The own DQN's mean is held fixed: its seeds' uncertainty is in no interval. "
+    if 2 in smallest:
+        text += "Two seeds of a game make an interval that is too narrow. "
+    if 1 in smallest:
+        text += "Hollow, or a line without band: a game with one training seed, so there is no interval. "
+    left_out = {block.title: block.left_out for block in blocks if block.left_out}
+    if left_out:
+        told = "; ".join(f"{title}: {', '.join(each)}" for title, each in left_out.items())
+        text += f"Left out, without all of the games or without a DQN of their recipe: {told}."
+    return text
+
+
+def performance_profiles(rows: pd.DataFrame) -> Figure:
+    """Share of training runs that score above each normalised score, each game weighing the same (Agarwal et al.
+    2021), with pointwise stratified bootstrap bands. Of a training run's checkpoints the best one counts.
+
+    Raises:
+        Refusal, NothingToDraw: as `normalised_runs`.
+    """
+    blocks = normalised_runs(rows)
+    lines = max(len(block.runs) for block in blocks)
+    figure, axes = grid([block.title for block in blocks], PANEL_INCHES[1] + 0.7 + 0.12 * lines)
+    for block in blocks:
+        axis, told, look = axes[block.title], names(block.runs), looks(list(block.runs))
+        pooled = np.concatenate([game for games in block.runs.values() for game in games])
+        thresholds = np.linspace(min(0.0, float(pooled.min())), max(1.2, 1.05 * float(pooled.max())), 401)
+        for family, games in block.runs.items():
+            if _smallest(games) > 1:
+                low, high = statistics.performance_profile_band(games, thresholds)
+                axis.fill_between(thresholds, low, high, color=look[family]["color"], alpha=0.15, linewidth=0)
+            profile = statistics.performance_profile(games, thresholds)
+            axis.plot(
+                thresholds, profile, **look[family], linewidth=1.2, label=f"{told[family]}, {_count(games)}"
+            )
+        axis.axvline(1, color="black", linewidth=0.5)
+        axis.set_ylim(-0.02, 1.02)
+        axis.set_title(f"{block.title}; {_games(block.games)}", fontsize=8)
+        axis.set_xlabel("normalised score")
+        axis.set_ylabel("share of runs above it")
+        legend_below(axis, 1)
+    note(figure, _aggregates_note(blocks))
+    return figure
+
+
+def probability_of_improvement(rows: pd.DataFrame) -> Figure:
+    """Probability that a run of one agent scores higher than one of another, averaged over games (Agarwal et al. 2021):
+    SNN and DSQN over the DQN of their recipe, DSQN over the SNN, Double Q-learning over Q-learning.
+
+    Of a training run's checkpoints the best one counts.
+
+    Raises:
+        NothingToDraw: no two such agents were evaluated on one game.
+    """
+    checkpoints = training_runs(rows[rows.agent != "random"])
+    runs = prefer_best(checkpoints)
+    by_tier: dict[str, list[tuple[str, str, Interval, bool]]] = {}
+    for tier, title in TIERS.items():
+        here = runs[[get_game(game).tier == tier for game in runs.game]]
+        told, look = names(here.family), looks(in_order(here.family))
+        for better, worse in _rivals(list(told)):
+            pairs = []
+            for _, own in here[here.family == better].groupby("game"):
+                others = here[(here.game == own.game.iloc[0]) & (here.family == worse)]
+                if worse.agent == "dqn" != better.agent:
+                    dqn = prefer_best(own_dqn(checkpoints, own))
+                    others = dqn[dqn.family == worse]
+                if not others.empty:
+                    pairs.append((own["mean"].to_numpy(), others["mean"].to_numpy()))
+            if pairs:
+                mine, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
+                label = f"{told[better]}\nover {told[worse]}, {_count(mine)} v {_count(theirs)[4:]}"
+                point = statistics.probability_of_improvement(mine, theirs)
+                several = min(_smallest(mine), _smallest(theirs)) > 1
+                by_tier.setdefault(title, []).append((label, look[better]["color"], point, several))
+    if not by_tier:
+        raise NothingToDraw("no game on which two agents of one recipe were evaluated")
+    heights = [0.3 * len(lines) + 0.4 for lines in by_tier.values()]
+    figure = Figure(figsize=(PANEL_INCHES[0], sum(heights) + 0.8), layout="constrained")
+    axes = figure.subplots(len(by_tier), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+    for axis, (title, lines) in zip(axes, by_tier.items(), strict=True):
+        labels, colours, points, wide = zip(*lines, strict=True)
+        _intervals(axis, colours, points, wide)
+        axis.axvline(0.5, color="black", linewidth=0.5, linestyle=":")
+        axis.set_yticks(range(len(labels)), labels, fontsize=6)
+        axis.set_xlim(-0.03, 1.03)
+        axis.set_title(title, fontsize=8)
+    axes[-1].set_xlabel("P(X > Y) of X over Y")
+    note(
+        figure,
+        "Best checkpoint of each training run. n: games x training seeds of the one v the other. Intervals: 95 %, "
+        "stratified bootstrap over training seeds; hollow: a game with one training seed, so there is no interval.",
+    )
+    return figure
+
+
+def _rivals(found: Sequence[Family]) -> list[tuple[Family, Family]]:
+    """Which families are held against which."""
+    return [
+        (better, worse)
+        for better in found
+        for worse in found
+        if (
+            trained_alike(better, worse)
+            and (better.agent, worse.agent)
+            in (("rate-coded", "dqn"), ("dsqn", "dqn"), ("dsqn", "rate-coded"))
+        )
+        or (is_double(better) and worse == single_q(better))
+    ]
+
+
+def _games(games: Sequence[str]) -> str:
+    return f"{len(games)} game{'s' if len(games) > 1 else ''}"

@@ -1,0 +1,174 @@
+"""What all figures have in common: one look for each agent, panels, axes and legends. Never imports torch."""
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.runs import AGENT_ORDER, LABELS, Family
+from core.errors import Refusal
+from core.games import get_game, reference
+
+
+class NothingToDraw(Refusal):
+    """The rows hold nothing that a figure is of; which command makes such rows is said in it."""
+
+
+PANEL_INCHES = (3.5, 2.6)
+# Okabe & Ito's colours, which the colour-blind tell apart; the same agent has the same one everywhere.
+COLOURS = {
+    **{"random": "#999999", "dqn": "#0072B2", "quantised": "#56B4E9"},
+    **{"rate-coded": "#E69F00", "dsqn": "#009E73"},
+    **{"actor": "#CC79A7", "spiking-actor": "#D55E00"},
+}
+LINE_STYLES = {"robust": "-", "spikes": "--"}
+"""Of read-outs."""
+
+matplotlib.use("Agg")
+matplotlib.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False})
+
+
+def panels(rows: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
+    """One panel a game."""
+    return grid(sorted(set(rows.game)))
+
+
+def grid(titles: Sequence[str], height: float = PANEL_INCHES[1]) -> tuple[Figure, dict[str, Axes]]:
+    """One panel a title, of a height in inches, side by side, at most three."""
+    columns = min(len(titles), 3)
+    lines = math.ceil(len(titles) / columns)
+    figure = Figure(figsize=(PANEL_INCHES[0] * columns, height * lines), layout="constrained")
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axis in axes[len(titles) :]:
+        axis.remove()
+    for title, axis in zip(titles, axes, strict=False):
+        axis.set_title(title)
+    return figure, dict(zip(titles, axes, strict=False))
+
+
+def runs(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Agent, label and rows of every trained network, one training seed apart from the next."""
+    for agent in AGENT_ORDER:
+        for seed in sorted(set(rows[rows.agent == agent].train_seed)):
+            yield agent, label(agent, seed, rows), rows[(rows.agent == agent) & (rows.train_seed == seed)]
+
+
+def label(agent: str, seed: int, rows: pd.DataFrame) -> str:
+    """The agent's name, with its training seed where there are several."""
+    several = rows[rows.agent == agent].train_seed.nunique() > 1
+    name = "imported" if seed < 0 else f"seed {seed}"
+    return f"{LABELS[agent]}, {name}" if several else LABELS[agent]
+
+
+def decisions(axis: Axes) -> None:
+    """A horizontal axis of decisions, and the legend of what is drawn over it."""
+    axis.set_xlabel("decisions")
+    axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
+    axis.legend(frameon=False)
+
+
+def sim_steps(axis: Axes, values: list[int]) -> None:
+    """A horizontal axis of simulation steps."""
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(values, [str(each) for each in values], fontsize=6)
+    axis.minorticks_off()
+    axis.set_xlabel("sim steps until the decision")
+
+
+def reference_lines(axis: Axes, game: str, upright: bool = False) -> None:
+    """Published or measured random play, and human play where there is a number.
+
+    Args:
+        upright: whether scores run to the right and not upwards.
+    """
+    references = reference(get_game(game))
+    for name, score, colour, dashes in (
+        ("random", references.random, "#666666", ":"),
+        ("human", references.human, "black", "--"),
+    ):
+        if score is None:
+            continue
+        (axis.axvline if upright else axis.axhline)(score, color=colour, linestyle=dashes, linewidth=0.8)
+        # On either side of their lines, because both may be small beside an agent's score.
+        above = name == "human"
+        axis.annotate(
+            name,
+            (score, 1) if upright else (1, score),
+            xytext=(1 if above else -1, 1) if upright else (2, 0),
+            xycoords=("data", "axes fraction") if upright else ("axes fraction", "data"),
+            textcoords="offset points",
+            ha=("left" if above else "right") if upright else "left",
+            va="bottom" if upright or above else "top",
+            fontsize=6,
+            color=colour,
+        )
+
+
+def common_legend(figure: Figure, axes: list[Axes], columns: int) -> None:
+    """One legend below the panels, because they draw the same things."""
+    handles: dict[str, Artist] = {}
+    for axis in axes:
+        handles |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=6,
+    )
+
+
+def looks(found: Sequence[Family]) -> dict[Family, dict[str, Any]]:
+    """One line style for each network: an agent's first one has the agent's colour, the others have their own."""
+    others = tuple(
+        colour
+        for colour in ("#D55E00", "#CC79A7", "#555555", "#882255", "#332288", "#AA4499")
+        if colour not in {COLOURS[family.agent] for family in found}
+    )
+    dashes = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), ":")
+    result: dict[Family, dict[str, Any]] = {}
+    taken = 0
+    for family in found:
+        siblings = [each for each in found if each.agent == family.agent]
+        position = siblings.index(family)
+        colour = COLOURS[family.agent]
+        if position:
+            colour = others[taken % len(others)]
+            taken += 1
+        result[family] = {"color": colour, "linestyle": dashes[position % len(dashes)]}
+    return result
+
+
+def legend_below(axis: Axes, columns: int = 2) -> None:
+    """The legend of one panel, where it covers nothing."""
+    columns = min(columns, len(axis.get_legend_handles_labels()[1]))
+    axis.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.22),
+        ncols=columns,
+        frameon=False,
+        fontsize=6,
+        handlelength=2.5,
+    )
+
+
+def bar_labels(axis: Axes, labels: Sequence[str]) -> None:
+    """Names below bars, upright where they are too many to stand side by side."""
+    labels = [label.replace("n = ", "n\u00a0=\u00a0") for label in labels]
+    letters = int(60 / len(labels))
+    upright = max(len(word) for label in labels for word in label.split()) > letters
+    lines = [label if upright else textwrap.fill(label, letters, break_on_hyphens=False) for label in labels]
+    axis.set_xticks(range(len(labels)), lines, fontsize=6, rotation=90 if upright else 0)
+
+
+def note(figure: Figure, text: str) -> None:
+    """A few small lines below all panels that say what is drawn."""
+    characters = int(22 * figure.get_figwidth())
+    figure.supxlabel(textwrap.fill(text, characters), fontsize=6, x=0.01, ha="left")

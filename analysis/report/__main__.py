@@ -1,0 +1,398 @@
+"""python -m analysis.report STUDY: one static page of a study, from its rows and the files beside them.
+
+The page opens from disk: it has no script, and what it links to lies in the study's folder. Equal files give an
+equal page. Never imports torch.
+"""
+
+import ast
+import json
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import jinja2
+import tyro
+from markupsafe import Markup, escape
+
+from analysis.answer import Answer, Attacked, answer, percent, size, under_attack
+from analysis.tables import AGENT_ORDER, markdown, score_lines
+from core.cli import main
+from core.errors import Refusal
+from core.manifest import read_manifest
+from core.records import AttackRow, ConversionRow, EpisodeRow, Row, read_rows, write_bytes
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURES = Path(__file__).resolve().parents[1] / "figures"
+PAGE = Path("report") / "index.html"
+"""Of a study's folder."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write the page of a study (results/STUDY/report/index.html); nothing is drawn, trained or played."""
+
+    study: Annotated[str, tyro.conf.Positional]
+    """Name of a folder in results/, as in quick."""
+
+    def run(self) -> None:
+        study = ROOT / "results" / self.study
+        if not study.is_dir():
+            raise Refusal(f"no results of study {self.study!r}: python reproduce.py {self.study} makes them")
+        print(write_report(study).relative_to(ROOT))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of words and numbers."""
+
+    title: str
+    header: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_number(self) -> tuple[bool, ...]:
+        """Of each column, whether it holds numbers only, which are read from their right end."""
+        return tuple(
+            any(column) and all(_NUMBER.fullmatch(cell) for cell in column if cell)
+            for column in zip(*self.cells, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure that lies in the study."""
+
+    name: str
+    caption: str
+    link: str
+    width: int
+    """Pixels, as the height; figures are drawn with two for each of the page's."""
+    height: int
+    vector: str
+    """Link to the same figure as a PDF; empty if there is none."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """How the play of one game was scored."""
+
+    game: str
+    protocol: str
+    values: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One piece of work, as its manifest records it."""
+
+    place: str
+    command: str
+    is_done: bool
+    spec: str
+    versions: str
+    outputs: tuple[tuple[str, str], ...]
+    """File names and their SHA-256."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the template shows."""
+
+    study: str
+    answer: Answer
+    tables: tuple[Table, ...]
+    pictures: tuple[Picture, ...]
+    cards: tuple[Card, ...]
+    works: tuple[Work, ...]
+    videos: tuple[tuple[str, str], ...]
+    """Names and links."""
+
+
+def write_report(study: Path) -> Path:
+    """Write the page of a study's folder; gives where it lies.
+
+    Raises:
+        Refusal: the folder holds no rows, or rows that do not compare, or a file that is not what it should be.
+    """
+    page = page_of(study)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).resolve().parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["prose"] = prose
+    text = environment.get_template("report.html.j2").render(vars(page))
+    write_bytes(study / PAGE, text.encode())
+    return study / PAGE
+
+
+def page_of(study: Path) -> Page:
+    """What the page of a study shows."""
+    if not any(study.rglob("*.parquet")):
+        raise Refusal(f"{study} holds no rows: python reproduce.py {study.name} makes some")
+    episodes = list(_read(study, "*/*/episodes.parquet", EpisodeRow))
+    compared = list(_read(study, "*/*/conversion_episodes.parquet", EpisodeRow))
+    methods = list(_read(study, "*/*/methods.parquet", ConversionRow))
+    conversions = list(_read(study, "*/*/*.conversion.parquet", ConversionRow))
+    attacks = list(_read(study, "*/*/attacks.parquet", AttackRow))
+    tables = [*_score_tables(episodes), *_agreement_tables(conversions)]
+    tables += _attack_tables(under_attack(attacks, episodes))
+    for path in sorted(study.rglob("*.md")):
+        if path not in (study / "scores.md", study / "README.md"):
+            tables += markdown_tables(_title(path.relative_to(study)), path.read_text())
+    return Page(
+        study.name,
+        answer(episodes, compared, methods, attacks),
+        tuple(tables),
+        tuple(pictures(study)),
+        tuple(cards({"evaluated": episodes, "conversions compared": compared, "under attack": attacks})),
+        tuple(works(study)),
+        tuple((_title(path.relative_to(study)), _link(study, path)) for path in sorted(study.rglob("*.mp4"))),
+    )
+
+
+def prose(text: str) -> Markup:
+    """A sentence as HTML: what is between backquotes is to be typed, and numbers stay with their units."""
+    unbroken = str(escape(text)).replace(" %", "\xa0%").replace("n = ", "n\xa0=\xa0")
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", unbroken))
+
+
+# Tables ----------------------------------------------------------------------------------------------
+
+_NUMBER = re.compile(r"-?[\d,.]+(e-?\d+)?( ?%)?")
+
+
+def markdown_tables(title: str, text: str) -> Iterator[Table]:
+    """The tables of a Markdown text, each with the lines below it."""
+    lines = text.splitlines()
+    blocks = [
+        (is_table, list(block)) for is_table, block in groupby(lines, lambda line: line.startswith("|"))
+    ]
+    for index, (is_table, block) in enumerate(blocks):
+        if is_table and len(block) > 2:
+            header, _, *cells = (
+                [cell.strip() for cell in line.strip().strip("|").split("|")] for line in block
+            )
+            below = blocks[index + 1][1] if index + 1 < len(blocks) else []
+            notes = tuple(line.strip() for line in below if line.strip() and not line.startswith("#"))
+            yield Table(title, tuple(header), tuple(map(tuple, cells)), notes)
+
+
+def _score_tables(episodes: Sequence[EpisodeRow]) -> Iterator[Table]:
+    if episodes:
+        note = "\nIntervals are over the episodes of one network, not over training seeds.\n"
+        yield from markdown_tables("Scores", markdown(score_lines(episodes)) + note)
+
+
+def _agreement_tables(conversions: Sequence[ConversionRow]) -> Iterator[Table]:
+    header = (
+        "game", "seed", "method", "against", "read-out", "sim steps", "states", "agreement", "constant action",
+    )  # fmt: skip
+    cells = [
+        (
+            row.game,
+            str(row.train_seed) if row.train_seed >= 0 else "",
+            row.method,
+            row.reference,
+            row.readout,
+            str(row.sim_steps),
+            f"{row.num_states:,}",
+            f"{row.agreement:.1%}",
+            f"{row.majority_share:.1%}",
+        )
+        for row in conversions
+    ]
+    if cells:
+        note = (
+            "Share of states in which the converted network takes the same action as its DQN, or as its own simulation "
+            "in another simulator; beside it what always taking one action would agree."
+        )
+        yield Table("Agreement of converted networks", header, tuple(cells), (note,))
+
+
+def _attack_tables(attacked: Sequence[Attacked]) -> Iterator[Table]:
+    header = (
+        "game", "agent", "seed", "decisions trained", "attack", "size", "gradient of", "episodes", "mean score",
+        "95 % interval", "actions changed", "kept of its own clean score",
+    )  # fmt: skip
+    cells = [
+        (
+            cell.first.game,
+            cell.first.agent,
+            str(cell.first.train_seed) if cell.first.train_seed >= 0 else "",
+            f"{cell.first.train_steps:,}" if cell.first.train_steps >= 0 else "unknown",
+            cell.first.attack,
+            size(cell.first.epsilon),
+            cell.first.gradient_source,
+            str(cell.score.n),
+            f"{cell.score.estimate:,.2f}",
+            f"{cell.score.low:,.2f} to {cell.score.high:,.2f}",
+            f"{cell.flip_share:.1%}",
+            percent(cell.kept) if cell.kept else "",
+        )
+        for cell in attacked
+    ]
+    if cells:
+        notes = (
+            "Sizes are l_inf, in units of the network's input; intervals are over episodes. Shares are of scores above "
+            "random play in clean games of the same starts, and empty where there are none or where they are no better "
+            "than random play.",
+        )
+        yield Table("Scores under attack", header, tuple(cells), notes)
+
+
+# Figures and videos ----------------------------------------------------------------------------------
+
+
+def pictures(study: Path) -> Iterator[Picture]:
+    """The figures that lie in the study."""
+    known = captions()
+    for path in sorted((study / "figures").glob("*.png")):
+        width, height = png_size(path)
+        vector = path.with_suffix(".pdf")
+        yield Picture(
+            path.stem,
+            known.get(path.stem, ""),
+            _link(study, path),
+            width,
+            height,
+            _link(study, vector) if vector.is_file() else "",
+        )
+
+
+def captions() -> dict[str, str]:
+    """What each drawing function says that it draws: its docstring, up to the arguments, read and not imported."""
+    found = {}
+    for path in sorted(FIGURES.glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                text = re.split(r"\n(?:Args|Returns|Raises):\n", ast.get_docstring(node) or "")[0]
+                found[node.name] = " ".join(text.split())
+    return found
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels (PNG specification, section 11.2.2)."""
+    start = path.read_bytes()[:24]
+    if len(start) < 24 or start[:8] != b"\x89PNG\r\n\x1a\n":
+        raise Refusal(f"{path} is no PNG; remove it, and draw the study again")
+    return int.from_bytes(start[16:20]), int.from_bytes(start[20:24])
+
+
+# Protocols and provenance ----------------------------------------------------------------------------
+
+
+def cards(played: dict[str, Sequence[EpisodeRow | AttackRow]]) -> Iterator[Card]:
+    """One card for each game and protocol, with every value of the settings that rows hold.
+
+    Args:
+        played: rows, by the words for what they are of.
+    """
+    by_protocol: dict[tuple[str, str], dict[str, list[EpisodeRow | AttackRow]]] = defaultdict(dict)
+    for what, rows in played.items():
+        for row in rows:
+            by_protocol[row.game, row.protocol].setdefault(what, []).append(row)
+    for (game, protocol), kinds in sorted(by_protocol.items()):
+        rows = [row for of_kind in kinds.values() for row in of_kind]
+        values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for settings, agent in sorted({(row.settings, row.agent) for row in rows}):
+            for name, value in _settings(json.loads(settings)):
+                values[name][value].add(agent)
+        counts = [(what, _played(of_kind)) for what, of_kind in kinds.items()]
+        yield Card(game, protocol, (*((name, _of_agents(of)) for name, of in values.items()), *counts))
+
+
+def _settings(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and values that a card shows, in its order; a value that is not known here is shown as it is called."""
+    protocol = settings["protocol"]
+    # The name is the card's title and the tier its game's; how many episodes were played is counted.
+    passed_over = ("name", "tier", "episodes", "dynamics")
+    flat = {name: value for name, value in protocol.items() if name not in passed_over}
+    flat |= protocol["dynamics"]
+    flat["rom_md5"] = settings["rom_md5"] or None
+    flat["versions"] = ", ".join(
+        f"{name} {version}" for name, version in sorted(settings["versions"].items())
+    )
+    for name, value in flat.items():
+        if value not in (None, [], {}):
+            yield name.replace("_", " ").replace("rom md5", "ROM MD5"), _written(value)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return (
+        f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+    )
+
+
+def _of_agents(values: dict[str, set[str]]) -> str:
+    """One value, or each with the agents that it was for."""
+    if len(values) == 1:
+        return next(iter(values))
+    return "; ".join(
+        f"{value} ({', '.join(sorted(agents, key=AGENT_ORDER.index))})" for value, agents in values.items()
+    )
+
+
+def _played(rows: Iterable[EpisodeRow]) -> str:
+    # Where the best weights are the final ones, each of their games has a row as either.
+    rows = list({_game_played(row): row for row in rows}.values())
+    episodes = len({(row.eval_seed, row.episode) for row in rows})
+    seeds = ", ".join(map(str, sorted({row.eval_seed for row in rows})))
+    truncated = sum(row.truncated for row in rows)
+    return (
+        f"{episodes:,} starts (evaluation seed {seeds}), {len(rows):,} games, {truncated:,} of them truncated"
+    )
+
+
+def _game_played(row: EpisodeRow) -> tuple[object, ...]:
+    """What tells one game played from another."""
+    network = (row.agent, row.checkpoint_id, row.train_seed, row.variant, row.sim_steps)
+    threat = (row.threat, row.epsilon) if isinstance(row, AttackRow) else ()
+    return (*network, row.settings, row.eval_seed, row.episode, *threat)
+
+
+def works(study: Path) -> Iterator[Work]:
+    """Every manifest of the study."""
+    for path in sorted(study.rglob("*manifest.json")):
+        record = read_manifest(path)
+        assert record is not None
+        versions = json.loads(path.read_text()).get("versions", {})
+        yield Work(
+            str(path.relative_to(study)),
+            shlex.join(["python", "-m", *record.command]),
+            bool(record.outputs),
+            json.dumps(record.spec, indent=1, sort_keys=True),
+            ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
+            tuple(sorted(record.outputs.items())),
+        )
+
+
+def _read(study: Path, pattern: str, row_type: type[Row]) -> Iterator[Row]:
+    for path in sorted(study.glob(pattern)):
+        yield from read_rows(path, row_type)
+
+
+def _link(study: Path, path: Path) -> str:
+    """A file of the study as the page links to it."""
+    return quote("../" + path.relative_to(study).as_posix())
+
+
+def _title(path: Path) -> str:
+    """A file's place in the study, in words."""
+    return " / ".join((*path.parent.parts, path.stem))
+
+
+if __name__ == "__main__":
+    main("python -m analysis.report", Report)

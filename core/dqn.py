@@ -1,0 +1,63 @@
+"""The DQN, and the actor of PPO: networks with ReLU."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.agents import Agent, Decision, LayerTrace
+from core.games import Game
+from core.layers import ACTOR_HIDDEN_LAYERS, HIDDEN_LAYERS, Padding, apply_layer, build_layers
+
+
+class DQN(Agent):
+    """The Q-network with ReLU.
+
+    Args:
+        game: whose observations and actions.
+        bias: whether layers have biases.
+        padding: of its convolutions.
+    """
+
+    kind = "dqn"
+    architecture = HIDDEN_LAYERS
+
+    def __init__(self, game: Game, bias: bool = True, padding: Padding = "valid"):
+        super().__init__()
+        self.game = game
+        self.bias = bias
+        self.padding: Padding = padding
+        self.layers, self.layer_shapes = build_layers(
+            game, bias, padding=padding, architecture=self.architecture
+        )
+
+    def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
+        return Decision(self.preactivations(observations)[-1], None, None)
+
+    def preactivations(self, observations: Tensor) -> list[Tensor]:
+        """What each layer gives before its ReLU, the last one being the Q-values [B, A]."""
+        *hidden, output = self.layers
+        outputs: list[Tensor] = []
+        x = observations
+        for layer in hidden:
+            outputs.append(apply_layer(layer, x))
+            x = outputs[-1].relu()
+        return [*outputs, apply_layer(output, x)]
+
+    @torch.no_grad()
+    def trace(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> list[LayerTrace]:
+        heard = [observations, *(z.relu() for z in self.preactivations(observations)[:-1])]
+        return [LayerTrace(x, False, None, x.new_zeros(len(x))) for x in heard]
+
+    def config(self) -> dict[str, Any]:
+        return {"bias": self.bias, "padding": self.padding}
+
+
+class Actor(DQN):
+    """The policy of PPO with ReLU: a smaller network of the same make, whose scores [B, A] are logits of actions.
+
+    Its greedy action, which evaluation plays, is the most probable one.
+    """
+
+    kind = "actor"
+    architecture = ACTOR_HIDDEN_LAYERS

@@ -1,0 +1,49 @@
+"""Kinds of agents: what readers of rows must know of them. Never imports torch.
+
+A kind that nobody registered (an agent from outside) is labelled with its own name and listed after the known ones.
+"""
+
+from dataclasses import dataclass
+
+from core.registry import Registry
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Facts about one kind of agent."""
+
+    label: str
+    """Its name in tables and figures."""
+    training_gradient: str = "own"
+    """The gradient source (adversarial/sources.py) that trained it, which FGSM usually follows."""
+    is_conversion: bool = False
+    """Whether it is made from a DQN. It then carries the DQN's seed, recipe and decisions."""
+    is_policy: bool = False
+    """Whether it learnt a policy and no Q-values."""
+
+
+KINDS: Registry[Kind] = Registry("kind of agent")
+"""All kinds, in the order of tables and figures."""
+KINDS.register("random")(Kind("random play"))
+KINDS.register("dqn")(Kind("DQN"))
+KINDS.register("quantised")(Kind("quantised DQN", "straight-through", is_conversion=True))
+KINDS.register("rate-coded")(Kind("converted SNN", "ann-twin", is_conversion=True))
+KINDS.register("dsqn")(Kind("DSQN", "own-surrogate"))
+KINDS.register("actor")(Kind("PPO", is_policy=True))
+KINDS.register("spiking-actor")(Kind("spiking PPO", "own-surrogate", is_policy=True))
+
+
+def kind_of(agent: str) -> Kind:
+    """The facts about a kind of agent; of one that is not registered, what its name alone tells."""
+    return KINDS[agent] if agent in KINDS else Kind(agent)
+
+
+def label(agent: str) -> str:
+    """The name of a kind of agent in tables and figures."""
+    return kind_of(agent).label
+
+
+def order(agent: str) -> tuple[int, str]:
+    """Sort key of a kind of agent: registered kinds first, in their order, then others by name."""
+    names = KINDS.names()
+    return (names.index(agent), "") if agent in names else (len(names), agent)

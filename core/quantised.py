@@ -1,0 +1,95 @@
+"""The quantised DQN: between DQN and converted network."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.agents import Agent, Decision, LayerTrace, require_sim_steps
+from core.games import Game
+from core.layers import Padding, apply_layer, apply_to_image, build_layers
+
+
+class _Staircase(torch.autograd.Function):
+    """clip(floor(levels z + start), 0, levels) / levels; its gradient is that of clip(z, 0, 1)."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, levels: int, start: float) -> Tensor:
+        ctx.save_for_backward(z)
+        return (levels * z + start).floor_().clamp_(0, levels) / levels
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (z,) = ctx.saved_tensors
+        return grads[0] * ((z >= 0) & (z <= 1)), None, None
+
+
+class QuantisedDQN(Agent):
+    """The Q-network between DQN and converted network: activations of a few levels, no time.
+
+    Its hidden neurons give clip(floor(L z + v_init), 0, L) / L, with v_init = 1/2 the quantisation of QCFS (Bu et al.
+    2022, arXiv 2303.04347), which is the rate of an IF neuron that hears the constant current z for L steps.
+    Weights are normalised (thresholds 1) and named as a converted network's, so one's are the other's.
+
+    Args:
+        game: whose observations and actions.
+        levels: L.
+        v_init: 1/2 rounds to the nearest level, 0 cuts off.
+        bias: whether layers have biases.
+        image_bits: see `apply_to_image`; None does not round.
+        padding: of its convolutions.
+    """
+
+    kind = "quantised"
+    output_scale: Tensor
+    """[] float32: what the normalised output is worth in Q."""
+
+    def __init__(
+        self,
+        game: Game,
+        levels: int,
+        v_init: float = 0.5,
+        bias: bool = True,
+        image_bits: int | None = None,
+        padding: Padding = "valid",
+    ):
+        super().__init__()
+        require_sim_steps(levels)
+        self.game = game
+        self.levels = levels
+        self.v_init = v_init
+        self.bias = bias
+        self.image_bits = image_bits
+        self.padding: Padding = padding
+        self.layers, self.layer_shapes = build_layers(game, bias, padding=padding)
+        self.register_buffer("output_scale", torch.ones(()))
+
+    def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
+        *_, output = self.layers
+        return Decision(
+            self.output_scale * apply_layer(output, self.activations(observations)[-1]), None, None
+        )
+
+    def activations(self, observations: Tensor) -> list[Tensor]:
+        """What each hidden layer gives."""
+        first, *hidden, _ = self.layers
+        outputs = [
+            _Staircase.apply(apply_to_image(first, observations, self.image_bits), self.levels, self.v_init)
+        ]
+        for layer in hidden:
+            outputs.append(_Staircase.apply(apply_layer(layer, outputs[-1]), self.levels, self.v_init))
+        return outputs
+
+    @torch.no_grad()
+    def trace(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> list[LayerTrace]:
+        heard = [observations, *self.activations(observations)]
+        return [LayerTrace(x, False, None, x.new_zeros(len(x))) for x in heard]
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "levels": self.levels,
+            "v_init": self.v_init,
+            "bias": self.bias,
+            "image_bits": self.image_bits,
+            "padding": self.padding,
+        }

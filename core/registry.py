@@ -1,0 +1,151 @@
+"""Registries: the one way to add a thing of a kind (a neuron, a conversion method, an attack, ...).
+
+Each concept has one registry, in the module that defines the concept. What is built in is registered by the same
+decorator that an extension uses:
+
+    @METHODS.register("my-method")
+    class MyMethod(Method): ...
+
+Never imports torch.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from core.errors import Refusal
+from core.records import digest
+
+Entry = TypeVar("Entry")
+Registered = TypeVar("Registered")
+
+
+class Registry(Generic[Entry]):
+    """The things of one concept, by name, in the order in which they were registered.
+
+    Args:
+        concept: singular noun for messages, as in "conversion method".
+        package: dotted name of the package whose modules register what is built in. It is imported when the registry
+            is first asked for anything, in alphabetical order of its modules.
+    """
+
+    def __init__(self, concept: str, package: str | None = None):
+        self.concept = concept
+        self._package = package
+        self._entries: dict[str, Entry] = {}
+        self._origins: dict[str, str] = {}
+
+    def register(self, name: str) -> Callable[[Registered], Registered]:
+        """Decorator, or function of a value: make it known under a name.
+
+        Raises:
+            Refusal: the name is taken, or is not made of lower-case letters, digits, "-", "_" and "/".
+        """
+        if not name or not set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_/"):
+            raise Refusal(
+                f"{self.concept} {name!r}: a name of lower-case letters, digits, '-', '_' and '/' is needed"
+            )
+        origin = sys._getframe(1).f_globals.get("__name__", "?")
+
+        def add(entry: Registered) -> Registered:
+            taken_by = self._origins.get(name)
+            if taken_by not in (None, origin):
+                raise Refusal(f"{self.concept} {name!r} is registered by both {taken_by} and {origin}")
+            self._entries[name] = entry  # type: ignore[assignment]  # checked where it is used
+            self._origins[name] = origin
+            return entry
+
+        return add
+
+    def get(self, name: str) -> Entry:
+        """The entry of that name.
+
+        Raises:
+            Refusal: nothing of that name is registered; the message names the nearest one.
+        """
+        self._load()
+        if name in self._entries:
+            return self._entries[name]
+        near = difflib.get_close_matches(str(name), self._entries, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        missing = "" if EXTENSIONS else "; one of your own needs its --extension"
+        raise Refusal(
+            f"unknown {self.concept} {name!r}: {hint}accepted are {', '.join(self._entries)}{missing}"
+        )
+
+    __getitem__ = get
+
+    def names(self) -> tuple[str, ...]:
+        """All names, in order of registration."""
+        self._load()
+        return tuple(self._entries)
+
+    def items(self) -> tuple[tuple[str, Entry], ...]:
+        """All names with their entries, in order of registration."""
+        self._load()
+        return tuple(self._entries.items())
+
+    def values(self) -> tuple[Entry, ...]:
+        """All entries, in order of registration."""
+        return tuple(entry for _, entry in self.items())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def name_of(self, entry: object) -> str:
+        """The name under which an entry is registered."""
+        self._load()
+        return next(name for name, known in self._entries.items() if known is entry)
+
+    def __contains__(self, name: object) -> bool:
+        self._load()
+        return name in self._entries
+
+    def _load(self) -> None:
+        """Import the built-in entries, once."""
+        if self._package is not None:
+            package, self._package = importlib.import_module(self._package), None
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+EXTENSIONS: dict[str, str] = {}
+"""SHA-256 of every extension that was loaded, by its name. Only what the user named is in here."""
+
+
+def load_extension(name: str) -> None:
+    """Import a module because the user named it (--extension NAME), so that it registers what it defines.
+
+    Args:
+        name: a module on Python's path or in the working directory, as in my_module or my_package.my_module.
+
+    Raises:
+        Refusal: there is no such module, or it cannot be imported.
+    """
+    if name in EXTENSIONS:
+        return
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        raise Refusal(f"extension {name!r}: no such module in {here} or on Python's path")
+    try:
+        importlib.import_module(name)
+    except Refusal as refusal:
+        raise Refusal(f"extension {name!r}: {refusal}")
+    except (Exception, SystemExit) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise Refusal(f"extension {name!r} cannot be imported: {type(error).__name__}: {error}{line}")
+    EXTENSIONS[name] = digest(Path(spec.origin).read_bytes())

@@ -1,0 +1,230 @@
+"""Scoring an agent: whole games, raw rewards, one row an episode."""
+
+import contextlib
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from core import seeding
+from core.agents import Agent
+from core.checkpoint import Checkpoint
+from core.errors import Refusal
+from core.games import Game
+from core.manifest import library_versions
+from core.records import EpisodeRow, to_json
+from play.environments import make_environments
+from play.policies import exploring
+from play.protocols import Protocol
+from play.rollout import Perturb, Rollout, Step
+
+MAX_ENVS = 32
+"""Episodes played side by side unless a caller says otherwise; it changes speed, not episodes."""
+LIGHT_SIM_STEPS = 8
+"""Simulation steps up to which one core decides about as fast as another one emulates (the Nature network)."""
+
+EVALUATION = "evaluation"
+"""The stream of episodes that reported scores come from."""
+
+
+@dataclass
+class Played:
+    """One episode, summed up while it is played."""
+
+    episode: int
+    score: float = 0.0
+    length_steps: int = 0
+    length_frames: int = 0
+    truncated: bool = False
+    max_q: float = -math.inf
+    max_q_std: float = 0.0
+    """Over actions, at the decision of the largest Q-value."""
+    max_q_sum: float = 0.0
+    """Sum over decisions, as the following ones."""
+    flips: float = 0.0
+    attacked: int = 0
+    zero_gradients: float = 0.0
+    largest_perturbation: float = 0.0
+    sim_steps: float = 0.0
+    """Largest of the decisions, and their sum."""
+    sim_steps_sum: float = 0.0
+    spikes: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    """[L] by layer."""
+
+    def add(self, step: Step, row: int) -> None:
+        """Count one decision."""
+        outcome = step.outcome
+        self.score += float(outcome.rewards[row])
+        self.length_steps += 1
+        self.length_frames = int(outcome.episode_frames[row])
+        self.truncated = bool(outcome.truncated[row])
+        max_q = float(step.scores[row].max())
+        self.max_q_sum += max_q
+        if max_q > self.max_q:
+            self.max_q, self.max_q_std = max_q, float(step.scores[row].std())
+        if step.activity is not None:
+            spikes = step.activity.spikes[row].double().numpy()
+            self.spikes = spikes if self.spikes.size == 0 else self.spikes + spikes
+            sim_steps = float(step.activity.sim_steps[row])
+            self.sim_steps = max(self.sim_steps, sim_steps)
+            self.sim_steps_sum += sim_steps
+        if step.attack is not None:
+            self.flips += float(step.attack.flipped[row])
+            if step.attack.attacked[row]:
+                self.attacked += 1
+                self.zero_gradients += float(step.attack.zero_gradient[row])
+            self.largest_perturbation = max(self.largest_perturbation, float(step.attack.largest[row]))
+
+
+def play(
+    agent: Agent,
+    game: Game,
+    protocol: Protocol,
+    *,
+    eval_seed: int,
+    episodes: Sequence[int],
+    num_envs: int = MAX_ENVS,
+    perturb: Perturb | None = None,
+    stream: str = EVALUATION,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> Iterator[Played]:
+    """Play episodes to their end, in the order in which they end.
+
+    Args:
+        agent: what plays.
+        game: what is played, which may be another game than the agent's own.
+        protocol: how, resolved for the game.
+        eval_seed: episode i is the same start for every agent evaluated with this seed.
+        episodes: their indices.
+        num_envs: how many are played side by side at most.
+        perturb: the attack, if any.
+        stream: what the episodes are for; those of different streams have no start in common.
+        on_step: shown every step.
+    """
+    # Only emulators compute by themselves, so that it pays to decide in one half of the games meanwhile; not under
+    # attack, which takes longer than they do, and less for each game of a larger batch.
+    overlapping = game.tier == "atari" and perturb is None
+    halves = (episodes[::2], episodes[1::2]) if num_envs > 1 and overlapping else (episodes,)
+    shares = [share for share in halves if share]
+    with contextlib.ExitStack() as stack:
+        if overlapping and agent.sim_steps <= LIGHT_SIM_STEPS:
+            stack.enter_context(a_core_left(agent.device))
+        rollouts: list[Rollout] = []
+        for number, share in enumerate(shares):
+            envs = (num_envs + number) // len(shares)
+            environments = make_environments(game, min(envs, len(share)), protocol.dynamics)
+            stack.callback(environments.close)
+            rollouts.append(
+                Rollout(
+                    environments,
+                    agent,
+                    episode_seed=lambda index: seeding.episode_seed(eval_seed, stream, index),
+                    episodes=share,
+                    policy=exploring(lambda steps: protocol.epsilon),
+                    perturb=perturb,
+                )
+            )
+        playing: dict[int, Played] = {}
+        for step in in_turn(rollouts):
+            on_step(step)
+            for row, episode in enumerate(step.episodes.tolist()):
+                played = playing.setdefault(episode, Played(episode))
+                played.add(step, row)
+                if step.ended[row]:
+                    yield playing.pop(episode)
+
+
+@contextlib.contextmanager
+def a_core_left(device: torch.device) -> Iterator[None]:
+    """One thread less for torch on the CPU, if it has more than one: its threads wait by spinning, which keeps the
+    emulators' from the cores they share."""
+    threads = torch.get_num_threads()
+    if device.type == "cpu" and threads > 1:
+        torch.set_num_threads(threads - 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def in_turn(rollouts: Sequence[Rollout]) -> Iterator[Step]:
+    """The steps of rollouts in turn until all are played, the agent deciding in one while the emulators of the others
+    compute."""
+    going = [rollout for rollout in rollouts if rollout.send()]
+    while going:
+        for rollout in tuple(going):
+            step = rollout.receive()
+            if not rollout.send():
+                going.remove(rollout)
+            yield step
+
+
+def episode_row(
+    played: Played,
+    checkpoint: Checkpoint,
+    game: Game,
+    protocol: Protocol,
+    eval_seed: int,
+    stream: str = EVALUATION,
+    variant: str = "",
+    which: str = "",
+) -> EpisodeRow:
+    """The row of one episode; `variant` (the method of a converted network, unless it is given) and `which` fill the
+    columns `variant` and `checkpoint`."""
+    agent, decisions = checkpoint.agent, played.length_steps
+    has_q_values = checkpoint.provenance["scores_are_q_values"]
+    neurons = np.array(agent.neuron_counts)
+    rates = played.spikes / (neurons * played.sim_steps_sum) if agent.neuron_counts else neurons
+    return EpisodeRow(
+        game=game.name,
+        recipe_steps=checkpoint.provenance["recipe_steps"],
+        protocol=protocol.name,
+        settings=to_json(settings(game, protocol)),
+        eval_seed=eval_seed,
+        episode=played.episode,
+        episode_seed=seeding.episode_seed(eval_seed, stream, played.episode),
+        score=played.score,
+        length_steps=decisions,
+        length_frames=played.length_frames,
+        truncated=played.truncated,
+        max_q_mean=played.max_q_sum / decisions if has_q_values else math.nan,
+        max_q=played.max_q if has_q_values else math.nan,
+        max_q_std=played.max_q_std,
+        sim_steps=int(played.sim_steps),
+        spikes_per_decision=float(played.spikes.sum()) / decisions,
+        layer_rates=to_json([round(float(rate), 8) for rate in rates]),
+        mean_sim_steps=played.sim_steps_sum / decisions,
+        checkpoint=which,
+        **(checkpoint.columns | ({"variant": variant} if variant else {})),
+    )
+
+
+def settings(game: Game, protocol: Protocol) -> dict[str, object]:
+    """All that decides what an episode is: the resolved protocol, the ROM, the libraries."""
+    return {
+        "protocol": asdict(protocol),
+        "rom_md5": rom_md5(game),
+        "versions": library_versions(),
+    }
+
+
+@functools.cache
+def rom_md5(game: Game) -> str:
+    """MD5 of the game's ROM; empty for games that are not ROMs."""
+    if game.tier != "atari":
+        return ""
+    from ale_py import roms
+
+    return hashlib.md5(Path(str(roms.get_rom_path(game.name))).read_bytes()).hexdigest()
+
+
+def require_at_least_one(**numbers: int) -> None:
+    """Refuse numbers of episodes or environments that give no row."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise Refusal(f"{name} is {number}: at least 1 is needed")

@@ -1,0 +1,93 @@
+"""States that an agent meets: to calibrate a conversion with, to test it on, and to look into agents."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import seeding
+from core.agents import Agent
+from core.errors import Refusal
+from play.environments import make_environments, network_input
+from play.policies import exploring
+from play.protocols import get_protocol
+from play.rollout import Rollout
+
+STATE_EPSILON = 0.05
+"""Random actions while states are collected (Tan et al. 2021)."""
+PATIENCE = 10
+"""Episodes in vain, for each state asked for and environment, before a game is said to have no more states."""
+
+
+def collect(
+    agent: Agent,
+    num_states: int,
+    seed: int,
+    stream: str,
+    num_envs: int = 4,
+    apart_from: np.ndarray | None = None,
+) -> np.ndarray:
+    """States drawn evenly from whole episodes, so that late play counts as much as openings.
+
+    Args:
+        agent: what plays, at epsilon 0.05, under its game's usual protocol.
+        num_states: how many to draw.
+        seed: of the episodes and of the drawing.
+        stream: what for; states of different streams come from different episodes.
+        num_envs: episodes played side by side; as many again as long as states are missing.
+        apart_from: [N, *observation] states that are passed over: on small boards, other episodes come through the
+            same states (of a minatar/breakout DQN's, half).
+
+    Returns:
+        [num_states, *observation] as the environments gave them, in random order.
+    """
+    if num_states < 1:
+        raise Refusal(f"number of {stream} states is {num_states}: at least 1 is needed")
+    dynamics = get_protocol(None, agent.game).dynamics
+    environments = make_environments(agent.game, num_envs, dynamics)
+    # Reservoir sampling (Vitter 1985, algorithm R): every state met is kept with the same probability.
+    drawing = seeding.generator(seed, f"{stream} states")
+    reservoir: list[np.ndarray] = []
+    passed_over = set() if apart_from is None else {state.tobytes() for state in apart_from}
+    met, first_episode = 0, 0
+    try:
+        while met < num_states:
+            if first_episode >= num_envs * PATIENCE * (1 + num_states):
+                raise Refusal(f"{num_states} {stream} states: {first_episode} episodes gave {met} new ones")
+            for step in Rollout(
+                environments,
+                agent,
+                episode_seed=lambda index: seeding.episode_seed(seed, stream, index),
+                episodes=range(first_episode, first_episode + num_envs),
+                policy=exploring(lambda steps: STATE_EPSILON),
+            ):
+                for observation in step.observations:
+                    if passed_over and observation.tobytes() in passed_over:
+                        continue
+                    met += 1
+                    if len(reservoir) < num_states:
+                        reservoir.append(observation.copy())
+                    elif (place := int(drawing.integers(met))) < num_states:
+                        reservoir[place] = observation.copy()
+            first_episode += num_envs
+    finally:
+        environments.close()
+    return np.stack(reservoir)[drawing.permutation(num_states)]
+
+
+def batches(agent: Agent, states: np.ndarray, size: int = 64) -> Iterator[Tensor]:
+    """Network inputs [<= size, *observation] of states, on the agent's device."""
+    for start in range(0, len(states), size):
+        yield network_input(states[start : start + size], agent.game, agent.device)
+
+
+@torch.no_grad()
+def q_values(agent: Agent, states: np.ndarray) -> np.ndarray:
+    """Action scores [S, A] of an agent in each state."""
+    return np.concatenate([agent(batch).cpu().numpy() for batch in batches(agent, states)])
+
+
+def greedy_actions(agent: Agent, states: np.ndarray) -> np.ndarray:
+    """The greedy action [S] of an agent in each state."""
+    return q_values(agent, states).argmax(1)

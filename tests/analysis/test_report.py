@@ -1,0 +1,413 @@
+"""A report says what its rows say, and nothing where there are none."""
+
+import struct
+import sys
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import plot
+from analysis.answer import answer, dqns_of, players, shares, size, under_attack
+from analysis.report import __main__ as report
+from analysis.tables import aligned
+from core.errors import Refusal
+from core.games import get_game, reference
+from core.records import AttackRow, ConversionRow, EpisodeRow, to_json, write_rows
+from tests.conftest import episode
+
+LEFT = "which flips most decisions, this is left of an agent's own score above random play"
+RANDOM = reference(get_game("pong")).random or 0.0
+SETTINGS = to_json(
+    {
+        "protocol": {
+            "name": "nature",
+            "tier": "atari",
+            "epsilon": 0.05,
+            "episodes": 30,
+            "frame_caps": [],
+            "dynamics": {
+                "sticky_action_probability": 0.0,
+                "max_episode_frames": 108_000,
+                "fire_on_reset": True,
+            },
+        },
+        "rom_md5": "60e0ea3c",
+        "versions": {"numpy": "2", "ale-py": "0.12"},
+    }
+)
+BASE = episode(checkpoint_id="d0", settings=SETTINGS, eval_seed=1, episode_seed=0, score=0.0)
+SNN = {"agent": "rate-coded", "checkpoint_id": "c0", "sim_steps": 64, "spikes_per_decision": 1000.0}
+DSQN = {"agent": "dsqn", "checkpoint_id": "s0", "sim_steps": 4, "spikes_per_decision": 20.0}
+
+
+def games(*scores: float, **changes: object) -> list[EpisodeRow]:
+    """Episodes of one network; each start has a seed of its own."""
+    return [
+        replace(BASE, score=score, episode=index, episode_seed=10 + index, **changes)  # type: ignore[arg-type]
+        for index, score in enumerate(scores)
+    ]
+
+
+def attacks(
+    *scores: float, attack: str, epsilon: float, flip_share: float = 0.0, **changes: object
+) -> list[AttackRow]:
+    return [
+        AttackRow(
+            **vars(row),
+            attack=attack,
+            epsilon=epsilon,
+            gradient_source="own" if attack == "fgsm" else "",
+            threat="{}",
+            flip_share=flip_share,
+            zero_gradient_share=0.0,
+            largest_perturbation=epsilon,
+        )
+        for row in games(*scores, **changes)
+    ]
+
+
+def states(variant: str, regret: float, sim_steps: int = 4) -> ConversionRow:
+    """What a comparison measured on validation states."""
+    return ConversionRow(
+        game="pong",
+        source_id="d0",
+        train_seed=0,
+        method=variant,
+        settings="{}",
+        reference="dqn",
+        readout="robust",
+        sim_steps=sim_steps,
+        num_states=100,
+        agreement=0.5,
+        majority_share=0.25,
+        variant=variant,
+        states="validation",
+        regret=regret,
+    )
+
+
+def sentences(*rows: EpisodeRow) -> str:
+    (game,) = answer(rows, [], [], []).games
+    return "\n".join(game[1])
+
+
+# What is kept ----------------------------------------------------------------------------------------
+
+
+def test_a_share_is_what_was_worked_out_by_hand() -> None:
+    # The DQN is 20 points above random play, the conversion 15 and the DSQN 5: three quarters, and a quarter.
+    dqn = games(RANDOM + 20, RANDOM + 20)
+    rows = [*dqn, *games(RANDOM + 15, RANDOM + 15, **SNN), *games(RANDOM + 5, RANDOM + 5, **DSQN)]
+    text = sentences(*rows)
+    assert "converted SNN (seed 0, 1,000 decisions) keeps 75 % (75 to 75 %, n = 2)" in text
+    assert "with 64 simulation steps and 1,000 spikes a decision" in text
+    assert "DSQN (seed 0, 1,000 decisions) keeps 25 % (25 to 25 %, n = 2)" in text
+    (lead, about_attacks) = answer(rows, [], [], []).lead
+    assert "converted from it keep 75 % at 64 simulation steps and 1,000 spikes a decision (1 network" in lead
+    assert "DSQNs keep 25 % at 4 simulation steps and 20 spikes" in lead
+    assert "was not asked" in about_attacks
+
+
+def test_only_episodes_that_both_played_are_pairs() -> None:
+    dqn = games(RANDOM + 10, RANDOM + 30, RANDOM + 90)
+    (kept,) = shares(players([*dqn, *games(RANDOM + 10, RANDOM + 10, **SNN)]))
+    assert kept.kept is not None
+    assert (kept.kept.estimate, kept.kept.n) == (pytest.approx(0.5), 2)
+    elsewhere = [replace(row, episode_seed=row.episode_seed + 100) for row in games(5.0, 5.0, **SNN)]
+    (kept,) = shares(players([*dqn, *elsewhere]))
+    assert kept.kept is None
+    assert "no episode was played by" in kept.reason
+
+
+def test_a_conversion_meets_the_dqn_it_came_from_or_none() -> None:
+    longer = games(9.0, checkpoint_id="d1", train_steps=2000)
+    everyone = players([*games(9.0), *longer, *games(9.0, train_steps=2000, **SNN)])
+    dqns = [player for player in everyone if player.first.agent == "dqn"]
+    assert [dqn.first.checkpoint_id for dqn in dqns_of(everyone[-1], dqns)] == ["d1"]
+    # Two DQNs of that seed, recipe and length, or imported weights: nobody can tell.
+    twin = players(games(9.0, checkpoint_id="d2", train_steps=2000))
+    assert dqns_of(everyone[-1], [*dqns, *twin]) == []
+    (imported,) = players(games(9.0, **{**SNN, "train_seed": -1, "train_steps": -1}))
+    assert dqns_of(imported, [*dqns, *players(games(9.0, train_seed=-1, train_steps=-1))]) == []
+
+
+def test_a_dsqn_meets_a_dqn_of_every_seed_and_of_its_recipe() -> None:
+    dqns = players(
+        [
+            *games(9.0),
+            *games(9.0, checkpoint_id="short", train_steps=200),
+            *games(9.0, checkpoint_id="d1", train_seed=1),
+            *games(9.0, checkpoint_id="else", train_seed=2, recipe="liu2022"),
+        ]
+    )
+    (dsqn,) = players(games(9.0, train_steps=900, recipe="atari-fast+cmc=True", **DSQN))
+    assert [dqn.first.checkpoint_id for dqn in dqns_of(dsqn, dqns)] == ["d0", "d1"]
+
+
+def test_untrained_agents_answer_nothing_and_are_named() -> None:
+    rows = [*games(9.0), *games(RANDOM, RANDOM, **DSQN)]
+    found = answer(rows, [], [], [])
+    assert "do not answer" in found.lead[0]
+    assert not any("DSQN (seed" in sentence for sentence in found.games[0][1])
+    assert any("DSQN (seed 0, 1,000 decisions): not a trained agent" in limit for limit in found.limits)
+    assert any("DQN on pong; DSQN on pong" in limit for limit in found.limits)
+    # A conversion that forgets all is a result, not a lack of training; one of an untrained DQN is none.
+    assert "converted SNN (seed 0, 1,000 decisions) keeps 0 %" in sentences(
+        *games(9.0), *games(RANDOM, **SNN)
+    )
+    text = sentences(*games(RANDOM), *games(9.0, **SNN))
+    assert "scores 9.00 (9.00 to 9.00, n = 1)" in text
+    assert "is not a trained agent, so there is no share" in text
+
+
+def test_the_lead_takes_the_best_weights_of_a_training_run() -> None:
+    dqn = games(RANDOM + 20, RANDOM + 20, checkpoint="best")
+    best = games(RANDOM + 10, RANDOM + 10, checkpoint="best", **DSQN)
+    final = games(RANDOM + 5, RANDOM + 5, checkpoint="final", **{**DSQN, "checkpoint_id": "s1"})
+    found = answer([*dqn, *best, *final], [], [], [])
+    assert "DSQNs keep 50 % at" in found.lead[0]
+    text = "\n".join(found.games[0][1])
+    assert "decisions, best weights) keeps 50 %" in text
+    assert "decisions, final weights) keeps 25 %" in text
+
+
+def test_the_lead_counts_a_conversion_once_that_two_commands_scored() -> None:
+    dqn = games(RANDOM + 20, RANDOM + 20)
+    evaluated = games(RANDOM + 10, RANDOM + 10, **{**SNN, "variant": "tan2021"})
+    for label, sim_steps, count in (("tan2021 T=64", 64, "1 network,"), ("tan2021 T=32", 32, "2 networks,")):
+        again = {**SNN, "checkpoint_id": "c1", "variant": label, "sim_steps": sim_steps}
+        compared = [*games(RANDOM + 20, RANDOM + 20, variant="dqn"), *games(RANDOM + 5, RANDOM + 5, **again)]
+        found = answer([*dqn, *evaluated], compared, [], [])
+        assert f"({count}" in found.lead[0]
+
+
+def test_weights_that_were_best_early_are_of_a_trained_run() -> None:
+    dqn = games(9.0)
+    long = {**DSQN, "recipe_steps": 10_000}
+    best = games(9.0, checkpoint="best", train_steps=900, **long)
+    final = games(9.0, checkpoint="final", train_steps=1500, **{**long, "checkpoint_id": "s1"})
+    assert all(player.is_trained for player in players([*dqn, *best, *final]))
+    assert [player.is_trained for player in players([*dqn, *best])] == [True, False]
+
+
+def test_a_conversions_method_is_named() -> None:
+    text = sentences(*games(9.0), *games(9.0, variant="tan2021", **SNN))
+    assert "The converted SNN (tan2021, seed 0, 1,000 decisions) keeps 100 %" in text
+
+
+def test_what_is_missing_is_said_and_not_invented() -> None:
+    text = sentences(*games(9.0))
+    assert "No converted network was evaluated" in text
+    assert "No DSQN was evaluated" in text
+    assert "keeps" not in text
+
+
+def test_a_conversion_is_chosen_by_regret_on_validation_states_and_never_by_its_score() -> None:
+    compared = [*games(20.0, 20.0, variant="dqn")]
+    for variant, score in (
+        ("qcfs T=4", 0.0),
+        ("signed T=4", 20.0),
+        ("tan2021 T=4", 9.0),
+        ("tan2021 T=64", 10.0),
+    ):
+        compared += games(score, score, **{**SNN, "variant": variant, "sim_steps": 4, "mean_sim_steps": 8.0})
+    measured = [
+        states("qcfs", 0.1),
+        states("signed", 0.2),
+        states("tan2021", 0.3),
+        states("tan2021", 0.0, 64),
+    ]
+    found = answer(games(9.0, **DSQN), compared, measured, [])
+    text = "\n".join(found.games[0][1])
+    assert "converted by `qcfs` (of 3 methods whose layers fire for 4 simulation steps" in text
+    assert "converted by `tan2021` at its longest" in text
+    assert "`signed`" not in text
+    assert f"keeps {round(100 * -RANDOM / (20 - RANDOM))} %" in text
+    assert "with 8 simulation steps" in text
+    # Without a DSQN there is no length to share, and the longest is looked at.
+    text = "\n".join(answer([], compared, measured, []).games[0][1])
+    assert text.count("converted by") == 1
+    assert "`tan2021` (of 1 method whose layers fire for 64" in text
+
+
+# Under attack ----------------------------------------------------------------------------------------
+
+
+def test_what_an_attack_leaves_is_of_the_clean_games_of_the_same_starts() -> None:
+    clean = attacks(RANDOM + 10, RANDOM + 30, attack="none", epsilon=0.0)
+    weak = attacks(RANDOM + 10, RANDOM + 20, attack="fgsm", epsilon=1 / 255, flip_share=0.5)
+    # 100 decisions with half of them changed, 300 with none: an eighth.
+    weak[1] = replace(weak[1], length_steps=300, flip_share=0.0)
+    strong = attacks(RANDOM, RANDOM, attack="fgsm", epsilon=4 / 255)
+    first, second = under_attack([*strong, *weak, *clean], [])
+    assert (first.first.epsilon, first.flip_share) == (1 / 255, 0.125)
+    assert first.kept is not None
+    assert first.kept.estimate == pytest.approx(0.75)
+    assert second.kept is not None
+    assert second.kept.estimate == pytest.approx(0.0, abs=1e-9)
+    found = answer([], [], [], [*clean, *weak, *strong])
+    (text,) = (each for each in found.games[0][1] if "clean score" in each)
+    assert (
+        "under FGSM along the gradient `own` 75 % (67 to 100 %, n = 2) at 1/255 and 0 % (0 to 0 %, n = 2) at 4/255"
+        in text
+    )
+    told = "on pong at 1/255 DQN 75 % (1 network, intervals within 67 to 100 %, n = 2)"
+    assert f"Under the strongest attack that each met in games, {LEFT}: {told}. " in found.lead[-1]
+    # A stronger one of that size counts; and a size that not all have met does not.
+    other = attacks(RANDOM + 5, RANDOM + 5, attack="fgsm", epsilon=1 / 255, flip_share=0.6)
+    other = [replace(row, threat='{"loss": "margin"}') for row in other]
+    found = answer([], [], [], [*clean, *weak, *other, *strong])
+    assert "on pong at 1/255 DQN 25 %" in found.lead[-1]
+    (text,) = (each for each in found.games[0][1] if "clean score" in each)
+    assert "under FGSM along the gradient `own` 25 % (17 to 50 %, n = 2) at 1/255 and 0 %" in text
+    # The strongest flips most decisions; a lower score by one that flips hardly any is luck.
+    unlucky = [replace(row, threat='{"loss": "value"}', score=RANDOM, flip_share=0.01) for row in other]
+    assert "on pong at 1/255 DQN 25 %" in answer([], [], [], [*clean, *weak, *other, *unlucky]).lead[-1]
+    equal = [replace(row, threat='{"loss": "value"}', score=RANDOM + 2) for row in other]
+    assert "on pong at 1/255 DQN 10 %" in answer([], [], [], [*clean, *weak, *other, *equal]).lead[-1]
+    # What is no change within so much, or another setting, is no attack of that size.
+    covered = attacks(RANDOM, RANDOM, attack="occlusion", epsilon=1 / 255, flip_share=1.0)
+    covered = [replace(row, threat='{"norm": "patch"}') for row in covered]
+    assert "on pong at 1/255 DQN 75 %" in answer([], [], [], [*clean, *weak, *covered]).lead[-1]
+    newest = [replace(row, threat='{"scope": "newest-frame"}') for row in other]
+    found = answer([], [], [], [*clean, *weak, *covered, *newest, *strong])
+    assert 'on pong at 1/255 in the setting `{"scope": "newest-frame"}` DQN 25 %' in found.lead[-1]
+    (text,) = (each for each in found.games[0][1] if "clean score" in each)
+    assert 'in the setting `{"scope": "newest-frame"}` 25 %' in text
+    met = [*clean, *strong, *weak]
+    dsqn = [replace(row, **DSQN) for row in (*clean, *strong)]
+    text = answer([], [], [], [*met, *dsqn]).lead[-1]
+    assert "on pong at 4/255 DQN 0 % (1 network, intervals within 0 %, n = 2), DSQN 0 %" in text
+    assert any("nothing here says that an agent is robust" in limit for limit in found.limits)
+
+
+def test_the_evaluators_games_are_clean_ones_too() -> None:
+    perturbed = attacks(RANDOM + 5, RANDOM + 5, attack="fgsm", epsilon=1 / 255)
+    (alone,) = under_attack(perturbed, [])
+    assert alone.kept is None
+    (beside,) = under_attack(perturbed, games(RANDOM + 10, RANDOM + 10, 3.0))
+    assert beside.kept is not None
+    assert beside.kept.estimate == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "text"),
+    [(1 / 255, "1/255"), (64 / 255, "64/255"), (1.0, "255/255"), (0.001, "0.001"), (0.5, "0.5")],
+)
+def test_a_size_is_read_in_grey_levels_where_it_is_some(epsilon: float, text: str) -> None:
+    assert size(epsilon) == text
+
+
+# The page --------------------------------------------------------------------------------------------
+
+
+def png(path: Path, width: int, height: int) -> None:
+    """A white picture, byte by byte (PNG specification, section 5)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    pixels = zlib.compress((b"\x00" + b"\xff" * width) * height)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
+
+
+def study(folder: Path) -> Path:
+    for name, rows in (("dqn-s0", games(9.0, 8.0)), ("random", games(-20.0, -21.0, agent="random"))):
+        write_rows(folder / "pong" / f"evaluate-{name}" / "episodes.parquet", EpisodeRow, rows)
+    return folder
+
+
+def test_equal_files_give_an_equal_page(tmp_path: Path) -> None:
+    here = study(tmp_path / "some")
+    png(here / "figures" / "score_bars.png", 40, 20)
+    page = report.write_report(here).read_bytes()
+    assert report.write_report(here).read_bytes() == page
+    text = page.decode()
+    assert 'src="../figures/score_bars.png" width="40" height="20"' in text
+    assert "Mean scores with their intervals over episodes" in text
+    assert "http" not in text
+    assert "<script" not in text
+
+
+def test_a_study_with_little_in_it_still_has_a_page(tmp_path: Path) -> None:
+    text = report.write_report(study(tmp_path / "some")).read_text()
+    assert "python plot.py some</code> draws them" in text
+    assert "<video" not in text
+    assert "0 pieces of work" in text
+    with pytest.raises(Refusal, match="holds no rows"):
+        report.write_report(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_what_files_say_is_never_markup(tmp_path: Path) -> None:
+    here = study(tmp_path / "some")
+    (here / "pong" / "notes.md").write_text("| a |\n|---|\n| <script>alert(1)</script> |\n\n<b>`x<y`</b>\n")
+    (here / "pong" / "<i>&.mp4").write_bytes(b"")
+    text = report.write_report(here).read_text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "&lt;b&gt;<code>x&lt;y</code>&lt;/b&gt;" in text
+    assert 'src="../pong/%3Ci%3E%26.mp4"' in text
+    assert "<i>" not in text
+    assert "<script" not in text
+
+
+def test_a_markdown_table_is_read_back_as_it_was_written() -> None:
+    cells = [("agent", "score", "share"), ("dqn", "1,000.5", "98.1%"), ("dsqn", "-2", "")]
+    (table,) = report.markdown_tables("some", "# Title\n\nwords\n\n" + aligned(cells) + "\nA note.\n")
+    assert [table.header, *table.cells] == cells
+    assert table.notes == ("A note.",)
+    assert table.is_number == (False, True, True)
+    assert list(report.markdown_tables("none", "words\n")) == []
+
+
+def test_a_card_shows_every_setting_and_who_had_another() -> None:
+    exploring = SETTINGS.replace('"epsilon": 0.05', '"epsilon": 1.0')
+    rows = [*games(1.0, 2.0), *games(3.0, agent="random", settings=exploring, truncated=True)]
+    (card,) = report.cards({"evaluated": rows})
+    values = dict(card.values)
+    assert (card.game, card.protocol) == ("pong", "nature")
+    assert values["epsilon"] == "0.05 (dqn); 1 (random)"
+    assert values["max episode frames"] == "108,000"
+    assert values["sticky action probability"] == "0"
+    assert values["fire on reset"] == "yes"
+    assert values["ROM MD5"] == "60e0ea3c"
+    assert values["versions"] == "ale-py 0.12, numpy 2"
+    assert values["evaluated"] == "2 starts (evaluation seed 1), 3 games, 1 of them truncated"
+
+
+def test_a_game_of_weights_that_are_best_and_final_is_counted_once() -> None:
+    best = games(1.0, 2.0, checkpoint="best", truncated=True)
+    rows = [*best, *(replace(row, checkpoint="final") for row in best), *games(3.0, checkpoint_id="d1")]
+    (card,) = report.cards({"evaluated": rows})
+    counted = dict(card.values)["evaluated"]
+    assert counted == "2 starts (evaluation seed 1), 3 games, 2 of them truncated"
+    met = [each for size in (0.1, 0.2) for each in attacks(1.0, attack="fgsm", epsilon=size)]
+    (card,) = report.cards({"under attack": met})
+    assert ", 2 games, 0 of them" in dict(card.values)["under attack"]
+
+
+def test_every_figure_has_its_caption() -> None:
+    captions = report.captions()
+    assert [each.name for each in plot.FIGURES if not captions.get(each.name)] == []
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "some.png").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(Refusal, match=r"some\.png is no PNG"):
+        report.png_size(tmp_path / "some.png")
+
+
+def test_an_unknown_study_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["report.py", "nosuch"])
+    with pytest.raises(SystemExit) as leaving:
+        report.main("python -m analysis.report", report.Report)
+    assert leaving.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: no results of study 'nosuch': python reproduce.py nosuch makes them\n"
+    )
