@@ -27,14 +27,15 @@ from core.records import EmbeddingRow, EpisodeRow, Journal, OperationsRow, Respo
 from core.seeding import require_seed
 from evaluate.operations import operations_rows
 from evaluate.probe import embed, neuron_responses, require_embeddable
-from evaluate.watch import Pictures, Show, Window, watch
+from evaluate.watch import Show, watch
+from evaluate.window import Pictures, Window
 from play.episodes import episode_row, play, require_at_least_one, settings
+from play.film.looks import look_of
+from play.film.video import Encoder, record, require_ffmpeg
 from play.options import ComputeOptions, EpisodeOptions, PlayOptions
-from play.painter import DECISIONS_PER_SECOND
 from play.protocols import Protocol, get_protocol
 from play.rollout import Step
 from play.states import collect
-from play.video import Encoder, record, require_ffmpeg
 
 _RANDOM_PLAY = {
     **{"train_seed": -1, "train_steps": 0, "recipe_steps": 0},
@@ -248,7 +249,7 @@ class Watch(EpisodeOptions):
                 print(f"episode {played.episode}: {played.length_steps:,} decisions, score {played.score:g}")
 
         title = f"{game.name} {kinds.label(checkpoint.agent.kind)}"
-        rate = DECISIONS_PER_SECOND[game.tier]
+        rate = look_of(game).decisions_per_second
         if self.save is None:
             with contextlib.suppress(KeyboardInterrupt), Window(title, rate) as window:
                 shown(window.show)

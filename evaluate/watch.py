@@ -1,15 +1,12 @@
-"""A window into the network: a game as it is played, its action scores, and what every hidden neuron does for each.
+"""A look into a network while it plays: the game, its action scores, and every hidden neuron.
 
-After `play` of SpikingJelly's CartPole tutorial, for every agent that has layers and every tier. There, firing rates
-are means since play began; here they are of one decision, as are the scores beside them.
+It follows `play` of SpikingJelly's CartPole tutorial, for every tier and every agent with layers. The tutorial shows
+means since play began. Here firing rates are those of one decision, as the scores beside them are.
 """
 
 import contextlib
 import itertools
-import time
 from collections.abc import Callable
-from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from PIL import Image
@@ -20,28 +17,30 @@ from core.games import Game
 from core.operations import Layered
 from play.environments import network_input
 from play.episodes import Played, play
-from play.painter import Painter, frame_of
+from play.film.frame import frame_of
+from play.film.painter import Painter
 from play.protocols import Protocol
 from play.rollout import Step
 
 Show = Callable[[Image.Image], None]
+"""What is done with each picture."""
 
 
 class Enough(Exception):
-    """No more is to be shown: so many decisions were asked for, or nobody watches any longer."""
+    """The show is over: all decisions that were asked for were shown, or the window was closed."""
 
 
 def hidden_activity(agent: Layered, step: Step, row: int) -> tuple[np.ndarray, ...]:
-    """What every hidden neuron did in one decision, simulated once more from where it began.
+    """What every hidden neuron did in one decision, which is computed once more from where it began.
 
     Args:
-        agent: what decided.
-        step: of a rollout.
-        row: which of its decisions.
+        agent: the agent that decided.
+        step: a step of a rollout.
+        row: which of the step's decisions.
 
     Returns:
-        Of each hidden layer, [C, H, W] or [N] float32: spikes a simulation step of the decision (of either sign), so
-        that its mean is the layer's rate in `EpisodeRow.layer_rates`; activations where neurons do not spike.
+        For each hidden layer [C, H, W] or [N] float32. For neurons that spike: spikes of either sign per simulation
+        step, so that the mean is the layer's rate in `EpisodeRow.layer_rates`. For other neurons: activations.
     """
     inputs = network_input(step.observations[row : row + 1], agent.game, agent.device)
     carry = None if step.carry is None else tuple(part[row : row + 1] for part in step.carry)
@@ -54,13 +53,13 @@ def hidden_activity(agent: Layered, step: Step, row: int) -> tuple[np.ndarray, .
 
 
 class Watcher:
-    """Draws the decisions of games played one after the other, and shows them: an `on_step` of `play`.
+    """Draws and shows the decisions of games played one after the other. It is called as the `on_step` of `play`.
 
     Args:
-        checkpoint: what plays.
-        game: what is played.
-        show: is given the picture of each decision.
-        steps: decisions after which it is `Enough`; None shows all.
+        checkpoint: the agent that plays.
+        game: the game that is played.
+        show: is called with the picture of each decision.
+        steps: decisions to show before it raises `Enough`; None shows all.
 
     Raises:
         Refusal: the agent has no layers.
@@ -74,7 +73,7 @@ class Watcher:
                 "actor, spiking-actor"
             )
         self.watched: list[Played] = []
-        """The episodes so far, summed up."""
+        """The sums of each episode so far."""
         self._agent = agent
         self._checkpoint = checkpoint
         self._game = game
@@ -113,16 +112,16 @@ def watch(
     """Play and show every decision.
 
     Args:
-        checkpoint: what plays: an agent that has layers.
-        game: what is played.
-        protocol: how, resolved for the game.
-        show: is given the picture of each decision; it may raise `Enough`.
-        eval_seed: episode i is the one that `play` gives this seed.
-        episode: the first one's index.
-        steps: decisions to show, of as many episodes as they take; None shows that one episode.
+        checkpoint: the agent that plays, which has layers.
+        game: the game that is played.
+        protocol: how it is played, resolved for the game.
+        show: is called with the picture of each decision; it may raise `Enough`.
+        eval_seed: seed of the evaluation that the episodes belong to.
+        episode: index of the first episode.
+        steps: decisions to show, over as many episodes as they take; None shows one episode.
 
     Returns:
-        The episodes, summed up as far as they were shown.
+        The sums of each episode, as far as it was shown.
 
     Raises:
         Refusal: the agent has no layers.
@@ -141,116 +140,3 @@ def watch(
             ):
                 pass
     return watcher.watched
-
-
-# Where pictures go to ---------------------------------------------------------------------------------
-
-
-class Pictures:
-    """A folder of PNG files, one a decision: 000001.png, 000002.png, ...
-
-    Args:
-        folder: new, or empty.
-    """
-
-    def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._number = 0
-
-    def write(self, image: Image.Image) -> None:
-        """Add a file."""
-        self._number += 1
-        image.save(self._folder / f"{self._number:06}.png")
-
-
-class Window:
-    """A window on the screen, at the pace of the game or slower: space pauses, Escape, q or closing it ends it.
-
-    A context: leaving it closes the window.
-
-    Args:
-        title: what is written above it.
-        frames_per_second: pictures a second, at most.
-
-    Raises:
-        Refusal: there is no screen, or Python has no Tk.
-    """
-
-    def __init__(self, title: str, frames_per_second: int):
-        instead = "give --save FILE.mp4 or --save FOLDER to look at it later"
-        try:
-            import tkinter
-
-            from PIL import ImageTk
-        except ImportError as error:  # Tk is a package of its own on some systems
-            raise Refusal(f"this Python opens no windows ({error}): {instead}")
-        try:
-            self._root = tkinter.Tk()
-        except tkinter.TclError as error:
-            raise Refusal(f"no screen to open a window on ({error}): {instead}")
-        self._interval_s = 1 / frames_per_second
-        self._due_s = 0.0
-        self._paused = False
-        self.closed = False
-        """Nobody watches any longer."""
-        self._title = title
-        self._label = tkinter.Label(self._root, borderwidth=0)
-        self._label.pack()
-        self._new_photo = ImageTk.PhotoImage
-        self._photo: ImageTk.PhotoImage | None = None
-        self._root.title(title)
-        self._root.resizable(False, False)
-        self._root.protocol("WM_DELETE_WINDOW", self._close)
-        for key in ("<Escape>", "q"):
-            self._root.bind(key, lambda event: self._close())
-        self._root.bind("<space>", lambda event: self._pause())
-
-    def _close(self) -> None:
-        self.closed = True
-
-    def _pause(self) -> None:
-        self._paused = not self._paused
-        self._root.title(f"{self._title} (paused)" if self._paused else self._title)
-
-    def show(self, image: Image.Image) -> None:
-        """Show a picture, no sooner than the one before has been seen; raises `Enough` once the window is closed."""
-        while not self.closed and (self._paused or time.monotonic() < self._due_s):
-            self._wait()
-        if self.closed:
-            raise Enough
-        fitting = self._fitted(image)
-        if self._photo is None:
-            self._photo = self._new_photo(fitting, master=self._root)
-            self._label.configure(image=self._photo)
-        else:
-            self._photo.paste(fitting)
-        self._root.update()
-        self._due_s = time.monotonic() + self._interval_s
-
-    def hold(self) -> None:
-        """Keep the last picture until the window is closed."""
-        self._root.title(f"{self._title} (over)")
-        while not self.closed:
-            self._wait()
-
-    def _wait(self) -> None:
-        self._root.update()
-        time.sleep(0.005)
-
-    def _fitted(self, image: Image.Image) -> Image.Image:
-        """The picture, made smaller where the screen is."""
-        screen = self._root.winfo_screenwidth(), self._root.winfo_screenheight()
-        share = min(1.0, *(theirs / ours for theirs, ours in zip(screen, image.size, strict=True)))
-        if share == 1.0:
-            return image
-        size = int(share * image.width), int(share * image.height)
-        return image.resize(size, Image.Resampling.LANCZOS)
-
-    def __enter__(self) -> "Window":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._root.destroy()

@@ -169,7 +169,7 @@ def test_a_driver_imports_no_stage_and_no_torch(driver: str) -> None:
     [
         ({"bindsnet"}, "convert/bindsnet_check.py"),
         ({"nir", "nirtorch"}, "convert/nir_export.py"),
-        ({"imageio_ffmpeg"}, "play/video.py"),
+        ({"imageio_ffmpeg"}, "play/film/video.py"),
     ],
 )
 def test_an_optional_library_is_imported_in_one_file_only(libraries: set[str], file: str) -> None:

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageGrab
-from tests.play.test_video import decoded
 
 from core.agents import Agent, RandomPlay
 from core.checkpoint import Checkpoint, load_agent, save_agent
@@ -26,27 +25,18 @@ from core.games import GAMES, Game
 from core.networks import PRESETS, Preset, make_agent
 from core.neurons import Neuron
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from evaluate.watch import Enough, Window, hidden_activity, watch
+from evaluate.watch import Enough, hidden_activity, watch
+from evaluate.window import Window
 from play.environments import network_input
 from play.episodes import play
-from play.painter import (
-    BACKGROUND,
-    GAP,
-    MARGIN,
-    NETWORK_WIDTH,
-    ORANGE,
-    PANEL,
-    RAMP,
-    TRACK,
-    Painter,
-    Tiles,
-    arrange,
-    mosaic,
-    tiles,
-)
+from play.film.looks import look_of
+from play.film.neurons import Tiles, arrange, mosaic, tiles
+from play.film.painter import Painter
+from play.film.style import BACKGROUND, GAP, MARGIN, ORANGE, PANEL, RAMP, TRACK
 from play.protocols import get_protocol
 from play.rollout import Step
 from tests.conftest import AGENTS, Command
+from tests.play.test_video import decoded
 from tests.test_refusals import PROVENANCE, is_refused
 
 ROOT = Path(__file__).parents[2]
@@ -156,12 +146,12 @@ def test_every_tiers_layers_fit_beside_the_game(game: Game, laid_out: list[tuple
     assert [(layer.across, layer.cell) for layer in panel.layers] == laid_out
     assert panel.left == painter.panel_left + PANEL + GAP
     width, height = painter.size
-    assert width == panel.left + NETWORK_WIDTH[game.tier] + MARGIN
+    assert width == panel.left + look_of(game).network_width + MARGIN
     assert width % 2 == height % 2 == 0
     below = MARGIN
     for layer, top, shape in zip(panel.layers, panel.tops, shapes, strict=True):
         assert layer.maps * layer.height * layer.width == int(np.prod(shape))
-        assert layer.size[0] <= NETWORK_WIDTH[game.tier]
+        assert layer.size[0] <= look_of(game).network_width
         assert top >= below + 20  # room for its name
         below = top + layer.size[1]
     assert below <= height - MARGIN

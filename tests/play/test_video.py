@@ -11,30 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.checkpoint import load_agent
+from core.agents import RandomPlay
+from core.checkpoint import Checkpoint, load_agent
 from core.errors import Refusal
-from core.games import GAMES
+from core.games import GAMES, Game
 from play.episodes import Played, play
-from play.painter import (
-    BACKGROUND,
-    BLUE,
-    GAME_SIDE,
-    MARGIN,
-    NAME,
-    ORANGE,
-    PLANES,
-    SMALL_SIDE,
-    TITLE,
-    TRACK,
-    Painter,
-    action_names,
-    picture,
-    picture_of_change,
-    plane_names,
-)
+from play.film.frame import Frame
+from play.film.looks import LOOKS, ControlLook, look_of, picture_of_change
+from play.film.painter import Painter
+from play.film.style import BACKGROUND, BLUE, MARGIN, NAME, ORANGE, PLANES, TITLE, TRACK
+from play.film.video import Recorder, record, require_ffmpeg
 from play.protocols import Dynamics, Protocol, get_protocol
 from play.rollout import Perturbed, Step
-from play.video import Recorder, record, require_ffmpeg
 from tests.conftest import AGENTS
 
 BREAKOUT = GAMES["minatar/breakout"]
@@ -168,8 +156,8 @@ def test_an_attacked_video_shows_the_perturbation_and_the_clean_game(tmp_path: P
     width, height = Painter(BREAKOUT, checkpoint, "a corner").size
     assert width > Painter(BREAKOUT, checkpoint).size[0]
     frame = decoded(tmp_path / "a.mp4", width, height)[-1]
-    left = MARGIN + GAME_SIDE["minatar"] + 24
-    top = height - MARGIN - SMALL_SIDE["minatar"]
+    left = MARGIN + look_of(BREAKOUT).side + 24
+    top = height - MARGIN - look_of(BREAKOUT).small_side
     # Four planes in two rows of tiles of 123 pixels, 4 apart: plane 1 is the upper right one.
     tile = frame[top : top + 123, left + 127 : left + 250]
     assert near(tile[35:58, 4:58], ORANGE)  # the corner, below the bricks, where 1/4 was added
@@ -232,25 +220,77 @@ def test_without_ffmpeg_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("name", GAMES)
 def test_every_action_has_a_name_of_its_own(name: str) -> None:
-    names = action_names(GAMES[name])
+    names = look_of(GAMES[name]).action_names
     assert len(set(names)) == len(names) == GAMES[name].num_actions
 
 
 def test_names_are_those_of_the_games() -> None:
-    assert action_names(GAMES["pong"]) == ("noop", "fire", "right", "left", "right fire", "left fire")
-    assert action_names(BREAKOUT) == ("noop", "left", "up", "right", "down", "fire")
-    assert action_names(GAMES["boxing"])[-1] == "down left fire"
-    assert plane_names(BREAKOUT) == ("paddle", "ball", "trail", "brick")
+    assert look_of(GAMES["pong"]).action_names == ("noop", "fire", "right", "left", "right fire", "left fire")
+    assert look_of(BREAKOUT).action_names == ("noop", "left", "up", "right", "down", "fire")
+    assert look_of(GAMES["boxing"]).action_names[-1] == "down left fire"
+    assert [name for name, _ in look_of(BREAKOUT).legend()] == ["paddle", "ball", "trail", "brick"]
     for game in GAMES.values():
-        if game.tier == "minatar":
-            assert len(plane_names(game)) == game.observation_shape[0] <= len(PLANES)
+        legend = look_of(game).legend()
+        planes = game.observation_shape[0] if game.tier == "minatar" else 0
+        assert len({name for name, _ in legend}) == len({colour for _, colour in legend}) == planes
+
+
+@pytest.mark.parametrize(
+    "game",
+    [
+        Game("my-pendulum", "control", (6,), 3, low=(-1.0,), high=(1.0,), scale=(2.0,)),
+        Game("my-plane-game", "minatar", (12, 10, 10), 5),
+        Game("my-atari-game", "atari", (4, 84, 84), 3),
+    ],
+    ids=lambda game: game.tier,
+)
+def test_a_game_that_no_library_knows_is_drawn_by_the_rule_of_its_tier(game: Game) -> None:
+    look = look_of(game)
+    assert look.action_names == tuple(f"action {action}" for action in range(game.num_actions))
+    nothing, all_of_it = (np.full(game.observation_shape, value, dtype=np.float32) for value in (0.0, 1.0))
+    for side in (look.side, look.small_side):
+        drawn = [np.asarray(look.picture(each, side)) for each in (nothing, all_of_it)]
+        assert (drawn[0] != drawn[1]).any()
+        assert picture_of_change(all_of_it, 1.0, look, side).size == (side, side)
+    checkpoint = Checkpoint(RandomPlay(game), load_agent(DQN).provenance, "")
+    painter = Painter(game, checkpoint, "an attack")
+    scores = np.arange(game.num_actions, dtype=np.float32)
+    frame = Frame(
+        seen=all_of_it, clean=nothing, scores=scores, clean_scores=scores, action=1, rates=np.zeros(0), sim_steps=0,
+        decisions=1, score=0.0, reward=0.0, flips=0, episode=0, ending="", hidden=(),
+    )  # fmt: skip
+    assert painter.paint(frame).size == painter.size
+
+
+def test_a_look_is_registered_for_a_game(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LOOKS, "_entries", dict(LOOKS.items()))
+
+    @LOOKS.register("my-other-pendulum")
+    class Pendulum(ControlLook):
+        def own_action_names(self) -> tuple[str, ...]:
+            return ("left", "right")
+
+    game = Game("my-other-pendulum", "control", (3,), 2)
+    assert isinstance(look_of(game), Pendulum)
+    assert look_of(game).action_names == ("left", "right")
+    assert not isinstance(look_of(replace(game, name="a third")), Pendulum)
+
+
+def test_a_state_is_drawn_as_bars_in_its_scale() -> None:
+    look = look_of(Game("my-bars", "control", (2,), 2, scale=(4.0, 1.0)))
+    shown = np.asarray(look.picture(np.array([2.0, -1.0], dtype=np.float32), 100)).astype(int)
+    # Rows of 50 pixels; bars begin at the middle, 50, and a full one is 46 pixels long.
+    assert (shown[14, 51:73] == np.array(ORANGE)).all()
+    assert not (shown[14, 75:] == np.array(ORANGE)).all(1).any()
+    assert (shown[64, 5:50] == np.array(BLUE)).all()  # above the number
+    assert not (shown[64, :4] == np.array(BLUE)).all(1).any()
 
 
 def test_of_stacked_frames_the_newest_is_shown() -> None:
     observation = np.zeros((4, 84, 84), dtype=np.float32)
     observation[:3] = 0.5
     observation[3, 2, 1] = 1.0
-    shown = np.asarray(picture(observation, GAMES["pong"], 168))  # every pixel twice as wide and high
+    shown = np.asarray(look_of(GAMES["pong"]).picture(observation, 168))  # every pixel twice as wide and high
     expected = np.zeros((168, 168, 3), dtype=np.uint8)
     expected[4:6, 2:4] = 255
     assert np.array_equal(shown, expected)
@@ -261,7 +301,7 @@ def test_planes_lie_one_over_the_other_in_their_colours() -> None:
     observation[0, 1, 1] = observation[3, 1, 1] = 1.0  # the later plane covers the earlier
     observation[0, 1, 2] = 1.0
     observation[0, 1, 3] = 0.5
-    shown = np.asarray(picture(observation, BREAKOUT, 100)).astype(int)  # cells of 10 pixels
+    shown = np.asarray(look_of(BREAKOUT).picture(observation, 100)).astype(int)  # cells of 10 pixels
     assert tuple(shown[15, 15]) == PLANES[3]
     assert tuple(shown[15, 25]) == PLANES[0]
     empty = shown[15, 45]
@@ -270,7 +310,7 @@ def test_planes_lie_one_over_the_other_in_their_colours() -> None:
 
 def test_a_change_is_coloured_by_sign_and_share() -> None:
     change = np.array([0.2, -0.2, 0.0, 0.1])
-    shown = np.asarray(picture_of_change(change, 0.2, GAMES["cartpole"], 100)).astype(
+    shown = np.asarray(picture_of_change(change, 0.2, look_of(GAMES["cartpole"]), 100)).astype(
         int
     )  # tiles of 48, 4 apart
     assert tuple(shown[20, 20]) == ORANGE
@@ -283,7 +323,7 @@ def test_a_change_is_coloured_by_sign_and_share() -> None:
 def test_cartpole_leans_where_its_pole_leans() -> None:
     for angle in (-0.2, 0.2):
         state = np.array([0.0, 0.0, angle, 0.0], dtype=np.float32)
-        shown = np.asarray(picture(state, GAMES["cartpole"], 504)).astype(int)
+        shown = np.asarray(look_of(GAMES["cartpole"]).picture(state, 504)).astype(int)
         _, columns = np.nonzero(np.abs(shown - np.array(ORANGE)).max(2) == 0)
         # 252 is the middle, 105 pixels a unit, and the pole is drawn 2 units long.
         assert abs(columns.mean() - (252 + 105 * np.sin(angle))) < 6

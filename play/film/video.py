@@ -1,8 +1,8 @@
-"""One episode as a video: what the agent sees, how it scores its actions, and what each layer fires for that.
+"""One episode as a video: what the agent sees, how it scores its actions, and what each layer fires.
 
-A recorder is shown the steps of `play.episodes.play`, one frame a decision, so a video is of the very episode
-that a row scores and recording changes nothing. Frames (`evaluate/painter.py`) are piped to ffmpeg (H.264, yuv420p,
-which browsers play). The only file that imports imageio_ffmpeg, which brings ffmpeg.
+A recorder is shown the steps of `play.episodes.play`, one frame a decision. So the video is of the very episode that is
+scored, and recording changes no score. Frames are piped to ffmpeg (H.264, yuv420p, which browsers play). This is the
+only file that imports imageio_ffmpeg, which brings ffmpeg.
 """
 
 import os
@@ -18,13 +18,15 @@ from core.errors import Refusal
 from core.games import Game
 from core.progress import Progress
 from play.episodes import Played, play
-from play.painter import DECISIONS_PER_SECOND, Painter, frame_of
+from play.film.frame import frame_of
+from play.film.looks import look_of
+from play.film.painter import Painter
 from play.protocols import Protocol
 from play.rollout import Perturb, Step
 
 
 def record(
-    path: Path,
+    path: str | os.PathLike[str],
     checkpoint: Checkpoint,
     game: Game,
     protocol: Protocol,
@@ -37,14 +39,14 @@ def record(
     """Play one episode and write its video.
 
     Args:
-        path: the video, .mp4; afterwards it is whole or not there.
-        checkpoint: what plays.
-        game: what is played.
-        protocol: how, resolved for the game.
-        eval_seed: episode i is the one that `play` gives this seed.
-        episode: its index i.
-        perturb: the attack, if any; the video then shows the clean game and the perturbation too.
-        attack: what it is called.
+        path: the video, .mp4. It is written whole or not at all.
+        checkpoint: the agent that plays.
+        game: the game that is played.
+        protocol: how it is played, resolved for the game.
+        eval_seed: seed of the evaluation that the episode belongs to.
+        episode: index of the episode in that evaluation.
+        perturb: the attack, if any. The video then shows the clean game and the perturbation too.
+        attack: name of the attack.
 
     Returns:
         The episode's sums, as `play` gives them.
@@ -75,11 +77,12 @@ def record(
     return played
 
 
-# Recording -------------------------------------------------------------------------------------------
-
-
 def require_ffmpeg() -> str:
-    """Path of an ffmpeg, or a Refusal where there is none."""
+    """The path of ffmpeg.
+
+    Raises:
+        Refusal: there is none.
+    """
     try:
         import imageio_ffmpeg
 
@@ -89,39 +92,42 @@ def require_ffmpeg() -> str:
 
 
 class Recorder:
-    """Writes the video of one episode from the steps that it is shown: an `on_step` of `play`.
+    """Writes the video of one episode. It is called with every step, as the `on_step` of `play`.
 
-    A context: an episode that was not played to its end leaves no video. A kill leaves a partial file, which the
-    next attempt overwrites.
+    It is a context manager: an episode that was not played to its end leaves no video. A kill leaves a partial file,
+    which the next attempt overwrites.
 
     Args:
         path: the video, .mp4.
-        checkpoint: what plays.
-        game: what is played.
-        episode: index of the episode; steps of others are passed over.
-        attack: what the attack is called, if there is one.
+        checkpoint: the agent that plays.
+        game: the game that is played.
+        episode: index of the episode; steps of others are ignored.
+        attack: name of the attack, shown if there is one.
+
+    Raises:
+        Refusal: there is no ffmpeg.
     """
 
     def __init__(
         self,
-        path: Path,
+        path: str | os.PathLike[str],
         checkpoint: Checkpoint,
         game: Game,
         episode: int = 0,
         attack: str = "perturbation",
     ):
         self.played = Played(episode)
-        """What was drawn so far, summed up."""
-        self._path = path
+        """The sums of what was drawn so far."""
+        self._path = Path(path)
         self._checkpoint = checkpoint
         self._game = game
         self._attack = attack
         self._painter: Painter | None = None
-        self._encoder = Encoder(path, DECISIONS_PER_SECOND[game.tier])
+        self._encoder = Encoder(path, look_of(game).decisions_per_second)
         self._ended = False
 
     def __call__(self, step: Step) -> None:
-        """Draw the episode's decision, if this step holds one."""
+        """Draw the episode's decision, if the step holds one."""
         for row in np.flatnonzero(step.episodes == self.played.episode).tolist():
             self.played.add(step, row)
             self._ended = bool(step.ended[row])
@@ -149,27 +155,27 @@ class Recorder:
 
 
 class Encoder:
-    """ffmpeg at work on a file that gets its name when it is whole.
+    """An ffmpeg process that writes a video. The file gets its name when it is whole.
 
-    A context: left by an exception, it leaves nothing.
+    It is a context manager: where the block ends by an exception, no file is left.
 
     Args:
         path: the video, .mp4.
-        frames_per_second: its rate.
+        frames_per_second: the frame rate.
 
     Raises:
         Refusal: there is no ffmpeg.
     """
 
-    def __init__(self, path: Path, frames_per_second: int):
+    def __init__(self, path: str | os.PathLike[str], frames_per_second: int):
         self._ffmpeg = require_ffmpeg()
-        self._path = path
-        self._partial = path.with_name(f".{path.name}.partial")
+        self._path = Path(path)
+        self._partial = self._path.with_name(f".{self._path.name}.partial")
         self._frames_per_second = frames_per_second
         self._process: subprocess.Popen[bytes] | None = None
 
     def write(self, image: Image.Image) -> None:
-        """Add a frame: of even width and height, those of the first one."""
+        """Add a frame. Width and height are even, and those of the first frame."""
         if self._process is None:
             self._process = self._start(image.size)
         assert self._process.stdin is not None
@@ -190,11 +196,15 @@ class Encoder:
             ],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for us: what ffmpeg is to do then, `abandon` says
+            start_new_session=True,  # Ctrl-C must not reach ffmpeg: `abandon` ends it
         )
 
     def finish(self) -> None:
-        """No more frames: the file is whole, or a Refusal says what ffmpeg had against it."""
+        """Complete the file.
+
+        Raises:
+            Refusal: ffmpeg could not write it.
+        """
         if self._process is None:
             return
         _, errors = self._process.communicate()
@@ -216,7 +226,7 @@ class Encoder:
             self.abandon()
 
     def abandon(self) -> None:
-        """Leave nothing but what is finished."""
+        """Stop ffmpeg and remove a file that is not complete; do nothing after `finish`."""
         if self._process is None:
             return
         if self._process.returncode is None:
