@@ -28,11 +28,11 @@ from core.progress import Progress
 from core.records import AttackRow, Journal, StateAttackRow, to_json
 from core.seeding import require_seed
 from play.episodes import Played, episode_row, play, require_at_least_one
+from play.film.video import record, require_ffmpeg
 from play.options import ComputeOptions, PlayOptions
 from play.protocols import Protocol, get_protocol
 from play.rollout import Perturb
 from play.states import collect, q_values
-from play.video import record, require_ffmpeg
 
 SEARCH_STATES = 256
 """On which the strongest gradient is sought, and what is at stake in a decision is learnt: nothing else is."""
