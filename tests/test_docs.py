@@ -1,0 +1,572 @@
+"""The documentation: commands are accepted, links and paths exist, numbers are those of rows, sentences are short.
+
+A fenced block marked `bash run` is run in a temporary folder. Every other command is parsed by the real command line,
+and not run. Blocks of Python that name a file are written to the same folder, for the commands beside them.
+"""
+
+import importlib
+import itertools
+import re
+import runpy
+import shlex
+import statistics
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pytest
+
+import core.cli
+from core.registry import Registry
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+GUIDES = (
+    REPOSITORY / "README.md",
+    REPOSITORY / "CONTRIBUTING.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+)
+PAGES = (
+    *GUIDES,
+    REPOSITORY / "CHANGELOG.md",
+    REPOSITORY / "core" / "data" / "README.md",
+    *sorted((REPOSITORY / "results").glob("*/README.md")),
+)
+MOST_WORDS_OF_README = 1200
+MOST_WORDS_OF_A_SENTENCE, MEDIAN_WORDS_OF_A_SENTENCE = 40, 18
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+pages = pytest.mark.parametrize("page", PAGES, ids=name_of)
+
+
+# Pages as text ---------------------------------------------------------------------------------------
+
+
+class Block(NamedTuple):
+    """A fenced block."""
+
+    info: str
+    """What stands behind its opening fence, as in "bash run"."""
+    text: str
+
+
+FENCED = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str) -> list[Block]:
+    return [Block(info.strip(), body) for info, body in FENCED.findall(text)]
+
+
+def prose(text: str) -> str:
+    """The text without its fenced blocks and comments."""
+    return re.sub(r"<!--.*?-->", "", FENCED.sub("", text), flags=re.DOTALL)
+
+
+def paragraphs(text: str) -> list[str]:
+    """Paragraphs, headings and list items of the prose, each on one line; tables and pictures left out."""
+    found: list[str] = []
+    open_paragraph = False
+    for line in prose(text).splitlines():
+        line = re.sub(r"^(\s*>)+\s?", "", line).strip()
+        if not line or line.startswith(("|", "![")):
+            open_paragraph = False
+        elif re.match(r"#+ |[-*] |\d+\. ", line):
+            found.append(re.sub(r"^(#+|[-*]|\d+\.) +", "", line))
+            open_paragraph = not line.startswith("#")
+        elif open_paragraph:
+            found[-1] += f" {line}"
+        else:
+            found.append(line)
+            open_paragraph = True
+    return found
+
+
+ABBREVIATIONS = ("et al", "e.g", "i.e", "vs", "cf", "Fig", "Figs", "No")
+
+
+def sentences(paragraph: str) -> list[str]:
+    """The sentences of a paragraph. A full stop inside a number, a path, an abbreviation or code ends none."""
+    hidden = re.sub(r"`[^`]*`", lambda code: code[0].replace(".", "\0"), paragraph)
+    hidden = re.sub(r"\]\([^)]*\)", "]", hidden)
+    for abbreviation in ABBREVIATIONS:
+        hidden = re.sub(rf"\b{re.escape(abbreviation)}\.", lambda found: found[0].replace(".", "\0"), hidden)
+    parts = re.split(r"(?<=[.!?])[*_)\"”]*\s+(?=[*_(\[\"“`]*[A-Z0-9`])", hidden)
+    return [part.replace("\0", ".").strip() for part in parts if words(part)]
+
+
+def words(sentence: str) -> list[str]:
+    """Words as a reader counts them: a piece of code is one, punctuation alone is none."""
+    readable = re.sub(r"`[^`]*`", "code", sentence)
+    return [word for word in readable.split() if re.search(r"\w", word)]
+
+
+@pytest.mark.parametrize(
+    ("paragraph", "expected"),
+    [
+        ("One thought. Another one.", ["One thought.", "Another one."]),
+        (
+            "It takes 1.5 s in `core/layers.py`. Then it ends.",
+            ["It takes 1.5 s in `core/layers.py`.", "Then it ends."],
+        ),
+        (
+            "Tan et al. 2021 says so. **Bold.** `code` follows.",
+            ["Tan et al. 2021 says so.", "**Bold.", "`code` follows."],
+        ),
+        ("See [a page](docs/a.b.md). Is it? Yes!", ["See [a page].", "Is it?", "Yes!"]),
+        ("Names end in `_steps`. `_frames` is another.", ["Names end in `_steps`.", "`_frames` is another."]),
+    ],
+)
+def test_sentences_are_told_apart(paragraph: str, expected: list[str]) -> None:
+    assert sentences(paragraph) == expected
+
+
+def test_words_are_counted_as_a_reader_counts_them() -> None:
+    assert len(words("A network - converted - of `--sim-steps 8` levels")) == 6
+    assert paragraphs("# A\nb\nc\n\n| t |\n- d\n  e\n- f\n\n```\ng\n```\nh") == ["A", "b c", "d e", "f", "h"]
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=name_of)
+def test_sentences_are_short(page: Path) -> None:
+    found = [sentence for part in paragraphs(page.read_text()) for sentence in sentences(part)]
+    lengths = [len(words(sentence)) for sentence in found]
+    too_long = [
+        sentence for sentence, length in zip(found, lengths, strict=True) if length > MOST_WORDS_OF_A_SENTENCE
+    ]
+    assert too_long == []
+    assert statistics.median(lengths) < MEDIAN_WORDS_OF_A_SENTENCE
+
+
+def test_the_readme_is_one_page_with_one_picture() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    assert len(text.split()) <= MOST_WORDS_OF_README
+    assert len(re.findall(r"!\[|<img", text)) == 1
+
+
+# Links and paths -------------------------------------------------------------------------------------
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading))
+        .strip()
+        .lower()
+        .replace(" ", "-")
+        for heading in headings
+    }
+
+
+@pages
+def test_every_link_leads_somewhere(page: Path) -> None:
+    dead = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue  # nothing outside the repository can be reached from here
+        path, _, anchor = target.partition("#")
+        goal = (page.parent / path).resolve() if path else page
+        if not goal.exists() or (anchor and anchor not in anchors(goal.read_text())):
+            dead.append(target)
+    assert dead == []
+
+
+MADE_LATER = ("runs/", "results/quick", "results/classic", "tensorboard/")
+"""What commands make, and the repository does not hold."""
+
+
+def paths_in_prose(text: str) -> list[str]:
+    """What stands in backticks and looks like a path of the repository."""
+    rooms = [path.name for path in REPOSITORY.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    found = []
+    for code in re.findall(r"`([^`\n]+)`", prose(text)):
+        looks_like_one = re.fullmatch(
+            rf"({'|'.join(map(re.escape, rooms))})/[\w./-]*|\w+\.(py|toml|txt|cff)", code
+        )
+        if looks_like_one and not code.startswith(MADE_LATER) and not re.search(r"\b[A-Z]{3,}\b", code):
+            found.append(code)
+    return found
+
+
+def test_paths_are_found_in_prose() -> None:
+    text = (
+        "`core/layers.py` `play/` `results/STUDY/figures/` `runs/a` `reproduce.py` `minatar/breakout` `--x`"
+    )
+    assert paths_in_prose(text) == ["core/layers.py", "play/", "reproduce.py"]
+
+
+@pages
+def test_every_path_exists(page: Path) -> None:
+    assert [path for path in paths_in_prose(page.read_text()) if not (REPOSITORY / path).exists()] == []
+
+
+# Commands --------------------------------------------------------------------------------------------
+
+
+def command_lines(text: str) -> list[list[str]]:
+    """The commands of a shell block, split into words; comments and line ends with a backslash are understood."""
+    joined = re.sub(r"\\\n", " ", text)
+    lines = [shlex.split(line, comments=True) for line in joined.splitlines()]
+    return [line for line in lines if line]
+
+
+def commands(page: Path, only_run: bool = False) -> list[list[str]]:
+    """The commands in a page's blocks that are marked bash; of those to run alone, if asked."""
+    return [
+        line
+        for block in blocks(page.read_text())
+        if block.info == "bash run" or (block.info == "bash" and not only_run)
+        for line in command_lines(block.text)
+    ]
+
+
+@cache
+def command_line_of(module: str) -> tuple[str, Any]:
+    """What a module that is run gives to `core.cli.main`: how it is called, and its verbs or its only command."""
+    given: list[tuple[str, Any]] = []
+
+    def take(program: str, verbs: Any, *_: object, **__: object) -> None:
+        given.append((program, verbs))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(core.cli, "main", take)
+        if module.endswith(".py"):
+            runpy.run_path(str(REPOSITORY / module), run_name="__main__")
+        else:
+            runpy.run_module(module, run_name="__main__")
+    (found,) = given
+    return found
+
+
+NAMED: Mapping[str, tuple[str, str]] = {
+    "--attack": ("adversarial.attack", "ATTACKS"),
+    "--game": ("core.games", "GAMES"),
+    "--network": ("core.networks", "NETWORKS"),
+    "--neuron": ("core.neurons.base", "NEURONS"),
+    "--normalisation": ("core.normalisations", "NORMALISATIONS"),
+    "--protocol": ("play.protocols", "PROTOCOLS"),
+    "--readout": ("core.readouts", "READOUTS"),
+    "--recipe": ("train_direct.recipe", "RECIPES"),
+    "--method": ("convert.method", "METHODS"),
+}
+"""Options of `train_direct` and others whose first value is a registered name, and where it is registered."""
+
+
+def run(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, really: bool) -> None:
+    """Read a command line as its module does, and carry the command out if asked.
+
+    Args:
+        module: as in "evaluate" or "plot.py".
+        arguments: what follows it.
+        monkeypatch: of the test.
+        really: whether the command is run too.
+    """
+    program, verbs = command_line_of(module)
+    accepted: list[object] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "argv", [module, *arguments])
+        if not really:
+            for verb in verbs.values() if isinstance(verbs, Mapping) else (verbs,):
+                patched.setattr(verb, "run", lambda command: accepted.append(command))
+        core.cli.main(program, verbs)
+    if not really:
+        assert len(accepted) == 1
+        _require_registered(module, arguments)
+
+
+def _require_registered(module: str, arguments: list[str]) -> None:
+    """Names that a command gives are registered: the parser may leave that to the command."""
+    for option, value in itertools.pairwise(arguments):
+        if option in NAMED and not (module == "convert" and option == "--readout"):
+            place, registry = NAMED[option]
+            names: Registry[object] = getattr(importlib.import_module(place), registry)
+            assert value in names, f"{option} {value}"
+
+
+def targets_of_make() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+
+
+def check(line: list[str], monkeypatch: pytest.MonkeyPatch, really: bool) -> None:
+    """Fail unless a command of the documentation is accepted by what it calls."""
+    match line:
+        case ["python", "-m", "pytest", *arguments]:
+            for argument in arguments:
+                assert not argument.startswith("tests/") or (REPOSITORY / argument).exists(), argument
+        case ["python", "-m", module, *_] if module.startswith("benchmarks."):
+            assert importlib.util.find_spec(module) is not None, module
+        case ["python", "-m", module, *arguments]:
+            run(module, arguments, monkeypatch, really)
+        case ["python", script, *arguments]:
+            run(script, arguments, monkeypatch, really)
+        case ["make", target, *variables]:
+            assert target in targets_of_make(), target
+            for variable in variables:
+                name, _, value = variable.partition("=")
+                assert name == "STUDY", variable
+                assert (REPOSITORY / "studies" / f"{value}.toml").is_file(), variable
+        case [".", ".venv/bin/activate"] | ["pre-commit", "install"]:
+            pass
+        case _:
+            pytest.fail(f"no test knows the command {shlex.join(line)}")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that looks like the repository to commands that read: results and studies are there."""
+    for name in ("results", "studies"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def write_modules(page: Path, folder: Path) -> None:
+    """Write the files that a page shows."""
+    for block in blocks(page.read_text()):
+        kind, _, name = block.info.partition(" ")
+        if kind == "python" and name:
+            (folder / name).write_text(block.text)
+
+
+@pages
+def test_every_command_is_accepted(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_modules(page, workplace)
+    for line in commands(page):
+        check(line, monkeypatch, really=False)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page, only_run=True)], ids=name_of)
+def test_marked_commands_run(
+    page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_modules(page, workplace)
+    printed = ""
+    for line in commands(page, only_run=True):
+        check(line, monkeypatch, really=True)
+        printed += capsys.readouterr().out
+    for block in blocks(page.read_text()):
+        if block.info == "output":  # digits may differ between machines, whose sums round differently
+            assert without_digits(block.text.strip()) in without_digits(printed)
+
+
+def without_digits(text: str) -> str:
+    return re.sub(r"\d+", "#", text)
+
+
+def test_a_wrong_command_is_not_accepted(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for line in (
+        "python -m evaluate run --agnet random --out runs",
+        "python -m evaluate watch2",
+        "make sense",
+        "rm -r x",
+    ):
+        with pytest.raises((SystemExit, AssertionError, pytest.fail.Exception)):
+            check(shlex.split(line), monkeypatch, really=False)
+
+
+# Numbers ---------------------------------------------------------------------------------------------
+
+
+def marked_tables(page: Path, mark: str) -> list[list[dict[str, str]]]:
+    """Tables that a comment `<!-- mark: ... -->` follows, a dictionary of cells by column a row."""
+    found = []
+    for table in re.findall(rf"((?:^\|.*\n)+)<!-- {mark}: ", page.read_text(), re.MULTILINE):
+        lines = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines()]
+        header, _, *rows = lines
+        found.append([dict(zip(header, row, strict=True)) for row in rows])
+    return found
+
+
+TRAINED = REPOSITORY / "results" / "trained"
+SHORT = {
+    "minatar/breakout": "minatar-breakout",
+    "minatar/space_invaders": "minatar-space_invaders",
+    "pong": "pong",
+}
+
+
+@cache
+def scores_of_trained() -> pd.DataFrame:
+    """Episodes of the shipped agents: a row a game."""
+    return pd.concat(
+        [pd.read_parquet(path) for path in sorted(TRAINED.glob("*/evaluate-*/episodes.parquet"))]
+    )
+
+
+def random_score(game: str) -> float:
+    from core.games import get_game, reference
+
+    score = reference(get_game(game)).random
+    assert score is not None
+    return score
+
+
+def share_kept(game: str, agent: str, network: str, sim_steps: int) -> float:
+    """Per cent of the DQN's score above random play, over all training seeds."""
+    rows = scores_of_trained()
+    rows = rows[rows.game == game]
+    is_its_name = (rows.variant if agent == "rate-coded" else rows.network).str.startswith(network)
+    own = rows[(rows.agent == agent) & is_its_name & (rows.sim_steps == sim_steps)]
+    assert len(own) > 0
+    dqn = rows[rows.agent == "dqn"].score.mean()
+    return 100 * (own.score.mean() - random_score(game)) / (dqn - random_score(game))
+
+
+def told_network(name: str) -> tuple[str, str]:
+    """Kind and network in rows, from the first cell of a table of shares."""
+    if name == "DSQN":
+        return "dsqn", "chen2022"
+    match = re.fullmatch(r"converted, `(\S+)`", name)
+    assert match is not None, name
+    return "rate-coded", match[1]
+
+
+@pytest.mark.parametrize("page", [REPOSITORY / "README.md", TRAINED / "README.md"], ids=name_of)
+def test_shares_kept_are_those_of_the_rows(page: Path) -> None:
+    (table,) = marked_tables(page, "rows")
+    assert len(table) == 4
+    for row in table:
+        agent, network = told_network(row["network"])
+        steps = re.findall(r"\d+", row.get("sim steps") or row["T"])
+        for game in SHORT:
+            sim_steps = int(steps[-1] if game == "pong" else steps[0])
+            assert row[game] == f"{share_kept(game, agent, network, sim_steps):.0f} %", (row, game)
+
+
+def energies() -> pd.DataFrame:
+    """Energy of a decision, first layer once, as a multiple of the own DQN's: from results/trained/energy.md."""
+    lines = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in (TRAINED / "energy.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
+    table = pd.DataFrame(lines[2:], columns=lines[0])
+    table["uj"] = table["(a) first layer once"].str.extract(r"([\d.]+) uJ").astype(float)
+    dqn = table[table.agent == "dqn"].set_index(["game", "seed"]).uj
+    table["ratio"] = table.uj / [dqn[game, seed] for game, seed in zip(table.game, table.seed, strict=True)]
+    return table
+
+
+def test_energies_of_the_answer_are_those_of_the_table() -> None:
+    (table,) = marked_tables(REPOSITORY / "README.md", "rows")
+    measured = energies()
+    for row in table:
+        agent, network = told_network(row["network"])
+        steps = re.findall(r"\d+", row["sim steps"])
+        for column, is_pong in (("energy, MinAtar", False), ("energy, Pong", True)):
+            own = measured[
+                (measured.agent == agent)
+                & measured.network.str.startswith(network)
+                & (measured["sim steps"] == (steps[-1] if is_pong else steps[0]))
+                & ((measured.game == "pong") == is_pong)
+            ]
+            ends = sorted({f"{own.ratio.min():.2g}", f"{own.ratio.max():.2g}"}, key=float)
+            assert [float(end) for end in row[column].split(" to ")] == [float(end) for end in ends], row
+
+
+def test_no_comparison_of_robustness_is_allowed() -> None:
+    # The README says so in words.
+    lines = (REPOSITORY / "results" / "attacked" / "verdict.md").read_text().splitlines()
+    compared = [line for line in lines if line.startswith("- ") and "more robust than" in line]
+    assert compared
+    assert [line for line in compared if not line.startswith(("- Refused: ", "- Not shown: "))] == []
+
+
+def test_scores_of_shipped_agents_are_those_of_the_rows() -> None:
+    (table,) = marked_tables(TRAINED / "README.md", "scores")
+    written = (TRAINED / "scores.md").read_text()
+    rows = scores_of_trained()
+    for row in table:
+        kind = row["agent"].split(",")[0].lower()
+        own = rows[(rows.game == row["game"]) & (rows.agent == kind)]
+        scores = re.findall(r"[^,]+\)", row["score (95 % over episodes)"])
+        for seed, told in zip(row["seed"].split(", "), scores, strict=True):
+            mean, low, high = re.findall(r"-?[\d.]+", told)
+            assert mean == f"{own[own.train_seed == int(seed)].score.mean():.2f}"
+            assert f"{low} to {high}" in written
+        protocol, episodes = row["protocol, episodes"].split(", ")
+        assert set(own.protocol) == {protocol}
+        assert int(episodes) == own.episode.nunique()
+
+
+def test_scores_of_cartpole_are_those_of_the_rows() -> None:
+    folder = REPOSITORY / "results" / "cartpole"
+    (table,) = marked_tables(folder / "README.md", "cartpole")
+    kinds = {"DQN": "dqn", "DSQN": "dsqn", "PPO": "ppo", "spiking PPO": "spiking-ppo"}
+    for row in table:
+        kind = kinds[row["agent"].split(",")[0]]
+        for column, is_best in (("best: seeds 0 to 4", True), ("last: seeds 0 to 4", False)):
+            means = []
+            for seed in range(5):
+                episodes = pd.read_parquet(
+                    folder / "cartpole" / f"evaluate-{kind}-s{seed}" / "episodes.parquet"
+                )
+                means.append(episodes[(episodes.checkpoint == "best") == is_best].score.mean())
+            assert row[column] == ", ".join(f"{mean:.1f}" for mean in means)
+
+
+def test_scores_of_readouts_are_those_of_the_rows() -> None:
+    folder = REPOSITORY / "results" / "decoders"
+    (table,) = marked_tables(folder / "README.md", "decoders")
+    names = {
+        "rate": "rate",
+        "last": "last-mem",
+        "largest": "max-abs-mem",
+        "maximum": "max-mem",
+        "mean": "mean-mem",
+    }
+    for row in table:
+        readout = names[re.split(r"[ ,]", row["read-out"])[0]]
+        episodes = pd.read_parquet(
+            folder / "minatar-breakout" / f"evaluate-dsqn-{readout}-s0" / "episodes.parquet"
+        )
+        assert row["score"] == f"{episodes[episodes.checkpoint == 'best'].score.mean():.1f}"
+
+
+def test_means_of_the_precision_study_are_those_of_the_rows() -> None:
+    folder = REPOSITORY / "results" / "precision"
+    (table,) = marked_tables(folder / "README.md", "precision")
+    runs = {
+        "float32, the": (TRAINED, "dqn"),
+        "bfloat16": (folder, "dqn-bf16"),
+        "float32 again": (folder, "dqn"),
+    }
+    for row in table:
+        study, name = next(value for start, value in runs.items() if row["runs"].startswith(start))
+        means = []
+        for seed in range(3):
+            rows = pd.read_parquet(study / "minatar-breakout" / f"{name}-s{seed}" / "validation.parquet")
+            means.append(rows[rows.train_steps > 750_000].score.mean())
+        assert row["validation means"] == ", ".join(f"{mean:.1f}" for mean in means)
+
+
+def kept_by_methods(game: str) -> Mapping[tuple[str, str], str]:
+    """Share kept of the DQN's score, by method and T, from a game's comparison."""
+    lines = (TRAINED / SHORT[game] / "compare-shipped-dqn-s0" / "comparison.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    header = rows[0]
+    found = [dict(zip(header, row, strict=True)) for row in rows[2:]]
+    return {
+        (row["method"].rstrip("*"), row["T"]): row["kept of the DQN's (95 %)"].split("%")[0] for row in found
+    }
+
+
+def test_comparisons_of_methods_are_those_of_their_tables() -> None:
+    (table,) = marked_tables(REPOSITORY / "docs" / "conversion.md", "comparisons")
+    game = ""
+    for row in table:
+        game = row["DQN"] or game
+        (method,) = re.findall(r"`(\S+)`", row["method"])
+        for column, told in row.items():
+            if told.endswith("%"):
+                assert f"{kept_by_methods(game)[method, column.removeprefix('T = ')]} %" == told, (
+                    game,
+                    method,
+                    column,
+                )
