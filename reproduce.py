@@ -1,7 +1,7 @@
-"""python reproduce.py STUDY: run a study's stages, each as the command a user would type.
+"""python reproduce.py STUDY: run the stages of a study, each as the command a user would type.
 
-What is done is known from the files alone: a stage whose manifest was made by the same command from the same
-inputs, and whose results are unchanged, is not started again; any other is started, and resumes or refuses.
+Files alone tell what is done. A stage is skipped if its manifest was made by the same command from the same inputs and
+its results are unchanged. Any other stage is started; it resumes or refuses by itself.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,54 +27,64 @@ from core.manifest import Record, read_manifest
 from core.records import ROWS_FORMAT, digest, to_json
 
 ROOT = Path(__file__).resolve().parent
-Kind = Literal["train", "convert", "compare", "evaluate", "attack", "probe"]
+StageKind = Literal["train", "convert", "compare", "evaluate", "attack", "probe"]
 SETTINGS = ("train_seeds", "shipped", "evaluate", "compare", "attack", "states", "probe")
-"""What a study may say of a game besides what it trains and converts: its own seeds, agents there are already, options
-of commands (compare: of its first DQN's conversions); what it does not say is not run."""
+"""What a study may set for a game, besides what it trains and converts.
+
+train_seeds replaces the study's own, shipped lists agents that exist, and the others hold options of commands. A command
+without an entry is not run; `compare` converts the game's first DQN.
+"""
 TRAINED = re.compile(r"(dqn|dsqn|ppo|spiking-ppo)(-[a-z0-9-]+)?")
-"""What it may train: dqn, dsqn, ppo, spiking-ppo, and variants of them that it names, as in dsqn-last-mem."""
+"""Names of what a study trains: dqn, dsqn, ppo, spiking-ppo, and named variants such as dsqn-last-mem."""
 CONVERTED = re.compile(r"convert(-[a-z0-9-]+)?")
-"""Conversions of every DQN; their names, as in convert-t8, go to the networks: snn-t8, and quantised-t8 if the
-quantised DQN is asked for too."""
+"""Names of the conversions of every DQN. Networks are named after them: convert-t8 makes snn-t8, and quantised-t8 if it
+keeps the quantised DQN."""
 PR_SET_PDEATHSIG = 1
+"""Linux: the option of prctl that has a process signalled when its parent ends."""
 
 
 @dataclass(frozen=True)
 class Stage:
     """One command of a study."""
 
-    kind: Kind
+    kind: StageKind
+    """The work it does."""
     arguments: tuple[str, ...]
-    """What follows `python -m`."""
+    """Its command line after `python -m`."""
     manifest: Path
+    """The manifest that it leaves."""
     needs: tuple[Path, ...]
-    """Files it reads; they are other stages' results."""
+    """Files that it reads: results of other stages, or shipped agents."""
     gives: tuple[Path, ...]
     """Files that later stages may need."""
 
     @property
     def name(self) -> str:
+        """Its name in messages, as in "train pong/dqn-s0"."""
         return f"{self.kind} {self.manifest.parent.relative_to(self.manifest.parents[2])}"
 
     def is_done(self) -> bool:
-        """Whether this command finished on the inputs that are there now, and its results are unchanged."""
+        """Whether the command has finished on the present inputs, and its results are unchanged."""
         manifest = read_manifest(self.manifest)
         if manifest is None or not manifest.outputs or manifest.command != list(self.arguments):
             return False
-        if manifest.format != ROWS_FORMAT:  # the stage itself says what to do about it
+        if manifest.format != ROWS_FORMAT:  # the command itself says what to do then
             return False
-        if self.manifest.with_suffix(".lock").exists():  # killed while it was tidying up
+        if self.manifest.with_suffix(".lock").exists():  # it was killed between its result and the end
             return False
         return self._is_made_from_needs(manifest) and not any(manifest.mismatches())
 
     def _is_made_from_needs(self, manifest: Record) -> bool:
-        """Whether the specification names all weights that there are now, in whatever part they played."""
+        """Whether the specification names the digests of all present inputs."""
         spec = to_json(manifest.spec)
         return all(need.is_file() and f'"{digest(need.read_bytes())[:12]}"' in spec for need in self.needs)
 
     def forget_what_is_outdated(self) -> None:
-        """Drop what was made of other weights than those that there are now: these were made anew, on another machine
-        perhaps, whose sums round otherwise, and the stage would refuse to mix both."""
+        """Remove results that were made from other weights than the present ones.
+
+        Such weights were trained again, perhaps on a machine that rounds differently. The command would refuse to mix
+        results of both.
+        """
         manifest = read_manifest(self.manifest)
         if manifest is not None and manifest.outputs and not self._is_made_from_needs(manifest):
             print(f"{self.name}: was made from other weights, and is made again", flush=True)
@@ -85,14 +95,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Run a study: train, convert, evaluate, attack; then draw its figures and print its table."""
+    """Run a study: train, convert, evaluate and attack; then draw its figures and print its table."""
 
     study: Annotated[str, tyro.conf.Positional]
     """Name of a file in studies/, as in quick."""
-    only: Kind | None = None
-    """Run only stages of this kind, and what they need."""
+    only: StageKind | None = None
+    """Run only stages of this kind, and the stages that they need."""
     jobs: int = 0
-    """Stages side by side; 0 takes one a core."""
+    """Stages to run side by side; 0 runs one a core."""
 
     def run(self) -> None:
         stages = plan(self.study)
@@ -114,7 +124,11 @@ class Reproduce:
 
 
 def plan(study: str) -> list[Stage]:
-    """All stages of a study, each after those it needs."""
+    """The stages of a study, each after those that it needs.
+
+    Raises:
+        Refusal: there is no such study, or its file is not valid.
+    """
     path = ROOT / "studies" / f"{study}.toml"
     names = sorted(file.stem for file in (ROOT / "studies").glob("*.toml"))
     if study not in names:
@@ -126,157 +140,223 @@ def plan(study: str) -> list[Stage]:
     stages: list[Stage] = []
     for name, tables in settings["games"].items():
         get_game(name)
-        unknown = sorted(
-            key
-            for key in tables
-            if key not in SETTINGS and not TRAINED.fullmatch(key) and not CONVERTED.fullmatch(key)
-        )
-        if unknown:
-            raise Refusal(
-                f"{path.name}: unknown setting {unknown[0]!r} of {name}: settings are {', '.join(SETTINGS)}, "
-                "dqn, dsqn, ppo and spiking-ppo, convert, and variants of these as in dqn-NAME"
-            )
-        stages += _GamePlan(
+        _require_known(tables, name, path.name)
+        game = GamePlan(
             name,
             tables,
             Path("results") / study / name.replace("/", "-"),
             settings["checkpoint"],
             ("--threads", str(settings["threads"])),
             ("--seed", str(settings["evaluation_seed"])),
-        ).stages(tables.get("train_seeds", settings["train_seeds"]))
+        )
+        stages += game.stages(tables.get("train_seeds", settings["train_seeds"]))
     if any(stage.kind == "probe" for stage in stages):
         folder = Path("results") / study / "neurons" / "probe"
         stages.append(_stage("probe", ["evaluate", "probe"], folder, "responses.parquet", (), []))
     return stages
 
 
+def _require_known(tables: Mapping[str, Any], game: str, file: str) -> None:
+    """Refuse settings of a game that no study has."""
+    for key in sorted(tables):
+        if key not in SETTINGS and not TRAINED.fullmatch(key) and not CONVERTED.fullmatch(key):
+            raise Refusal(
+                f"{file}: unknown setting {key!r} of {game}: settings are {', '.join(SETTINGS)}, "
+                "dqn, dsqn, ppo and spiking-ppo, convert, and variants of these as in dqn-NAME"
+            )
+
+
 @dataclass(frozen=True)
-class _GamePlan:
+class GamePlan:
     """The stages of one game of a study."""
 
     name: str
+    """Name of the game."""
     tables: Mapping[str, Any]
+    """The study's settings for the game."""
     folder: Path
+    """Folder of the game's results, from the root of the repository."""
     checkpoint: str
+    """Which weights of a training are converted and attacked: best or agent (the final ones)."""
     common: tuple[str, ...]
+    """Options of all commands."""
     eval_seed: tuple[str, ...]
+    """Options of commands that play games to score."""
+    agents: dict[str, Path] = field(default_factory=dict)
+    """Weights of all agents by label, as they are planned; from the root of the repository, as all paths below."""
+    came_from: dict[str, Path] = field(default_factory=dict)
+    """By label of a converted or quantised agent, the weights of its DQN."""
 
     def stages(self, train_seeds: Sequence[int]) -> list[Stage]:
-        """All of them, each after those it needs."""
-        stages = self.evaluate("random", ("--agent", "random", "--game", self.name), ())
-        agents: dict[str, Path] = {}
+        """All stages, each after those that it needs."""
+        return [
+            *self._evaluate("random", ("--agent", "random", "--game", self.name), ()),
+            *self._train_all(train_seeds),
+            *self._evaluate_shipped(),
+            *self._convert_all(),
+            *self._attack_all(),
+            *self._probe(),
+        ]
+
+    def _train_all(self, train_seeds: Sequence[int]) -> Iterator[Stage]:
+        """Train every variant with every seed, and score it."""
         for seed in train_seeds:
             for variant in filter(TRAINED.fullmatch, self.tables):
-                training = self.train(variant, seed)
-                (best,) = training.gives
-                label, run = f"{variant}-s{seed}", best.parent.relative_to(ROOT)
-                stages.append(training)
-                stages += self.evaluate(label, ("--agent", str(run)), self.both_weights(run))
-                agents[label] = best.relative_to(ROOT)
-        for file in map(Path, self.tables.get("shipped", ())):
-            label = "shipped-" + file.stem.removeprefix(f"{self.folder.name}-")
-            stages += self.evaluate(label, ("--agent", str(file)), (file,))
-            agents[label] = file
-        came_from: dict[str, Path] = {}
-        dqns = {label: file for label, file in agents.items() if re.search(r"\bdqn\b", label)}
-        for method, (label, dqn) in itertools.product(filter(CONVERTED.fullmatch, self.tables), dqns.items()):
-            labels = [
-                re.sub(r"\bdqn\b", kind + method.removeprefix("convert"), label)
-                for kind in ("snn", "quantised")
-            ]
-            snn = self.folder / labels[0] / "agent.safetensors"
-            made = [snn]
-            if self.tables[method].get("quantised"):
-                made.append(snn.with_suffix(".quantised.safetensors"))
-            options = ["--agent", str(dqn), *_options(self.tables[method]), *self.common]
-            command = ("convert", "run", *options, "--out", str(snn))
-            manifest, gives = ROOT / snn.with_suffix(".manifest.json"), tuple(ROOT / file for file in made)
-            stages.append(Stage("convert", command, manifest, (ROOT / dqn,), gives))
-            for label, file in zip(labels, made, strict=False):
-                stages += self.evaluate(label, ("--agent", str(file)), (file,))
-                agents[label] = file
-                came_from[label] = dqn
-        if "compare" in self.tables and dqns:
-            label, dqn = next(iter(dqns.items()))
-            options = ["--agent", str(dqn), *_options(self.tables["compare"]), *self.common]
-            folder = self.folder / f"compare-{label}"
-            stages.append(
-                _stage("compare", ["convert", "compare"], folder, "methods.parquet", (dqn,), options)
-            )
-        stages += self.attacks(agents, came_from)
-        if "probe" in self.tables and agents:
-            arguments = ["--agent", *map(str, agents.values()), *_options(self.tables["probe"])]
-            arguments += [*self.eval_seed, *self.common]
-            folder, needs = self.folder / "probe", tuple(agents.values())
-            stages.append(
-                _stage("probe", ["evaluate", "probe"], folder, "operations.parquet", needs, arguments)
-            )
-        return stages
+                label = f"{variant}-s{seed}"
+                run = self.folder / label
+                yield self._train(variant, seed, run)
+                yield from self._evaluate(label, ("--agent", str(run)), self._weights(run))
+                self.agents[label] = run / f"{self.checkpoint}.safetensors"
 
-    def attacks(self, agents: Mapping[str, Path], came_from: Mapping[str, Path]) -> Iterator[Stage]:
-        """In games, and on states of the first agent's play, along strangers' gradients too."""
-        common = [*self.eval_seed, *self.common]
-        first = next(iter(agents.values()), Path())
-        for label, file in agents.items():
-            for verb, name in (("run", "attack"), ("states", "states")):
-                if name not in self.tables:
-                    continue
-                table = self.tables[name]
-                arguments, needs = ["--agent", str(file), *_options(table)], [file]
-                if verb == "states":
-                    others = self.strangers(agents, {file, came_from.get(label, file)})
-                    arguments += ["--states-of", str(first)]
-                    arguments += ["--transfer", *map(str, others)] if others else []
-                    needs += [first, *others]
-                if label in came_from and table.get("best_source"):
-                    arguments += ["--twin", str(came_from[label])]
-                    needs.append(came_from[label])
-                gives = "attacks.parquet" if verb == "run" else "state_attacks.parquet"
-                folder = self.folder / f"{name}-{label}"
-                yield _stage(
-                    "attack", ["adversarial", verb], folder, gives, tuple(needs), [*arguments, *common]
-                )
-
-    @staticmethod
-    def strangers(agents: Mapping[str, Path], known: Set[Path]) -> list[Path]:
-        """The first DQN and the first DSQN besides those known: neither the victim nor what it was made from."""
-        found = (
-            next(
-                (
-                    file
-                    for label, file in agents.items()
-                    if re.search(rf"\b{kind}\b", label) and file not in known
-                ),
-                None,
-            )
-            for kind in ("dqn", "dsqn")
-        )
-        return [file for file in found if file is not None]
-
-    def train(self, variant: str, seed: int) -> Stage:
-        arguments = ["--game", self.name, "--seed", str(seed), *_options(self.tables[variant]), *self.common]
-        folder = self.folder / f"{variant}-s{seed}"
-        gives = f"{self.checkpoint}.safetensors"
+    def _train(self, variant: str, seed: int, run: Path) -> Stage:
         verb = TRAINED.fullmatch(variant)
         assert verb is not None
-        return _stage("train", ["train_direct", verb[1]], folder, gives, (), arguments)
+        arguments = ["--game", self.name, "--seed", str(seed), *_options(self.tables[variant]), *self.common]
+        return _stage(
+            "train", ["train_direct", verb[1]], run, f"{self.checkpoint}.safetensors", (), arguments
+        )
 
-    def evaluate(self, label: str, agent: Sequence[str], needs: tuple[Path, ...]) -> list[Stage]:
+    def _weights(self, run: Path) -> tuple[Path, ...]:
+        """The weights of a run that its evaluation reads; the first file is the one that its training gives."""
+        names = dict.fromkeys((self.checkpoint, "best", "agent"))
+        return tuple(run / f"{name}.safetensors" for name in names)
+
+    def _evaluate(self, label: str, agent: Sequence[str], needs: tuple[Path, ...]) -> list[Stage]:
         if "evaluate" not in self.tables:
             return []
         arguments = [*agent, *_options(self.tables["evaluate"]), *self.eval_seed, *self.common]
         folder = self.folder / f"evaluate-{label}"
         return [_stage("evaluate", ["evaluate", "run"], folder, "episodes.parquet", needs, arguments)]
 
-    def both_weights(self, run: Path) -> tuple[Path, ...]:
-        """What an evaluation of a run folder reads, the file that its training is known by first."""
-        names = dict.fromkeys((self.checkpoint, "best", "agent"))
-        return tuple(run / f"{name}.safetensors" for name in names)
+    def _evaluate_shipped(self) -> Iterator[Stage]:
+        """Score agents that exist."""
+        for file in map(Path, self.tables.get("shipped", ())):
+            label = "shipped-" + file.stem.removeprefix(f"{self.folder.name}-")
+            yield from self._evaluate(label, ("--agent", str(file)), (file,))
+            self.agents[label] = file
+
+    def _convert_all(self) -> Iterator[Stage]:
+        """Convert every DQN by every method, score what it gives, and compare the methods on the first DQN."""
+        dqns = {label: file for label, file in self.agents.items() if re.search(r"\bdqn\b", label)}
+        for method in filter(CONVERTED.fullmatch, self.tables):
+            for label, dqn in dqns.items():
+                yield from self._convert(method, label, dqn)
+        if "compare" in self.tables and dqns:
+            label, dqn = next(iter(dqns.items()))
+            options = ["--agent", str(dqn), *_options(self.tables["compare"]), *self.common]
+            folder = self.folder / f"compare-{label}"
+            yield _stage("compare", ["convert", "compare"], folder, "methods.parquet", (dqn,), options)
+
+    def _convert(self, method: str, label: str, dqn: Path) -> Iterator[Stage]:
+        """Convert one DQN, and score the spiking network, and the quantised DQN if it is kept."""
+        variant = method.removeprefix("convert")
+        made = [self.folder / re.sub(r"\bdqn\b", f"snn{variant}", label) / "agent.safetensors"]
+        if self.tables[method].get("quantised"):
+            made.append(made[0].with_suffix(".quantised.safetensors"))
+        options = ["--agent", str(dqn), *_options(self.tables[method]), *self.common]
+        yield Stage(
+            "convert",
+            ("convert", "run", *options, "--out", str(made[0])),
+            ROOT / made[0].with_suffix(".manifest.json"),
+            (ROOT / dqn,),
+            tuple(ROOT / file for file in made),
+        )
+        for kind, file in zip(("snn", "quantised"), made, strict=False):
+            new_label = re.sub(r"\bdqn\b", kind + variant, label)
+            yield from self._evaluate(new_label, ("--agent", str(file)), (file,))
+            self.agents[new_label] = file
+            self.came_from[new_label] = dqn
+
+    def _attack_all(self) -> Iterator[Stage]:
+        """Attack every agent in its games, and on states of the first agent's play."""
+        for label, file in self.agents.items():
+            if "attack" in self.tables:
+                yield self._attack("attack", "run", label, "attacks.parquet")
+            if "states" in self.tables:
+                first = next(iter(self.agents.values()))
+                others = self._strangers({file, self.came_from.get(label, file)})
+                yield self._attack("states", "states", label, "state_attacks.parquet", first, others)
+
+    def _attack(
+        self,
+        setting: str,
+        verb: str,
+        label: str,
+        gives: str,
+        states_of: Path | None = None,
+        transfer: Sequence[Path] = (),
+    ) -> Stage:
+        """Attack one agent.
+
+        Args:
+            setting: name of the options in the study.
+            verb: of `python -m adversarial`.
+            label: the victim's label.
+            gives: name of the rows' file.
+            states_of: the agent whose play gives the states; None to attack games.
+            transfer: other agents along whose gradients the victim is attacked too.
+        """
+        file, table = self.agents[label], self.tables[setting]
+        arguments, needs = ["--agent", str(file), *_options(table)], [file]
+        if states_of is not None:
+            arguments += ["--states-of", str(states_of)]
+            needs.append(states_of)
+        if transfer:
+            arguments += ["--transfer", *map(str, transfer)]
+            needs += transfer
+        if label in self.came_from and table.get("best_source"):
+            arguments += ["--twin", str(self.came_from[label])]
+            needs.append(self.came_from[label])
+        arguments += [*self.eval_seed, *self.common]
+        folder = self.folder / f"{setting}-{label}"
+        return _stage("attack", ["adversarial", verb], folder, gives, tuple(needs), arguments)
+
+    def _strangers(self, known: Set[Path]) -> list[Path]:
+        """The first DQN and the first DSQN besides those known: neither the victim nor its DQN."""
+        found = []
+        for kind in ("dqn", "dsqn"):
+            others = (
+                file
+                for label, file in self.agents.items()
+                if re.search(rf"\b{kind}\b", label) and file not in known
+            )
+            found += list(itertools.islice(others, 1))
+        return found
+
+    def _probe(self) -> list[Stage]:
+        """Look into all agents."""
+        if "probe" not in self.tables or not self.agents:
+            return []
+        files = tuple(self.agents.values())
+        arguments = [
+            "--agent",
+            *map(str, files),
+            *_options(self.tables["probe"]),
+            *self.eval_seed,
+            *self.common,
+        ]
+        folder = self.folder / "probe"
+        return [_stage("probe", ["evaluate", "probe"], folder, "operations.parquet", files, arguments)]
 
 
 def _stage(
-    kind: Kind, command: list[str], folder: Path, gives: str, needs: tuple[Path, ...], arguments: list[str]
+    kind: StageKind,
+    command: list[str],
+    folder: Path,
+    gives: str,
+    needs: tuple[Path, ...],
+    arguments: list[str],
 ) -> Stage:
+    """A stage whose results lie in a folder of its own, beside their manifest.
+
+    Args:
+        kind: the work it does.
+        command: module and verb.
+        folder: the folder, from the root of the repository.
+        gives: name of its result.
+        needs: files that it reads, from the root of the repository.
+        arguments: its options.
+    """
     return Stage(
         kind,
         (*command, *arguments, "--out", str(folder)),
@@ -287,7 +367,7 @@ def _stage(
 
 
 def _options(table: dict[str, Any]) -> list[str]:
-    """Command-line options of a TOML table."""
+    """A TOML table as command-line options."""
     words: list[str] = []
     for name, value in table.items():
         option = name.replace("_", "-")
@@ -299,7 +379,7 @@ def _options(table: dict[str, Any]) -> list[str]:
 
 
 def _with_needs(wanted: list[Stage], stages: list[Stage]) -> list[Stage]:
-    """The wanted stages and those whose results they need, in the study's order."""
+    """The wanted stages and those that they need, in the study's order."""
     chosen = set(wanted)
     while True:
         needed = {need for stage in chosen for need in stage.needs}
@@ -310,9 +390,9 @@ def _with_needs(wanted: list[Stage], stages: list[Stage]) -> list[Stage]:
 
 
 def _run_all(waiting: list[Stage], jobs: int) -> None:
-    """Run stages as soon as what they need is there; stop at the first that fails."""
+    """Run stages side by side, each as soon as its inputs are there. The first that fails stops them all."""
     total, finished = len(waiting), 0
-    # A stage whose need is not made anew in this call has it already.
+    # Inputs that no waiting stage makes are there already.
     pending = {file for stage in waiting for file in stage.gives}
     running: dict[subprocess.Popen[bytes], tuple[Stage, float]] = {}
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
@@ -320,15 +400,10 @@ def _run_all(waiting: list[Stage], jobs: int) -> None:
     try:
         while waiting or running:
             ready = [stage for stage in waiting if not pending.intersection(stage.needs)]
-            # Training is what everything else waits for.
+            # Training comes first, because everything else waits for it.
             for stage in sorted(ready, key=lambda stage: stage.kind != "train")[: jobs - len(running)]:
                 waiting.remove(stage)
-                stage.forget_what_is_outdated()
-                command = [sys.executable, "-m", *stage.arguments]
-                running[subprocess.Popen(command, cwd=ROOT, preexec_fn=_die_with_parent)] = (
-                    stage,
-                    time.monotonic(),
-                )
+                running[_start(stage)] = stage, time.monotonic()
             time.sleep(0.1)
             for process in [process for process in running if process.poll() is not None]:
                 stage, since = running.pop(process)
@@ -351,8 +426,14 @@ def _run_all(waiting: list[Stage], jobs: int) -> None:
             process.wait()
 
 
+def _start(stage: Stage) -> "subprocess.Popen[bytes]":
+    """Start the command of a stage."""
+    stage.forget_what_is_outdated()
+    return subprocess.Popen([sys.executable, "-m", *stage.arguments], cwd=ROOT, preexec_fn=_die_with_parent)
+
+
 def _die_with_parent() -> None:
-    """A stage must not outlive a killed driver, or the next driver would find it at work."""
+    """End this stage when the driver is killed, or the next driver would find it still running."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
