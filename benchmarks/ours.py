@@ -15,19 +15,21 @@ from core import seeding
 from core.checkpoint import load_agent
 from core.device import set_up_torch
 from core.games import get_game
-from core.networks import Preset, make_actor, make_agent, preset
+from core.networks import NETWORKS, Network
 from play.episodes import play
 from play.protocols import get_protocol
 from train_direct.__main__ import Dqn
+from train_direct.algorithm import Algorithm
+from train_direct.learner import Precision, QLearner
 from train_direct.ppo import PPO, critic_game
-from train_direct.q_learning import Precision, QLearner, QLearning
-from train_direct.recipes import PPO_RECIPE, RECIPES, Recipe
+from train_direct.q_learning import QLearning
+from train_direct.recipe import PPO_RECIPES, RECIPES, Recipe
 from train_direct.replay import Batch
-from train_direct.run import Algorithm, TrainingRun
+from train_direct.run import TrainingRun
 
 
-def chen2022(sim_steps: int) -> Preset:
-    network = preset("chen2022")
+def chen2022(sim_steps: int) -> Network:
+    network = NETWORKS["chen2022"]
     assert network.spiking is not None
     return replace(network, spiking=replace(network.spiking, sim_steps=sim_steps))
 
@@ -49,7 +51,7 @@ def as_sb3(recipe: Recipe) -> Recipe:
 def dsqn_update(sim_steps: int, precision: Precision) -> Callable[[], object]:
     """One update of Chen et al.'s network, on all threads."""
     set_up_torch(0)
-    agent = make_agent(get_game("breakout"), chen2022(sim_steps), seeding.torch_generator(0, "weights"))
+    agent = chen2022(sim_steps).make(get_game("breakout"), seeding.torch_generator(0, "weights"))
     learner, batch = QLearner(agent, as_sb3(RECIPES["atari-fast"]), precision), Batch(*atari_batch())
     return lambda: learner.update(batch)
 
@@ -58,23 +60,23 @@ def breakout_training(precision: Precision, threads: int, folder: Path) -> Calla
     """The DQN on Atari Breakout, the same work a decision as Stable-Baselines3's."""
     set_up_torch(threads)
     recipe = as_sb3(RECIPES["atari-fast"])
-    return _training("breakout", preset("relu"), recipe, precision, folder, BREAKOUT_DECISIONS)
+    return _training("breakout", NETWORKS["relu"], recipe, precision, folder, BREAKOUT_DECISIONS)
 
 
 def minatar_training(sim_steps: int | None, decisions: int, folder: Path) -> Callable[[], object]:
     """The DQN (no simulation steps) or Chen et al.'s DSQN on MinAtar Breakout, on one thread."""
     set_up_torch(1)
-    network = chen2022(sim_steps) if sim_steps else preset("relu")
+    network = chen2022(sim_steps) if sim_steps else NETWORKS["relu"]
     return _training("minatar/breakout", network, RECIPES["minatar-fast"], "fp32", folder, decisions)
 
 
 def _training(
-    game_name: str, network: Preset, recipe: Recipe, precision: Precision, folder: Path, decisions: int
+    game_name: str, network: Network, recipe: Recipe, precision: Precision, folder: Path, decisions: int
 ) -> Callable[[], object]:
     """So many decisions a round, past the warm-up, the replay under a folder."""
     game = get_game(game_name)
     recipe = replace(recipe, warmup_steps=1000, replay_capacity_steps=10_000)
-    agent = make_agent(game, network, seeding.torch_generator(0, "weights"))
+    agent = network.make(game, seeding.torch_generator(0, "weights"))
     algorithm = QLearning(
         agent, game, recipe, 0, Path(tempfile.mkdtemp(dir=folder)), Dqn.checkpoint_interval_steps, precision
     )
@@ -98,7 +100,7 @@ def spiking_dqn(decisions: int, folder: Path) -> Callable[[], object]:
     """The tutorial's spiking DQN on CartPole, past its first update, on one thread."""
     set_up_torch(1)
     game = get_game("cartpole")
-    agent = make_agent(game, preset("tutorial"), seeding.torch_generator(0, "weights"))
+    agent = NETWORKS["tutorial"].make(game, seeding.torch_generator(0, "weights"))
     return _rounds(
         QLearning(agent, game, RECIPES["tutorial"], 0, folder, Dqn.checkpoint_interval_steps), 256, decisions
     )
@@ -109,10 +111,10 @@ def spiking_ppo(decisions: int) -> Callable[[], object]:
     set_up_torch(1)
     game = get_game("cartpole")
     actor, critic = (
-        make_actor(whose, preset("tutorial"), seeding.torch_generator(0, stream))
+        NETWORKS["tutorial"].make_actor(whose, seeding.torch_generator(0, stream))
         for whose, stream in ((game, "weights"), (critic_game(game), "critic"))
     )
-    return _rounds(PPO(actor, critic, game, PPO_RECIPE, 0), 0, decisions)
+    return _rounds(PPO(actor, critic, game, PPO_RECIPES["tutorial-ppo"], 0), 0, decisions)
 
 
 def checkpoint_cost(folder: Path) -> float:

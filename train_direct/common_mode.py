@@ -28,7 +28,7 @@ class CommonMode(nn.Module):
         super().__init__()
         self.snn = snn
         self.game = snn.game
-        self.layers, _ = build_layers(snn.game, bias=True, num_outputs=1)
+        self.layers, _ = build_layers(snn.game, snn.hidden, bias=True, num_outputs=1)
         initialise(self.layers, generator)
 
     @property
@@ -37,7 +37,7 @@ class CommonMode(nn.Module):
 
     def forward(self, observations: Tensor) -> Tensor:
         """Q-values [B, A] of observations [B, *observation]."""
-        q = self.snn(observations)  # [B, A]
+        q: Tensor = self.snn(observations)  # [B, A]
         *hidden, output = self.layers
         x = observations
         for layer in hidden:

@@ -16,9 +16,9 @@ from core.games import Game
 from play.environments import make_environments, network_input
 from play.policies import categorical
 from play.rollout import Rollout, Step
-from train_direct.q_learning import flatten_parameters, make_moments, views
-from train_direct.recipes import PpoRecipe
-from train_direct.run import EpisodeScores, Means
+from train_direct.acceleration import FlatParameters, make_moments
+from train_direct.algorithm import EpisodeScores, Means
+from train_direct.recipe import PpoRecipe
 
 
 def advantages(
@@ -121,12 +121,10 @@ class PPO:
         self._game = game
         self._critic = critic
         networks = nn.ModuleList((agent, critic))
-        self._flat = flatten_parameters(networks)
-        self._flat.grad = torch.zeros_like(self._flat)
+        self._weights = FlatParameters(networks)
         self._parameters = list(networks.parameters())
-        self._gradients = views(self._flat.grad, self._parameters)
-        self._optimizer = torch.optim.Adam([self._flat], lr=recipe.learning_rate, fused=True)
-        make_moments(self._optimizer, self._flat)
+        self._optimizer = torch.optim.Adam([self._weights.tensor], lr=recipe.learning_rate, fused=True)
+        make_moments(self._optimizer, self._weights)
         self._environments = make_environments(game, recipe.num_envs, recipe.dynamics)
         self._rollout = Rollout(
             self._environments,
@@ -188,7 +186,7 @@ class PPO:
         old = logits.log_softmax(1).gather(1, action_tm1).squeeze(1)
         for _ in range(recipe.epochs):
             order = torch.as_tensor(self._shuffling.permutation(len(old))).to(device)
-            for part in order.split(recipe.batch_size):
+            for part in torch.split(order, recipe.batch_size):
                 self._update(obs_tm1[part], action_tm1[part], old[part], advantage[part], return_[part])
 
     def _update(
@@ -214,7 +212,7 @@ class PPO:
         )
         gradients = torch.autograd.grad(loss, self._parameters)
         with torch.no_grad():
-            torch._foreach_copy_(self._gradients, gradients)
+            self._weights.set_gradients(gradients)
             self._optimizer.step()
             self._sums += torch.stack((loss, value.mean()))
         self.updates += 1
@@ -229,9 +227,9 @@ class PPO:
 
     def _tensors(self) -> dict[str, Tensor]:
         """Everything that an update or a decision changes, by name."""
-        moments = self._optimizer.state[self._flat]
+        moments = self._optimizer.state[self._weights.tensor]
         return (
-            {"networks": self._flat, "sums": self._sums}
+            {"networks": self._weights.tensor, "sums": self._sums}
             | {f"optimizer.{name}": tensor for name, tensor in moments.items()}
             | {f"collected.{name}": torch.from_numpy(rows) for name, rows in vars(self._collected).items()}
         )

@@ -206,7 +206,8 @@ class Replay:
 
     def _gather(self, envs: np.ndarray, rows: np.ndarray) -> np.ndarray | Tensor:
         if self._mirror is None:
-            return self._frames[envs, rows]
+            frames: np.ndarray = self._frames[envs, rows]
+            return frames
         return self._mirror[torch.as_tensor(envs), torch.as_tensor(rows)]
 
     def flush(self) -> None:

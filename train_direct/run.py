@@ -1,9 +1,9 @@
-"""The skeleton of a training run, whatever the algorithm: cadence, progress, curves, checkpoints, resume.
+"""The skeleton of a training run, for any algorithm: intervals, progress, curves, checkpoints, resume.
 
-A run folder holds agent.safetensors (the last weights), best.safetensors (best validation mean), curve.parquet,
-validation.parquet, tensorboard/ and manifest.json, and whatever other weights were asked for (best-episode, steps-*,
-episodes-*); while the run goes on, also state.safetensors and the algorithm's own files, from which a killed run goes
-on with the same bits.
+A run folder holds agent.safetensors (the last weights), best.safetensors (the best validation mean), curve.parquet,
+validation.parquet, tensorboard/ and manifest.json. Weights that were asked for besides are best-episode, steps-* and
+episodes-*. Until the run is done there are also state.safetensors and the algorithm's own files. From these a killed
+run goes on with the same bits.
 """
 
 import json
@@ -16,15 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from core.agents import Agent
 from core.checkpoint import Checkpoint, load_agent, save_agent
 from core.errors import Refusal
 from core.games import Game
@@ -32,110 +30,59 @@ from core.manifest import Manifest
 from core.progress import Progress
 from core.records import CurveRow, EpisodeRow, read_rows, write_bytes, write_rows
 from play.episodes import episode_row, play
-from play.protocols import Protocol as Scoring
+from play.protocols import Protocol
 from play.rollout import Step
+from train_direct.algorithm import Algorithm
 
 VALIDATION = "validation"
-"""The stream of episodes that choose the best weights."""
-
-
-class Means(NamedTuple):
-    """What updates did since it was last asked; NaN without updates."""
-
-    loss: float
-    q_mean: float
-    """Mean Q-value of the replayed actions; of PPO the critic's mean value of the states it learnt from."""
-
-
-class EpisodeScores:
-    """Raw scores of the training episodes that are being played.
-
-    Args:
-        num_envs: played side by side.
-    """
-
-    def __init__(self, num_envs: int):
-        self.running = np.zeros(num_envs)
-
-    def add(self, step: Step) -> list[float]:
-        """Count one decision; the scores of the episodes that ended with it."""
-        self.running[step.slots] += step.outcome.rewards
-        over = step.slots[step.ended]
-        ended = self.running[over].tolist()
-        self.running[over] = 0.0
-        return ended
+"""The stream of the episodes that choose the best weights."""
 
 
 class _Stopped(Exception):
-    """A SIGTERM came while validation episodes were played."""
-
-
-class Algorithm(Protocol):
-    """What the skeleton needs of a learning algorithm."""
-
-    @property
-    def agent(self) -> Agent: ...
-
-    @property
-    def steps(self) -> int: ...
-
-    @property
-    def updates(self) -> int: ...
-
-    @property
-    def epsilon(self) -> float: ...
-
-    def advance(self) -> Sequence[float]:
-        """Go on by a decision of every environment; the raw scores of the training episodes that ended with it."""
-        ...
-
-    def means(self) -> Means: ...
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
-
-    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None: ...
-
-    def close(self) -> None: ...
+    """SIGTERM came during a validation."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which run, how long, and how often things happen."""
+    """Which run it is, how long it is, and how often things happen."""
 
     game: Game
     network: str
     recipe: str
     recipe_steps: int
-    """Decisions the recipe asks for."""
-    protocol: Scoring
-    """By which validation episodes are played."""
+    """Decisions that the recipe asks for."""
+    protocol: Protocol
+    """The protocol by which validation episodes are scored."""
     seed: int
     total_steps: int
-    """Decisions this run makes."""
+    """Decisions that this run makes."""
     eval_interval_steps: int
     eval_episodes: int
     curve_interval_steps: int
     checkpoint_interval_steps: int
     keep_interval_steps: int | None
-    """Decisions between weights that are kept for good; None keeps the best and the last only."""
+    """Decisions between weights that are kept for good. None keeps only the best and the last."""
     stop_score: float | None
     """Validation mean at which the run ends early, if any."""
     scores_are_q_values: bool
-    """False where the agent's scores are logits, or differ from Q-values by what a state's actions have in common."""
+    """Whether the agent's scores are Q-values. Logits are not, nor are scores less what all actions have in common."""
     keep_episodes: Sequence[int] = ()
     """Numbers of training episodes after which weights are kept for good."""
     keep_best_episode: bool = False
-    """Whether the weights after the training episode of the largest score are kept too (of equals the first)."""
+    """Whether the weights after the training episode with the largest score (the first of equals) are kept too."""
 
 
 class TrainingRun:
-    """One run in its folder, from wherever it was left.
+    """One run in its folder. It begins, or goes on from the last state in the folder.
 
     Args:
         folder: the run folder.
         plan: what to do.
-        algorithm: freshly made; a state found in the folder is restored into it.
-        manifest: of the folder, started.
+        algorithm: freshly made; a state that is found in the folder is restored into it.
+        manifest: the manifest of the folder, whose work has begun.
+
+    Raises:
+        Refusal: the state in the folder is damaged, is of another run, or lies beyond the end that is asked for.
     """
 
     def __init__(self, folder: Path, plan: Plan, algorithm: Algorithm, manifest: Manifest):
@@ -152,7 +99,7 @@ class TrainingRun:
         self._saved_steps = 0
         self._last_score = ""
         self._training_s = 0.0  # since the last point of the curve, without validations and states
-        # Decisions before the latest ones, if what is due after these was left undone.
+        # What was due after the latest decisions may be undone: then, the count of decisions before them.
         self._due_since: int | None = None
         if self._state_file.exists():
             self._restore()
@@ -164,7 +111,7 @@ class TrainingRun:
         return self._folder / "state.safetensors"
 
     def run(self) -> None:
-        """Train to the end, or to the next SIGTERM, which leaves a state to resume from."""
+        """Train to the end. SIGTERM saves a state to resume from, and leaves."""
         plan, algorithm = self._plan, self._algorithm
         previous = signal.signal(signal.SIGTERM, self._request_stop)
         what = f"train {algorithm.agent.kind} on {plan.game.name}"
@@ -202,7 +149,7 @@ class TrainingRun:
         self._stop = True
 
     def _count_episodes(self, scores: Sequence[float]) -> None:
-        """Training episodes that ended; keep the weights that are to be kept after them."""
+        """Count training episodes that ended, and keep the weights that are kept after them."""
         plan, before = self._plan, self._episodes
         self._ended_scores += scores
         self._episodes += len(scores)
@@ -215,7 +162,7 @@ class TrainingRun:
                 save_agent(kept, self._algorithm.agent, self._provenance())
 
     def _after(self, before: int, steps: int) -> None:
-        """What is due between two counts of decisions; everything is at the end, so short runs show it too."""
+        """Do what is due between two counts of decisions. At the end everything is, so that short runs show it too."""
         plan = self._plan
 
         def due(interval: int) -> bool:
@@ -259,7 +206,7 @@ class TrainingRun:
             self._writer.add_scalar(f"train/{name}", getattr(row, name), steps)
 
     def _validate(self) -> None:
-        """Play validation episodes, which no evaluation shares; keep the best weights (ties: later ones)."""
+        """Play validation episodes, which no evaluation plays. Keep the best weights, and of equals the later ones."""
         plan, algorithm = self._plan, self._algorithm
         here = Checkpoint(algorithm.agent, self._provenance(), "")
         rows = [
@@ -282,7 +229,7 @@ class TrainingRun:
             "validation/max_q", sum(row.max_q_mean for row in rows) / len(rows), algorithm.steps
         )
         self._solved = plan.stop_score is not None and mean >= plan.stop_score
-        # An agent pruned since then is another one, and only the last one is asked for.
+        # Pruning makes another agent, and only the last one was asked for.
         if mean >= self._best or self._best_config != algorithm.agent.config():
             self._best, self._best_config = mean, algorithm.agent.config()
             save_agent(self._folder / "best.safetensors", algorithm.agent, self._provenance())
@@ -309,7 +256,7 @@ class TrainingRun:
         return [curve, validation]
 
     def _save_state(self) -> None:
-        """Rows first, then the state that counts them: rows beyond its count are cut off on resume."""
+        """Write rows, then the state that counts them. Rows beyond its count are cut off on resume."""
         self._write_rows()
         tensors, values = self._algorithm.state()
         header = {
@@ -345,7 +292,9 @@ class TrainingRun:
         ]
         self._ended_scores, self._episodes = header["ended_scores"], header["episodes"]
         self._best_episode = header["best_episode"]
-        self._best, self._best_config = header["best"], header["best_config"]
+        self._best = header["best"]
+        agent = self._algorithm.agent  # an older version may have written its configuration in another form
+        self._best_config = type(agent).from_config(self._plan.game, header["best_config"]).config()
         self._last_score = header["last_score"]
         self._training_s, self._solved = header["training_s"], header["solved"]
         self._due_since = header.get("due_since")
@@ -356,8 +305,11 @@ class TrainingRun:
         print(f"{self._folder}: resumes at {self._algorithm.steps:,} decisions", file=sys.stderr)
 
     def _require_end_ahead(self) -> None:
-        """Refuse an end that lies before what was done already: weights that were kept after the state was saved are
-        made again on the way, but not if the way ends before."""
+        """Refuse an end that lies before what was done already.
+
+        Weights that were kept after the state was saved are made again on the way. A run that ends before them would
+        leave them in the folder.
+        """
         end = self._plan.total_steps
         if self._saved_steps >= end:
             raise Refusal(f"total_steps is {end}: {self._saved_steps} decisions are made in {self._folder}")
@@ -374,7 +326,7 @@ class TrainingRun:
         return self._folder / f"steps-{steps:09d}.safetensors"
 
     def _finish(self) -> None:
-        """Write the results, and only then drop what a resume would need."""
+        """Write the results, and only then remove what a resume needs."""
         outputs = self._write_rows()
         agent_file = self._folder / "agent.safetensors"
         save_agent(agent_file, self._algorithm.agent, self._provenance())
@@ -388,6 +340,6 @@ class TrainingRun:
 
 
 def clean_up(folder: Path) -> None:
-    """Remove what only an unfinished run needs."""
+    """Remove the files that only an unfinished run needs."""
     (folder / "state.safetensors").unlink(missing_ok=True)
     shutil.rmtree(folder / "replay", ignore_errors=True)

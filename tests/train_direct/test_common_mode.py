@@ -9,18 +9,18 @@ from core import seeding
 from core.checkpoint import load_agent
 from core.dsqn import DSQN
 from core.games import get_game
-from core.networks import make_agent, preset
+from core.networks import NETWORKS
 from core.records import EpisodeRow, read_rows
 from tests.conftest import Command, random_batch
 from train_direct.common_mode import CommonMode
-from train_direct.q_learning import QLearner
-from train_direct.recipes import RECIPES
+from train_direct.learner import QLearner
+from train_direct.recipe import RECIPES
 
 GAME = get_game("minatar/breakout")
 
 
 def make() -> CommonMode:
-    snn = make_agent(GAME, preset("chen2022"), seeding.torch_generator(0, "weights"))
+    snn = NETWORKS["chen2022"].make(GAME, seeding.torch_generator(0, "weights"))
     assert isinstance(snn, DSQN)
     for parameter in snn.parameters():
         parameter.data.mul_(4)  # untrained, it would hardly spike

@@ -16,14 +16,14 @@ from core.checkpoint import load_agent
 from core.dqn import Actor
 from core.dsqn import SpikingActor
 from core.games import get_game
-from core.networks import make_actor, preset
+from core.networks import NETWORKS
 from core.records import AttackRow, CurveRow, EpisodeRow, OperationsRow, read_rows
 from tests.conftest import Command
 from train_direct.ppo import PPO, advantages, clipped_objective, critic_game, normalised
-from train_direct.recipes import PPO_RECIPE, PpoRecipe
+from train_direct.recipe import PPO_RECIPES, PpoRecipe
 
 CARTPOLE = get_game("cartpole")
-SMALL = replace(PPO_RECIPE, num_envs=2, rollout_steps=24, epochs=1, batch_size=48)
+SMALL = replace(PPO_RECIPES["tutorial-ppo"], num_envs=2, rollout_steps=24, epochs=1, batch_size=48)
 
 
 def test_advantages_by_hand_with_a_cut_and_an_end_inside() -> None:
@@ -69,7 +69,7 @@ def test_normalised_advantages_by_hand() -> None:
 
 def ppo(network: str = "relu", recipe: PpoRecipe = SMALL, seed: int = 0) -> PPO:
     actor, critic = (
-        make_actor(whose, preset(network), seeding.torch_generator(seed, stream))
+        NETWORKS[network].make_actor(whose, seeding.torch_generator(seed, stream))
         for whose, stream in ((CARTPOLE, "weights"), (critic_game(CARTPOLE), "critic"))
     )
     return PPO(actor, critic, CARTPOLE, recipe, seed)
@@ -270,7 +270,7 @@ def test_the_actor_is_an_agent_like_any_other(
 def test_what_ppo_cannot_run_is_refused(tmp_path: Path, command: Command) -> None:
     out = ("--out", tmp_path / "run")
     for arguments, words in (
-        (("ppo", "--game", "pong"), "ppo plays classic games: cartpole; pong is atari"),
+        (("ppo", "--game", "pong"), "no PPO recipe trains atari games, as pong is: accepted are control games"),
         (("spiking-ppo", "--game", "cartpole", "--network", "relu"), "network 'relu' does not spike"),
         (("ppo", "--game", "cartpole", "--total-steps", 511), "total_steps is 511: no update would be made"),
         (("ppo", "--game", "cartpole", "--keep-episodes", 0), "keep_episodes is 0: at least 1 is needed"),
@@ -295,11 +295,11 @@ def test_every_field_of_the_recipe_is_read() -> None:
     from dataclasses import fields
 
     read: set[str] = set()
-    for name in ("ppo", "__main__", "recipes"):
+    for name in ("ppo", "start", "recipe"):
         tree = ast.parse((Path(__file__).parents[2] / "train_direct" / f"{name}.py").read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) in (
-                "recipe", "self.recipe", "self", "PPO_RECIPE"
+                "recipe", "self.recipe", "self", "chosen.recipe"
             ):  # fmt: skip
                 read.add(node.attr)
     assert {field.name for field in fields(PpoRecipe)} - read == set()

@@ -13,11 +13,13 @@ from core import seeding
 from core.dsqn import DSQN
 from core.games import get_game
 from core.layers import halve_precision
-from core.networks import make_agent, preset
+from core.networks import NETWORKS
 from tests.conftest import random_batch
+from train_direct.acceleration import Captured
 from train_direct.common_mode import CommonMode
-from train_direct.q_learning import QLearner, QLearning, _Captured, bootstrap_value, td_loss
-from train_direct.recipes import RECIPES, Recipe, get_recipe
+from train_direct.learner import QLearner, bootstrap_value, td_loss
+from train_direct.q_learning import QLearning
+from train_direct.recipe import RECIPES, Recipe, get_recipe
 from train_direct.replay import Batch
 
 
@@ -45,10 +47,10 @@ def test_double_dqn_values_the_online_networks_choice() -> None:
 def test_the_update_uses_the_chosen_bootstrap(double: bool) -> None:
     game = get_game("minatar/breakout")
     learner = QLearner(
-        make_agent(game, preset("relu"), seeding.torch_generator(0, "weights")),
+        NETWORKS["relu"].make(game, seeding.torch_generator(0, "weights")),
         replace(RECIPES["minatar-fast"], double=double),
     )
-    other = make_agent(game, preset("relu"), seeding.torch_generator(1, "weights"))
+    other = NETWORKS["relu"].make(game, seeding.torch_generator(1, "weights"))
     learner.target.load_state_dict(other.state_dict())
     batch = random_batch()
     mine, its = (net(torch.as_tensor(batch.obs_t).float()).detach() for net in (learner.online, other))
@@ -62,20 +64,18 @@ def test_the_update_uses_the_chosen_bootstrap(double: bool) -> None:
     assert learner.update(batch)[0].item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("recipe", [recipe.name for recipe in RECIPES.values()])
+@pytest.mark.parametrize("recipe", RECIPES.names())
 @pytest.mark.parametrize("network", ["relu", "chen2022"])
 def test_any_recipe_lowers_the_loss_of_any_network(recipe: str, network: str) -> None:
     game = get_game("minatar/breakout")
-    learner = QLearner(
-        make_agent(game, preset(network), seeding.torch_generator(0, "weights")), RECIPES[recipe]
-    )
+    learner = QLearner(NETWORKS[network].make(game, seeding.torch_generator(0, "weights")), RECIPES[recipe])
     losses = [learner.update(random_batch())[0].item() for _ in range(150)]
     assert losses[-1] < 0.995 * losses[0]
 
 
 def test_target_network_is_copied_on_schedule() -> None:
     recipe = replace(RECIPES["minatar-fast"], target_interval_steps=12)  # 3 updates
-    learner = QLearner(make_agent(get_game("minatar/breakout"), preset("relu"), torch.Generator()), recipe)
+    learner = QLearner(NETWORKS["relu"].make(get_game("minatar/breakout"), torch.Generator()), recipe)
 
     def target_is_online() -> bool:
         pairs = zip(learner.online.parameters(), learner.target.parameters(), strict=True)
@@ -97,9 +97,7 @@ def learner(
 ) -> QLearner:
     """A learner of minatar/breakout; network "cmc" is a DSQN with common-mode compensation."""
     name = "chen2022" if network == "cmc" else network
-    trained: Any = make_agent(
-        get_game("minatar/breakout"), preset(name), seeding.torch_generator(seed, "weights")
-    )
+    trained: Any = NETWORKS[name].make(get_game("minatar/breakout"), seeding.torch_generator(seed, "weights"))
     for layer in list(trained.layers)[:-1]:
         layer.weight.data.mul_(3.0)  # as much as it takes for every layer to spike
     if network == "cmc":
@@ -196,7 +194,7 @@ def test_updates_as_a_graph_are_those_launched_one_by_one(network: str, recipe: 
         QLearner(learner(network).online.to("cuda"), settings, precision)  # type: ignore[arg-type]
         for _ in range(2)
     )
-    eager._captured = eager._step  # type: ignore[assignment]
+    eager._captured = eager._gradient_step  # type: ignore[assignment]
     start = {name: tensor.detach().clone() for name, tensor in captured.tensors().items()}
 
     def assert_close_updates() -> None:
@@ -208,14 +206,14 @@ def test_updates_as_a_graph_are_those_launched_one_by_one(network: str, recipe: 
             assert apart.abs().mean() < 0.01 * moved.abs().mean(), name
 
     assert_close_updates()
-    assert isinstance(captured._captured, _Captured)
+    assert isinstance(captured._captured, Captured)
     for trained in (captured, eager):  # where the graph's tensors lie
         trained.restore(start, 0)
     assert_close_updates()
     if network == "chen2022":  # another graph
         captured.set_sim_steps(2)
         eager.set_sim_steps(2)
-        eager._captured = eager._step  # type: ignore[assignment]
+        eager._captured = eager._gradient_step  # type: ignore[assignment]
         assert_close_updates()
 
 
@@ -229,7 +227,7 @@ def test_updates_a_decision_are_the_recipes(num_envs: int, interval: int, tmp_pa
         replay_capacity_steps=1000,
     )
     game = get_game("minatar/breakout")
-    algorithm = QLearning(make_agent(game, preset("relu"), torch.Generator()), game, recipe, 0, tmp_path, 100)
+    algorithm = QLearning(NETWORKS["relu"].make(game, torch.Generator()), game, recipe, 0, tmp_path, 100)
     while algorithm.steps < 120:
         algorithm.advance()
         assert algorithm.updates == max(0, (algorithm.steps - 40) // interval)
@@ -323,13 +321,13 @@ def test_a_clamped_gradient_by_hand() -> None:
         np.zeros(1, np.float32), np.zeros((1, 4), np.float32),
     )  # fmt: skip
     free, clamped = (
-        QLearner(make_agent(game, preset("relu"), seeding.torch_generator(0, "weights")), each)
+        QLearner(NETWORKS["relu"].make(game, seeding.torch_generator(0, "weights")), each)
         for each in (replace(recipe, gradient_clamp=None), recipe)
     )
     for each in (free, clamped):
         each.update(batch)
-    assert free._gradient.abs().max() > 1.0
-    assert torch.equal(clamped._gradient, free._gradient.clamp(-1.0, 1.0))
+    assert free._weights.gradient.abs().max() > 1.0
+    assert torch.equal(clamped._weights.gradient, free._weights.gradient.clamp(-1.0, 1.0))
 
 
 def test_every_field_of_a_recipe_is_read() -> None:
@@ -338,7 +336,7 @@ def test_every_field_of_a_recipe_is_read() -> None:
     from dataclasses import fields
 
     read: set[str] = set()
-    for name in ("q_learning", "__main__", "recipes"):
+    for name in ("q_learning", "learner", "start", "recipe"):
         tree = ast.parse((Path(__file__).parents[2] / "train_direct" / f"{name}.py").read_text())
         for node in ast.walk(tree):
             # recipe.FIELD anywhere, self.recipe.FIELD, and self.FIELD inside the recipe's own epsilon().
@@ -346,7 +344,7 @@ def test_every_field_of_a_recipe_is_read() -> None:
                 "recipe",
                 "self.recipe",
                 "self._recipe",
-                "RECIPES[name]",
+                "chosen.recipe",
             ):
                 read.add(node.attr)
             if isinstance(node, ast.FunctionDef) and node.name == "epsilon":
@@ -359,7 +357,7 @@ def test_recipes_are_refused_where_they_do_not_fit() -> None:
         get_recipe("minatar-fast", get_game("pong"))
     with pytest.raises(ValueError, match="unknown recipe 'rainbow'"):
         get_recipe("rainbow", get_game("pong"))
-    with pytest.raises(ValueError, match="recipe 'tutorial' trains classic games, pong is atari"):
+    with pytest.raises(ValueError, match="recipe 'tutorial' trains control games, pong is atari"):
         get_recipe("tutorial", get_game("pong"))
     assert get_recipe(None, get_game("cartpole")).name == "tutorial"
 
@@ -367,13 +365,13 @@ def test_recipes_are_refused_where_they_do_not_fit() -> None:
 def test_an_update_is_the_papers_arithmetic() -> None:
     """Loss, gradient and Adam's first step, from the definitions and from nothing of the learner's."""
     game = get_game("minatar/breakout")
-    agent = make_agent(game, preset("relu"), seeding.torch_generator(0, "weights"))
+    agent = NETWORKS["relu"].make(game, seeding.torch_generator(0, "weights"))
     learner = QLearner(agent, RECIPES["minatar-fast"])
     batch = random_batch()
     # The target network holds other weights than the online one, as it does between two copies.
-    other = make_agent(game, preset("relu"), seeding.torch_generator(1, "weights"))
+    other = NETWORKS["relu"].make(game, seeding.torch_generator(1, "weights"))
     learner.target.load_state_dict(other.state_dict())
-    mine = make_agent(game, preset("relu"), seeding.torch_generator(0, "weights"))
+    mine = NETWORKS["relu"].make(game, seeding.torch_generator(0, "weights"))
     with torch.no_grad():
         best_next = other(torch.as_tensor(batch.obs_t).float()).max(1).values
     target = torch.as_tensor(batch.reward_t) + torch.as_tensor(batch.discount_t) * best_next
@@ -401,7 +399,7 @@ def test_exploration_while_training_is_the_recipes(tmp_path: Path) -> None:
     """Greedy once epsilon is 0, random before: seen in the actions that are made."""
     game = get_game("minatar/breakout")
     recipe = replace(RECIPES["minatar-fast"], warmup_steps=400, epsilon_decay_steps=1, epsilon_end=0.0)
-    agent = make_agent(game, preset("relu"), seeding.torch_generator(0, "weights"))
+    agent = NETWORKS["relu"].make(game, seeding.torch_generator(0, "weights"))
     algorithm = QLearning(agent, game, recipe, 0, tmp_path, 1000)
     greedy: dict[bool, list[bool]] = {True: [], False: []}
     observed = algorithm._replay.add
@@ -423,9 +421,7 @@ def test_training_scores_are_those_of_the_episodes(tmp_path: Path) -> None:
     """Sum the raw rewards beside the algorithm."""
     game = get_game("minatar/asterix")
     recipe = replace(RECIPES["minatar-fast"], warmup_steps=100_000, total_steps=200_000)
-    algorithm = QLearning(
-        make_agent(game, preset("relu"), torch.Generator()), game, recipe, 0, tmp_path, 1000
-    )
+    algorithm = QLearning(NETWORKS["relu"].make(game, torch.Generator()), game, recipe, 0, tmp_path, 1000)
     running, ended = np.zeros(recipe.num_envs), []
     observed = algorithm._replay.add
 
@@ -450,7 +446,7 @@ def test_training_scores_are_those_of_the_episodes(tmp_path: Path) -> None:
 def test_bfloat16_moves_no_q_value_by_as_much_as_they_differ(network: str) -> None:
     """Q-values around 8 that differ by hundredths: rounded to bfloat16 they would be all the same."""
     game = get_game("minatar/breakout")
-    agent = make_agent(game, preset(network), seeding.torch_generator(0, "weights"))
+    agent = NETWORKS[network].make(game, seeding.torch_generator(0, "weights"))
     *hidden, output = agent.layers
     with torch.no_grad():
         output.bias.fill_(8.0)  # type: ignore[union-attr]
@@ -486,7 +482,7 @@ def test_bfloat16_learns_what_float32_learns(network: str) -> None:
     recipe = replace(RECIPES["minatar-fast"], learning_rate=1e-3)
     errors: dict[str, float] = {}
     for precision in ("fp32", "bf16"):
-        agent = make_agent(game, preset(network), seeding.torch_generator(0, "weights"))
+        agent = NETWORKS[network].make(game, seeding.torch_generator(0, "weights"))
         learner = QLearner(agent, recipe, precision)
         for batch in training:
             learner.update(batch, 4)

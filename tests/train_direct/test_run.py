@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from core.networks import NETWORKS
 from core.records import CurveRow, EpisodeRow, read_rows
 from play.protocols import get_protocol
 from tests.conftest import Command
-from train_direct.run import Means
+from train_direct.algorithm import Means
 
 ROOT = Path(__file__).parents[2]
 TINY: tuple[str | int, ...] = (
@@ -153,11 +154,8 @@ class Scripted:
     def __init__(self) -> None:
         from core import seeding
         from core.games import get_game
-        from core.networks import make_agent, preset
 
-        self.agent = make_agent(
-            get_game("minatar/freeway"), preset("relu"), seeding.torch_generator(0, "weights")
-        )
+        self.agent = NETWORKS["relu"].make(get_game("minatar/freeway"), seeding.torch_generator(0, "weights"))
         self.steps = self.updates = 0
         self.epsilon = 0.0
         self.ended: dict[int, list[float]] = {}  # scores of training episodes, by the decisions they end with
@@ -286,15 +284,12 @@ class Pruned(Scripted):
         from dataclasses import replace
 
         from core.games import get_game
-        from core.networks import make_agent, preset
 
         super().__init__()
-        network = preset("liu2022")
+        network = NETWORKS["liu2022"]
         assert network.spiking is not None
         spiking = replace(network.spiking, sim_steps=2)
-        self.agent = make_agent(
-            get_game("minatar/asterix"), replace(network, spiking=spiking), torch.Generator()
-        )
+        self.agent = replace(network, spiking=spiking).make(get_game("minatar/asterix"), torch.Generator())
 
     def advance(self) -> list[float]:
         from dataclasses import replace

@@ -1,0 +1,283 @@
+"""Recipes: how training is run. Any recipe of Q-learning trains any Q-network.
+
+Each recipe stands in a file of its own in train_direct/recipes/, with the source of every value beside it. An
+extension registers its own in the same way. Never imports torch.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from core.errors import Refusal
+from core.games import Game, Tier
+from core.options import checked, require_number
+from core.registry import Registry
+from play.protocols import PROTOCOLS, Dynamics, get_protocol
+
+MOST_DECISIONS = 10**12
+"""No run, schedule or interval is longer."""
+IDENTITY = ("name", "tier", "is_default", "protocol")
+"""Fields that say which recipe it is. A command cannot set them, and they are not part of a run's specification."""
+UNTOLD = ("total_steps", "eval_interval_steps", "eval_episodes")
+"""Fields that are not named in rows when they are changed: rows count decisions and episodes themselves."""
+
+
+class Range(NamedTuple):
+    """The numbers that a field accepts, both ends included."""
+
+    least: float
+    most: float
+
+
+def within(least: float, most: float) -> dict[str, Range]:
+    """Metadata of a numeric field: the numbers that it accepts, both ends included."""
+    return {"range": Range(least, most)}
+
+
+DYNAMICS_RANGES: Mapping[str, Range] = {
+    "sticky_action_probability": Range(0, 1),
+    "max_episode_frames": Range(1, 10**9),
+    "noop_max_frames": Range(0, 10_000),
+}
+"""The numbers that the dynamics of training episodes accept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseRecipe:
+    """What every recipe says. Values that are out of range are refused when it is made."""
+
+    name: str
+    tier: Tier
+    """The games that it trains on."""
+    is_default: bool = False
+    """Whether it trains the games of its tier when no recipe is named."""
+    protocol: str
+    """The protocol by which validation episodes are scored."""
+    total_steps: int = field(metadata=within(1, MOST_DECISIONS))
+    """Decisions to train for, warm-up included."""
+    eval_interval_steps: int = field(metadata=within(1, MOST_DECISIONS))
+    """Decisions between validations."""
+    eval_episodes: int = field(metadata=within(1, 1_000_000))
+    """Episodes that one validation plays."""
+    dynamics: Dynamics
+    """Settings of training episodes."""
+    learning_rate: float = field(metadata=within(1e-12, 10))
+    """Step size of the optimiser."""
+    batch_size: int = field(metadata=within(1, 65_536))
+    """Decisions that one update learns from."""
+    discount: float = field(metadata=within(0, 1))
+    """What a reward counts for when it comes one decision later."""
+
+    def __post_init__(self) -> None:
+        what = f"recipe {self.name}"
+        checked(type(self), vars(self), what)
+        checked(Dynamics, vars(self.dynamics), f"dynamics of {what}")
+        for name, (least, most) in ranges(type(self)).items():
+            value = self.value(name)
+            if value is not None:
+                require_number(name.removeprefix("dynamics."), value, least, most)
+
+    def value(self, name: str) -> Any:
+        """The value of a field; of a field of the dynamics by dotted name."""
+        first, _, rest = name.partition(".")
+        return getattr(getattr(self, first), rest) if rest else getattr(self, first)
+
+    def _require_first_update(self, steps: int) -> None:
+        """Refuse a run that ends before its first update, which comes after so many decisions."""
+        if self.total_steps < steps:
+            raise Refusal(
+                f"total_steps is {self.total_steps}: no update would be made, the first one comes after {steps} "
+                f"decisions (recipe {self.name})"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(BaseRecipe):
+    """One way of running Q-learning."""
+
+    warmup_steps: int = field(metadata=within(1, MOST_DECISIONS))
+    """Uniformly random decisions before the first update."""
+    replay_capacity_steps: int = field(metadata=within(1, MOST_DECISIONS))
+    """Transitions that are kept for replay."""
+    num_envs: int = field(metadata=within(1, 1024))
+    """Games played side by side. The number of updates a decision does not depend on it."""
+    train_interval_steps: int = field(metadata=within(1, MOST_DECISIONS))
+    """Decisions between updates."""
+    target_interval_steps: int = field(metadata=within(1, MOST_DECISIONS))
+    """Decisions between copies of the online network into the target network, rounded down to whole updates."""
+    double: bool = False
+    """Whether the online network chooses the action that the target network values (van Hasselt et al. 2016)."""
+    n_step: int = field(default=1, metadata=within(1, 1000))
+    """Rewards that are added up before the target network estimates the rest of the return (1 in both papers)."""
+    optimizer: Literal["adam", "rmsprop-centred"]
+    """The optimiser: Adam, or RMSprop that is centred, as in MinAtar's code."""
+    loss: Literal["huber", "mse"]
+    """The loss of a TD error: Huber's with threshold 1, or its square."""
+    gradient_clamp: float | None = field(default=None, metadata=within(1e-12, 1e6))
+    """Largest magnitude of an element of the gradient; larger ones are cut to it. None cuts nothing."""
+    epsilon_end: float = field(metadata=within(0, 1))
+    """Share of random actions when exploration has stopped falling. It begins at 1."""
+    epsilon_decay_steps: int = field(metadata=within(1, MOST_DECISIONS))
+    """Decisions over which exploration falls linearly. If it falls exponentially: the time constant."""
+    decay_follows_warmup: bool
+    """Whether exploration begins to fall at the end of the warm-up, or else at the first decision."""
+    epsilon_exponential_from: float | None = field(default=None, metadata=within(0, 1))
+    """Where an exponential fall of exploration begins, at decision 0 of the decay. None: it falls linearly."""
+    clip_rewards: bool
+    """Whether the learner sees the sign of a reward instead of the reward."""
+    life_loss_terminal: bool
+    """Whether a lost life ends the return that the learner estimates."""
+    truncation_terminal: bool
+    """Whether the time limit ends the return that the learner estimates (it does in both papers' codes)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least, why in (
+            ("warmup_steps", self.num_envs, "updates are made while num_envs games step"),
+            ("replay_capacity_steps", self.batch_size, "the batch_size"),
+            ("target_interval_steps", self.train_interval_steps, "the train_interval_steps"),
+        ):
+            if getattr(self, name) < least:
+                raise Refusal(f"{name} is {getattr(self, name)}: at least {least} is needed ({why})")
+        self._require_first_update(self.warmup_steps + self.train_interval_steps)
+
+    def epsilon(self, steps: int) -> float:
+        """Share of random actions after so many decisions."""
+        if steps < self.warmup_steps:
+            return 1.0
+        decaying = steps - self.warmup_steps if self.decay_follows_warmup else steps
+        if self.epsilon_exponential_from is not None:
+            left = math.exp(-decaying / self.epsilon_decay_steps)
+            return self.epsilon_end + (self.epsilon_exponential_from - self.epsilon_end) * left
+        decayed = min(1.0, decaying / self.epsilon_decay_steps)
+        return 1.0 + decayed * (self.epsilon_end - 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoRecipe(BaseRecipe):
+    """One way of running proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), with Adam."""
+
+    batch_size: int = field(metadata=within(2, 65_536))
+    """Decisions that one update learns from. One alone has no advantage to be compared with."""
+    num_envs: int = field(metadata=within(1, 1024))
+    """Games played side by side."""
+    rollout_steps: int = field(metadata=within(1, 65_536))
+    """Decisions that each game takes before the policy learns from all of them."""
+    epochs: int = field(metadata=within(1, 10_000))
+    """How often a rollout is learnt from, in another order each time."""
+    trace_decay: float = field(metadata=within(0, 1))
+    """Lambda of generalised advantage estimation."""
+    clip: float = field(metadata=within(0, 1000))
+    """Relative change of an action's probability beyond which moving on gains nothing."""
+    value_weight: float = field(metadata=within(0, 1e6))
+    """Weight of the critic's squared error in the loss."""
+    entropy_weight: float = field(metadata=within(0, 1e6))
+    """Weight of the policy's entropy in the loss."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        collected = self.num_envs * self.rollout_steps
+        if collected % self.batch_size:
+            raise Refusal(
+                f"batch_size is {self.batch_size}: it must divide the {collected} decisions of a rollout"
+            )
+        self._require_first_update(collected)
+
+
+RECIPES: Registry[Recipe] = Registry("recipe", package="train_direct.recipes")
+"""All recipes of Q-learning, by name."""
+PPO_RECIPES: Registry[PpoRecipe] = Registry("PPO recipe", package="train_direct.recipes")
+"""All recipes of proximal policy optimisation, by name."""
+R = TypeVar("R", bound=BaseRecipe)
+
+
+def ranges(recipe: type[BaseRecipe]) -> dict[str, Range]:
+    """The numbers that each numeric field of a recipe accepts, those of its dynamics by dotted name."""
+    own = {each.name: each.metadata["range"] for each in fields(recipe) if "range" in each.metadata}
+    return own | {f"dynamics.{name}": accepted for name, accepted in DYNAMICS_RANGES.items()}
+
+
+def get_recipe(name: str | None, game: Game) -> Recipe:
+    """A recipe of Q-learning as it applies to a game, see `_get`."""
+    return _get(RECIPES, name, game)
+
+
+def get_ppo_recipe(name: str | None, game: Game) -> PpoRecipe:
+    """A recipe of proximal policy optimisation as it applies to a game, see `_get`."""
+    return _get(PPO_RECIPES, name, game)
+
+
+def _get(recipes: Registry[R], name: str | None, game: Game) -> R:
+    """The recipe of that name as it applies to a game; the default one of the game's tier if None.
+
+    Raises:
+        Refusal: there is no such recipe, or it is not for the game's tier.
+    """
+    fitting = [recipe for recipe in recipes.values() if recipe.tier == game.tier]
+    if not fitting:
+        tiers = ", ".join(sorted({recipe.tier for recipe in recipes.values()}))
+        raise Refusal(
+            f"no {recipes.concept} trains {game.tier} games, as {game.name} is: accepted are {tiers} games"
+        )
+    usual = next((recipe for recipe in fitting if recipe.is_default), fitting[0])
+    recipe = usual if name is None else recipes[name]
+    if recipe.tier != game.tier:
+        raise Refusal(
+            f"{recipes.concept} {name!r} trains {recipe.tier} games, {game.name} is {game.tier}: "
+            f"recipes for it are {', '.join(each.name for each in fitting)}"
+        )
+    if recipe.dynamics == PROTOCOLS[recipe.protocol].dynamics:  # a protocol may cut some games elsewhere
+        return replace(recipe, dynamics=get_protocol(recipe.protocol, game).dynamics)
+    return recipe
+
+
+def changed(recipe: R, settings: Mapping[str, Any]) -> R:
+    """A recipe with other values.
+
+    Args:
+        recipe: the recipe.
+        settings: values by name of the field; of a field of the dynamics by dotted name.
+
+    Raises:
+        Refusal: a value is out of range, or the field says which recipe it is.
+    """
+    fixed = [name for name in settings if name in IDENTITY]
+    if fixed:
+        accepted = ", ".join(each.name for each in fields(recipe) if each.name not in IDENTITY)
+        raise Refusal(f"{fixed[0]} of recipe {recipe.name} cannot be set: accepted are {accepted}")
+    own = {name: value for name, value in settings.items() if "." not in name}
+    dynamics = {name.removeprefix("dynamics."): value for name, value in settings.items() if "." in name}
+    return replace(recipe, dynamics=replace(recipe.dynamics, **dynamics), **own)
+
+
+def label(named: R, recipe: R, game: Game) -> str:
+    """The name that rows carry: the recipe's, with what was changed in it, as in minatar-fast+learning_rate=0.001.
+
+    The time limit of episodes comes first, then fields in their order, then the other dynamics. Two recipes with equal
+    values have equal labels, whichever options changed them.
+
+    Args:
+        named: the recipe of that name, as it applies to the game.
+        recipe: the same with changes.
+        game: what it trains on.
+    """
+    own = [each.name for each in fields(named) if each.name not in (*IDENTITY, *UNTOLD, "dynamics")]
+    dynamics = [f"dynamics.{each.name}" for each in fields(Dynamics) if each.name != "max_episode_frames"]
+    names = ("dynamics.max_episode_frames", *own, *dynamics)
+    parts = [
+        _told(name, recipe.value(name), game) for name in names if recipe.value(name) != named.value(name)
+    ]
+    return "+".join([named.name, *parts])
+
+
+def _told(name: str, value: Any, game: Game) -> str:
+    """One changed value as a part of a label."""
+    if name == "dynamics.max_episode_frames":
+        if value is None:
+            return "max_episode_steps=unlimited"
+        if value % game.frames_per_decision == 0:
+            return f"max_episode_steps={value // game.frames_per_decision}"
+    if name == "dynamics.sticky_action_probability":
+        return f"sticky={value:g}"
+    return f"{name}={value}"

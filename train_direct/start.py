@@ -1,0 +1,233 @@
+"""Start a run: options, recipe and network become an algorithm in a run folder."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from core import seeding
+from core.device import available_memory_bytes, pick_device, set_up_torch
+from core.dsqn import DSQN, Spiking
+from core.errors import Refusal
+from core.games import Game, get_game
+from core.manifest import Manifest, read_manifest
+from core.networks import Network
+from core.records import to_json
+from play.protocols import get_protocol
+from train_direct.algorithm import Algorithm
+from train_direct.common_mode import CommonMode
+from train_direct.options import Chosen, QLearningOptions, RunOptions
+from train_direct.ppo import PPO, critic_game
+from train_direct.q_learning import QLearning
+from train_direct.recipe import IDENTITY, BaseRecipe, R, Recipe, get_ppo_recipe, get_recipe
+from train_direct.run import Plan, TrainingRun, clean_up
+
+
+def train_q_network(
+    options: QLearningOptions,
+    network_name: str,
+    network: Network,
+    compensate: bool = False,
+    sim_steps: Sequence[int] = (),
+) -> None:
+    """Train a DQN or DSQN by Q-learning, resume its run, or say that it is done.
+
+    Args:
+        options: of the command.
+        network_name: the name of the network in rows, with what was changed in it.
+        network: what is trained.
+        compensate: whether the DSQN's common mode is compensated while it is trained.
+        sim_steps: simulation steps of temporal pruning, one after the other for equal shares of the run.
+
+    Raises:
+        Refusal: the options do not fit each other, the game or the folder.
+    """
+    set_up_torch(options.threads)
+    options.require_numbers()
+    game = get_game(options.game)
+    chosen = options.choose(get_recipe(options.recipe, game), game)
+    recipe = chosen.recipe
+    if options.early_stop and game.stop_score is None:
+        raise Refusal(f"early_stop is given, but {game.name} has no stop score: only Atari games have one")
+    _require_long_enough(recipe, len(sim_steps))
+    device = pick_device(options.device)
+    stop_score = game.stop_score if options.early_stop else None
+    spec = {
+        **_spec(options, game, recipe),
+        "network": network_name,
+        "network_settings": _network_settings(network, options.out),
+        "cmc": compensate,
+        "sim_steps_in_turn": list(sim_steps),
+        "precision": options.precision,
+        "stop_score": stop_score,
+    }
+
+    def make() -> tuple[Algorithm, Plan]:
+        agent = network.make(game, seeding.torch_generator(options.seed, "weights")).to(device)
+        common_mode = None
+        if compensate and isinstance(agent, DSQN):
+            common_mode = CommonMode(agent, seeding.torch_generator(options.seed, "common mode")).to(device)
+        algorithm = QLearning(
+            agent,
+            game,
+            recipe,
+            options.seed,
+            options.out,
+            options.checkpoint_interval_steps,
+            options.precision,
+            common_mode,
+            sim_steps,
+        )
+        gib = algorithm.replay_bytes / 2**30
+        print(
+            f"{options.out}: the replay takes {gib:.2f} GiB of disk, and is read from memory while as much is free "
+            f"({available_memory_bytes() / 2**30:.1f} GiB now)",
+            file=sys.stderr,
+        )
+        plan = _plan(
+            options, game, chosen, network_name, scores_are_q_values=not compensate, stop_score=stop_score
+        )
+        return algorithm, plan
+
+    # The schedule of temporal pruning depends on how long the run is.
+    _work(options, spec, () if sim_steps else ("total_steps",), make)
+
+
+def train_actor(options: RunOptions, network_name: str, network: Network) -> None:
+    """Train an actor by proximal policy optimisation, resume its run, or say that it is done.
+
+    Args:
+        options: of the command.
+        network_name: the name of the network in rows, with what was changed in it.
+        network: what is trained; the critic is of the same make.
+
+    Raises:
+        Refusal: the options do not fit each other, the game or the folder.
+    """
+    set_up_torch(options.threads)
+    options.require_numbers()
+    game = get_game(options.game)
+    chosen = options.choose(get_ppo_recipe(options.recipe, game), game)
+    device = pick_device(options.device)
+    spec = {
+        **_spec(options, game, chosen.recipe),
+        "network": network_name,
+        "network_settings": _network_settings(network, options.out),
+    }
+
+    def make() -> tuple[Algorithm, Plan]:
+        actor, critic = (
+            network.make_actor(whose, seeding.torch_generator(options.seed, stream)).to(device)
+            for whose, stream in ((game, "weights"), (critic_game(game), "critic"))
+        )
+        algorithm = PPO(actor, critic, game, chosen.recipe, options.seed)
+        return algorithm, _plan(options, game, chosen, network_name, scores_are_q_values=False)
+
+    _work(options, spec, ("total_steps",), make)
+
+
+def _require_long_enough(recipe: Recipe, shares: int) -> None:
+    """Refuse a run of which some number of simulation steps would get no update."""
+    least = max(recipe.warmup_steps + recipe.train_interval_steps, recipe.num_envs)
+    if shares and recipe.total_steps // shares < least:
+        raise Refusal(
+            f"total_steps is {recipe.total_steps}: {recipe.total_steps // shares} decisions for each of {shares} "
+            f"numbers of simulation steps, at least {least} are needed"
+        )
+
+
+def _spec(options: RunOptions, game: Game, recipe: BaseRecipe) -> dict[str, Any]:
+    """The part of a manifest's specification that all trainings have.
+
+    A value of None is left out. A field of a recipe that is None by default can so be added later, and folders from
+    before keep their specification.
+    """
+    told = {name: value for name, value in asdict(recipe).items() if value is not None}
+    return {
+        "verb": f"train_direct {options.kind}",
+        "game": game.name,
+        "seed": options.seed,
+        "recipe": recipe.name,
+        **{name: value for name, value in told.items() if name not in IDENTITY},
+        "curve_interval_steps": options.curve_interval_steps,
+        "keep_interval_steps": options.keep_interval_steps,
+        "keep_episodes": options.keep_episodes,
+        "checkpoint_interval_steps": options.checkpoint_interval_steps,
+    }
+
+
+def _network_settings(network: Network, folder: Path) -> str:
+    """The network in a manifest's specification: as the folder's manifest has it, if that is the same network.
+
+    Versions before 0.2 wrote spiking networks in another form. Runs that they began go on, and runs that they finished
+    are done.
+    """
+    settings = network.config()
+    record = read_manifest(folder / "manifest.json")
+    recorded = record.spec.get("network_settings") if record is not None else None
+    if isinstance(recorded, str):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, Refusal):
+            found = json.loads(recorded)
+            if found["spiking"] is not None:
+                found["spiking"] = Spiking.from_config(found["spiking"]).config()
+            if to_json(found) == to_json(settings):
+                return recorded
+    return to_json(settings)
+
+
+def _plan(
+    options: RunOptions,
+    game: Game,
+    chosen: Chosen[R],
+    network: str,
+    *,
+    scores_are_q_values: bool,
+    stop_score: float | None = None,
+) -> Plan:
+    return Plan(
+        game=game,
+        network=network,
+        recipe=chosen.label,
+        recipe_steps=chosen.named.total_steps,
+        protocol=get_protocol(chosen.named.protocol, game),
+        scores_are_q_values=scores_are_q_values,
+        seed=options.seed,
+        total_steps=chosen.recipe.total_steps,
+        eval_interval_steps=chosen.recipe.eval_interval_steps,
+        eval_episodes=chosen.recipe.eval_episodes,
+        curve_interval_steps=options.curve_interval_steps,
+        checkpoint_interval_steps=options.checkpoint_interval_steps,
+        keep_interval_steps=options.keep_interval_steps,
+        stop_score=stop_score,
+        keep_episodes=options.keep_episodes or (),
+        keep_best_episode=game.tier == "control",
+    )
+
+
+def _work(
+    options: RunOptions,
+    spec: dict[str, Any],
+    adjustable: Sequence[str],
+    make: Callable[[], tuple[Algorithm, Plan]],
+) -> None:
+    """Train what `make` makes, resume it, or say that it is done.
+
+    Args:
+        options: of the command.
+        spec: all that decides the run's numbers.
+        adjustable: entries of it that a run may be resumed with other values of.
+        make: makes the algorithm and the plan; it is called only if there is work to do.
+    """
+    results = options.out / "agent.safetensors"
+    manifest = Manifest(options.out / "manifest.json", spec, adjustable)
+    with manifest.work() as needed:
+        if not needed:
+            clean_up(options.out)
+            print(f"{results}: already done")
+            return
+        algorithm, plan = make()
+        TrainingRun(options.out, plan, algorithm, manifest).run()
+    print(f"{results}: trained for {algorithm.steps:,} decisions")
