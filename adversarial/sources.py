@@ -9,7 +9,7 @@ are tried, and the best is used and named.
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -18,15 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from adversarial.frozen import frozen
-from adversarial.perturbations import Goal, input_gradient
+from adversarial.goals import Goal
+from adversarial.gradient_ascent import input_gradient
 from analysis.attackers import SOURCE_WEIGHTS
-from core import neurons
 from core.agents import Agent, RandomPlay
 from core.checkpoint import Checkpoint
 from core.dqn import DQN
-from core.dsqn import DSQN, read_voltage
+from core.dsqn import DSQN
 from core.errors import Refusal
 from core.layers import apply_layer
+from core.neurons.surrogates import SURROGATES, SpikeDerivative, slope_of_width
 from core.quantised import QuantisedDQN
 from core.rate_coded.differentiable import MAX_SIM_STEPS, RateGradient, SurrogateSimulation, ramp
 from core.rate_coded.network import RateCodedNetwork, RateCoding
@@ -81,8 +82,7 @@ def gradient_source(victim: Agent) -> GradientSource:
     if isinstance(victim, RateCodedNetwork):
         return _own_twin(victim)
     if isinstance(victim, DSQN):
-        neuron = victim.spiking.neuron
-        surrogate = f"{neuron.surrogate} slope {neuron.surrogate_slope:g}"
+        surrogate = victim.spiking.neuron.surrogate_label
         return GradientSource(victim, "own-surrogate", surrogate, says_the_same=True)
     _require_opinion(victim)
     name = "straight-through" if isinstance(victim, QuantisedDQN) else "own"
@@ -99,14 +99,15 @@ def sources(victim: Agent, twin: Agent | None = None) -> list[GradientSource]:
     found = [gradient_source(victim)]
     if isinstance(victim, QuantisedDQN):
         # Weights are named as a converted network's, which knows how to make a DQN of them.
-        converted = RateCodedNetwork(victim.game, RateCoding(victim.levels), victim.bias, victim.padding).to(
-            victim.device
-        )
+        converted = RateCodedNetwork(
+            victim.game, RateCoding(victim.levels), victim.bias, victim.padding, victim.hidden
+        ).to(victim.device)
         converted.load_state_dict(victim.state_dict())
         found.append(_own_twin(converted))
     elif isinstance(victim, DSQN):
-        found.append(GradientSource(ClippedRates(victim, real=False), "ann-twin", "ramp"))
-        found.append(GradientSource(ClippedRates(victim, real=True), "rate-gradient", "ramp"))
+        if victim.spiking.neuron.rate_range() is not None and victim.spiking.normalisation is None:
+            found.append(GradientSource(ClippedRates(victim, real=False), "ann-twin", "ramp"))
+            found.append(GradientSource(ClippedRates(victim, real=True), "rate-gradient", "ramp"))
         found += _swept(victim)
     elif isinstance(victim, RateCodedNetwork):
         found.append(GradientSource(RateGradient(victim), "rate-gradient", "clipped relu"))
@@ -143,7 +144,7 @@ def _own_twin(victim: RateCodedNetwork) -> GradientSource:
 def _swept(victim: DSQN | RateCodedNetwork) -> list[GradientSource]:
     """Every family at every width. Resets are detached: through them, gradients of narrow surrogates would explode."""
     found = []
-    for family, width in itertools.product(neurons.SURROGATES, WIDTHS):
+    for family, width in itertools.product(SURROGATES, WIDTHS):
         agent: nn.Module
         # The engine that plays a converted network's games adds in another order than its differentiable simulation.
         says_the_same = isinstance(victim, DSQN)
@@ -151,10 +152,13 @@ def _swept(victim: DSQN | RateCodedNetwork) -> list[GradientSource]:
             agent = SurrogateSimulation(victim, family, width)
         else:
             neuron = victim.spiking.neuron
-            slope = neurons.slope_of_width(family, width * neuron.threshold)
-            other = replace(neuron, surrogate=family, surrogate_slope=slope, detach_reset=True)
-            agent = DSQN(victim.game, replace(victim.spiking, neuron=other), victim.bias)
-            agent.layers = victim.layers
+            slope = slope_of_width(family, width * neuron.threshold_scale)
+            other = neuron.with_surrogate(SpikeDerivative(family, slope, detach_reset=True))
+            if other is None:
+                return []
+            agent = DSQN(victim.game, replace(victim.spiking, neuron=other), victim.bias, victim.hidden)
+            agent.layers, agent.normalisations = victim.layers, victim.normalisations
+            agent.populations.load_state_dict(victim.populations.state_dict())
         found.append(GradientSource(agent, "swept-surrogate", f"{family} width {width:g}", says_the_same))
     return found
 
@@ -175,9 +179,9 @@ class ClippedRates(nn.Module):
         super().__init__()
         self.dsqn = dsqn
         self.real = real
-        neuron = dsqn.spiking.neuron
-        self.high = neuron.threshold * (neuron.tau if neuron.charge == "lif" else 1.0)
-        self.low = min(neuron.threshold, self.high - neuron.threshold)
+        rate_range = dsqn.spiking.neuron.rate_range()
+        assert rate_range is not None
+        self.low, self.high = rate_range
 
     def forward(self, observations: Tensor) -> Tensor:
         spiking = self.dsqn.spiking
@@ -190,12 +194,26 @@ class ClippedRates(nn.Module):
         for layer, rate in zip(hidden, rates, strict=False):
             x = ramp(apply_layer(layer, x), self.low, self.high, rate)
         currents = apply_layer(output, x)  # [B, A]
-        if spiking.readout == "rate":
-            return currents
-        if spiking.readout == "spike-rate":
-            return ramp(currents, self.low, self.high, rates[-1])
-        constant = currents.expand(spiking.sim_steps, *currents.shape)
-        return read_voltage(neurons.leaky_integral(constant, spiking.readout_tau), spiking.readout)
+        constant = _ConstantOutput(
+            currents, spiking.sim_steps, lambda z: ramp(z, self.low, self.high, rates[-1])
+        )
+        return spiking.readout.scores(x, constant)
+
+
+class _ConstantOutput:
+    """An output layer whose current is the same at every simulation step (core.readouts.Output)."""
+
+    def __init__(self, current: Tensor, sim_steps: int, rate: Callable[[Tensor], Tensor]):
+        self._current, self._sim_steps, self._rate = current, sim_steps, rate
+
+    def currents(self, train: Tensor) -> Tensor:
+        return self._current.expand(self._sim_steps, *self._current.shape)
+
+    def mean_current(self, train: Tensor) -> Tensor:
+        return self._current
+
+    def spikes(self, currents: Tensor) -> Tensor:
+        return self._rate(self._current)[None]
 
 
 # The best of them -------------------------------------------------------------------------------------

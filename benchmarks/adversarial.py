@@ -17,9 +17,11 @@ from torch import nn
 from torch.profiler import profile
 from torchattack import FGSM, PGD
 
-from adversarial import perturbations
+from adversarial.attacks.fgsm import fgsm
+from adversarial.box import Box, ball
 from adversarial.frozen import frozen
-from adversarial.perturbations import Box, Goal, ball, goal
+from adversarial.goals import Goal, goal
+from adversarial.gradient_ascent import last_iterate
 from benchmarks.ours import chen2022
 from benchmarks.report import Figure, report
 from convert import tan2021
@@ -27,7 +29,6 @@ from core import seeding
 from core.checkpoint import load_agent
 from core.device import set_up_torch
 from core.dqn import DQN
-from core.networks import make_agent
 from core.rate_coded.differentiable import SurrogateSimulation
 from core.rate_coded.network import RateCoding
 from play.environments import bounds
@@ -53,8 +54,8 @@ def median_seconds(works: Mapping[str, Callable[[], object]], rounds: int) -> di
 
 def attacks(source: nn.Module, its_goal: Goal, box: Box) -> dict[str, Callable[[], torch.Tensor]]:
     return {
-        "fgsm": lambda: perturbations.fgsm(source, its_goal, box, EPSILON).inputs,
-        "pgd10": lambda: perturbations.pgd(source, its_goal, box, steps=STEPS, step_size=EPSILON / 4).inputs,
+        "fgsm": lambda: fgsm(source, its_goal, box, EPSILON).inputs,
+        "pgd10": lambda: last_iterate(source, its_goal, box, steps=STEPS, step_size=EPSILON / 4).inputs,
     }
 
 
@@ -91,7 +92,7 @@ def _cost_of_spikes(dqn: DQN, states: object, its_goal: Goal, box: Box) -> Itera
     scales, _ = tan2021.guarded_scales(dqn, states, 99.9)  # type: ignore[arg-type]
     networks: dict[str, nn.Module] = {
         "dqn": dqn,
-        "dsqn_t8": make_agent(dqn.game, chen2022(8), seeding.torch_generator(0, "weights")),
+        "dsqn_t8": chen2022(8).make(dqn.game, seeding.torch_generator(0, "weights")),
         "converted_t16": SurrogateSimulation(tan2021.convert(dqn, scales, RateCoding(16)), "triangle", 0.5),
     }
     works = {name: attacks(frozen(network), its_goal, box)["fgsm"] for name, network in networks.items()}

@@ -44,7 +44,7 @@ from core.dqn import DQN
 from core.dsqn import DSQN
 from core.errors import Refusal
 from core.games import GAMES, Game
-from core.networks import make_agent, preset
+from core.networks import NETWORKS
 from core.records import digest
 
 Format = Literal["auto", "sb3", "cleanrl", "aptx395", "atari-agents", "nature-same"]
@@ -273,7 +273,7 @@ def rebuild(path: Path, weights: Mapping[str, Any], layout: Layout, game: Game, 
     agent = (
         DQN(game, padding="same")
         if layout.channels_last
-        else make_agent(game, preset(network), torch.Generator())
+        else NETWORKS[network].make(game, torch.Generator())
     )
     shapes = (game.observation_shape, *agent.layer_shapes)  # of what each layer is given
     own: dict[str, Tensor] = {}

@@ -31,7 +31,9 @@ from torch import Tensor, nn
 from core.dsqn import DSQN
 from core.errors import Refusal
 from core.layers import Padding
+from core.neurons.base import NirNode
 from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.readouts import READOUTS
 
 if TYPE_CHECKING:
     import nir
@@ -40,14 +42,8 @@ Q_VALUES: Mapping[str, str] = {
     "robust": "output_scale * (output spikes + v of the last neurons after all steps - v_init) / sim_steps",
     "current": "output_scale * mean output over sim_steps",
     "spikes": "output_scale * output spikes / sim_steps",
-    "rate": "mean output over sim_steps",
-    "spike-rate": "output spikes / sim_steps",
-    "last-mem": "output of the last step",
-    "max-mem": "largest output of all steps",
-    "mean-mem": "mean output over sim_steps",
-    "max-abs-mem": "of all steps, the output of the largest magnitude, with its sign",
 }
-"""How Q-values are read, by read-out; the graph's output is spikes, currents or (*-mem) voltages."""
+"""How Q-values follow from a converted network's output; directly trained networks' read-outs say it themselves."""
 
 
 def require_nir() -> Any:
@@ -91,29 +87,33 @@ def to_graph(agent: RateCodedNetwork | DSQN) -> "nir.NIRGraph":
     """
     nir = require_nir()
     if isinstance(agent, DSQN):
-        neuron, sim_steps, readout = agent.spiking.neuron, agent.spiking.sim_steps, str(agent.spiking.readout)
-        own = {"reset": neuron.reset, "v_init": 0.0, "output_scale": 1.0}
-        # h = v + (x - v) / tau, the input divided by tau too: R = 1.
-        tau, resistance, threshold = neuron.tau if neuron.charge == "lif" else None, 1.0, neuron.threshold
+        sim_steps, node = agent.spiking.sim_steps, agent.spiking.neuron.nir_node()
+        readout, q_values = READOUTS.name_of(type(agent.spiking.readout)), agent.spiking.readout.q_values
+        if agent.spiking.normalisation is not None or not q_values:
+            raise Refusal(
+                "NIR has no word for this network's read-out or normalisation: a network without can be exported"
+            )
+        own = {**node.metadata, "output_scale": 1.0}
     else:
         coding = agent.coding
         require_expressible(coding, agent.padding)
-        sim_steps, readout = coding.sim_steps, str(coding.readout)
+        sim_steps, readout, q_values = coding.sim_steps, str(coding.readout), Q_VALUES[coding.readout]
         own = {"reset": "soft", "v_init": coding.neuron.v_init, "output_scale": agent.output_scale.item()}
         # v exp(-1 / tau) + x is v + (R x - v) / R for the R with 1 - 1 / R = exp(-1 / tau).
         tau = None if coding.neuron.tau is None else -1 / math.expm1(-1 / coding.neuron.tau)
-        resistance, threshold = tau or 1.0, 1.0
+        parameters = {"r": tau or 1.0, "v_threshold": 1.0, "v_reset": 0.0}
+        node = NirNode("IF", parameters)
+        if tau is not None:
+            node = NirNode("LIF", {**parameters, "tau": tau, "v_leak": 0.0})
     metadata = {
         **{"kind": agent.kind, "game": agent.game.name, "sim_steps": sim_steps, "dt": 1.0},
         **{"input": "constant", "layer_delay": 0, "firing": "at-once", "spike_when": "v >= v_threshold"},
-        **{**own, "readout": readout, "q_values": Q_VALUES[readout]},
+        **{**own, "readout": readout, "q_values": q_values},
     }
 
     def population(shape: tuple[int, ...]) -> Any:
-        same = {"r": _full(shape, resistance), "v_threshold": _full(shape, threshold)}
-        if tau is None:
-            return nir.IF(**same, v_reset=_full(shape, 0.0))
-        return nir.LIF(**same, tau=_full(shape, tau), v_leak=_full(shape, 0.0), v_reset=_full(shape, 0.0))
+        parameters = {name: _full(shape, value) for name, value in node.parameters.items()}
+        return getattr(nir, node.type_name)(**parameters)
 
     nodes: dict[str, Any] = {"input": nir.Input(np.array(agent.game.observation_shape))}
     before = agent.game.observation_shape
@@ -141,11 +141,12 @@ def to_graph(agent: RateCodedNetwork | DSQN) -> "nir.NIRGraph":
         if index < len(agent.neuron_counts):
             nodes[f"{name}_neurons"] = population(shape)
         before = shape
-    if isinstance(agent, DSQN) and readout.endswith("-mem"):
+    integrator_tau = agent.spiking.readout.integrator_tau if isinstance(agent, DSQN) else None
+    if integrator_tau is not None:
         nodes[f"{name}_readout"] = nir.LI(
-            tau=_full(before, agent.spiking.readout_tau), r=_full(before, 1.0), v_leak=_full(before, 0.0)
+            tau=_full(before, integrator_tau), r=_full(before, 1.0), v_leak=_full(before, 0.0)
         )
-        metadata["readout_tau"] = agent.spiking.readout_tau
+        metadata["readout_tau"] = integrator_tau
     nodes["output"] = nir.Output(np.array(before))
     return nir.NIRGraph(nodes, list(pairwise(nodes)), metadata)
 

@@ -41,7 +41,7 @@ def reconstruct(
         coding: how the spiking network lives through a decision; the fit is for its sim_steps and neurons.
         by_channel: one threshold a channel instead of one a layer.
     """
-    fitted = DQN(dqn.game, dqn.bias, dqn.padding)
+    fitted = DQN(dqn.game, dqn.bias, dqn.padding, dqn.hidden)
     fitted.load_state_dict(dqn.state_dict())
     fitted.to(dqn.device)
     ones = torch.ones(1, device=dqn.device)

@@ -72,7 +72,7 @@ def convert(
         raise Refusal(
             f"scales are {list(scales)}: one positive number for each of {len(dqn.layers)} layers is needed"
         )
-    snn = RateCodedNetwork(dqn.game, coding, dqn.bias, dqn.padding)
+    snn = RateCodedNetwork(dqn.game, coding, dqn.bias, dqn.padding, dqn.hidden)
     previous = torch.ones(1, device=dqn.device)
     before = dqn.game.observation_shape
     for mine, its, scale, shape in zip(snn.layers, dqn.layers, lambdas, dqn.layer_shapes, strict=True):

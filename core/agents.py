@@ -1,14 +1,15 @@
 """The agent contract: what evaluation, attack and conversion know of any agent."""
 
 import abc
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from core.errors import Refusal
 from core.games import Game
+from core.registry import Registry
 
 
 class Activity(NamedTuple):
@@ -99,7 +100,16 @@ class Agent(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def config(self) -> dict[str, Any]:
-        """JSON-able constructor arguments besides the game."""
+        """JSON-able values, besides the game, from which `from_config` makes an agent like this one."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_config(cls, game: Game, config: Mapping[str, Any]) -> Self:
+        """An agent as `config` described it, its weights not yet filled in.
+
+        Raises:
+            Refusal: the configuration, which may come from a file, cannot be one of this agent.
+        """
 
     @property
     def device(self) -> torch.device:
@@ -107,8 +117,17 @@ class Agent(nn.Module, abc.ABC):
         return next((tensor.device for tensor in self.parameters()), torch.device("cpu"))
 
 
+AGENT_CLASSES: Registry[type[Agent]] = Registry(
+    "kind of agent", modules=("core.dqn", "core.quantised", "core.rate_coded.network", "core.dsqn")
+)
+"""Classes of agents that checkpoints hold, by kind."""
+AGENTS: Registry[Callable[[Game], Agent]] = Registry("agent")
+"""Agents that can be named instead of a checkpoint: functions from a game to an agent."""
+
+
+@AGENTS.register("random")
 class RandomPlay(Agent):
-    """The agent without an opinion: every action scores 0. Played with epsilon 1 it is random play."""
+    """Random play: every action scores 0, and it is played with epsilon 1."""
 
     kind = "random"
 
@@ -122,6 +141,10 @@ class RandomPlay(Agent):
     def config(self) -> dict[str, Any]:
         return {}
 
+    @classmethod
+    def from_config(cls, game: Game, config: Mapping[str, Any]) -> Self:
+        return cls(game)
+
 
 MOST_SIM_STEPS = 10_000
 """Twenty times what Tan et al. 2021 needs; some read-outs take memory by its square."""
@@ -129,5 +152,5 @@ MOST_SIM_STEPS = 10_000
 
 def require_sim_steps(sim_steps: int) -> None:
     """Refuse a number of simulation steps that is none; it may come from a file, where nothing is typed."""
-    if not isinstance(sim_steps, int) or not 1 <= sim_steps <= MOST_SIM_STEPS:
+    if not isinstance(sim_steps, int) or isinstance(sim_steps, bool) or not 1 <= sim_steps <= MOST_SIM_STEPS:
         raise Refusal(f"sim_steps is {sim_steps}: accepted are integers from 1 to {MOST_SIM_STEPS}")

@@ -14,17 +14,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from core.agents import Agent
-from core.dqn import DQN, Actor
-from core.dsqn import DSQN, SpikingActor
+from core.agents import AGENT_CLASSES, Agent
 from core.errors import Refusal
 from core.games import Game, get_game
-from core.quantised import QuantisedDQN
-from core.rate_coded.network import RateCodedNetwork
 from core.records import digest, write_bytes
 
 FORMAT = 1
-KINDS = ("dqn", "quantised", "rate-coded", "dsqn", "actor", "spiking-actor")
 _METADATA_KEY = "spikeq"
 PROVENANCE: Mapping[str, type] = {
     "train_seed": int,
@@ -103,7 +98,7 @@ def load_agent(path: Path, game: Game | None = None, device: torch.device | None
             f"{game.observation_shape}"
         )
     try:
-        agent = _build(header["kind"], own_game, header["config"])
+        agent = AGENT_CLASSES[header["kind"]].from_config(own_game, header["config"])
     except (KeyError, TypeError) as error:
         raise Refusal(f"{path}: its configuration does not describe a {header['kind']!r} agent ({error})")
     except Refusal as refusal:
@@ -122,23 +117,6 @@ def load_agent(path: Path, game: Game | None = None, device: torch.device | None
     agent.load_state_dict(tensors)
     agent.requires_grad_(False).eval()
     return Checkpoint(agent.to(device or torch.device("cpu")), header["provenance"], digest(content)[:12])
-
-
-def _build(kind: str, game: Game, config: Mapping[str, Any]) -> Agent:
-    match kind:
-        case "dqn":
-            return DQN(game, **config)
-        case "dsqn":
-            return DSQN.from_config(game, config)
-        case "actor":
-            return Actor(game, **config)
-        case "spiking-actor":
-            return SpikingActor.from_config(game, config)
-        case "quantised":
-            return QuantisedDQN(game, **config)
-        case "rate-coded":
-            return RateCodedNetwork.from_config(game, config)
-    raise Refusal(f"unknown kind of agent {kind!r}: kinds are {', '.join(KINDS)}")
 
 
 def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -1,15 +1,27 @@
 """The DQN, and the actor of PPO: networks with ReLU."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from core.agents import Agent, Decision, LayerTrace
+from core.agents import AGENT_CLASSES, Agent, Decision, LayerTrace
 from core.games import Game
-from core.layers import ACTOR_HIDDEN_LAYERS, HIDDEN_LAYERS, Padding, apply_layer, build_layers
+from core.layers import (
+    ACTOR_HIDDEN_LAYERS,
+    HIDDEN_LAYERS,
+    Hidden,
+    Padding,
+    apply_layer,
+    build_layers,
+    layers_config,
+    layers_from_config,
+    usual_layers,
+)
 
 
+@AGENT_CLASSES.register("dqn")
 class DQN(Agent):
     """The Q-network with ReLU.
 
@@ -17,19 +29,21 @@ class DQN(Agent):
         game: whose observations and actions.
         bias: whether layers have biases.
         padding: of its convolutions.
+        hidden: its hidden layers; those that the game's tier usually has if None.
     """
 
     kind = "dqn"
     architecture = HIDDEN_LAYERS
 
-    def __init__(self, game: Game, bias: bool = True, padding: Padding = "valid"):
+    def __init__(
+        self, game: Game, bias: bool = True, padding: Padding = "valid", hidden: Hidden | None = None
+    ):
         super().__init__()
         self.game = game
         self.bias = bias
         self.padding: Padding = padding
-        self.layers, self.layer_shapes = build_layers(
-            game, bias, padding=padding, architecture=self.architecture
-        )
+        self.hidden = usual_layers(game, self.architecture) if hidden is None else hidden
+        self.layers, self.layer_shapes = build_layers(game, self.hidden, bias, padding)
 
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
         return Decision(self.preactivations(observations)[-1], None, None)
@@ -50,9 +64,15 @@ class DQN(Agent):
         return [LayerTrace(x, False, None, x.new_zeros(len(x))) for x in heard]
 
     def config(self) -> dict[str, Any]:
-        return {"bias": self.bias, "padding": self.padding}
+        usual = self.architecture.get(self.game.tier)
+        return {"bias": self.bias, "padding": self.padding, **layers_config(self.hidden, usual)}
+
+    @classmethod
+    def from_config(cls, game: Game, config: Mapping[str, Any]) -> Self:
+        return cls(game, **layers_from_config(config))
 
 
+@AGENT_CLASSES.register("actor")
 class Actor(DQN):
     """The policy of PPO with ReLU: a smaller network of the same make, whose scores [B, A] are logits of actions.
 

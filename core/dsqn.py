@@ -1,105 +1,141 @@
 """The directly trained spiking Q-network (DSQN), and the spiking actor of PPO."""
 
-import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from core import compiled_neurons as fused
-from core import neurons
-from core.agents import Activity, Agent, Decision, LayerTrace, count_spikes, layer_traces, require_sim_steps
+from core.agents import (
+    AGENT_CLASSES,
+    Activity,
+    Agent,
+    Decision,
+    LayerTrace,
+    count_spikes,
+    layer_traces,
+    require_sim_steps,
+)
 from core.errors import Refusal
 from core.games import Game
-from core.layers import ACTOR_HIDDEN_LAYERS, HIDDEN_LAYERS, Layer, apply_layer, build_layers
-from core.neurons import Neuron
-
-
-def spike_train(currents: Tensor, sim_steps: int, neuron: Neuron) -> Tensor:
-    """Spikes [T, ...] of a population driven from rest by [T, ...] currents, or by one that stays, [1, ...].
-
-    On the CPU by the compiled pass, elsewhere by the reference: the spikes are the same.
-    """
-    if currents.device.type == "cpu" and currents.dtype in (torch.float32, torch.bfloat16):
-        return fused.run(currents, sim_steps, neuron)
-    # Membranes are float32 whatever the convolutions before them were computed in.
-    precise = currents.to(torch.promote_types(currents.dtype, torch.float32))
-    return neurons.run(precise.expand(sim_steps, *currents.shape[1:]), neuron).to(currents.dtype)
-
-
-Readout = Literal["rate", "spike-rate", "last-mem", "max-mem", "mean-mem", "max-abs-mem"]
-READOUTS: tuple[Readout, ...] = ("rate", "spike-rate", "last-mem", "max-mem", "mean-mem", "max-abs-mem")
+from core.layers import (
+    ACTOR_HIDDEN_LAYERS,
+    HIDDEN_LAYERS,
+    Hidden,
+    Layer,
+    apply_layer,
+    build_layers,
+    layers_config,
+    layers_from_config,
+    usual_layers,
+)
+from core.neurons.base import NEURONS, Neuron, Population
+from core.neurons.lif import LIF
+from core.normalisations import NORMALISATIONS, Normalisation
+from core.options import from_config, to_config
+from core.readouts import READOUTS, LargestVoltage, Readout
 
 
 @dataclass(frozen=True)
 class Spiking:
     """What makes a network spike, and how its Q-values are read."""
 
-    neuron: Neuron = field(default_factory=Neuron)
+    neuron: Neuron = field(default_factory=LIF)
+    """The neuron behind every hidden layer."""
     sim_steps: int = 8
-    readout: Readout = "max-mem"
-    """rate: the output layer applied to the mean of the last hidden spikes (Liu et al. 2022; Chen's
-    fr-mlp). spike-rate: the output layer spikes too, Q is its rate in [0, 1] (Liu's DsqnSpike).
-    *-mem: a statistic over simulation steps of a leaky integrator's voltage (Chen et al. 2022)."""
-    readout_tau: float = 2.0
-    """Time constant of that integrator, in simulation steps."""
+    """Simulation steps of a decision."""
+    readout: Readout = field(default_factory=LargestVoltage)
+    """How Q-values are taken from the last hidden layer's spikes."""
+    normalisation: Normalisation | None = None
+    """What stands between each hidden layer and its neurons; None for nothing."""
 
     def __post_init__(self) -> None:
         require_sim_steps(self.sim_steps)
-        if self.readout not in READOUTS:
-            raise Refusal(f"readout {self.readout!r}: accepted are {', '.join(READOUTS)}")
-        if not 1.0 <= self.readout_tau < math.inf:
-            raise Refusal(f"readout_tau is {self.readout_tau}: accepted is any finite number from 1")
+
+    def config(self) -> dict[str, Any]:
+        """JSON-able values that `from_config` reads. Without a normalisation there is no entry for one."""
+        config: dict[str, Any] = {
+            "neuron": to_config(NEURONS, self.neuron),
+            "sim_steps": self.sim_steps,
+            "readout": to_config(READOUTS, self.readout),
+        }
+        if self.normalisation is not None:
+            config["normalisation"] = to_config(NORMALISATIONS, self.normalisation)
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """What `config` wrote, or a version of SpikeQ before 0.2 (see `_modern`)."""
+        modern = _modern(config)
+        unknown = sorted(modern.keys() - {"neuron", "sim_steps", "readout", "normalisation"})
+        if unknown:
+            raise Refusal(f"spiking network: unknown option {unknown[0]!r}")
+        normalisation = modern.get("normalisation")
+        return cls(
+            from_config(NEURONS, modern["neuron"]),
+            modern["sim_steps"],
+            from_config(READOUTS, modern["readout"]),
+            None if normalisation is None else from_config(NORMALISATIONS, normalisation),
+        )
 
 
-def read_voltage(voltages: Tensor, readout: Readout) -> Tensor:
-    """What a *-mem read-out takes from [T, ...] voltages over simulation steps (Chen et al. 2022, section 3)."""
-    match readout:
-        case "last-mem":
-            return voltages[-1]
-        case "mean-mem":
-            return voltages.mean(0)
-        case "max-mem":
-            return voltages.max(0).values
-        case _:  # max-abs-mem: the signed value of the largest magnitude
-            index = voltages.abs().max(0, keepdim=True).indices
-            return voltages.gather(0, index).squeeze(0)
+def _modern(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a spiking network in today's form.
+
+    Before 0.2 a neuron's name was its `charge`, an IF neuron had a tau that it ignored, a read-out was a word, and the
+    integrator's time constant stood beside it as `readout_tau`.
+    """
+    modern = dict(config)
+    neuron = modern["neuron"]
+    if isinstance(neuron, Mapping) and "charge" in neuron:
+        neuron = {
+            "name": neuron["charge"],
+            **{key: value for key, value in neuron.items() if key != "charge"},
+        }
+        if neuron["name"] == "if":
+            neuron.pop("tau", None)
+        modern["neuron"] = neuron
+    tau = modern.pop("readout_tau", None)
+    if isinstance(modern["readout"], str):
+        name = modern["readout"]
+        has_tau = tau is not None and name.endswith("-mem")
+        modern["readout"] = {"name": name, **({"tau": tau} if has_tau else {})}
+    return modern
 
 
-@functools.cache
-def voltage_weights(spiking: Spiking) -> Tensor | None:
-    """What the current of each simulation step [T] is worth in the value that is read from a leaky integrator; None
-    where that is no weighted sum."""
-    kernel = neurons.leaky_kernel(spiking.sim_steps, spiking.readout_tau, torch.zeros(()))
-    match spiking.readout:
-        case "last-mem":
-            return kernel[-1].contiguous()
-        case "mean-mem":
-            return kernel.mean(0)
-    return None
-
-
+@AGENT_CLASSES.register("dsqn")
 class DSQN(Agent):
-    """The Q-network with spiking neurons after every hidden layer, trained directly.
+    """The Q-network with spiking neurons behind every hidden layer, trained directly.
 
-    The observation is a constant current, so the first layer is computed once and its output drives
-    its neurons at every simulation step; after it, time is folded into the batch.
+    The observation is a constant current. So the first layer is computed once, and its output drives its neurons at
+    every simulation step. In later layers simulation steps are folded into the batch.
+
+    Args:
+        game: whose observations and actions.
+        spiking: neuron, simulation steps, read-out and normalisation.
+        bias: whether layers have biases.
+        hidden: its hidden layers; those that the game's tier usually has if None.
     """
 
     kind = "dsqn"
     architecture = HIDDEN_LAYERS
 
-    def __init__(self, game: Game, spiking: Spiking, bias: bool = True):
+    def __init__(self, game: Game, spiking: Spiking, bias: bool = True, hidden: Hidden | None = None):
         super().__init__()
         self.game = game
         self.spiking = spiking
         self.bias = bias
-        self.layers, self.layer_shapes = build_layers(game, bias, architecture=self.architecture)
-        spiking_shapes = self.layer_shapes if spiking.readout == "spike-rate" else self.layer_shapes[:-1]
+        self.hidden = usual_layers(game, self.architecture) if hidden is None else hidden
+        self.layers, self.layer_shapes = build_layers(game, self.hidden, bias)
+        spiking_shapes = self.layer_shapes if spiking.readout.output_spikes else self.layer_shapes[:-1]
+        self.populations = nn.ModuleList([spiking.neuron.population(shape) for shape in spiking_shapes])
+        normalisation = spiking.normalisation
+        self.normalisations = nn.ModuleList(
+            [] if normalisation is None else [normalisation.module(shape) for shape in self.layer_shapes[:-1]]
+        )
         self.neuron_counts = tuple(math.prod(shape) for shape in spiking_shapes)
 
     @property
@@ -122,63 +158,92 @@ class DSQN(Agent):
         fired: list[Tensor] = []
         self._simulate(observations, lambda train: fired.append(train.sum(0, dtype=torch.float32)))
         taken = observations.new_full((len(observations),), self.spiking.sim_steps)
-        # Behind the rate read-out there is no membrane: its output layer is linear, and has no time.
-        of_output = torch.zeros_like(taken) if self.spiking.readout == "rate" else taken
+        of_output = taken if self.spiking.readout.output_has_membrane else torch.zeros_like(taken)
         return layer_traces(observations, fired, [taken] * (len(self.layers) - 1) + [of_output])
 
     def _simulate(self, observations: Tensor, look: Callable[[Tensor], None] | None) -> Tensor:
-        """Q-values [B, A]; if there is a `look`, it is shown every spiking layer's spike train [T, B, ...], and none is
-        kept."""
-        sim_steps, neuron, readout = self.spiking.sim_steps, self.spiking.neuron, self.spiking.readout
+        """Q-values [B, A]. If there is a `look`, it is shown the spike train [T, B, ...] of every spiking layer."""
+        sim_steps, readout = self.spiking.sim_steps, self.spiking.readout
         first, *hidden, output = self.layers
-        currents = apply_layer(first, observations)[None]  # [1, B, ...]: constant
-        for layer in hidden:
-            train = spike_train(currents, sim_steps, neuron)
+        currents = self._normalised(0, apply_layer(first, observations)[None])  # [1, B, ...]: constant
+        for index, layer in enumerate(hidden):
+            train = self._population(index)(currents, sim_steps)
             if look is not None:
                 look(train)
-            currents = self._through_time(layer, train)
-        weights = voltage_weights(self.spiking) if observations.device.type == "cpu" else None
-        if weights is not None and currents.dtype == torch.float32 and look is None:
-            return self._read_sum(fused.run(currents, sim_steps, neuron, weights)[0], weights)
-        train = spike_train(currents, sim_steps, neuron)
+            currents = self._normalised(index + 1, through_time(layer, train))
+        last = len(hidden)
+        weights = readout.weights(sim_steps) if observations.device.type == "cpu" else None
+        if weights is not None and look is None:
+            summed = self._population(last).weighted_spikes(currents, sim_steps, weights)
+            if summed is not None:
+                return self._read_sum(summed, weights)
+        train = self._population(last)(currents, sim_steps)
         if look is not None:
             look(train)
         if weights is not None:
             return self._read_sum(torch.einsum("t,t...->...", weights, train.float()), weights)
-        if readout == "rate":
-            # The output layer is linear, so applying it to the mean is the mean of applying it.
-            return apply_layer(output, train.to(output.weight.dtype).mean(0))
-        currents = self._through_time(output, train)  # [T, B, A]
-        if readout == "spike-rate":
-            train = spike_train(currents, sim_steps, neuron)
+
+        def fire(currents: Tensor) -> Tensor:
+            spikes = self._population(last + 1)(currents, sim_steps)
             if look is not None:
-                look(train)
-            return train.mean(0)
-        return read_voltage(neurons.leaky_integral(currents, self.spiking.readout_tau), readout)
+                look(spikes)
+            return spikes
+
+        return readout.scores(train, _OutputLayer(output, fire))
+
+    def _population(self, index: int) -> Population:
+        population = self.populations[index]
+        assert isinstance(population, Population)
+        return population
+
+    def _normalised(self, index: int, currents: Tensor) -> Tensor:
+        """Currents [T or 1, B, ...] of a hidden layer after its normalisation, if there is one."""
+        if not len(self.normalisations):
+            return currents
+        rows = currents.flatten(0, 1).float()
+        normalised: Tensor = self.normalisations[index](rows)
+        return normalised.to(currents.dtype).unflatten(0, currents.shape[:2])
 
     def _read_sum(self, spikes: Tensor, weights: Tensor) -> Tensor:
-        """Q-values [B, A] of the last hidden layer's spikes [B, ...], summed with the weights that they have in the
-        voltage: integrator and output layer are linear, so they change places."""
+        """Q-values [B, A] of the last hidden layer's weighted spikes [B, ...].
+
+        Integrator and output layer are both linear, so they may change places.
+        """
         *_, output = self.layers
         bias = None if output.bias is None else float(weights.sum()) * output.bias
         return F.linear(spikes.flatten(1), output.weight, bias)
 
-    @staticmethod
-    def _through_time(layer: Layer, spikes: Tensor) -> Tensor:
-        """A layer applied to [T, B, ...]."""
-        return apply_layer(layer, spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
-
     def config(self) -> dict[str, Any]:
-        return {"spiking": asdict(self.spiking), "bias": self.bias}
+        usual = self.architecture.get(self.game.tier)
+        return {"spiking": self.spiking.config(), "bias": self.bias, **layers_config(self.hidden, usual)}
 
     @classmethod
     def from_config(cls, game: Game, config: Mapping[str, Any]) -> Self:
-        spiking = dict(config["spiking"])
-        return cls(game, Spiking(**{**spiking, "neuron": Neuron(**spiking["neuron"])}), config["bias"])
+        arguments = layers_from_config(config)
+        return cls(game, Spiking.from_config(arguments.pop("spiking")), **arguments)
 
 
+def through_time(layer: Layer, spikes: Tensor) -> Tensor:
+    """A layer applied to spikes [T, B, ...] of every simulation step."""
+    return apply_layer(layer, spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
+
+
+class _OutputLayer:
+    """The output layer as read-outs use it (core.readouts.Output)."""
+
+    def __init__(self, layer: Layer, fire: Callable[[Tensor], Tensor]):
+        self._layer, self.spikes = layer, fire
+
+    def currents(self, train: Tensor) -> Tensor:
+        return through_time(self._layer, train)
+
+    def mean_current(self, train: Tensor) -> Tensor:
+        return apply_layer(self._layer, train.to(self._layer.weight.dtype).mean(0))
+
+
+@AGENT_CLASSES.register("spiking-actor")
 class SpikingActor(DSQN):
-    """The same with spikes: its voltages are logits."""
+    """The policy of PPO with spikes: its read-out gives logits of actions."""
 
     kind = "spiking-actor"
     architecture = ACTOR_HIDDEN_LAYERS

@@ -1,9 +1,13 @@
-"""Layers as data: convolutions and fully connected layers, from the observation to the action scores."""
+"""Layers as data: convolutions and fully connected layers, from the observation to the action scores.
+
+Hidden layers are written in the notation of the field: `32c8s4 64c4s2 64c3s1 512` is three convolutions (channels, c,
+side of the kernel, s, stride) and a fully connected layer of 512 neurons."""
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +20,9 @@ Padding = Literal["valid", "same"]
 PADDINGS: tuple[Padding, ...] = ("valid", "same")
 """What surrounds a convolution's input. valid: nothing (Mnih et al. 2015). same: zeros, so that ceil(size / stride)
 come out, as in TensorFlow (OpenAI Baselines, Dopamine)."""
+MOST_LAYERS, MOST_WIDTH, MOST_WEIGHTS = 32, 65_536, 500_000_000
+"""Bounds of what is accepted: layers, neurons or channels of one, and weights of all. They keep a typing error, or a
+file, from filling the memory."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,9 @@ class Dense:
     out_features: int
 
 
-HIDDEN_LAYERS: Mapping[Tier, tuple[Conv | Dense, ...]] = {
+Hidden = tuple[Conv | Dense, ...]
+"""The hidden layers of a network, first to last."""
+HIDDEN_LAYERS: Mapping[Tier, Hidden] = {
     # Mnih et al. 2015, Methods; used by Liu et al. 2022 and Chen et al. 2022.
     "atari": (Conv(32, 8, 4), Conv(64, 4, 2), Conv(64, 3, 1), Dense(512)),
     # Young & Tian 2019 (arXiv 1903.03176), section 3.
@@ -42,10 +51,79 @@ HIDDEN_LAYERS: Mapping[Tier, tuple[Conv | Dense, ...]] = {
     # SpikingJelly's CartPole tutorials (examples/dqn_state.py and spiking_dqn_state.py).
     "control": (Dense(256),),
 }
-ACTOR_HIDDEN_LAYERS: Mapping[Tier, tuple[Conv | Dense, ...]] = {
+ACTOR_HIDDEN_LAYERS: Mapping[Tier, Hidden] = {
     # SpikingJelly's PPO tutorials (examples/ppo.py and spiking_ppo.py), for the actor and the critic alike.
     "control": (Dense(32),),
 }
+_NOTATION = re.compile(r"(?P<width>[0-9]{1,9})(c(?P<kernel>[0-9]{1,4})s(?P<stride>[0-9]{1,4}))?")
+
+
+def parse_layers(text: str) -> Hidden:
+    """Hidden layers from their notation, separated by spaces, commas or hyphens.
+
+    Raises:
+        Refusal: the text is not in the notation, or a number is out of bounds.
+    """
+    words = re.split(r"[\s,-]+", text.strip())
+    hidden: list[Conv | Dense] = []
+    for word in words:
+        match = _NOTATION.fullmatch(word)
+        if match is None:
+            raise Refusal(
+                f"layer {word!r} of {text!r}: accepted are fully connected layers, as in 512, and convolutions, as in "
+                "32c8s4 (channels, kernel, stride)"
+            )
+        width = int(match["width"])
+        if not 1 <= width <= MOST_WIDTH:
+            raise Refusal(f"layer {word!r}: accepted are 1 to {MOST_WIDTH} neurons or channels")
+        if match["kernel"] is None:
+            hidden.append(Dense(width))
+        elif int(match["kernel"]) < 1 or int(match["stride"]) < 1:
+            raise Refusal(f"layer {word!r}: kernel and stride are at least 1")
+        else:
+            hidden.append(Conv(width, int(match["kernel"]), int(match["stride"])))
+    if len(hidden) > MOST_LAYERS:
+        raise Refusal(f"{len(hidden)} layers: at most {MOST_LAYERS} are accepted")
+    return tuple(hidden)
+
+
+def format_layers(hidden: Sequence[Conv | Dense], separator: str = " ") -> str:
+    """The notation of hidden layers, which `parse_layers` reads."""
+    return separator.join(
+        f"{spec.out_channels}c{spec.kernel_size}s{spec.stride}"
+        if isinstance(spec, Conv)
+        else str(spec.out_features)
+        for spec in hidden
+    )
+
+
+def usual_layers(game: Game, architecture: Mapping[Tier, Hidden] = HIDDEN_LAYERS) -> Hidden:
+    """The hidden layers that a game's tier usually has.
+
+    Raises:
+        Refusal: the architecture has none for the tier.
+    """
+    if game.tier not in architecture:
+        raise Refusal(
+            f"{game.name} is {game.tier}: such a network is there for {', '.join(architecture)} games only"
+        )
+    return architecture[game.tier]
+
+
+def layers_config(hidden: Hidden, usual: Hidden | None) -> dict[str, str]:
+    """The entry of an agent's configuration that tells its hidden layers; none if they are the tier's usual ones."""
+    return {} if hidden == usual else {"layers": format_layers(hidden)}
+
+
+def layers_from_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor arguments of an agent from its configuration, with the entry `layers` as `hidden`."""
+    arguments = dict(config)
+    layers = arguments.pop("layers", None)
+    if layers is not None:
+        if not isinstance(layers, str):
+            raise Refusal(f"layers is {layers!r}: a text as in '32c8s4 512' is needed")
+        arguments["hidden"] = parse_layers(layers)
+    return arguments
 
 
 class SameConv2d(nn.Conv2d):
@@ -87,44 +165,56 @@ def padded(layer: Layer, x: Tensor) -> Tensor:
 
 
 def build_layers(
-    game: Game,
-    bias: bool,
-    num_outputs: int | None = None,
-    padding: Padding = "valid",
-    architecture: Mapping[Tier, tuple[Conv | Dense, ...]] = HIDDEN_LAYERS,
+    game: Game, hidden: Hidden, bias: bool, padding: Padding = "valid", num_outputs: int | None = None
 ) -> tuple[Layers, list[tuple[int, ...]]]:
-    """The layers of a game's network, output layer (one output an action unless said otherwise) included, and the
-    shape each one gives.
+    """The layers of a game's network, the output layer included.
 
-    Weights are uninitialised memory until `initialise` or a checkpoint fills them.
+    Args:
+        game: whose observations and actions.
+        hidden: the layers before the output layer.
+        bias: whether layers have biases.
+        padding: of the convolutions.
+        num_outputs: outputs in place of one an action.
+
+    Returns:
+        The layers and the shape of what each one gives. Weights are uninitialised memory until `initialise` or a
+        checkpoint fills them.
+
+    Raises:
+        Refusal: the layers do not fit the observation, or have too many weights.
     """
     if padding not in PADDINGS:  # it may come from a file
         raise Refusal(f"padding {padding!r}: accepted are {', '.join(PADDINGS)}")
-    if game.tier not in architecture:
-        raise Refusal(
-            f"{game.name} is {game.tier}: such a network is there for {', '.join(architecture)} games only"
-        )
+    if not isinstance(bias, bool):
+        raise Refusal(f"bias is {bias!r}: accepted are True and False")
     shape: tuple[int, ...] = game.observation_shape
     layers = Layers()
     shapes: list[tuple[int, ...]] = []
-    for spec in (*architecture[game.tier], Dense(num_outputs or game.num_actions)):
+    num_weights = 0
+    for spec in (*hidden, Dense(num_outputs or game.num_actions)):
         if isinstance(spec, Conv):
-            layers.append(
-                nn.utils.skip_init(
-                    SameConv2d if padding == "same" else nn.Conv2d,
-                    shape[0],
-                    spec.out_channels,
-                    spec.kernel_size,
-                    spec.stride,
-                    bias=bias,
+            if len(shape) != 3:
+                raise Refusal(
+                    f"layers {format_layers(hidden)!r}: a convolution needs an image, and gets {shape} on {game.name}"
                 )
-            )
             covered = 1 if padding == "same" else spec.kernel_size
+            if min(shape[1:]) < covered:
+                raise Refusal(
+                    f"layers {format_layers(hidden)!r}: a kernel of {spec.kernel_size} does not fit {shape[1:]} on "
+                    f"{game.name}"
+                )
+            num_weights += spec.out_channels * shape[0] * spec.kernel_size**2
             height, width = ((size - covered) // spec.stride + 1 for size in shape[1:])
+            kind = SameConv2d if padding == "same" else nn.Conv2d
+            arguments = (shape[0], spec.out_channels, spec.kernel_size, spec.stride)
             shape = (spec.out_channels, height, width)
         else:
-            layers.append(nn.utils.skip_init(nn.Linear, math.prod(shape), spec.out_features, bias=bias))
+            num_weights += math.prod(shape) * spec.out_features
+            kind, arguments = nn.Linear, (math.prod(shape), spec.out_features)  # type: ignore[assignment]
             shape = (spec.out_features,)
+        if num_weights > MOST_WEIGHTS:
+            raise Refusal(f"layers {format_layers(hidden)!r}: at most {MOST_WEIGHTS:,} weights are accepted")
+        layers.append(nn.utils.skip_init(kind, *arguments, bias=bias))
         shapes.append(shape)
     return layers, shapes
 
@@ -136,10 +226,13 @@ def apply_layer(layer: Layer, x: Tensor) -> Tensor:
 
 
 def apply_to_image(layer: Layer, images: Tensor, bits: int | None) -> Tensor:
-    """The first layer on [B, ...]. With bits, what it gives is rounded, from double precision, to multiples of 2^-bits:
-    a network whose weights are such multiples then adds up exactly, whatever the order. Gradients pass unrounded.
+    """The first layer on images [B, ...].
 
-    A pixel that is n / 255 in float32 is taken as the fraction, not as the float32 beside it; others stay as they are.
+    With bits, its currents are computed in double precision and rounded to multiples of 2^-bits. A network whose
+    weights are such multiples then adds up exactly, whatever the order. Gradients pass as if nothing had been
+    rounded.
+
+    A pixel that is n / 255 in float32 is taken as that fraction, not as the float32 beside it. Others stay as they are.
     """
     current = apply_layer(layer, images)
     if bits is None:

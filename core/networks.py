@@ -1,62 +1,77 @@
-"""Networks by name: what is trained."""
+"""Networks by name: what is trained. Each one is its papers' choice of neuron, simulation steps and read-out.
 
-from collections.abc import Mapping
+To add one, register a `Network` in one file: `NETWORKS.register("my-network")(Network(...))`.
+"""
+
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from core.dqn import DQN, Actor
 from core.dsqn import DSQN, Spiking, SpikingActor
-from core.errors import Refusal
 from core.games import Game
-from core.layers import initialise
-from core.neurons import Neuron
+from core.layers import Hidden, format_layers, initialise
+from core.neurons.integrate_and_fire import IF
+from core.neurons.lif import LIF
+from core.readouts import LargestVoltage, LastVoltage, Rate, SpikeRate
+from core.registry import Registry
 
 
 @dataclass(frozen=True)
-class Preset:
-    """A network of the papers: what stands between the layers, and whether layers have biases."""
+class Network:
+    """What is trained: what stands between the layers, and, if they are its own, the layers."""
 
     bias: bool
+    """Whether layers have biases."""
     spiking: Spiking | None
+    """Neuron, simulation steps and read-out; None for ReLU."""
+    layers: Hidden | None = None
+    """Hidden layers; None for those that the game's tier usually has."""
+
+    def make(self, game: Game, generator: torch.Generator) -> DQN | DSQN:
+        """A fresh Q-network. The ReLU and the spiking one draw the same weights from equal generators."""
+        agent: DQN | DSQN
+        if self.spiking is None:
+            agent = DQN(game, self.bias, hidden=self.layers)
+        else:
+            agent = DSQN(game, self.spiking, self.bias, self.layers)
+        initialise(agent.layers, generator)
+        return agent
+
+    def make_actor(self, game: Game, generator: torch.Generator) -> Actor | SpikingActor:
+        """A fresh actor of PPO. For a game with one action it is a critic: its score [B, 1] is the state's value."""
+        actor: Actor | SpikingActor
+        if self.spiking is None:
+            actor = Actor(game, self.bias, hidden=self.layers)
+        else:
+            actor = SpikingActor(game, self.spiking, self.bias, self.layers)
+        initialise(actor.layers, generator)
+        return actor
+
+    def config(self) -> dict[str, Any]:
+        """JSON-able: all that tells it from other networks, for manifests."""
+        config: dict[str, Any] = {
+            "bias": self.bias,
+            "spiking": None if self.spiking is None else self.spiking.config(),
+        }
+        if self.layers is not None:
+            config["layers"] = format_layers(self.layers)
+        return config
 
 
-PRESETS: Mapping[str, Preset] = {
-    "relu": Preset(bias=True, spiking=None),
-    # Liu et al. 2022 (arXiv 2201.07211), section IV-A and the released code's defaults.
-    "liu2022": Preset(True, Spiking(Neuron("lif", detach_reset=False), 64, "rate")),
-    # The released code's variants DsqnSpike and DsqnIF.
-    "liu2022-spike": Preset(True, Spiking(Neuron("lif", detach_reset=False), 64, "spike-rate")),
-    "liu2022-if": Preset(True, Spiking(Neuron("if", detach_reset=False), 64, "rate")),
-    # Chen et al. 2022 (arXiv 2201.09754), Table 1; biases as in its code (the paper says none).
-    "chen2022": Preset(True, Spiking(Neuron("lif", detach_reset=True), 8, "max-mem")),
-    # SpikingJelly 2.0.0's CartPole tutorials (examples/spiking_dqn_state.py and spiking_ppo.py), whose neurons are its
-    # IFNode's defaults (threshold 1, hard reset, Sigmoid surrogate with alpha 4).
-    "tutorial": Preset(
-        True, Spiking(Neuron("if", surrogate="sigmoid", surrogate_slope=4.0), 16, "last-mem", readout_tau=2.0)
-    ),
-}
-
-
-def preset(name: str) -> Preset:
-    """The preset of that name, or a Refusal that lists them."""
-    if name not in PRESETS:
-        raise Refusal(f"unknown network {name!r}: networks are {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def make_agent(game: Game, network: Preset, generator: torch.Generator) -> DQN | DSQN:
-    """A fresh, initialised network: the ReLU and the spiking one draw the same weights from equal generators."""
-    agent = DQN(game, network.bias) if network.spiking is None else DSQN(game, network.spiking, network.bias)
-    initialise(agent.layers, generator)
-    return agent
-
-
-def make_actor(game: Game, network: Preset, generator: torch.Generator) -> Actor | SpikingActor:
-    """A fresh, initialised actor; of a game with one action it is a critic, whose score [B, 1] is the state's value."""
-    if network.spiking is None:
-        agent: Actor | SpikingActor = Actor(game, network.bias)
-    else:
-        agent = SpikingActor(game, network.spiking, network.bias)
-    initialise(agent.layers, generator)
-    return agent
+NETWORKS: Registry[Network] = Registry("network")
+"""All networks that can be trained, by name."""
+NETWORKS.register("relu")(Network(bias=True, spiking=None))
+# Liu et al. 2022 (arXiv 2201.07211), section IV-A and the released code's defaults.
+NETWORKS.register("liu2022")(Network(True, Spiking(LIF(detach_reset=False), 64, Rate())))
+# The released code's variants DsqnSpike and DsqnIF.
+NETWORKS.register("liu2022-spike")(Network(True, Spiking(LIF(detach_reset=False), 64, SpikeRate())))
+NETWORKS.register("liu2022-if")(Network(True, Spiking(IF(detach_reset=False), 64, Rate())))
+# Chen et al. 2022 (arXiv 2201.09754), Table 1; biases as in its code (the paper says none).
+NETWORKS.register("chen2022")(Network(True, Spiking(LIF(detach_reset=True), 8, LargestVoltage())))
+# SpikingJelly 2.0.0's CartPole tutorials (examples/spiking_dqn_state.py and spiking_ppo.py), whose neurons are its
+# IFNode's defaults (threshold 1, hard reset, Sigmoid surrogate with alpha 4).
+NETWORKS.register("tutorial")(
+    Network(True, Spiking(IF(surrogate="sigmoid", surrogate_slope=4.0), 16, LastVoltage(tau=2.0)))
+)

@@ -1,13 +1,24 @@
 """The quantised DQN: between DQN and converted network."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from core.agents import Agent, Decision, LayerTrace, require_sim_steps
+from core.agents import AGENT_CLASSES, Agent, Decision, LayerTrace, require_sim_steps
 from core.games import Game
-from core.layers import Padding, apply_layer, apply_to_image, build_layers
+from core.layers import (
+    HIDDEN_LAYERS,
+    Hidden,
+    Padding,
+    apply_layer,
+    apply_to_image,
+    build_layers,
+    layers_config,
+    layers_from_config,
+    usual_layers,
+)
 
 
 class _Staircase(torch.autograd.Function):
@@ -24,6 +35,7 @@ class _Staircase(torch.autograd.Function):
         return grads[0] * ((z >= 0) & (z <= 1)), None, None
 
 
+@AGENT_CLASSES.register("quantised")
 class QuantisedDQN(Agent):
     """The Q-network between DQN and converted network: activations of a few levels, no time.
 
@@ -38,6 +50,7 @@ class QuantisedDQN(Agent):
         bias: whether layers have biases.
         image_bits: see `apply_to_image`; None does not round.
         padding: of its convolutions.
+        hidden: its hidden layers; those that the game's tier usually has if None.
     """
 
     kind = "quantised"
@@ -52,6 +65,7 @@ class QuantisedDQN(Agent):
         bias: bool = True,
         image_bits: int | None = None,
         padding: Padding = "valid",
+        hidden: Hidden | None = None,
     ):
         super().__init__()
         require_sim_steps(levels)
@@ -61,7 +75,8 @@ class QuantisedDQN(Agent):
         self.bias = bias
         self.image_bits = image_bits
         self.padding: Padding = padding
-        self.layers, self.layer_shapes = build_layers(game, bias, padding=padding)
+        self.hidden = usual_layers(game) if hidden is None else hidden
+        self.layers, self.layer_shapes = build_layers(game, self.hidden, bias, padding)
         self.register_buffer("output_scale", torch.ones(()))
 
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
@@ -92,4 +107,9 @@ class QuantisedDQN(Agent):
             "bias": self.bias,
             "image_bits": self.image_bits,
             "padding": self.padding,
+            **layers_config(self.hidden, HIDDEN_LAYERS.get(self.game.tier)),
         }
+
+    @classmethod
+    def from_config(cls, game: Game, config: Mapping[str, Any]) -> Self:
+        return cls(game, **layers_from_config(config))

@@ -14,7 +14,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -30,13 +30,15 @@ class Registry(Generic[Entry]):
 
     Args:
         concept: singular noun for messages, as in "conversion method".
-        package: dotted name of the package whose modules register what is built in. It is imported when the registry
-            is first asked for anything, in alphabetical order of its modules.
+        package: dotted name of a package whose modules register what is built in. They are imported when the registry
+            is first asked for anything. Entries of the package come first, by name.
+        modules: more modules to import then.
     """
 
-    def __init__(self, concept: str, package: str | None = None):
+    def __init__(self, concept: str, package: str | None = None, modules: Sequence[str] = ()):
         self.concept = concept
         self._package = package
+        self._modules = modules
         self._entries: dict[str, Entry] = {}
         self._origins: dict[str, str] = {}
 
@@ -111,10 +113,17 @@ class Registry(Generic[Entry]):
 
     def _load(self) -> None:
         """Import the built-in entries, once."""
+        modules, self._modules = self._modules, ()
+        for module in modules:
+            importlib.import_module(module)
         if self._package is not None:
-            package, self._package = importlib.import_module(self._package), None
-            for module in pkgutil.iter_modules(package.__path__):
-                importlib.import_module(f"{package.__name__}.{module.name}")
+            name, self._package = self._package, None
+            for found in pkgutil.iter_modules(importlib.import_module(name).__path__, f"{name}."):
+                importlib.import_module(found.name)
+            # Whoever imported one of the modules earlier must not decide the order.
+            own = {entry: self._origins[entry].startswith(f"{name}.") for entry in self._entries}
+            order = sorted(filter(own.get, own)) + [entry for entry in own if not own[entry]]
+            self._entries = {entry: self._entries[entry] for entry in order}
 
 
 EXTENSIONS: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """The documentation: commands are accepted, links and paths exist, numbers are those of rows, sentences are short.
 
 A fenced block marked `bash run` is run in a temporary folder. Every other command is parsed by the real command line,
-and not run. Blocks of Python that name a file are written to the same folder, for the commands beside them.
+and not run. The extensions that docs/extending.md shows are written to the same folder.
 """
 
 import importlib
@@ -69,16 +69,16 @@ def prose(text: str) -> str:
 
 
 def paragraphs(text: str) -> list[str]:
-    """Paragraphs, headings and list items of the prose, each on one line; tables and pictures left out."""
+    """Paragraphs and list items of the prose, each on one line; headings, tables and pictures are left out."""
     found: list[str] = []
     open_paragraph = False
     for line in prose(text).splitlines():
         line = re.sub(r"^(\s*>)+\s?", "", line).strip()
-        if not line or line.startswith(("|", "![")):
+        if not line or line.startswith(("|", "![", "#")):
             open_paragraph = False
-        elif re.match(r"#+ |[-*] |\d+\. ", line):
-            found.append(re.sub(r"^(#+|[-*]|\d+\.) +", "", line))
-            open_paragraph = not line.startswith("#")
+        elif re.match(r"[-*] |\d+\. ", line):
+            found.append(re.sub(r"^([-*]|\d+\.) +", "", line))
+            open_paragraph = True
         elif open_paragraph:
             found[-1] += f" {line}"
         else:
@@ -128,7 +128,7 @@ def test_sentences_are_told_apart(paragraph: str, expected: list[str]) -> None:
 
 def test_words_are_counted_as_a_reader_counts_them() -> None:
     assert len(words("A network - converted - of `--sim-steps 8` levels")) == 6
-    assert paragraphs("# A\nb\nc\n\n| t |\n- d\n  e\n- f\n\n```\ng\n```\nh") == ["A", "b c", "d e", "f", "h"]
+    assert paragraphs("# A\nb\nc\n\n| t |\n- d\n  e\n- f\n\n```\ng\n```\nh") == ["b c", "d e", "f", "h"]
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=name_of)
@@ -326,9 +326,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write_modules(page: Path, folder: Path) -> None:
-    """Write the files that a page shows."""
-    for block in blocks(page.read_text()):
+def write_modules(folder: Path) -> None:
+    """Write the extensions that the documentation shows."""
+    for block in blocks((REPOSITORY / "docs" / "extending.md").read_text()):
         kind, _, name = block.info.partition(" ")
         if kind == "python" and name:
             (folder / name).write_text(block.text)
@@ -336,7 +336,7 @@ def write_modules(page: Path, folder: Path) -> None:
 
 @pages
 def test_every_command_is_accepted(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_modules(page, workplace)
+    write_modules(workplace)
     for line in commands(page):
         check(line, monkeypatch, really=False)
 
@@ -345,7 +345,7 @@ def test_every_command_is_accepted(page: Path, workplace: Path, monkeypatch: pyt
 def test_marked_commands_run(
     page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_modules(page, workplace)
+    write_modules(workplace)
     printed = ""
     for line in commands(page, only_run=True):
         check(line, monkeypatch, really=True)

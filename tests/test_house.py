@@ -101,7 +101,7 @@ def test_the_walk_sees_the_whole_house() -> None:
     for package in PACKAGES:
         assert len(sources(package)) > 1, package
     assert "core.neurons" in imports_of(REPOSITORY / "core" / "dsqn.py")
-    assert "ale_py.vector_env" in imports_of(REPOSITORY / "play" / "environments.py")  # inside a function
+    assert "ale_py.vector_env" in imports_of(REPOSITORY / "play" / "libraries" / "ale.py")  # inside a function
 
 
 # Which way imports run -------------------------------------------------------------------------------

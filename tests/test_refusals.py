@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from core import seeding
 from core.checkpoint import save_agent
 from core.games import get_game
-from core.networks import make_agent, preset
+from core.networks import NETWORKS
 from tests.conftest import Command, Finished
 
 PROVENANCE = {
@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("agent") / "agent.safetensors"
     save_agent(
         path,
-        make_agent(get_game("minatar/breakout"), preset("relu"), seeding.torch_generator(0, "weights")),
+        NETWORKS["relu"].make(get_game("minatar/breakout"), seeding.torch_generator(0, "weights")),
         PROVENANCE,
     )
     return path
@@ -209,7 +209,7 @@ def test_conversion_options(command: Command, checkpoint: Path, tmp_path: Path) 
 
 
 def test_only_a_dqn_can_be_converted(command: Command, tmp_path: Path) -> None:
-    dsqn = make_agent(get_game("minatar/breakout"), preset("chen2022"), torch.Generator())
+    dsqn = NETWORKS["chen2022"].make(get_game("minatar/breakout"), torch.Generator())
     save_agent(tmp_path / "dsqn.safetensors", dsqn, PROVENANCE)
     out = tmp_path / "snn.safetensors"
     is_refused(

@@ -1,12 +1,12 @@
-"""Common-mode compensation: what spikes need not carry is left to a network that is dropped after training.
+"""Common-mode compensation: an auxiliary network learns what the values of all actions have in common.
 
 Xu et al. 2026 (arXiv 2610.07808), CMC-DSQN. While training,
 
     Q(s, a) = Q_snn(s, a) - mean_b Q_snn(s, b) + C(s),
 
-where C is an auxiliary ReLU network with one output. The spiking network then represents differences between
-actions only, which few simulation steps can carry; the greedy action does not need C, so it is not part of the
-agent that acts, is saved and is evaluated.
+where C is an auxiliary ReLU network with one output. The spiking network then represents only differences between
+actions, and few simulation steps are enough for these. The greedy action does not depend on C. So C is dropped after
+training: it is not part of the agent that acts, is saved and is evaluated.
 """
 
 import torch
@@ -17,10 +17,10 @@ from core.layers import apply_layer, build_layers, initialise
 
 
 class CommonMode(nn.Module):
-    """A DSQN with its auxiliary network, as the learner trains it.
+    """A DSQN with its auxiliary network, which the learner trains together.
 
     Args:
-        snn: the spiking network; it stays the agent that acts.
+        snn: the spiking network. It alone is the agent that acts.
         generator: of the auxiliary network's initial weights.
     """
 

@@ -39,7 +39,8 @@ class RunOptions:
     """Run folder. The same command resumes an unfinished run, and says so if the run is done."""
     recipe: str | None = None
     """How training is run. Q-learning: liu2022, chen2022 or atari-fast (Atari), minatar or minatar-fast (MinAtar),
-    tutorial (cartpole). PPO: tutorial-ppo (cartpole). The game's fast one if not given."""
+    tutorial (cartpole). PPO: tutorial-ppo (cartpole). Or one that an extension registered. The game's usual one if not
+    given."""
     set: Annotated[list[list[str]], tyro.conf.UseAppendAction] = field(default_factory=list)
     """Other values for fields of the recipe, as in --set learning_rate=1e-3 batch_size=64
     dynamics.sticky_action_probability=0.25. Rows name what was changed."""

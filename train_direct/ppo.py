@@ -1,5 +1,8 @@
-"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347): the actor and its spiking twin differ by the
-network alone. The critic, which is of the same make, is dropped after training."""
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347).
+
+The actor and its spiking twin differ by the network alone. The critic is a network of the same make, and is dropped after
+training.
+"""
 
 import math
 from dataclasses import replace
@@ -32,20 +35,20 @@ def advantages(
 ) -> np.ndarray:
     """Generalised advantage estimates (Schulman et al. 2016, arXiv 1506.02438, eq. 16).
 
-    delta_t = reward_t + discount value_t - value_tm1, where the value after a game's end is 0, that after a cut is not;
-    A_t = delta_t + discount trace_decay A_{t+1}, which no end and no cut lets through.
+    delta_t = reward_t + discount value_t - value_tm1, and A_t = delta_t + discount trace_decay A_{t+1}. After the end of
+    a game value_t is 0; after a cut it is not. The sum over later decisions stops at both.
 
     Args:
         reward_t: [T, N] of N environments side by side.
-        value_tm1: [T, N] value of the state that was decided in.
-        value_t: [T, N] value of the state that followed, before another episode began.
-        terminated: [T, N] bool: the game was over.
-        ended: [T, N] bool: the episode was, by its game's end or by being cut.
+        value_tm1: [T, N] values of the states that were decided in.
+        value_t: [T, N] values of the states that followed, before another episode began.
+        terminated: [T, N] bool, whether the game was over.
+        ended: [T, N] bool, whether the episode was over, by the game's end or by a cut.
         discount: of the return.
         trace_decay: lambda.
 
     Returns:
-        [T, N] float64.
+        [T, N] float64 advantages.
     """
     delta = reward_t + discount * np.where(terminated, 0.0, value_t) - value_tm1
     found = np.zeros(delta.shape)
@@ -57,15 +60,15 @@ def advantages(
 
 
 def clipped_objective(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """min(ratio A, clip(ratio, 1 - clip, 1 + clip) A), which is to grow (Schulman et al. 2017, eq. 7).
+    """min(ratio A, clip(ratio, 1 - clip, 1 + clip) A), which is maximised (Schulman et al. 2017, eq. 7).
 
     Args:
-        ratio: [B] probability of the action taken, over what it was when it was taken.
-        advantage: [B].
+        ratio: [B] probability of the action taken, divided by its probability when it was taken.
+        advantage: [B] advantages A.
         clip: epsilon of the paper.
 
     Returns:
-        [B].
+        [B] objectives.
     """
     return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
 
@@ -76,7 +79,7 @@ def normalised(advantage: Tensor) -> Tensor:
 
 
 class _Collected:
-    """What N environments met in T decisions each, row by row [T, N, ...]."""
+    """A rollout: T decisions in each of N environments, row by row [T, N, ...]."""
 
     def __init__(self, game: Game, rollout_steps: int, num_envs: int):
         rows = (rollout_steps, num_envs)
@@ -100,10 +103,11 @@ class PPO:
     """Proximal policy optimisation on one game, one decision of all environments at a time.
 
     Args:
-        agent: the actor to train, on the device where it is to be trained.
-        critic: one of a game with a single action, whose score is a state's value; on the same device.
+        agent: the actor to train, on the device where it is trained.
+        critic: a network of a game with a single action (`critic_game`), on the same device. Its score is a state's
+            value.
         game: what it plays.
-        recipe: how.
+        recipe: how it is trained.
         seed: of everything random.
     """
 
@@ -134,7 +138,7 @@ class PPO:
             policy=categorical,
         )
         self._collected = _Collected(game, recipe.rollout_steps, recipe.num_envs)
-        self._rows = 0  # of it that hold decisions to learn from
+        self._rows = 0  # rows of it that are filled
         self._shuffling = seeding.generator(seed, "shuffling")
         self._scores = EpisodeScores(recipe.num_envs)
         self._sums = torch.zeros(2, device=agent.device)  # loss and mean value, over updates
@@ -147,11 +151,15 @@ class PPO:
 
     @property
     def epsilon(self) -> float:
-        """NaN: it explores by drawing from its own probabilities."""
+        """NaN, because it explores by drawing actions from its own probabilities."""
         return math.nan
 
     def advance(self) -> list[float]:
-        """One decision in every environment; after the last of a rollout, the updates that learn from it."""
+        """One decision in every environment. After the last one of a rollout, the updates that learn from it.
+
+        Returns:
+            The scores of the training episodes that ended.
+        """
         step = next(self._rollout)
         self._collected.put(self._rows, step)
         self._rows += 1
@@ -161,6 +169,7 @@ class PPO:
         return self._scores.add(step)
 
     def _learn(self) -> None:
+        """Make all updates that learn from a whole rollout."""
         recipe, collected, device = self.recipe, self._collected, self.agent.device
         shape = collected.reward_t.shape
         obs_tm1, obs_t = (
@@ -195,10 +204,11 @@ class PPO:
         """One gradient step.
 
         Args:
-            obs_tm1: [B, *observation].
-            action_tm1: [B, 1].
-            old: [B] log-probability of that action when it was taken.
-            advantage, return_: [B].
+            obs_tm1: [B, *observation] states that were decided in.
+            action_tm1: [B, 1] actions that were taken.
+            old: [B] log-probabilities of these actions when they were taken.
+            advantage: [B] estimated advantages.
+            return_: [B] estimated returns, which the critic learns.
         """
         recipe = self.recipe
         log_probabilities = self.agent(obs_tm1).log_softmax(1)  # [B, A]
@@ -262,5 +272,5 @@ class PPO:
 
 
 def critic_game(game: Game) -> Game:
-    """The game as a critic sees it: a single output, which is a state's value."""
+    """The game as a critic sees it: its network has a single output, a state's value."""
     return replace(game, num_actions=1)

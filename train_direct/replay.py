@@ -1,9 +1,8 @@
-"""Experience replay: a ring of frames on disk, in which every frame stands once.
+"""Experience replay: a ring of frames on disk that holds every frame once.
 
-A row is one observation of one environment; it becomes a transition when an action is taken from it and
-the observation that follows stands in the next row. So the last observation of an episode is a row that is
-never sampled, and no transition crosses from one episode into the next. Stacks of frames are put together
-when a batch is drawn.
+A row is one observation of one environment. It becomes a transition when an action is taken from it and the observation
+that follows is in the next row. So the last observation of an episode is never sampled, and no transition crosses from
+one episode into the next. Stacks of frames are put together when a batch is drawn.
 """
 
 import math
@@ -22,43 +21,43 @@ from play.rollout import Step
 
 
 class Batch(NamedTuple):
-    """B transitions as the learner needs them."""
+    """B transitions, as the learner needs them."""
 
     obs_tm1: np.ndarray | Tensor
-    """[B, *observation] as the environments give them (uint8 frames)."""
+    """[B, *observation] observations that were decided in, as the environments give them (uint8 frames)."""
     action_tm1: np.ndarray
-    """[B] int64."""
+    """[B] int64 actions that were taken."""
     reward_t: np.ndarray
-    """[B] float32: over n decisions, discounted to the first."""
+    """[B] float32 rewards, summed over n decisions and discounted to the first."""
     discount_t: np.ndarray
-    """[B] float32: what the value of `obs_t` counts for; 0 where the return ends."""
+    """[B] float32 factors of the value of `obs_t`; 0 where the return ends."""
     obs_t: np.ndarray | Tensor
-    """[B, *observation], n decisions later."""
+    """[B, *observation] observations n decisions later."""
 
 
 class Replay:
     """The last transitions of N environments, in files that survive the process.
 
-    What lies in the files is valid up to what `state()` said. To resume from a state taken some time ago,
-    nothing that state points at may have been overwritten since; hence the slack.
+    The files hold more rows than can be drawn. So a run that resumes from an older state finds all rows that this state
+    points at, unless more than `slack_steps` decisions were added since.
 
     Args:
         folder: where the files lie.
-        game: whose observations.
-        num_envs: environments that are recorded.
-        capacity_steps: transitions that can be drawn from, all environments together.
+        game: whose observations are kept.
+        num_envs: number of environments that are recorded.
+        capacity_steps: transitions that can be drawn, of all environments together.
         slack_steps: decisions that may be added after a state was taken before that state is lost.
         discount: of the returns.
-        n_step: decisions whose rewards are added up before the rest of the return is estimated; fewer where an
-            episode ends or nothing newer has been recorded.
-        clip_rewards: store the sign of rewards.
-        life_loss_terminal: a lost life ends a return.
-        truncation_terminal: the time limit ends a return.
-        mirror: device that is to hold a copy of the frames if they fit, from which batches are put together; from
-            the files, on the CPU, if None.
+        n_step: rewards that are added up before the rest of the return is estimated. They are fewer where an episode
+            ends or nothing newer has been recorded.
+        clip_rewards: whether the sign of a reward is stored instead of the reward.
+        life_loss_terminal: whether a lost life ends a return.
+        truncation_terminal: whether the time limit ends a return.
+        mirror: device that holds a copy of the frames, if they fit, and puts batches together. If None, batches are put
+            together from the files, on the CPU.
 
     Raises:
-        Refusal: the disk has no room; nothing is written later than here that could run out of it.
+        Refusal: the disk has no room. All of it is allocated here, so a run does not fail later.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Replay:
         }
         row_bytes = sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in columns.values())
         self.size_bytes = num_envs * self._length * row_bytes
-        """On the disk; the system keeps as much of it in memory as there is room for."""
+        """Bytes on the disk. The system keeps as much of them in memory as there is room for."""
         _require_room(
             folder, self.size_bytes, capacity_steps, num_envs * row_bytes * (self._length - self._window)
         )
@@ -116,7 +115,7 @@ class Replay:
             self._mirror = torch.as_tensor(self._frames[:, :0]).to(mirror).new_zeros(self._frames.shape)
 
     def __len__(self) -> int:
-        """Rows that can be drawn, the few that are no transitions included."""
+        """Number of rows that can be drawn. The few that are no transitions count too."""
         return int(self._sizes().sum())
 
     def _sizes(self) -> np.ndarray:
@@ -193,7 +192,7 @@ class Replay:
         return rewards, discounts, later
 
     def _observations(self, envs: np.ndarray, rows: np.ndarray) -> np.ndarray | Tensor:
-        """The observations [B, *observation] that rows ended."""
+        """The observations [B, *observation] whose newest frames are in some rows."""
         if self._stack == 1:
             return self._gather(envs, rows % self._length)
         back = np.arange(-self._stack + 1, 1)  # [stack]: -3 ... 0
@@ -211,16 +210,16 @@ class Replay:
         return self._mirror[torch.as_tensor(envs), torch.as_tensor(rows)]
 
     def flush(self) -> None:
-        """Put all rows on the disk: a state that is saved next must not outlive what it points at."""
+        """Write all rows to the disk. A state must not be saved before the rows that it points at."""
         for ring in self._rings.values():
             ring.flush()
 
     def state(self) -> dict[str, Any]:
-        """JSON-able: what `restore` needs beside the files."""
+        """JSON-able values that `restore` needs besides the files."""
         return {"written": self._written.tolist()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Forget all that was added after the state was taken."""
+        """Forget everything that was added after the state was taken."""
         self._written = np.array(state["written"], dtype=np.int64)
         begun = self._env[self._written > 0]
         self._is_transition[begun, (self._written[begun] - 1) % self._length] = False
@@ -229,13 +228,13 @@ class Replay:
 
 
 def _require_room(folder: Path, needed: int, capacity_steps: int, slack: int) -> None:
-    """Refuse a replay that the disk cannot hold, and say how large it may be.
+    """Refuse a replay that the disk cannot hold, and say what size would fit.
 
     Args:
-        folder: where it is to lie.
+        folder: where its files will lie.
         needed: bytes of all of it.
         capacity_steps: transitions that can be drawn from it.
-        slack: bytes of it that have nothing to do with that.
+        slack: bytes of it that do not depend on `capacity_steps`.
     """
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     there = sum(file.stat().st_size for file in folder.glob("*"))
@@ -249,7 +248,7 @@ def _require_room(folder: Path, needed: int, capacity_steps: int, slack: int) ->
 
 
 def _memory_map(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
-    """A file-backed array whose disk is allocated now: a full disk under a memory map would kill the process."""
+    """A file-backed array. Its disk space is allocated now, because a full disk under a memory map kills the process."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "r+b" if path.exists() else "w+b") as file:

@@ -11,9 +11,9 @@ from core.errors import Refusal
 
 @dataclass(frozen=True, kw_only=True)
 class Ship:
-    """Make the small copy of a trained agent that is handed on: its weights in half precision.
+    """Make a small copy of a trained agent: its weights in half precision.
 
-    It is another agent than the one it was made from, and is to be evaluated as such.
+    The copy is another agent than the original, and is evaluated as such.
     """
 
     agent: Path

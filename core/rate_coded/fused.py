@@ -1,6 +1,6 @@
 """The CPU's fast path of `differentiable.spike_train`: all simulation steps of a converted layer in one compiled pass.
 
-As core/fused.py does for directly trained networks, whose neurons are others: here the threshold is 1 and is
+As core/neurons/compiled.py does for directly trained networks, whose neurons are others: here the threshold is 1 and is
 subtracted, membranes need not begin at 0, and a spike may be taken back. The equations, and the reference that this is
 tested against, stand in core/rate_coded/differentiable.py.
 """
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.compiled_neurons import LANES, derivatives, inverse, on_threads, order_in_memory
-from core.neurons import SURROGATES, SpikeDerivative
+from core.neurons.compiled import LANES, derivatives, inverse, on_threads, order_in_memory
+from core.neurons.surrogates import SURROGATES, SpikeDerivative
 from core.rate_coded.torch_engine import IFNeuron
 
 

@@ -8,17 +8,25 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from core.agents import Activity, Agent, Decision, LayerTrace, layer_traces, require_sim_steps
+from core.agents import AGENT_CLASSES, Activity, Agent, Decision, LayerTrace, layer_traces, require_sim_steps
 from core.dqn import DQN
 from core.errors import Refusal
 from core.games import Game
-from core.layers import Padding, build_layers
+from core.layers import (
+    HIDDEN_LAYERS,
+    Hidden,
+    Padding,
+    build_layers,
+    layers_config,
+    layers_from_config,
+    usual_layers,
+)
 from core.quantised import QuantisedDQN
 from core.rate_coded import event_engine, torch_engine
 from core.rate_coded.torch_engine import IFNeuron, Simulation
 
-Readout = Literal["robust", "current", "spikes"]
-READOUTS: tuple[Readout, ...] = ("robust", "current", "spikes")
+ChargeReadout = Literal["robust", "current", "spikes"]
+CHARGE_READOUTS: tuple[ChargeReadout, ...] = ("robust", "current", "spikes")
 """What the last layer's Q-values are read from. robust: spike count plus residual membrane (Tan et al. 2021);
 current: the charge that output neurons received which do not fire: the same numbers, without output spikes;
 spikes: the count alone."""
@@ -31,7 +39,7 @@ class RateCoding:
     sim_steps: int = 500
     """Simulation steps a layer fires for. A decision takes as many, and more with `presteps` or with neurons that
     fire afterwards: `RateCodedNetwork.latency_sim_steps`."""
-    readout: Readout = "robust"
+    readout: ChargeReadout = "robust"
     neuron: IFNeuron = field(default_factory=IFNeuron)
     layer_delay: bool = False
     """Simulate one step of delay a layer, as BindsNET does."""
@@ -48,8 +56,8 @@ class RateCoding:
 
     def __post_init__(self) -> None:
         require_sim_steps(self.sim_steps)
-        if self.readout not in READOUTS:
-            raise Refusal(f"readout {self.readout!r}: accepted are {', '.join(READOUTS)}")
+        if self.readout not in CHARGE_READOUTS:
+            raise Refusal(f"readout {self.readout!r}: accepted are {', '.join(CHARGE_READOUTS)}")
         if not isinstance(self.presteps, int) or self.presteps < 0:
             raise Refusal(f"presteps is {self.presteps}: an integer of at least 0 is needed")
         if not 0.0 <= self.residual_alpha <= 1.0:
@@ -86,6 +94,7 @@ def first_reaching(gaps: Tensor, bound: float) -> Tensor:
     return torch.where(reached.any(0), reached.float().argmax(0), len(gaps) - 1)
 
 
+@AGENT_CLASSES.register("rate-coded")
 class RateCodedNetwork(Agent):
     """A converted spiking Q-network (Tan et al. 2021, arXiv 2009.14456).
 
@@ -97,19 +106,28 @@ class RateCodedNetwork(Agent):
         coding: how it lives through a decision.
         bias: whether layers have biases.
         padding: of its convolutions.
+        hidden: its hidden layers; those that the game's tier usually has if None.
     """
 
     kind = "rate-coded"
     output_scale: Tensor
     """[] float32: what one output spike a simulation step is worth in Q."""
 
-    def __init__(self, game: Game, coding: RateCoding, bias: bool = True, padding: Padding = "valid"):
+    def __init__(
+        self,
+        game: Game,
+        coding: RateCoding,
+        bias: bool = True,
+        padding: Padding = "valid",
+        hidden: Hidden | None = None,
+    ):
         super().__init__()
         self.game = game
         self.coding = coding
         self.bias = bias
         self.padding: Padding = padding
-        self.layers, self.layer_shapes = build_layers(game, bias, padding=padding)
+        self.hidden = usual_layers(game) if hidden is None else hidden
+        self.layers, self.layer_shapes = build_layers(game, self.hidden, bias, padding)
         self.register_buffer("output_scale", torch.ones(()))
         spiking = self.layer_shapes if coding.readout != "current" else self.layer_shapes[:-1]
         self.neuron_counts = tuple(math.prod(shape) for shape in spiking)
@@ -178,11 +196,11 @@ class RateCodedNetwork(Agent):
                 updates[-1] = steps
         return layer_traces(observations, fired[: len(self.neuron_counts)], updates)
 
-    def scores_over_time(self, observations: Tensor, record_at: Sequence[int]) -> dict[Readout, Tensor]:
+    def scores_over_time(self, observations: Tensor, record_at: Sequence[int]) -> dict[ChargeReadout, Tensor]:
         """Q-values after each recorded simulation step, from one simulation: [R, B, A] a read-out."""
         simulation = self._simulate(observations, record_at)
         elapsed = torch.tensor(record_at, device=observations.device)
-        return {readout: self._read(simulation, readout, elapsed) for readout in READOUTS}
+        return {readout: self._read(simulation, readout, elapsed) for readout in CHARGE_READOUTS}
 
     def _simulate(
         self,
@@ -268,7 +286,7 @@ class RateCodedNetwork(Agent):
             image_bits=coding.image_bits,
         )
 
-    def _read(self, simulation: Simulation, readout: Readout, elapsed: Tensor) -> Tensor:
+    def _read(self, simulation: Simulation, readout: ChargeReadout, elapsed: Tensor) -> Tensor:
         """Q-values [R, B, A] after `elapsed` [R] steps."""
         charge = simulation.counts
         if readout != "spikes":
@@ -278,14 +296,16 @@ class RateCodedNetwork(Agent):
 
     def varied(self, **changes: Any) -> "RateCodedNetwork":
         """The same weights, living otherwise through a decision: `changes` are fields of RateCoding."""
-        other = RateCodedNetwork(self.game, replace(self.coding, **changes), self.bias, self.padding)
+        other = RateCodedNetwork(
+            self.game, replace(self.coding, **changes), self.bias, self.padding, self.hidden
+        )
         other.load_state_dict(self.state_dict())
         return other.to(self.output_scale.device).requires_grad_(False).eval()
 
     @torch.no_grad()
     def twin(self) -> DQN:
         """The DQN this network came from, up to rounding: same weights, ReLU, Q in the old units."""
-        dqn = DQN(self.game, self.bias, self.padding)
+        dqn = DQN(self.game, self.bias, self.padding, self.hidden)
         for mine, its in zip(self.layers, dqn.layers, strict=True):
             for name, parameter in its.named_parameters():
                 parameter.copy_(mine.get_parameter(name))
@@ -298,15 +318,26 @@ class RateCodedNetwork(Agent):
         """The same weights without time: what this network computes if nothing arrives unevenly."""
         coding = self.coding
         quantised = QuantisedDQN(
-            self.game, coding.sim_steps, coding.neuron.v_init, self.bias, coding.image_bits, self.padding
+            self.game,
+            coding.sim_steps,
+            coding.neuron.v_init,
+            self.bias,
+            coding.image_bits,
+            self.padding,
+            self.hidden,
         )
         quantised.load_state_dict(self.state_dict())
         return quantised.to(self.output_scale.device).requires_grad_(False).eval()
 
     def config(self) -> dict[str, Any]:
-        return {"coding": asdict(self.coding), "bias": self.bias, "padding": self.padding}
+        return {
+            "coding": asdict(self.coding),
+            "bias": self.bias,
+            "padding": self.padding,
+            **layers_config(self.hidden, HIDDEN_LAYERS.get(self.game.tier)),
+        }
 
     @classmethod
     def from_config(cls, game: Game, config: Mapping[str, Any]) -> "RateCodedNetwork":
-        coding, others = config["coding"], {name: value for name, value in config.items() if name != "coding"}
-        return cls(game, RateCoding.from_config(coding), **others)
+        arguments = layers_from_config(config)
+        return cls(game, RateCoding.from_config(arguments.pop("coding")), **arguments)

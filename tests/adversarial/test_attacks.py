@@ -5,14 +5,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from adversarial.attacks import make_attack
-from adversarial.perturbations import goal, input_gradient
+from adversarial.goals import goal
+from adversarial.gradient_ascent import input_gradient
+from adversarial.hook import make_attack
 from adversarial.sources import gradient_source
 from core import seeding
 from core.agents import Agent
 from core.dqn import DQN
 from core.games import get_game
-from core.networks import make_agent, preset
+from core.networks import NETWORKS
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 
 GAME = get_game("minatar/breakout")
@@ -25,12 +26,12 @@ def inputs(rows: int = 5) -> Tensor:
 def agents() -> dict[str, Agent]:
     generator = seeding.torch_generator(0, "weights")
     snn = RateCodedNetwork(GAME, RateCoding(8))
-    dqn = make_agent(GAME, preset("relu"), generator)
+    dqn = NETWORKS["relu"].make(GAME, generator)
     snn.load_state_dict({**dqn.state_dict(), "output_scale": torch.tensor(2.0)})
     return {
         "dqn": dqn,
-        "chen2022": make_agent(GAME, preset("chen2022"), generator),
-        "liu2022-if": make_agent(GAME, preset("liu2022-if"), generator),
+        "chen2022": NETWORKS["chen2022"].make(GAME, generator),
+        "liu2022-if": NETWORKS["liu2022-if"].make(GAME, generator),
         "rate-coded": snn,
         "quantised": snn.quantised(),
     }

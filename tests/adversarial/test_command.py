@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from adversarial import states as stored
-from adversarial import threats
-from adversarial.__main__ import SEARCH_STATES
+from adversarial import timing
+from adversarial.command import SEARCH_STATES
 from adversarial.sources import best_sources
 from analysis.attackers import flipped
 from core.checkpoint import load_agent
@@ -136,7 +136,7 @@ def test_attacks_go_on_where_they_were_killed(
             raise KeyboardInterrupt
         return attack(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("adversarial.__main__.attack_states", until_third)
+    monkeypatch.setattr("adversarial.states.attack_states", until_third)
     monkeypatch.setattr("core.records.KEEP_EVERY_S", 0.0)
     assert command("adversarial", "states", *options, tmp_path / "killed").code == 130
     assert command("adversarial", "states", *options, tmp_path / "killed").code == 0
@@ -154,21 +154,21 @@ def test_what_was_kept_of_another_threat_is_measured_anew(
     attack = stored.attack_states
 
     def until_second(*arguments: object) -> StateAttackRow:
-        monkeypatch.setattr("adversarial.__main__.attack_states", interrupted)
+        monkeypatch.setattr("adversarial.states.attack_states", interrupted)
         return attack(*arguments)  # type: ignore[arg-type]
 
     def interrupted(*arguments: object) -> StateAttackRow:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("core.records.KEEP_EVERY_S", 0.0)
-    threshold = threats.gap_threshold
+    threshold = timing.gap_threshold
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(threats, "gap_threshold", lambda *given: threshold(*given) + 1e-6)
-        elsewhere.setattr("adversarial.__main__.attack_states", until_second)
+        elsewhere.setattr(timing, "gap_threshold", lambda *given: threshold(*given) + 1e-6)
+        elsewhere.setattr("adversarial.states.attack_states", until_second)
         assert command("adversarial", "states", *options, tmp_path / "killed").code == 130
-    monkeypatch.setattr("adversarial.__main__.attack_states", attack)
+    monkeypatch.setattr("adversarial.states.attack_states", attack)
     finished = command("adversarial", "states", *options, tmp_path / "killed")
-    assert (finished.code, "measured anew, as other gradients or gaps lead here: 1" in finished.out) == (
+    assert (finished.code, "measured anew, because gradients or gaps differ here: 1" in finished.out) == (
         0,
         True,
     )

@@ -8,13 +8,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adversarial import perturbations
+from adversarial.attack import Problem
+from adversarial.attacks.brightness import Brightness
+from adversarial.attacks.fgsm import fgsm
+from adversarial.attacks.gaussian import Gaussian
+from adversarial.attacks.occlusion import Occlusion
+from adversarial.attacks.random_sign import RandomSign
+from adversarial.attacks.spsa import SPSA
+from adversarial.attacks.square import Square, square_side
+from adversarial.attacks.uniform import Uniform
+from adversarial.box import Box, ball, eight_bit, newest_frame_only
 from adversarial.frozen import FrozenConv2d, frozen
-from adversarial.perturbations import Box, ball, goal
+from adversarial.goals import Goal, Loss, Scores, goal
+from adversarial.gradient_ascent import input_gradient, last_iterate
+from adversarial.noise import Noise, uniform_change
+from adversarial.queries import worst_of
 from core import seeding
 from core.agents import Agent
 from core.games import get_game
-from core.networks import make_agent, preset
+from core.networks import NETWORKS
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from play.environments import bounds
 
@@ -46,6 +58,46 @@ def generators(rows: int = 5) -> list[np.random.Generator]:
     return [np.random.default_rng(row) for row in range(rows)]
 
 
+random_sign, uniform, gaussian = RandomSign().draw, Uniform().draw, Gaussian().draw
+Chances = list[np.random.Generator]
+
+
+def spsa(
+    victim: Scores, its_goal: Goal, box: Box, *, steps: int, step_size: float, probe: float, queries: int,
+    generators: Chances,
+) -> Tensor:  # fmt: skip
+    attack = SPSA(steps=steps, step_size=step_size, queries=queries)
+    return attack.perturb(Problem(its_goal, box, probe, generators, victim)).inputs
+
+
+def square(
+    victim: Scores, its_goal: Goal, box: Box, epsilon: float, *, queries: int, generators: Chances
+) -> Tensor:
+    return Square(queries=queries).perturb(Problem(its_goal, box, epsilon, generators, victim)).inputs
+
+
+def occlusion(
+    victim: Scores, its_goal: Goal, box: Box, share: float, *, queries: int, generators: Chances
+) -> Tensor:
+    return Occlusion(queries=queries).perturb(Problem(its_goal, box, share, generators, victim)).inputs
+
+
+def brightness(victim: Scores, its_goal: Goal, box: Box, epsilon: float) -> Tensor:
+    return Brightness().perturb(Problem(its_goal, box, epsilon, [], victim)).inputs
+
+
+def worst_draw(
+    victim: Scores, its_goal: Goal, box: Box, epsilon: float, draw: Callable[..., Tensor], *, queries: int,
+    generators: Chances,
+) -> Tensor:  # fmt: skip
+    class Drawn(Noise):
+        def draw(self, box: Box, epsilon: float, generators: object) -> Tensor:
+            return draw(box, epsilon, generators)
+
+    attack = Drawn(loss="margin", queries=queries)
+    return attack.perturb(Problem(its_goal, box, epsilon, generators, victim)).inputs
+
+
 # Goals -----------------------------------------------------------------------------------------------
 
 
@@ -72,7 +124,7 @@ def test_a_goal_is_reached_by_another_action_or_by_the_target() -> None:
 
 @pytest.mark.parametrize("targeted", [False, True])
 @pytest.mark.parametrize("loss", ["cross-entropy", "margin", "value"])
-def test_fgsm_on_a_linear_q_has_its_closed_form(loss: perturbations.Loss, targeted: bool) -> None:
+def test_fgsm_on_a_linear_q_has_its_closed_form(loss: Loss, targeted: bool) -> None:
     """grad_x CE = W^T (softmax(W x) - onehot(a)); of the margin W_b - W_a, of the value -W_b, b the best (other)."""
     if (loss, targeted) == ("value", True):
         targeted = False
@@ -90,8 +142,8 @@ def test_fgsm_on_a_linear_q_has_its_closed_form(loss: perturbations.Loss, target
     else:
         expected = -weight[action]
     expected = (-expected if targeted else expected).view_as(x)
-    torch.testing.assert_close(perturbations.input_gradient(network, x, its_goal), expected)
-    found = perturbations.fgsm(network, its_goal, ball(x, 0.05, ZERO, ONE), 0.05)
+    torch.testing.assert_close(input_gradient(network, x, its_goal), expected)
+    found = fgsm(network, its_goal, ball(x, 0.05, ZERO, ONE), 0.05)
     torch.testing.assert_close(found.inputs, (x + 0.05 * expected.sign()).clamp(0, 1))
     assert not found.zero_gradient.any()
 
@@ -103,13 +155,13 @@ def test_pgd_on_a_linear_q_goes_to_the_corner_of_the_box_and_no_further() -> Non
     away = torch.where(scores.argmax(1)[:, None] == 0, 1, -1) * (network.weight[1] - network.weight[0])
     corner = (x + 0.1 * away.detach().sign().view_as(x)).clamp(0, 1)
     box, its_goal = ball(x, 0.1, ZERO, ONE), goal(scores, "margin")
-    halfway = perturbations.pgd(network, its_goal, box, steps=4, step_size=0.0125).inputs
+    halfway = last_iterate(network, its_goal, box, steps=4, step_size=0.0125).inputs
     torch.testing.assert_close(halfway, (x + 0.05 * away.detach().sign().view_as(x)).clamp(0, 1))
     for momentum in (0.0, 1.0):
-        found = perturbations.pgd(network, its_goal, box, steps=10, step_size=0.025, momentum=momentum)
+        found = last_iterate(network, its_goal, box, steps=10, step_size=0.025, momentum=momentum)
         torch.testing.assert_close(found.inputs, corner)
-    start = perturbations.uniform_start(box, 0.1, generators())
-    found = perturbations.pgd(network, its_goal, box, steps=10, step_size=0.025, start=start)
+    start = uniform_change(box, 0.1, generators())
+    found = last_iterate(network, its_goal, box, steps=10, step_size=0.025, start=start)
     torch.testing.assert_close(found.inputs, corner)
 
 
@@ -130,9 +182,9 @@ def test_momentum_adds_up_normalised_gradients() -> None:
         g = 0.7 * g + here.grad / here.grad.abs().sum((1, 2, 3), keepdim=True)
         delta = ((x + (delta + 0.03 * g.sign()).clamp(-0.1, 0.1)).clamp(0, 1) - x).detach()
     box, its_goal = ball(x, 0.1, ZERO, ONE), goal(network(x).detach())
-    found = perturbations.pgd(network, its_goal, box, steps=5, step_size=0.03, momentum=0.7)
+    found = last_iterate(network, its_goal, box, steps=5, step_size=0.03, momentum=0.7)
     torch.testing.assert_close(found.inputs, x + delta)
-    plain = perturbations.pgd(network, its_goal, box, steps=5, step_size=0.03)
+    plain = last_iterate(network, its_goal, box, steps=5, step_size=0.03)
     assert not torch.allclose(plain.inputs, found.inputs)
 
 
@@ -155,10 +207,10 @@ def test_only_gradients_of_inputs_are_computed() -> None:
     x = inputs().double()
     box, its_goal = ball(x, 0.1, ZERO, ONE), goal(network(x).detach())
     still = frozen(network)
-    found = perturbations.pgd(lambda x: Watched.apply(x, still.weight), its_goal, box, steps=2, step_size=0.1)
+    found = last_iterate(lambda x: Watched.apply(x, still.weight), its_goal, box, steps=2, step_size=0.1)
     assert asked == [(True, False)] * 2
     torch.testing.assert_close(
-        found.inputs, perturbations.pgd(network, its_goal, box, steps=2, step_size=0.1).inputs
+        found.inputs, last_iterate(network, its_goal, box, steps=2, step_size=0.1).inputs
     )
     assert network.weight.requires_grad
     assert network.weight.grad is None
@@ -168,7 +220,7 @@ def test_an_attack_computes_gradients_where_the_evaluator_wants_none() -> None:
     network, x = linear(), inputs().double()
     its_goal, box = goal(network(x).detach()), ball(inputs().double(), 0.1, ZERO, ONE)
     with torch.no_grad():
-        assert perturbations.fgsm(network, its_goal, box, 0.1).inputs.ne(x).any()
+        assert fgsm(network, its_goal, box, 0.1).inputs.ne(x).any()
 
 
 # Frozen copies ---------------------------------------------------------------------------------------
@@ -192,12 +244,12 @@ def test_a_frozen_convolution_is_that_convolution(size: int, kernel: int, stride
 
 def agents() -> dict[str, Agent]:
     generator = seeding.torch_generator(0, "weights")
-    dqn = make_agent(PONG, preset("relu"), generator)
+    dqn = NETWORKS["relu"].make(PONG, generator)
     snn = RateCodedNetwork(PONG, RateCoding(8))
     snn.load_state_dict({**dqn.state_dict(), "output_scale": torch.tensor(2.0)})
     return {
         "dqn": dqn,
-        "chen2022": make_agent(PONG, preset("chen2022"), generator),
+        "chen2022": NETWORKS["chen2022"].make(PONG, generator),
         "quantised": snn.quantised(),
         "twin": snn.twin(),
     }
@@ -210,7 +262,7 @@ def test_a_frozen_agent_scores_as_it_does_and_has_its_gradients(name: str) -> No
     with torch.no_grad():
         scores = agent(x)
         assert torch.equal(still(x), scores)
-    found, expected = (perturbations.input_gradient(each, x, goal(scores)) for each in (still, agent))
+    found, expected = (input_gradient(each, x, goal(scores)) for each in (still, agent))
     assert expected.abs().max() > 0
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 
@@ -219,27 +271,27 @@ def test_a_frozen_agent_scores_as_it_does_and_has_its_gradients(name: str) -> No
 
 Attack = Callable[[nn.Module, Box, float, Tensor], Tensor]
 MANY: dict[str, Attack] = {
-    "random-sign": lambda net, box, eps, q: perturbations.random_sign(box, eps, generators(len(q))),
-    "uniform": lambda net, box, eps, q: perturbations.uniform(box, eps, generators(len(q))),
-    "gaussian": lambda net, box, eps, q: perturbations.gaussian(box, eps, generators(len(q))),
-    "fgsm": lambda net, box, eps, q: perturbations.fgsm(net, goal(q), box, eps).inputs,
-    "pgd": lambda net, box, eps, q: perturbations.pgd(
+    "random-sign": lambda net, box, eps, q: random_sign(box, eps, generators(len(q))),
+    "uniform": lambda net, box, eps, q: uniform(box, eps, generators(len(q))),
+    "gaussian": lambda net, box, eps, q: gaussian(box, eps, generators(len(q))),
+    "fgsm": lambda net, box, eps, q: fgsm(net, goal(q), box, eps).inputs,
+    "pgd": lambda net, box, eps, q: last_iterate(
         net, goal(q, "value"), box, steps=3, step_size=eps,
-        start=perturbations.uniform_start(box, eps, generators(len(q))),
+        start=uniform_change(box, eps, generators(len(q))),
     ).inputs,
-    "mi-fgsm": lambda net, box, eps, q: perturbations.pgd(
+    "mi-fgsm": lambda net, box, eps, q: last_iterate(
         net, goal(q, "margin"), box, steps=3, step_size=eps, momentum=1.0
     ).inputs,
-    "targeted": lambda net, box, eps, q: perturbations.pgd(
+    "targeted": lambda net, box, eps, q: last_iterate(
         net, goal(q, targeted=True), box, steps=3, step_size=eps / 2
     ).inputs,
-    "spsa": lambda net, box, eps, q: perturbations.spsa(
+    "spsa": lambda net, box, eps, q: spsa(
         net, goal(q), box, steps=2, step_size=eps, probe=eps, queries=8, generators=generators(len(q))
     ),
-    "square": lambda net, box, eps, q: perturbations.square(
+    "square": lambda net, box, eps, q: square(
         net, goal(q, "margin"), box, eps, queries=5, generators=generators(len(q))
     ),
-    "brightness": lambda net, box, eps, q: perturbations.brightness(net, goal(q), box, eps),
+    "brightness": lambda net, box, eps, q: brightness(net, goal(q), box, eps),
 }  # fmt: skip
 
 
@@ -274,14 +326,14 @@ def test_size_and_bounds_hold_for_random_networks_shapes_and_inputs(attack: str,
 def test_bounds_may_differ_by_element_and_be_infinite(attack: str) -> None:
     low, high = bounds(CARTPOLE, torch.device("cpu"))
     x = torch.tensor([[4.8, -30.0, 0.41887903, 5.0], [-4.8, 0.0, -0.1, 0.0], [4.7, 1.0, 0.3, -1.0]])
-    network = make_agent(CARTPOLE, preset("relu"), seeding.torch_generator(0, "weights"))
+    network = NETWORKS["relu"].make(CARTPOLE, seeding.torch_generator(0, "weights"))
     found = MANY[attack](network, ball(x, 0.2, low, high), 0.2, network(x).detach())
     assert bool(((found >= low) & (found <= high)).all())
     assert 0.05 < (found - x).abs().max() <= 0.2 + 2e-6  # float32 beside 30
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
-    network, x = make_agent(BREAKOUT, preset("relu"), seeding.torch_generator(0, "weights")), inputs()
+    network, x = NETWORKS["relu"].make(BREAKOUT, seeding.torch_generator(0, "weights")), inputs()
     scores = network(x).detach()
     for attack in MANY.values():
         together = attack(network, ball(x, 0.05, ZERO, ONE), 0.05, scores)
@@ -311,8 +363,8 @@ def test_noise_is_what_its_name_says() -> None:
 
 def test_in_the_newest_frame_only_what_was_added_ages_with_its_frame() -> None:
     clean, previous = inputs(2, (4, 3, 3)), 0.05 * (2 * inputs(2, (4, 3, 3)) - 1)
-    box = perturbations.newest_frame_only(ball(clean, 0.2, ZERO, ONE), previous)
-    found = perturbations.random_sign(box, 0.2, generators(2))
+    box = newest_frame_only(ball(clean, 0.2, ZERO, ONE), previous)
+    found = random_sign(box, 0.2, generators(2))
     for frame in range(3):
         torch.testing.assert_close(
             found[:, frame], (clean[:, frame] + previous[:, frame + 1]).clamp(0, 1), rtol=0, atol=1e-7
@@ -330,7 +382,7 @@ def test_rounded_inputs_are_grey_levels_within_the_ball(epsilon: float, levels: 
     clean = pixels / 255.0
     box = ball(clean, epsilon, ZERO, ONE)
     for sign in (1, -1):
-        found = perturbations.eight_bit(box.shown(torch.full_like(clean, sign * epsilon)), box)
+        found = eight_bit(box.shown(torch.full_like(clean, sign * epsilon)), box)
         expected = (pixels.int() + sign * levels).clamp(0, 255)
         assert torch.equal(found, expected.to(torch.uint8) / 255.0)
 
@@ -344,22 +396,22 @@ def test_the_worst_is_what_reaches_the_goal_then_what_comes_nearest() -> None:
         torch.tensor([[2.0, 1.5], [1.0, 1.1], [2.0, 0.0], [1.0, 1.5]]),
         torch.tensor([[2.0, 1.9], [2.0, 1.9], [2.0, 0.0], [1.0, 1.2]]),
     ]
-    worst = perturbations.worst_of(lambda x: x, goal(clean, "margin"), tables)
+    worst = worst_of(lambda x: x, goal(clean, "margin"), tables)
     assert torch.equal(worst, torch.stack([tables[1][0], tables[0][1], tables[0][2], tables[0][3]]))
     # By its value alone the second would have been worse for row 1.
-    assert perturbations.goal(clean, "value").value(tables[0])[1] > -2.0
+    assert goal(clean, "value").value(tables[0])[1] > -2.0
 
 
 def test_spsa_comes_near_the_gradient_it_does_not_see() -> None:
     """With many pairs on few elements, its first step goes where FGSM's does."""
     network, x = linear(3, 12), inputs(4, (3, 2, 2)).double()
     its_goal, box = goal(network(x).detach(), "margin"), ball(inputs(4, (3, 2, 2)).double(), 0.01, ZERO, ONE)
-    found = perturbations.spsa(
+    found = spsa(
         network, its_goal, box, steps=1, step_size=0.01, probe=1e-4, queries=4000, generators=generators(4)
     )
-    gradient = perturbations.input_gradient(network, x, its_goal)
+    gradient = input_gradient(network, x, its_goal)
     large = gradient.abs() > 0.3 * gradient.abs().amax((1, 2, 3), keepdim=True)
-    expected = perturbations.fgsm(network, its_goal, box, 0.01).inputs
+    expected = fgsm(network, its_goal, box, 0.01).inputs
     torch.testing.assert_close(found[large], expected[large])
 
 
@@ -373,7 +425,7 @@ def test_spsa_asks_as_often_as_it_says_and_within_the_box() -> None:
         return network(x)
 
     its_goal = goal(network(x).detach(), "margin")
-    found = perturbations.spsa(
+    found = spsa(
         judge, its_goal, box, steps=3, step_size=0.01, probe=0.05, queries=24, generators=generators(4)
     )
     assert sum(map(len, asked)) == 24 * len(x)  # both of a pair in one batch
@@ -393,7 +445,7 @@ def test_each_step_of_spsa_probes_around_where_the_last_one_led() -> None:
         asked.extend(x.flatten().tolist())
         return torch.stack([(x.flatten() - 0.47).abs(), torch.zeros(len(x))], 1)
 
-    found = perturbations.spsa(
+    found = spsa(
         judge, goal(torch.tensor([[1.0, 0.0]]), "value"), ball(x, 0.1, ZERO, ONE), steps=2, step_size=0.04,
         probe=0.01, queries=4, generators=generators(1),
     )  # fmt: skip
@@ -419,7 +471,7 @@ def test_a_goal_repeated_is_that_of_each_row_in_turn() -> None:
 def test_a_draw_that_is_no_worse_replaces_nothing() -> None:
     x = torch.full((1, 1, 1, 1), 0.5)
     draws = iter([0.1, 0.2, 0.3])
-    found = perturbations.worst_draw(
+    found = worst_draw(
         lambda x: torch.tensor([[1.0, 0.0]]), goal(torch.tensor([[1.0, 0.0]]), "margin"),
         ball(x, 0.4, ZERO, ONE), 0.4, lambda box, epsilon, chances: box.center + next(draws), queries=3,
         generators=generators(1),
@@ -436,7 +488,7 @@ def test_a_square_search_begins_with_stripes_and_draws_a_sign_a_channel() -> Non
 
     x = torch.full((2, 3, 12, 12), 0.5)
     its_goal = goal(torch.tensor([[1e4, 0.0]] * 2), "margin")
-    perturbations.square(judge, its_goal, ball(x, 0.1, ZERO, ONE), 0.1, queries=40, generators=generators(2))
+    square(judge, its_goal, ball(x, 0.1, ZERO, ONE), 0.1, queries=40, generators=generators(2))
     stripes = asked[0] - x
     torch.testing.assert_close(stripes.abs(), torch.full_like(x, 0.1))
     assert torch.equal(stripes, stripes[:, :, :1].expand_as(stripes))  # from top to bottom
@@ -458,11 +510,11 @@ def test_a_change_of_action_is_kept_though_another_draw_has_a_larger_value() -> 
     x = torch.full((1, 1, 1, 1), 0.5)
     seen: list[float] = []
 
-    def draw(box: perturbations.Box, epsilon: float, generators: object) -> Tensor:
+    def draw(box: Box, epsilon: float, generators: object) -> Tensor:
         seen.append(0.1 * (len(seen) + 1))
         return box.center + seen[-1]
 
-    found = perturbations.worst_draw(
+    found = worst_draw(
         judge, goal(torch.tensor([[1.0, 0.0]]), "value"), ball(x, 0.4, ZERO, ONE), 0.4, draw, queries=3,
         generators=generators(1),
     )  # fmt: skip
@@ -473,10 +525,10 @@ def test_a_change_of_action_is_kept_though_another_draw_has_a_larger_value() -> 
 def test_squares_shrink_as_published() -> None:
     """Share 0.8 halved after 10, 50, 200, ... of 10,000 queries, on 84 x 84 pixels."""
     sides = [square_side * square_side / 84**2 for square_side in (
-        perturbations.square_side(query, 10_000, 84, 84) for query in (0, 10, 11, 51, 201, 501)
+        square_side(query, 10_000, 84, 84) for query in (0, 10, 11, 51, 201, 501)
     )]  # fmt: skip
     assert sides == pytest.approx([0.8, 0.8, 0.4, 0.2, 0.1, 0.05], rel=0.04)
-    assert perturbations.square_side(99, 100, 3, 3) == 1
+    assert square_side(99, 100, 3, 3) == 1
 
 
 def test_square_finds_by_queries_what_fgsm_finds_by_gradient() -> None:
@@ -492,7 +544,7 @@ def test_square_finds_by_queries_what_fgsm_finds_by_gradient() -> None:
 
     its_goal, box = goal(judge(x).detach(), "margin"), ball(x, 0.1, ZERO, ONE)
     start, asked[0] = its_goal.value(judge(x)), 0
-    found = perturbations.square(judge, its_goal, box, 0.1, queries=400, generators=generators(2))
+    found = square(judge, its_goal, box, 0.1, queries=400, generators=generators(2))
     assert asked[0] == 400
     gained = its_goal.value(judge(found)) - start
     assert gained.tolist() == pytest.approx([0.1 * weight.abs().sum().item()] * 2, rel=1e-4)
@@ -509,23 +561,19 @@ def test_square_asks_no_more_of_a_state_whose_action_has_changed() -> None:
     x = torch.zeros(3, 1, 4, 4)
     x[1] = 1.0
     clean = torch.tensor([[1.0, 0.0]] * 3)
-    perturbations.square(
-        judge, goal(clean), ball(x, 0.1, ZERO, ONE), 0.1, queries=6, generators=generators(3)
-    )
+    square(judge, goal(clean), ball(x, 0.1, ZERO, ONE), 0.1, queries=6, generators=generators(3))
     assert batches == [3, 2, 2, 2, 2, 2]
 
 
 def test_the_worst_draw_is_that_of_as_many_drawn_by_hand() -> None:
     network, x = linear(3, 12), inputs(4, (3, 2, 2)).double()
-    box = perturbations.ball(x, 1e-4, torch.tensor(0.0), torch.tensor(1.0))  # too small to change an action
-    goal = perturbations.goal(network(x).detach(), "margin")
-    found = perturbations.worst_draw(
-        network, goal, box, 1e-4, perturbations.random_sign, queries=5, generators=generators(4)
-    )
+    box = ball(x, 1e-4, torch.tensor(0.0), torch.tensor(1.0))  # too small to change an action
+    its_goal = goal(network(x).detach(), "margin")
+    found = worst_draw(network, its_goal, box, 1e-4, random_sign, queries=5, generators=generators(4))
     by_hand = generators(4)
-    draws = [perturbations.random_sign(box, 1e-4, by_hand) for _ in range(5)]
-    worst = perturbations.worst_of(network, goal, draws)
-    assert not goal.reached(network(worst)).any()
+    draws = [random_sign(box, 1e-4, by_hand) for _ in range(5)]
+    worst = worst_of(network, its_goal, draws)
+    assert not its_goal.reached(network(worst)).any()
     assert any(not torch.equal(worst, draw) for draw in draws[:1])
     torch.testing.assert_close(found, worst, rtol=0, atol=6e-8)
 
@@ -540,11 +588,9 @@ def test_noise_is_drawn_no_more_for_a_state_whose_action_has_changed() -> None:
 
     x = torch.full((2, 1, 1, 1), 0.5)
     x[1] = 0.2  # too far from 0.5 for any draw
-    box = perturbations.ball(x, 0.1, torch.tensor(0.0), torch.tensor(1.0))
-    goal = perturbations.Goal("margin", torch.tensor([0, 0]))
-    found = perturbations.worst_draw(
-        judge, goal, box, 0.1, perturbations.random_sign, queries=30, generators=generators(2)
-    )
+    box = ball(x, 0.1, torch.tensor(0.0), torch.tensor(1.0))
+    its_goal = Goal("margin", torch.tensor([0, 0]))
+    found = worst_draw(judge, its_goal, box, 0.1, random_sign, queries=30, generators=generators(2))
     assert asked[0] == 2
     assert asked[-1] == 1
     assert len(asked) == 30
@@ -556,7 +602,7 @@ def test_brightness_takes_the_worse_of_lighter_and_darker() -> None:
     x = torch.full((2, 1, 2, 2), 0.5)
     network = Linear(torch.tensor([[1.0, 1, 1, 1], [0, 0, 0, 0]]))
     clean = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # row 0 is led down, row 1 up
-    found = perturbations.brightness(network, goal(clean, "margin"), ball(x, 0.1, ZERO, ONE), 0.1)
+    found = brightness(network, goal(clean, "margin"), ball(x, 0.1, ZERO, ONE), 0.1)
     torch.testing.assert_close(found, torch.stack([x[0] - 0.1, x[1] + 0.1]))
 
 
@@ -565,15 +611,13 @@ def test_occlusion_covers_a_square_of_its_share_in_all_channels() -> None:
     network = Linear(torch.randn((4, 200), generator=torch.Generator().manual_seed(3)))
     box = ball(x, float("inf"), ZERO, ONE)
     its_goal = goal(network(x).detach(), "margin")
-    found = perturbations.occlusion(network, its_goal, box, 0.09, queries=30, generators=generators(3))
+    found = occlusion(network, its_goal, box, 0.09, queries=30, generators=generators(3))
     covered = found == 0
     assert covered.sum((2, 3)).tolist() == [[9, 9]] * 3
     assert torch.equal(found[~covered], x[~covered])
     for row in covered[:, 0]:
         places = row.nonzero()
         assert (places.amax(0) - places.amin(0)).tolist() == [2, 2]
-    one = perturbations.occlusion(network, its_goal, box, 0.09, queries=1, generators=generators(3))
+    one = occlusion(network, its_goal, box, 0.09, queries=1, generators=generators(3))
     assert (its_goal.value(network(found)) >= its_goal.value(network(one))).all()
-    assert torch.equal(
-        perturbations.occlusion(network, its_goal, box, 0.0, queries=2, generators=generators(3)), x
-    )
+    assert torch.equal(occlusion(network, its_goal, box, 0.0, queries=2, generators=generators(3)), x)

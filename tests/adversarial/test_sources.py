@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adversarial.perturbations import Goal, goal, input_gradient
+from adversarial.goals import Goal, goal
+from adversarial.gradient_ascent import input_gradient
 from adversarial.sources import (
     WIDTHS,
     ClippedRates,
@@ -20,17 +21,21 @@ from adversarial.sources import (
     transfer,
 )
 from convert import tan2021
-from core import neurons, seeding
+from core import seeding
 from core.agents import Agent, RandomPlay
 from core.checkpoint import Checkpoint, load_agent
 from core.dqn import DQN
 from core.dsqn import DSQN, Spiking
 from core.errors import Refusal
 from core.games import Game, get_game
-from core.networks import make_agent, preset
-from core.neurons import SURROGATES, Neuron
+from core.networks import NETWORKS
+from core.neurons.integrate_and_fire import IF
+from core.neurons.lif import LIF
+from core.neurons.membrane import MembraneNeuron, run
+from core.neurons.surrogates import SURROGATES
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
+from core.readouts import READOUTS
 from play.environments import bounds, network_input
 from tests.conftest import AGENTS, opening
 
@@ -106,7 +111,7 @@ def test_resets_are_detached_and_steps_counted_where_a_surrogate_is_swept(
     breakout: tuple[DQN, np.ndarray],
 ) -> None:
     dqn, states = breakout
-    dsqn = DSQN(GAME, Spiking(Neuron(detach_reset=False), 4, "max-mem"), bias=True)
+    dsqn = DSQN(GAME, Spiking(LIF(detach_reset=False), 4, READOUTS["max-mem"]()), bias=True)
     found = sources(dsqn)
     for source in found[3:]:
         assert isinstance(source.agent, DSQN)
@@ -134,7 +139,7 @@ def test_a_twin_that_is_none_is_refused(breakout: tuple[DQN, np.ndarray]) -> Non
         sources(dqn, dqn)
     with pytest.raises(Refusal, match="twin is a random agent"):
         sources(converted(dqn, states, 8), RandomPlay(GAME))
-    other = make_agent(get_game("minatar/freeway"), preset("relu"), seeding.torch_generator(0, "weights"))
+    other = NETWORKS["relu"].make(get_game("minatar/freeway"), seeding.torch_generator(0, "weights"))
     with pytest.raises(Refusal, match="twin is a dqn agent of minatar/freeway: a dqn of minatar/breakout"):
         sources(converted(dqn, states, 8), other)
 
@@ -160,7 +165,7 @@ def test_a_swept_surrogate_changes_the_gradient_and_not_the_scores(
 def test_a_width_is_in_units_of_the_threshold() -> None:
     """A rectangle of width 1/2 lets through membranes within half a threshold of it: of inputs 0.9, 1.1, 2.9, 3.1 of an
     IF neuron with threshold 2, at its only step, the middle ones; a slope of 1 in thresholds, 1/2 in inputs."""
-    dsqn = toy(Spiking(Neuron("if", threshold=2.0), 1, "rate"))
+    dsqn = toy(Spiking(IF(threshold=2.0), 1, READOUTS["rate"]()))
     (source,) = [source for source in sources(dsqn) if source.surrogate == "rectangle width 0.5"]
     x = torch.tensor([[0.9], [1.1], [2.9], [3.1]], requires_grad=True)
     (gradient,) = torch.autograd.grad(source.agent(x)[:, 0].sum(), x)
@@ -196,9 +201,9 @@ def test_gradients_are_finite_for_every_agent_at_every_width(game: str, kind: st
 
 @pytest.mark.parametrize("name", ["liu2022", "liu2022-spike", "liu2022-if", "chen2022"])
 def test_gradients_are_finite_through_64_simulation_steps(name: str) -> None:
-    network = preset(name)
+    network = NETWORKS[name]
     assert network.spiking is not None
-    victim = make_agent(GAME, network, seeding.torch_generator(0, "weights")).requires_grad_(False)
+    victim = network.make(GAME, seeding.torch_generator(0, "weights")).requires_grad_(False)
     x = torch.rand((4, *GAME.observation_shape), generator=torch.Generator().manual_seed(0))
     for source in sources(victim):
         gradient = input_gradient(source.agent, x, goal(victim(x)))
@@ -222,19 +227,19 @@ def toy(spiking: Spiking) -> DSQN:
 @pytest.mark.parametrize(
     ("neuron", "low", "high"),
     [
-        (Neuron("if", threshold=0.5), 0.0, 0.5),
-        (Neuron("lif", tau=2.0), 1.0, 2.0),
-        (Neuron("lif", tau=3.0, threshold=0.5), 0.5, 1.5),
-        (Neuron("lif", tau=1.0), 0.0, 1.0),
+        (IF(threshold=0.5), 0.0, 0.5),
+        (LIF(tau=2.0), 1.0, 2.0),
+        (LIF(tau=3.0, threshold=0.5), 0.5, 1.5),
+        (LIF(tau=1.0), 0.0, 1.0),
     ],
 )
 def test_the_ramp_ends_where_neurons_fall_silent_and_fire_at_every_step(
-    neuron: Neuron, low: float, high: float
+    neuron: MembraneNeuron, low: float, high: float
 ) -> None:
-    rates = ClippedRates(toy(Spiking(neuron, 64, "rate")), real=False)
+    rates = ClippedRates(toy(Spiking(neuron, 64, READOUTS["rate"]())), real=False)
     assert (rates.low, rates.high) == (low, high)
     ends = torch.tensor([low - 0.01, high])
-    assert neurons.run([ends] * 64, neuron).mean(0).tolist() == [0.0, 1.0]
+    assert run([ends] * 64, neuron).mean(0).tolist() == [0.0, 1.0]
     middle = (low + high) / 2
     x = torch.tensor([[low], [middle], [high]], requires_grad=True)
     scores = rates(x)
@@ -255,13 +260,13 @@ def test_the_ramp_ends_where_neurons_fall_silent_and_fire_at_every_step(
     ],
 )
 def test_read_outs_hear_a_constant_current(readout: Any, expected: list[float]) -> None:
-    rates = ClippedRates(toy(Spiking(Neuron("lif", tau=2.0), 3, readout)), real=False)
+    rates = ClippedRates(toy(Spiking(LIF(tau=2.0), 3, READOUTS[readout]())), real=False)
     assert rates(torch.tensor([[1.5]]))[0].tolist() == pytest.approx(expected)
 
 
 def test_real_rates_go_forward_and_ramps_back() -> None:
     # 1.5 charges a LIF neuron (tau 2) to 0.75, 1.125 and, after the reset, 0.75, 1.125: it fires at every other step.
-    dsqn = toy(Spiking(Neuron("lif", tau=2.0), 5, "rate"))
+    dsqn = toy(Spiking(LIF(tau=2.0), 5, READOUTS["rate"]()))
     x = torch.tensor([[1.5], [1.7]], requires_grad=True)
     scores = ClippedRates(dsqn, real=True)(x)
     assert scores[0].tolist() == pytest.approx([0.4, -0.8])
@@ -306,7 +311,7 @@ def test_strengths_are_those_of_fgsm_by_formula(breakout: tuple[DQN, np.ndarray]
 def test_sizes_are_in_units_of_the_games_scale() -> None:
     """Of cart-pole's four elements scales differ; and a gradient that is zero in some of them has not vanished."""
     game = get_game("cartpole")
-    dqn = make_agent(game, preset("relu"), seeding.torch_generator(0, "weights"))
+    dqn = NETWORKS["relu"].make(game, seeding.torch_generator(0, "weights"))
     next(dqn.parameters()).data[:, 0] = 0.0
     states = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
     (found,) = strengths(dqn, states, (0.05,), [GradientSource(dqn, "own")])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adversarial.attacks import make_attack
+from adversarial.hook import make_attack
 from adversarial.sources import GradientSource
 from adversarial.states import BATCH, attack_states
 from analysis.attackers import flipped

@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,16 +9,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adversarial import perturbations, sources
-from adversarial.threats import ATTACKS, WHITE_BOX, Threat, gap_threshold, make_threat, perturber
+from adversarial import box as boxes
+from adversarial import sources
+from adversarial.attack import ATTACKS
+from adversarial.attacks.fgsm import fgsm
+from adversarial.box import ball
+from adversarial.goals import goal
+from adversarial.gradient_ascent import iterates, last_iterate
+from adversarial.hook import perturber
+from adversarial.noise import uniform_change
+from adversarial.queries import worst_of
+from adversarial.threat import Threat, make_threat
+from adversarial.timing import gap_threshold
 from core import seeding
 from core.agents import Agent
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.errors import Refusal
 from core.games import get_game
-from core.networks import make_agent, preset
-from core.records import to_json
+from core.networks import NETWORKS
 from play.environments import make_environments, network_input, require_in_bounds
 from play.policies import exploring
 from play.protocols import get_protocol
@@ -30,7 +38,7 @@ PONG, BREAKOUT, CARTPOLE = get_game("pong"), get_game("minatar/breakout"), get_g
 
 
 def dqn() -> Agent:
-    return make_agent(BREAKOUT, preset("relu"), seeding.torch_generator(0, "weights"))
+    return NETWORKS["relu"].make(BREAKOUT, seeding.torch_generator(0, "weights"))
 
 
 def inputs(rows: int = 5) -> Tensor:
@@ -51,7 +59,7 @@ def attacked(threat: Threat, agent: Agent, x: Tensor, source: nn.Module | None =
 
 def test_a_threat_says_all_that_decides_what_is_done() -> None:
     threat = make_threat("pgd", 0.01, PONG, gradient_source="own", steps=50, seed=3)
-    assert json.loads(to_json(asdict(threat))) == {
+    assert json.loads(threat.key) == {
         "attack": "pgd", "norm": "l_inf", "epsilon": 0.01, "bounds": "0 to 1", "scope": "whole-stack",
         "eight_bit": False, "loss": "cross-entropy", "targeted": False, "gradient_source": "own", "surrogate": "",
         "sim_steps": 0, "steps": 50, "step_size": pytest.approx(2.5 * 0.01 / 50), "momentum": 0.0,
@@ -71,14 +79,13 @@ def test_a_threat_says_all_that_decides_what_is_done() -> None:
     ],
 )
 def test_steps_are_as_long_as_the_literature_has_them(attack: str, step_size: float) -> None:
-    assert make_threat(attack, 0.1, PONG).step_size == pytest.approx(step_size)
-    assert make_threat(attack, 0.1, PONG, step_size=0.5).step_size == 0.5
+    assert make_threat(attack, 0.1, PONG).record["step_size"] == pytest.approx(step_size)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_epsilon_zero_is_the_clean_game(attack: str) -> None:
     threat = make_threat(attack, 0.0, BREAKOUT)
-    assert (threat.attack, threat.epsilon) == ("none", 0.0)
+    assert (threat.name, threat.epsilon) == ("none", 0.0)
     assert perturber(threat, BREAKOUT, dqn()) is None
 
 
@@ -88,7 +95,7 @@ def test_epsilon_zero_is_the_clean_game(attack: str) -> None:
         ("fgsm", -0.1, {}, "epsilon is -0.1"),
         ("fgsm", math.nan, {}, "epsilon is nan"),
         ("fgsm", math.inf, {}, "epsilon is inf"),
-        ("cw", 0.1, {}, "attack 'cw': accepted are random-sign, .*square"),
+        ("cw", 0.1, {}, "unknown attack 'cw': .*square"),
         ("pgd", 0.1, {"scope": "screen"}, "scope 'screen': accepted are whole-stack, newest-frame"),
         ("pgd", 0.1, {"loss": "hinge"}, "loss 'hinge': accepted are cross-entropy, margin, value"),
         ("pgd", 0.1, {"steps": 0, "step_size": 0.1}, "steps of pgd is 0: at least 1"),
@@ -96,8 +103,8 @@ def test_epsilon_zero_is_the_clean_game(attack: str) -> None:
         ("pgd", 0.1, {"restarts": 2, "random_start": False}, "restarts is 2: without a random start"),
         ("pgd", 0.1, {"frequency": 0.0}, "frequency is 0.0: accepted is a share"),
         ("targeted-pgd", 0.1, {"loss": "value"}, "loss 'value' leads to no action"),
-        ("targeted-pgd", 0.1, {"targeted": False}, "targeted-pgd leads to a target"),
-        ("mi-fgsm", 0.1, {"momentum": -1.0}, "momentum is -1.0"),
+        ("targeted-pgd", 0.1, {"targeted": False}, "targeted-pgd has no option 'targeted'"),
+        ("mi-fgsm", 0.1, {"momentum": -1.0}, "momentum of mi-fgsm is -1.0"),
         ("square", 0.1, {"queries": 0}, "queries of square is 0: at least 1"),
         (
             "spsa",
@@ -105,9 +112,9 @@ def test_epsilon_zero_is_the_clean_game(attack: str) -> None:
             {"queries": 10, "steps": 6},
             "queries of spsa is 10: each of its 6 steps needs at least 2",
         ),
-        ("occlusion", 1.1, {}, "epsilon is 1.1: occlusion covers a share"),
-        ("fgsm", 0.1, {"steps": 50}, "steps of fgsm is 50: it takes 1"),
-        ("pgd", 0.1, {"norm": "l_2"}, "norm 'l_2': accepted are l_inf, patch"),
+        ("occlusion", 1.1, {}, "epsilon is 1.1: occlusion takes at most 1"),
+        ("fgsm", 0.1, {"steps": 50}, "fgsm has no option 'steps': accepted are loss"),
+        ("pgd", 0.1, {"step_size": math.inf}, "step size of pgd is inf"),
         ("pgd", 0.1, {"gap_threshold": math.nan}, "gap threshold is nan"),
         ("pgd", 0.1, {"scope": "newest-frame"}, "minatar/breakout shows no stack of frames"),
         ("pgd", 0.1, {"eight_bit": True}, "minatar/breakout shows no grey levels"),
@@ -127,7 +134,7 @@ def test_attacks_on_images_need_an_image(attack: str) -> None:
 
 
 def test_an_attack_along_a_gradient_needs_one() -> None:
-    with pytest.raises(Refusal, match="fgsm follows a gradient: of whom"):
+    with pytest.raises(Refusal, match="fgsm follows a gradient: a source"):
         perturber(make_threat("fgsm", 0.1, BREAKOUT), BREAKOUT, dqn())
 
 
@@ -137,7 +144,7 @@ def test_an_attack_along_a_gradient_needs_one() -> None:
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("network", ["relu", "chen2022"])
 def test_every_attack_stays_in_its_ball_and_follows_a_gradient_or_none(attack: str, network: str) -> None:
-    agent = make_agent(BREAKOUT, preset(network), seeding.torch_generator(0, "weights"))
+    agent = NETWORKS[network].make(BREAKOUT, seeding.torch_generator(0, "weights"))
     few = {"spsa": {"queries": 20}, "square": {"queries": 10}}.get(attack, {})
     x = torch.cat((inputs(3), torch.zeros(1, 4, 10, 10), torch.ones(1, 4, 10, 10)))
     threat = make_threat(attack, 0.1, BREAKOUT, **few)
@@ -146,10 +153,10 @@ def test_every_attack_stays_in_its_ball_and_follows_a_gradient_or_none(attack: s
         assert found.inputs.ne(x).any()
     assert found.inputs.min() >= 0
     assert found.inputs.max() <= 1
-    if threat.norm == "l_inf":
+    if ATTACKS[attack].norm == "l_inf":
         assert (found.inputs - x).abs().max() <= 0.1 + 6e-8
     assert found.zero_gradient.tolist() == pytest.approx(
-        [0.0] * 5 if attack in WHITE_BOX else [math.nan] * 5, nan_ok=True
+        [0.0] * 5 if ATTACKS[attack].kind == "white-box" else [math.nan] * 5, nan_ok=True
     )
     # The same chance does the same again.
     assert torch.equal(attacked(threat, agent, x).inputs, found.inputs)
@@ -182,8 +189,8 @@ def test_of_all_steps_the_worst_for_the_victim_is_kept() -> None:
     torch.testing.assert_close(found.inputs[:, 0, 0, 0], torch.full((2,), 0.53))
     assert Ridge()(found.inputs).argmax(1).tolist() == [1, 1]
     # As published, the last step is what counts: 0.56, where the action is what it was.
-    box = perturbations.ball(x, 0.06, torch.tensor(0.0), torch.tensor(1.0))
-    last = perturbations.pgd(Slope(), perturbations.goal(Ridge()(x), "margin"), box, steps=6, step_size=0.01)
+    box = ball(x, 0.06, torch.tensor(0.0), torch.tensor(1.0))
+    last = last_iterate(Slope(), goal(Ridge()(x), "margin"), box, steps=6, step_size=0.01)
     assert Ridge()(last.inputs).argmax(1).tolist() == [0, 0]
 
 
@@ -218,7 +225,7 @@ def test_only_decisions_at_which_enough_is_at_stake_are_attacked() -> None:
 
 def test_where_nobody_attacks_what_was_added_before_still_ages() -> None:
     """Two decisions, one with too little at stake: its newest frame is clean, and the others are as they were."""
-    agent = make_agent(PONG, preset("relu"), seeding.torch_generator(0, "weights"))
+    agent = NETWORKS["relu"].make(PONG, seeding.torch_generator(0, "weights"))
     x = network_input(opening(agent, 2), PONG, torch.device("cpu"))
     previous = torch.full_like(x, 2 / 255)
     scores = torch.zeros((2, PONG.num_actions))
@@ -262,7 +269,7 @@ def test_the_threshold_is_the_least_gap_of_the_share(frequency: float, expected:
 
 def test_of_restarts_the_worst_is_kept() -> None:
     agent, x = dqn(), inputs(40)
-    clean = perturbations.goal(agent(x).detach())
+    clean = goal(agent(x).detach())
     once, often = (
         attacked(make_threat("pgd", 0.004, BREAKOUT, steps=2, restarts=restarts), agent, x).inputs
         for restarts in (1, 6)
@@ -276,20 +283,20 @@ def test_of_restarts_the_worst_is_kept() -> None:
 
 @pytest.mark.parametrize("eight_bit", [False, True])
 def test_starts_side_by_side_are_the_starts_one_after_the_other(eight_bit: bool) -> None:
-    agent = make_agent(PONG, preset("relu"), seeding.torch_generator(0, "weights"))
+    agent = NETWORKS["relu"].make(PONG, seeding.torch_generator(0, "weights"))
     x = network_input(opening(agent, 3), PONG, torch.device("cpu"))
     threat = make_threat("pgd", 3 / 255, PONG, steps=3, restarts=4, eight_bit=eight_bit)
     found = attacked(threat, agent, x).inputs
-    box = perturbations.ball(x, 3 / 255, torch.zeros(1), torch.ones(1))
-    its_goal = perturbations.goal(agent(x).detach())
+    box = ball(x, 3 / 255, torch.zeros(1), torch.ones(1))
+    its_goal = goal(agent(x).detach())
     chances = [np.random.default_rng(row) for row in range(len(x))]
     candidates = []
     for _ in range(4):
-        start = perturbations.uniform_start(box, 3 / 255, chances)
-        how = {"steps": 3, "step_size": threat.step_size, "start": start}
-        shown = [each.inputs for each in perturbations.iterates(agent, its_goal, box, **how)]
-        candidates += [perturbations.eight_bit(each, box) for each in shown] if eight_bit else shown
-    by_hand = perturbations.worst_of(agent, its_goal, candidates)
+        start = uniform_change(box, 3 / 255, chances)
+        how = {"steps": 3, "step_size": threat.record["step_size"], "start": start}
+        shown = [each.inputs for each in iterates(agent, its_goal, box, **how)]
+        candidates += [boxes.eight_bit(each, box) for each in shown] if eight_bit else shown
+    by_hand = worst_of(agent, its_goal, candidates)
     # A batch of another size may add up in another order, and turn the sign of a gradient that is next to nothing.
     assert ((found - by_hand).abs() < 1e-5).float().mean() > 0.999
     assert ((found - x).abs() > 1e-3).float().mean() > 0.3
@@ -333,7 +340,7 @@ def test_a_victim_is_asked_about_grey_levels_alone_where_no_others_are_shown(
     attack: str, how: dict[str, Any]
 ) -> None:
     """A search that is judged by what no screen can show would end at successes that rounding undoes."""
-    agent = make_agent(PONG, preset("relu"), seeding.torch_generator(0, "weights"))
+    agent = NETWORKS["relu"].make(PONG, seeding.torch_generator(0, "weights"))
     x = network_input(opening(agent, 3), PONG, torch.device("cpu"))
     counted = Counted(agent)
     hook = perturber(make_threat(attack, 1.4 / 255, PONG, eight_bit=True, **how), PONG, counted, agent)
@@ -361,12 +368,12 @@ class Counted(nn.Module):
 
 
 def test_a_gradient_may_be_taken_through_another_network_than_the_victim() -> None:
-    agent, other = dqn(), make_agent(BREAKOUT, preset("relu"), seeding.torch_generator(1, "weights"))
+    agent, other = dqn(), NETWORKS["relu"].make(BREAKOUT, seeding.torch_generator(1, "weights"))
     x = inputs()
     found = attacked(make_threat("fgsm", 0.1, BREAKOUT), agent, x, other).inputs
-    box = perturbations.ball(x, 0.1, torch.zeros(1), torch.ones(1))
-    its_goal = perturbations.goal(agent(x).detach())  # away from the victim's action
-    assert torch.equal(found, perturbations.fgsm(other, its_goal, box, 0.1).inputs)
+    box = ball(x, 0.1, torch.zeros(1), torch.ones(1))
+    its_goal = goal(agent(x).detach())  # away from the victim's action
+    assert torch.equal(found, fgsm(other, its_goal, box, 0.1).inputs)
 
 
 # In the game -------------------------------------------------------------------------------------------
@@ -375,7 +382,7 @@ def test_a_gradient_may_be_taken_through_another_network_than_the_victim() -> No
 @pytest.mark.parametrize("eight_bit", [False, True])
 def test_what_was_added_to_a_frame_stays_with_it_through_a_real_game(eight_bit: bool) -> None:
     """Two games of Pong side by side: each frame is perturbed when it is new, and looks the same until it is gone."""
-    agent = make_agent(PONG, preset("relu"), seeding.torch_generator(0, "weights"))
+    agent = NETWORKS["relu"].make(PONG, seeding.torch_generator(0, "weights"))
     seen: list[Tensor] = []
 
     class Watching(nn.Module):
@@ -411,7 +418,7 @@ def test_what_was_added_to_a_frame_stays_with_it_through_a_real_game(eight_bit: 
 def test_pgd_turns_a_trained_agent_where_noise_of_its_size_does_not() -> None:
     agent = load_agent(AGENTS / "pong-dqn-s0.safetensors").agent
     x = network_input(opening(agent, 160)[::8], PONG, agent.device)
-    clean = perturbations.goal(agent(x).detach())
+    clean = goal(agent(x).detach())
     flipped = {
         attack: clean.reached(agent(attacked(make_threat(attack, 1 / 255, PONG), agent, x).inputs).detach())
         for attack in ("pgd", "random-sign")
@@ -446,7 +453,7 @@ def test_epsilon_is_counted_in_the_games_scale_element_by_element() -> None:
 )
 def test_attacks_on_cartpole_stay_in_their_scaled_ball_and_within_bounds(attack: str) -> None:
     game = CARTPOLE
-    agent = make_agent(game, preset("relu"), seeding.torch_generator(0, "weights"))
+    agent = NETWORKS["relu"].make(game, seeding.torch_generator(0, "weights"))
     x = torch.tensor([[4.79, 1.0, 0.4188, -2.0], [0.0, 0.0, 0.0, 0.0], [-4.8, 9.0, -0.41887903, 0.1]])
     hook = perturber(make_threat(attack, 0.05, game), game, agent, agent)
     assert hook is not None

@@ -5,9 +5,11 @@ import torch
 from torch import Tensor
 from torchattack import FGSM, MIFGSM, PGD
 
-from adversarial import perturbations
+from adversarial.attacks.fgsm import fgsm
+from adversarial.box import ball
 from adversarial.frozen import frozen
-from adversarial.perturbations import Goal, ball, goal
+from adversarial.goals import Goal, goal
+from adversarial.gradient_ascent import input_gradient, last_iterate
 from core.agents import Agent
 from core.checkpoint import load_agent
 from play.environments import bounds, network_input
@@ -31,12 +33,12 @@ def test_fgsm_is_torchattacks(met: tuple[Agent, Tensor, Goal], epsilon: float) -
     agent, x, its_goal = met
     theirs = FGSM(agent, device=CPU, eps=epsilon)(x, its_goal.action).detach()
     box = ball(x, epsilon, *bounds(agent.game, CPU))
-    gradient = perturbations.input_gradient(agent, x, its_goal)
+    gradient = input_gradient(agent, x, its_goal)
     clear = gradient.abs() > TINY
     assert clear.double().mean() > 0.2
-    ours = perturbations.fgsm(agent, its_goal, box, epsilon).inputs
+    ours = fgsm(agent, its_goal, box, epsilon).inputs
     torch.testing.assert_close(ours[clear], theirs[clear], rtol=0, atol=1e-7)
-    sooner = perturbations.fgsm(frozen(agent), its_goal, box, epsilon).inputs
+    sooner = fgsm(frozen(agent), its_goal, box, epsilon).inputs
     torch.testing.assert_close(sooner[clear], theirs[clear], rtol=0, atol=1e-7)
 
 
@@ -46,8 +48,8 @@ def test_pgd_is_torchattacks(met: tuple[Agent, Tensor, Goal], epsilon: float) ->
     step = epsilon / 4
     theirs = PGD(agent, device=CPU, eps=epsilon, steps=10, alpha=step, random_start=False)(x, its_goal.action)
     box = ball(x, epsilon, *bounds(agent.game, CPU))
-    ours = perturbations.pgd(agent, its_goal, box, steps=10, step_size=step).inputs
-    clear = perturbations.input_gradient(agent, x, its_goal).abs() > TINY
+    ours = last_iterate(agent, its_goal, box, steps=10, step_size=step).inputs
+    clear = input_gradient(agent, x, its_goal).abs() > TINY
     torch.testing.assert_close(ours[clear], theirs.detach()[clear], rtol=0, atol=1e-7)
 
 
@@ -57,6 +59,6 @@ def test_momentum_is_torchattacks(met: tuple[Agent, Tensor, Goal], epsilon: floa
     agent, x, its_goal = met
     theirs = MIFGSM(agent, device=CPU, eps=epsilon, steps=4, alpha=epsilon / 4, decay=1.0)(x, its_goal.action)
     box = ball(x, epsilon, *bounds(agent.game, CPU))
-    ours = perturbations.pgd(agent, its_goal, box, steps=4, step_size=epsilon / 4, momentum=1.0).inputs
-    clear = perturbations.input_gradient(agent, x, its_goal).abs() > TINY
+    ours = last_iterate(agent, its_goal, box, steps=4, step_size=epsilon / 4, momentum=1.0).inputs
+    clear = input_gradient(agent, x, its_goal).abs() > TINY
     torch.testing.assert_close(ours[clear], theirs.detach()[clear], rtol=0, atol=1e-7)

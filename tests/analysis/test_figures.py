@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from analysis.figures import learning, scores
 from analysis.runs import Family
 from core.errors import Refusal
-from core.networks import PRESETS
+from core.networks import NETWORKS
 from tests.conftest import episode
 
 
@@ -76,7 +76,7 @@ def test_seeds_and_checkpoints_have_bars_of_their_own() -> None:
 
 
 def test_the_readout_is_read_from_the_networks_name() -> None:
-    for name, preset in PRESETS.items():
+    for name, preset in NETWORKS.items():
         if preset.spiking is not None:
             assert scores.readout(Family("dsqn", name, "r", 0)) == preset.spiking.readout
     assert scores.readout(Family("dsqn", "chen2022+sim_steps=4+readout=last-mem", "r", 0)) == "last-mem"

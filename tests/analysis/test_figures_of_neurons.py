@@ -11,7 +11,7 @@ from matplotlib.collections import PathCollection
 from analysis.figures import embedding, neurons
 from core.errors import Refusal
 from core.records import EmbeddingRow
-from evaluate.probe import neuron_responses
+from evaluate.responses import neuron_responses
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ from core import seeding
 from core.checkpoint import save_agent
 from core.dqn import DQN
 from core.games import Game, get_game
-from core.networks import make_agent, preset
+from core.networks import NETWORKS
 from play.states import collect
 
 GAME = get_game("minatar/breakout")
 
 
 def make_dqn(seed: int, game: Game = GAME) -> DQN:
-    agent = make_agent(game, preset("relu"), seeding.torch_generator(seed, "weights"))
+    agent = NETWORKS["relu"].make(game, seeding.torch_generator(seed, "weights"))
     assert isinstance(agent, DQN)
     return agent.requires_grad_(False)
 

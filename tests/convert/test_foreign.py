@@ -17,7 +17,7 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
-from adversarial.attacks import make_attack
+from adversarial.hook import make_attack
 from analysis.tables import markdown, score_lines
 from convert import exact, foreign, tan2021
 from convert.bindsnet_check import bindsnet_scores
@@ -26,7 +26,7 @@ from core.checkpoint import load_agent, save_agent
 from core.dqn import DQN
 from core.dsqn import DSQN
 from core.games import get_game
-from core.networks import PRESETS
+from core.networks import NETWORKS
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCoding
 from core.rate_coded.torch_engine import IFNeuron
@@ -350,7 +350,7 @@ def test_a_dsqn_of_liu_et_al(
     source.write_bytes(torch_file(theirs.state_dict()))
     agent = imported(command, source, out, *asked)
     assert isinstance(agent, DSQN)
-    assert agent.spiking == PRESETS[network].spiking
+    assert agent.spiking == NETWORKS[network].spiking
     expected = theirs(frames[:2])
     assert expected.unique().numel() > 2  # otherwise nothing was compared
     torch.testing.assert_close(agent(frames[:2] / 255), expected, rtol=0, atol=1e-5)

@@ -16,21 +16,23 @@ from torch import Tensor
 
 from convert import nir_export
 from core.checkpoint import load_agent, save_agent
-from core.dsqn import DSQN, READOUTS, Spiking
+from core.dsqn import DSQN, Spiking
 from core.errors import Refusal
 from core.games import GAMES, Game
 from core.layers import Layers, initialise
-from core.networks import preset
-from core.neurons import Neuron
-from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.networks import NETWORKS
+from core.neurons.integrate_and_fire import IF
+from core.neurons.lif import LIF
+from core.neurons.membrane import MembraneNeuron
+from core.rate_coded.network import CHARGE_READOUTS, RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
+from core.readouts import READOUTS
 from play.states import batches
 from tests.conftest import Command
 from tests.convert.conftest import GAME, make_dqn
 from tests.test_refusals import PROVENANCE, is_refused
 
 TIERS = [("minatar/breakout", 12), ("pong", 4), ("cartpole", 12)]
-LIF, IF = Neuron("lif"), Neuron("if")
 
 
 class Executed(NamedTuple):
@@ -165,23 +167,21 @@ def test_a_converted_network_that_leaks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("network", ["liu2022", "liu2022-if", "liu2022-spike", "chen2022"])
 @pytest.mark.parametrize(("game", "sim_steps"), TIERS)
 def test_a_dsqn(game: str, sim_steps: int, network: str, reset: Any, bias: bool, tmp_path: Path) -> None:
-    spiking = preset(network).spiking
+    spiking = NETWORKS[network].spiking
     assert spiking is not None
     spiking = replace(spiking, sim_steps=sim_steps, neuron=replace(spiking.neuron, reset=reset))
     require_equal(DSQN(GAMES[game], spiking, bias), tmp_path)
 
 
 @pytest.mark.parametrize("readout", READOUTS)
-@pytest.mark.parametrize(
-    "neuron", [LIF, Neuron("lif", tau=3.0, threshold=0.75, reset="soft"), Neuron("if", threshold=2.0)]
-)
-def test_every_read_out_and_neuron_of_a_dsqn(readout: Any, neuron: Neuron, tmp_path: Path) -> None:
-    require_equal(DSQN(GAME, Spiking(neuron, 8, readout, readout_tau=2.5)), tmp_path)
+@pytest.mark.parametrize("neuron", [LIF(), LIF(tau=3.0, threshold=0.75, reset="soft"), IF(threshold=2.0)])
+def test_every_read_out_and_neuron_of_a_dsqn(readout: Any, neuron: MembraneNeuron, tmp_path: Path) -> None:
+    require_equal(DSQN(GAME, Spiking(neuron, 8, READOUTS[readout]())), tmp_path)
 
 
 def test_real_weights_of_a_paper_network(tmp_path: Path) -> None:
     """64 steps of floating-point weights: a membrane may fall to the other side of a threshold, Q-values may not."""
-    agent = DSQN(GAME, Spiking(LIF, 64, "rate"))
+    agent = DSQN(GAME, Spiking(LIF(), 64, READOUTS["rate"]()))
     initialise(agent.layers, torch.Generator().manual_seed(0))
     images = dyadic_images(GAME, 8)
     with torch.no_grad():
@@ -189,12 +189,12 @@ def test_real_weights_of_a_paper_network(tmp_path: Path) -> None:
     torch.testing.assert_close(executed.q, decision.scores, rtol=0, atol=2e-3)
 
 
-@pytest.mark.parametrize("neuron", [LIF, IF, Neuron("lif", tau=4.0, threshold=0.5)])
+@pytest.mark.parametrize("neuron", [LIF(), IF(), LIF(tau=4.0, threshold=0.5)])
 @pytest.mark.parametrize(("game", "sim_steps"), TIERS)
 def test_spikingjelly_reads_a_network_with_hard_reset(
-    game: str, sim_steps: int, neuron: Neuron, tmp_path: Path
+    game: str, sim_steps: int, neuron: MembraneNeuron, tmp_path: Path
 ) -> None:
-    agent = DSQN(GAMES[game], Spiking(neuron, sim_steps, "rate"))
+    agent = DSQN(GAMES[game], Spiking(neuron, sim_steps, READOUTS["rate"]()))
     fill_dyadic(agent.layers, 0)
     images = dyadic_images(agent.game, 2)
     imported = nir_exchange.import_from_nir(through_a_file(agent, tmp_path), dt=1.0)
@@ -247,7 +247,7 @@ def test_a_graph_says_what_it_is_of(tmp_path: Path) -> None:
     expected |= {"firing": "at-once", "readout": "robust", "output_scale": 2.5}
     assert expected.items() <= graph.metadata.items()
     assert "readout_tau" not in graph.metadata
-    chen = through_a_file(DSQN(GAME, Spiking(LIF, 8, "max-mem", 3.0)), tmp_path)
+    chen = through_a_file(DSQN(GAME, Spiking(LIF(), 8, READOUTS["max-mem"](tau=3.0))), tmp_path)
     expected = {
         "kind": "dsqn",
         "sim_steps": 8,
@@ -261,7 +261,8 @@ def test_a_graph_says_what_it_is_of(tmp_path: Path) -> None:
 
 
 def test_every_read_out_is_put_into_words() -> None:
-    assert set(nir_export.Q_VALUES) == {"robust", "current", "spikes", *READOUTS}
+    assert set(nir_export.Q_VALUES) == set(CHARGE_READOUTS)
+    assert all(readout.q_values for readout in READOUTS.values())
 
 
 def test_a_graph_is_nobody_elses_memory() -> None:

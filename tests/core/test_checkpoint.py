@@ -20,10 +20,11 @@ from core.dsqn import DSQN, Spiking, SpikingActor
 from core.errors import Refusal
 from core.games import GAMES
 from core.layers import initialise
-from core.networks import PRESETS, make_actor, make_agent
-from core.neurons import Neuron
+from core.networks import NETWORKS
+from core.neurons.integrate_and_fire import IF
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
+from core.readouts import READOUTS
 
 GAME = GAMES["minatar/breakout"]
 PROVENANCE = {
@@ -38,12 +39,16 @@ PROVENANCE = {
 
 
 def a_dqn(seed: int = 0) -> Agent:
-    return make_agent(GAME, PRESETS["relu"], torch.Generator().manual_seed(seed))
+    return NETWORKS["relu"].make(GAME, torch.Generator().manual_seed(seed))
 
 
 def a_dsqn() -> Agent:
     # Not one option stands at its default, so none can be lost unnoticed.
-    spiking = Spiking(Neuron("if", 3.0, 0.5, "soft", True, "sigmoid", 4.0), 5, "mean-mem", 3.0)
+    spiking = Spiking(
+        IF(threshold=0.5, reset="soft", detach_reset=True, surrogate="sigmoid", surrogate_slope=4.0),
+        5,
+        READOUTS["mean-mem"](tau=3.0),
+    )
     agent = DSQN(GAME, spiking, bias=False)
     initialise(agent.layers, torch.Generator().manual_seed(0))
     return agent
@@ -100,7 +105,7 @@ def test_a_loaded_agent_scores_as_the_saved_one(make: Callable[[], Agent], tmp_p
 
 @pytest.mark.parametrize(("network", "kind"), [("relu", Actor), ("tutorial", SpikingActor)])
 def test_an_actor_comes_back_as_an_actor(network: str, kind: type, tmp_path: Path) -> None:
-    actor = make_actor(GAMES["cartpole"], PRESETS[network], torch.Generator().manual_seed(0))
+    actor = NETWORKS[network].make_actor(GAMES["cartpole"], torch.Generator().manual_seed(0))
     assert [tuple(weights.shape) for weights in actor.parameters()] == [(32, 4), (32,), (2, 32), (2,)]
     save_agent(tmp_path / "agent.safetensors", actor, PROVENANCE)
     loaded = load_agent(tmp_path / "agent.safetensors").agent
@@ -335,12 +340,16 @@ def test_a_header_of_something_unknown_is_refused_and_named(
         ("sim_steps", "eight"),
         ("sim_steps", 1.5),
         ("readout", "loudest"),
-        ("readout_tau", None),
+        ("readout", {"name": "max-mem", "tau": None}),
+        ("readout", {"name": "rate", "tau": 2.0}),
         ("neuron", None),
         ("neuron", {"charge": "izhikevich"}),
-        ("neuron", {"tau": "two"}),
-        ("neuron", {"tau": float("nan")}),
-        ("neuron", {"membrane": 1}),
+        ("neuron", {"name": "izhikevich"}),
+        ("neuron", {"name": "lif", "tau": "two"}),
+        ("neuron", {"name": "lif", "tau": float("nan")}),
+        ("neuron", {"name": "lif", "membrane": 1}),
+        ("normalisation", {"name": "batch"}),
+        ("loudness", 3),
     ],
 )
 def test_a_spiking_configuration_that_makes_no_sense_is_refused(

@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convert import tan2021
-from core import neurons
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.errors import Refusal
 from core.games import GAMES, Game
 from core.layers import Layers, initialise
-from core.neurons import Neuron, SpikeDerivative
+from core.neurons.integrate_and_fire import IF
+from core.neurons.membrane import MembraneNeuron
+from core.neurons.surrogates import SURROGATES, SpikeDerivative, slope_of_width
 from core.rate_coded import fused
 from core.rate_coded.differentiable import Fire, RateGradient, SurrogateSimulation, spike_train
 from core.rate_coded.network import RateCodedNetwork, RateCoding
@@ -149,7 +150,7 @@ def test_rates_are_followed_from_real_counts(name: str) -> None:
     list(
         itertools.product(
             (IFNeuron(), IFNeuron("signed", 0.5), IFNeuron("signed", 0.25, tau=3.0), IFNeuron(tau=20.0)),
-            neurons.SURROGATES,
+            SURROGATES,
             (True, False),
         )
     ),
@@ -219,7 +220,7 @@ def test_the_rate_gradient_of_a_neuron_is_that_of_a_clipped_relu(x: float, slope
 # Backward, against other implementations --------------------------------------------------------------
 
 
-def loop(snn: RateCodedNetwork, x: Tensor, neuron: Neuron) -> Tensor:
+def loop(snn: RateCodedNetwork, x: Tensor, neuron: MembraneNeuron) -> Tensor:
     """The network as autograd sees it, one plain operation after the other, with core/neurons.py's firing."""
     coding = snn.coding
     trains = [x] * coding.sim_steps
@@ -233,10 +234,10 @@ def loop(snn: RateCodedNetwork, x: Tensor, neuron: Neuron) -> Tensor:
         trains, v, count = [], torch.full_like(currents[0], coding.neuron.v_init), 0.0
         for current in currents:
             h = v + current
-            spike = neurons.fire(h - 1.0 + neuron.threshold, neuron)
+            spike = neuron.fire(h - 1.0 + neuron.threshold)
             if coding.neuron.firing == "signed":
                 # Fires at -h >= 0.
-                back = neurons.fire(neuron.threshold - h, neuron)
+                back = neuron.fire(neuron.threshold - h)
                 spike = spike - back * torch.as_tensor(count > 0)
             v = h - (spike.detach() if neuron.detach_reset else spike)
             count = count + spike.detach()
@@ -246,15 +247,13 @@ def loop(snn: RateCodedNetwork, x: Tensor, neuron: Neuron) -> Tensor:
 
 @pytest.mark.parametrize("firing", FIRINGS)
 @pytest.mark.parametrize("readout", ["robust", "spikes"])
-@pytest.mark.parametrize(
-    ("family", "detach_reset"), list(itertools.product(neurons.SURROGATES, [True, False]))
-)
+@pytest.mark.parametrize(("family", "detach_reset"), list(itertools.product(SURROGATES, [True, False])))
 def test_gradients_are_those_of_a_plain_loop(
     firing: Any, readout: Any, family: Any, detach_reset: bool
 ) -> None:
     snn = random_network(RateCoding(6, readout, IFNeuron(firing, 0.5)))
-    slope = neurons.slope_of_width(family, 0.5)
-    neuron = Neuron("if", reset="soft", detach_reset=detach_reset, surrogate=family, surrogate_slope=slope)
+    slope = slope_of_width(family, 0.5)
+    neuron = IF(reset="soft", detach_reset=detach_reset, surrogate=family, surrogate_slope=slope)
     x = images(3)
     source = SurrogateSimulation(snn, family, 0.5, detach_reset)
     torch.testing.assert_close(source(x), loop(snn, x, neuron), rtol=1e-4, atol=1e-5)

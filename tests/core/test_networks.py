@@ -1,7 +1,6 @@
 """Q-networks: published sizes, hand-made read-outs, and an independent network of SpikingJelly's layers."""
 
 import copy
-import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -14,20 +13,21 @@ from spikingjelly.activation_based import neuron as sj_neuron
 from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor, nn
 
-from core import neurons
 from core.agents import Agent, RandomPlay
 from core.dqn import DQN
-from core.dsqn import DSQN, READOUTS, Spiking
+from core.dsqn import DSQN, Spiking
 from core.errors import Refusal
 from core.games import GAMES, Game, get_game
 from core.layers import Layers, SameConv2d, same_margins
-from core.networks import PRESETS, Preset, make_agent, preset
-from core.neurons import Neuron
+from core.networks import NETWORKS, Network
+from core.neurons.integrate_and_fire import IF
+from core.neurons.lif import LIF
+from core.readouts import READOUTS
 
 FillDyadic = Callable[[Layers, int], None]
 DyadicInputs = Callable[[tuple[int, ...], int], Tensor]
 
-SPIKING_PRESETS = [name for name, network in PRESETS.items() if network.spiking is not None]
+SPIKING_PRESETS = [name for name, network in NETWORKS.items() if network.spiking is not None]
 TIERS = ["cartpole", "minatar/breakout", "pong"]
 
 
@@ -35,9 +35,9 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def random_agent(network: Preset, game: Game, seed: int = 0, gain: float = 3.0) -> DQN | DSQN:
+def random_agent(network: Network, game: Game, seed: int = 0, gain: float = 3.0) -> DQN | DSQN:
     """An initialised agent, its weights enlarged so that spikes get through all layers of a small network."""
-    agent = make_agent(game, network, seeded(seed))
+    agent = network.make(game, seeded(seed))
     with torch.no_grad():
         for layer in agent.layers:
             layer.weight.mul_(gain)
@@ -71,7 +71,7 @@ def test_the_nature_network_has_its_published_number_of_parameters() -> None:
 
 
 def test_the_liu2022_network_has_its_published_number_of_neurons() -> None:
-    network = PRESETS["liu2022"]
+    network = NETWORKS["liu2022"]
     assert network.spiking is not None
     assert DSQN(GAMES["breakout"], network.spiking).neuron_counts == (12_800, 5_184, 3_136, 512)
     assert 12_800 + 5_184 + 3_136 + 512 == 21_632
@@ -79,7 +79,7 @@ def test_the_liu2022_network_has_its_published_number_of_neurons() -> None:
 
 def test_only_the_spike_rate_readout_has_output_neurons() -> None:
     game = GAMES["minatar/breakout"]
-    counts = {readout: DSQN(game, Spiking(readout=readout)).neuron_counts for readout in READOUTS}
+    counts = {readout: DSQN(game, Spiking(readout=READOUTS[readout]())).neuron_counts for readout in READOUTS}
     assert counts.pop("spike-rate") == (16 * 8 * 8, 128, 6)
     assert set(counts.values()) == {(16 * 8 * 8, 128)}
 
@@ -120,7 +120,7 @@ def test_a_padded_network_has_dopamines_number_of_parameters() -> None:
 
 
 def test_a_network_without_biases_has_none() -> None:
-    agent = make_agent(GAMES["minatar/breakout"], Preset(bias=False, spiking=None), seeded(0))
+    agent = Network(bias=False, spiking=None).make(GAMES["minatar/breakout"], seeded(0))
     assert [name for name, _ in agent.named_parameters()] == [f"layers.{i}.weight" for i in range(3)]
 
 
@@ -133,16 +133,18 @@ def test_a_network_without_biases_has_none() -> None:
         ("chen2022", "lif", True, 8, "max-mem"),
     ],
 )
-def test_a_preset_is_what_its_paper_says(
+def test_a_network_is_what_its_paper_says(
     name: str, charge: str, detach_reset: bool, sim_steps: int, readout: str
 ) -> None:
-    spiking = preset(name).spiking
+    spiking = NETWORKS[name].spiking
     assert spiking is not None
-    assert preset(name).bias
-    assert (spiking.sim_steps, spiking.readout, spiking.readout_tau) == (sim_steps, readout, 2.0)
-    assert dataclasses.asdict(spiking.neuron) == {
-        "charge": charge,
-        "tau": 2.0,
+    assert NETWORKS[name].bias
+    config = spiking.config()
+    assert config["sim_steps"] == sim_steps
+    assert config["readout"] == {"name": readout, **({"tau": 2.0} if readout.endswith("-mem") else {})}
+    assert config["neuron"] == {
+        "name": charge,
+        **({"tau": 2.0} if charge == "lif" else {}),
         "threshold": 1.0,
         "reset": "hard",
         "detach_reset": detach_reset,
@@ -155,11 +157,11 @@ def test_a_preset_is_what_its_paper_says(
 
 
 @pytest.mark.parametrize("game_name", TIERS)
-@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize("name", list(NETWORKS))
 @torch.no_grad()
 def test_every_network_scores_every_tier_and_remembers_nothing(name: str, game_name: str) -> None:
     game = GAMES[game_name]
-    agent = random_agent(PRESETS[name], game)
+    agent = random_agent(NETWORKS[name], game)
     x = inputs_of(game, 2)
     first = agent(x)
     assert first.shape == (2, game.num_actions)
@@ -177,7 +179,7 @@ def test_every_network_scores_every_tier_and_remembers_nothing(name: str, game_n
 def test_a_spiking_batch_equals_its_rows(
     name: str, game_name: str, fill_dyadic: FillDyadic, dyadic_inputs: DyadicInputs
 ) -> None:
-    agent = dyadic_agent(PRESETS[name].spiking, GAMES[game_name], fill_dyadic)
+    agent = dyadic_agent(NETWORKS[name].spiking, GAMES[game_name], fill_dyadic)
     x = dyadic_inputs((3, *agent.game.observation_shape), 1)
     batch = agent.decide(x)
     rows = [agent.decide(row[None]) for row in x]
@@ -192,21 +194,21 @@ def test_a_spiking_batch_equals_its_rows(
 @pytest.mark.parametrize("game_name", TIERS)
 @torch.no_grad()
 def test_a_relu_batch_equals_its_rows(game_name: str) -> None:
-    agent = random_agent(PRESETS["relu"], GAMES[game_name])
+    agent = random_agent(NETWORKS["relu"], GAMES[game_name])
     x = inputs_of(agent.game, 3)
     torch.testing.assert_close(agent(x), torch.cat([agent(row[None]) for row in x]), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize("name", list(NETWORKS))
 @torch.no_grad()
 def test_decide_and_forward_give_the_same_scores(name: str) -> None:
-    agent = random_agent(PRESETS[name], GAMES["minatar/breakout"])
+    agent = random_agent(NETWORKS[name], GAMES["minatar/breakout"])
     x = inputs_of(agent.game, 2)
     assert torch.equal(agent.decide(x).scores, agent(x))
 
 
 def test_an_agent_without_spikes_reports_no_activity() -> None:
-    agent = random_agent(PRESETS["relu"], GAMES["minatar/breakout"])
+    agent = random_agent(NETWORKS["relu"], GAMES["minatar/breakout"])
     assert agent.decide(inputs_of(agent.game, 2)).activity is None
     assert agent.neuron_counts == ()
 
@@ -224,16 +226,16 @@ def test_random_play_scores_every_action_zero() -> None:
 def test_equal_generators_give_the_relu_and_the_spiking_network_equal_weights(
     name: str, game_name: str
 ) -> None:
-    dqn = make_agent(GAMES[game_name], PRESETS["relu"], seeded(5)).state_dict()
-    dsqn = make_agent(GAMES[game_name], PRESETS[name], seeded(5)).state_dict()
-    other = make_agent(GAMES[game_name], PRESETS[name], seeded(6)).state_dict()
+    dqn = NETWORKS["relu"].make(GAMES[game_name], seeded(5)).state_dict()
+    dsqn = NETWORKS[name].make(GAMES[game_name], seeded(5)).state_dict()
+    other = NETWORKS[name].make(GAMES[game_name], seeded(6)).state_dict()
     assert dqn.keys() == dsqn.keys()
     assert all(torch.equal(dqn[key], dsqn[key]) for key in dqn)
     assert not any(torch.equal(dqn[key], other[key]) for key in dqn)
 
 
 def test_initial_weights_fill_pytorchs_default_interval() -> None:
-    first, *_ = make_agent(GAMES["minatar/breakout"], PRESETS["relu"], seeded(0)).layers
+    first, *_ = NETWORKS["relu"].make(GAMES["minatar/breakout"], seeded(0)).layers
     bound = 1 / math.sqrt(4 * 3 * 3)
     for parameter in first.parameters():
         assert parameter.abs().max() <= bound
@@ -252,7 +254,7 @@ def toy_agent(readout: Any) -> DSQN:
     Its membrane: 0.75, 1.125 (spike, back to 0), 0.75. So the output currents are 0, 4, 0 for the first
     action and 0.25, -0.75, 0.25 for the second.
     """
-    agent = DSQN(TOY, Spiking(Neuron("lif"), 3, readout))
+    agent = DSQN(TOY, Spiking(LIF(), 3, READOUTS[readout]()))
     weights = dict(agent.named_parameters())
     with torch.no_grad():
         for parameter in agent.parameters():
@@ -297,9 +299,9 @@ def step_by_step(agent: DSQN, x: Tensor) -> tuple[Tensor, Tensor]:
                 currents.append(signal)
             if index < len(agent.neuron_counts):
                 v = membranes[index]
-                h = neurons.charge(torch.zeros_like(signal) if v is None else v, signal, neuron)
-                signal = neurons.fire(h, neuron)
-                membranes[index] = neurons.reset(h, signal, neuron)
+                h = neuron.charge(torch.zeros_like(signal) if v is None else v, signal)
+                signal = neuron.fire(h)
+                membranes[index] = neuron.after(h, signal)
                 counts[:, index] += signal.flatten(1).sum(1)
     return torch.stack(currents), counts
 
@@ -335,7 +337,7 @@ def test_a_readout_equals_an_explicit_loop_over_simulation_steps(
     readout: Any, fill_dyadic: FillDyadic, dyadic_inputs: DyadicInputs
 ) -> None:
     game = GAMES["minatar/breakout"]
-    agent = dyadic_agent(Spiking(Neuron("lif"), 8, readout), game, fill_dyadic)
+    agent = dyadic_agent(Spiking(LIF(), 8, READOUTS[readout]()), game, fill_dyadic)
     assert isinstance(agent, DSQN)
     x = dyadic_inputs((4, *game.observation_shape), 2)
     currents, _ = step_by_step(agent, x)
@@ -350,7 +352,7 @@ def test_spike_counts_equal_an_explicit_count(
     readout: Any, fill_dyadic: FillDyadic, dyadic_inputs: DyadicInputs
 ) -> None:
     game = GAMES["minatar/breakout"]
-    agent = dyadic_agent(Spiking(Neuron("lif"), 8, readout), game, fill_dyadic)
+    agent = dyadic_agent(Spiking(LIF(), 8, READOUTS[readout]()), game, fill_dyadic)
     assert isinstance(agent, DSQN)
     x = dyadic_inputs((4, *game.observation_shape), 2)
     activity = agent.decide(x).activity
@@ -365,7 +367,7 @@ def test_spike_counts_equal_an_explicit_count(
 @torch.no_grad()
 def test_the_whole_network_equals_one_built_of_spikingjellys_layers(name: str) -> None:
     # In double precision, so that a rounding at a threshold cannot turn into a spike.
-    agent = random_agent(PRESETS[name], GAMES["minatar/breakout"], gain=5.0).double()
+    agent = random_agent(NETWORKS[name], GAMES["minatar/breakout"], gain=5.0).double()
     x = inputs_of(agent.game, 4).double()
 
     def node() -> nn.Module:
@@ -392,11 +394,14 @@ def test_the_whole_network_equals_one_built_of_spikingjellys_layers(name: str) -
 
 @pytest.mark.parametrize(
     "network",
-    [PRESETS[name] for name in SPIKING_PRESETS]
-    + [Preset(True, Spiking(readout=readout)) for readout in ("last-mem", "mean-mem", "max-abs-mem")],
+    [NETWORKS[name] for name in SPIKING_PRESETS]
+    + [
+        Network(True, Spiking(readout=READOUTS[readout]()))
+        for readout in ("last-mem", "mean-mem", "max-abs-mem")
+    ],
     ids=[*SPIKING_PRESETS, "last-mem", "mean-mem", "max-abs-mem"],
 )
-def test_the_gradient_reaches_every_weight(network: Preset) -> None:
+def test_the_gradient_reaches_every_weight(network: Network) -> None:
     agent = random_agent(network, GAMES["minatar/breakout"])
     x = torch.rand(4, *agent.game.observation_shape, generator=seeded(2))
     weights = torch.randn(4, 6, generator=seeded(3))
@@ -411,7 +416,7 @@ def test_the_gradient_reaches_every_weight(network: Preset) -> None:
 
 
 def test_the_gradient_of_the_observation_reaches_every_pixel() -> None:
-    agent = random_agent(PRESETS["chen2022"], GAMES["minatar/breakout"])
+    agent = random_agent(NETWORKS["chen2022"], GAMES["minatar/breakout"])
     x = torch.rand(2, *agent.game.observation_shape, generator=seeded(2)).requires_grad_()
     agent(x).sum().backward()
     assert x.grad is not None
@@ -422,7 +427,11 @@ def test_the_gradient_of_the_observation_reaches_every_pixel() -> None:
 
 
 def test_the_configuration_of_a_spiking_network_survives_json() -> None:
-    spiking = Spiking(Neuron("if", 3.0, 0.5, "soft", True, "sigmoid", 4.0), 5, "last-mem", 7.0)
+    spiking = Spiking(
+        IF(threshold=0.5, reset="soft", detach_reset=True, surrogate="sigmoid", surrogate_slope=4.0),
+        5,
+        READOUTS["last-mem"](tau=7.0),
+    )
     agent = DSQN(GAMES["cartpole"], spiking, bias=False)
     again = DSQN.from_config(agent.game, json.loads(json.dumps(agent.config())))
     assert again.spiking == spiking
@@ -430,7 +439,7 @@ def test_the_configuration_of_a_spiking_network_survives_json() -> None:
 
 
 def test_preactivations_are_what_each_layer_gives_before_its_relu() -> None:
-    agent = random_agent(PRESETS["relu"], GAMES["minatar/breakout"])
+    agent = random_agent(NETWORKS["relu"], GAMES["minatar/breakout"])
     conv, hidden, output = agent.layers
     x = inputs_of(agent.game, 2)
     assert isinstance(agent, DQN)
@@ -445,9 +454,7 @@ def test_preactivations_are_what_each_layer_gives_before_its_relu() -> None:
     ("options", "named"),
     [
         ({"sim_steps": 0}, "0"),
-        ({"readout": "last_mem"}, "last_mem"),
-        ({"readout_tau": 0.5}, "0.5"),
-        ({"readout_tau": float("nan")}, "nan"),
+        ({"sim_steps": True}, "True"),
     ],
 )
 def test_a_spiking_network_refuses_what_it_cannot_be_and_names_it(
@@ -457,9 +464,17 @@ def test_a_spiking_network_refuses_what_it_cannot_be_and_names_it(
         Spiking(**options)
 
 
+def test_a_read_out_refuses_a_time_constant_that_it_cannot_have() -> None:
+    for tau in (0.5, float("nan")):
+        with pytest.raises(Refusal, match=str(tau)):
+            READOUTS["max-mem"](tau=tau)  # type: ignore[call-arg]
+    with pytest.raises(Refusal, match=r"'last_mem': did you mean 'last-mem'"):
+        READOUTS["last_mem"]
+
+
 def test_an_unknown_network_is_refused_with_the_known_ones() -> None:
     with pytest.raises(Refusal, match=r"'lui2022'.*liu2022.*chen2022"):
-        preset("lui2022")
+        NETWORKS["lui2022"]
 
 
 def test_every_agent_says_what_it_is() -> None:
@@ -477,7 +492,7 @@ def test_the_tutorials_network_of_spikingjellys_layers_gives_the_same_values_and
             self.neuronal_charge(x)
             return self.v
 
-    agent = make_agent(get_game("cartpole"), preset("tutorial"), torch.Generator().manual_seed(0))
+    agent = NETWORKS["tutorial"].make(get_game("cartpole"), torch.Generator().manual_seed(0))
     theirs = torch.nn.Sequential(
         layer.Linear(4, 256),
         neuron.IFNode(),

@@ -11,19 +11,31 @@ from spikingjelly.activation_based import neuron as sj_neuron
 from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor
 
-from core import neurons
 from core.errors import Refusal
-from core.neurons import Neuron
+from core.neurons.integrate_and_fire import IF
+from core.neurons.integrator import leaky_integral
+from core.neurons.lif import LIF
+from core.neurons.membrane import MembraneNeuron, run
+from core.neurons.surrogates import (
+    DERIVATIVES,
+    SURROGATES,
+    Surrogate,
+    atan_derivative,
+    rectangle_derivative,
+    sigmoid_derivative,
+    slope_of_width,
+    triangle_derivative,
+)
 
 
-def trace(neuron: Neuron, currents: list[float]) -> tuple[list[float], list[float], list[float]]:
+def trace(neuron: MembraneNeuron, currents: list[float]) -> tuple[list[float], list[float], list[float]]:
     """Membrane before firing, spike, and membrane after reset, at every simulation step of one neuron."""
     charged, spikes, rested = [], [], []
     v = torch.zeros(())
     for current in currents:
-        h = neurons.charge(v, torch.tensor(current), neuron)
-        s = neurons.fire(h, neuron)
-        v = neurons.reset(h, s, neuron)
+        h = neuron.charge(v, torch.tensor(current))
+        s = neuron.fire(h)
+        v = neuron.after(h, s)
         charged.append(h.item())
         spikes.append(s.item())
         rested.append(v.item())
@@ -35,14 +47,14 @@ def trace(neuron: Neuron, currents: list[float]) -> tuple[list[float], list[floa
 
 def test_lif_with_hard_reset_follows_the_trace_made_by_hand() -> None:
     # tau 2: h = v + (x - v) / 2, the mean of membrane and input.
-    charged, spikes, rested = trace(Neuron("lif", reset="hard"), [1.5, 1.5, 1.5, 0.0, 2.0])
+    charged, spikes, rested = trace(LIF(reset="hard"), [1.5, 1.5, 1.5, 0.0, 2.0])
     assert charged == [0.75, 1.125, 0.75, 0.375, 1.1875]
     assert spikes == [0, 1, 0, 0, 1]
     assert rested == [0.75, 0.0, 0.75, 0.375, 0.0]
 
 
 def test_lif_with_soft_reset_follows_the_trace_made_by_hand() -> None:
-    charged, spikes, rested = trace(Neuron("lif", reset="soft"), [1.5, 1.5, 1.5, 0.0, 2.0])
+    charged, spikes, rested = trace(LIF(reset="soft"), [1.5, 1.5, 1.5, 0.0, 2.0])
     assert charged == [0.75, 1.125, 0.8125, 0.40625, 1.203125]
     assert spikes == [0, 1, 0, 0, 1]
     assert rested == [0.75, 0.125, 0.8125, 0.40625, 0.203125]
@@ -50,52 +62,53 @@ def test_lif_with_soft_reset_follows_the_trace_made_by_hand() -> None:
 
 def test_lif_leaks_with_its_own_time_constant() -> None:
     # tau 4: h = 3/4 v + x / 4.
-    charged, spikes, _ = trace(Neuron("lif", tau=4.0), [2.0, 4.0, 0.0, 0.0])
+    charged, spikes, _ = trace(LIF(tau=4.0), [2.0, 4.0, 0.0, 0.0])
     assert charged == [0.5, 1.375, 0.0, 0.0]
     assert spikes == [0, 1, 0, 0]
 
 
 def test_if_with_hard_reset_follows_the_trace_made_by_hand() -> None:
-    charged, spikes, rested = trace(Neuron("if", reset="hard"), [0.75, 0.75, 0.25, 0.5, 0.25])
+    charged, spikes, rested = trace(IF(reset="hard"), [0.75, 0.75, 0.25, 0.5, 0.25])
     assert charged == [0.75, 1.5, 0.25, 0.75, 1.0]
     assert spikes == [0, 1, 0, 0, 1]  # exactly at the threshold fires
     assert rested == [0.75, 0.0, 0.25, 0.75, 0.0]
 
 
 def test_if_with_soft_reset_follows_the_trace_made_by_hand() -> None:
-    charged, spikes, rested = trace(Neuron("if", reset="soft"), [0.75, 0.75, 0.25, -2.0, 2.5])
+    charged, spikes, rested = trace(IF(reset="soft"), [0.75, 0.75, 0.25, -2.0, 2.5])
     assert charged == [0.75, 1.5, 0.75, -1.25, 1.25]  # no lower bound
     assert spikes == [0, 1, 0, 0, 1]
     assert rested == [0.75, 0.5, 0.75, -1.25, 0.25]
 
 
 def test_soft_reset_subtracts_the_threshold_and_not_one() -> None:
-    charged, spikes, rested = trace(Neuron("if", reset="soft", threshold=0.5), [0.75, 0.125, 0.125])
+    charged, spikes, rested = trace(IF(reset="soft", threshold=0.5), [0.75, 0.125, 0.125])
     assert charged == [0.75, 0.375, 0.5]
     assert spikes == [1, 0, 1]
     assert rested == [0.25, 0.375, 0.0]
 
 
-def test_an_if_neuron_ignores_tau() -> None:
-    currents = [0.75, 0.75, 0.25, 0.5]
-    assert trace(Neuron("if", tau=7.0), currents) == trace(Neuron("if", tau=2.0), currents)
+def test_an_if_neuron_has_no_tau() -> None:
+    with pytest.raises(TypeError, match="tau"):
+        IF(tau=2.0)  # type: ignore[call-arg]
+    assert IF().leak_tau is None
 
 
 @pytest.mark.parametrize("kind", ["lif", "if"])
 @pytest.mark.parametrize("reset", ["hard", "soft"])
 def test_run_gives_the_spikes_of_the_single_steps(kind: Any, reset: Any) -> None:
-    neuron = Neuron(kind, reset=reset)
+    neuron = {"lif": LIF, "if": IF}[kind](reset=reset)
     currents = [1.5, 1.5, 0.25, 2.0, -1.0, 3.0, 1.0]
     _, spikes, _ = trace(neuron, currents)
     assert 0 < sum(spikes) < len(spikes)
-    assert neurons.run(torch.tensor(currents), neuron).tolist() == spikes
+    assert run(torch.tensor(currents), neuron).tolist() == spikes
 
 
 def test_soft_reset_if_counts_the_whole_thresholds_in_its_charge() -> None:
     # N(t) = floor(t x): the reason why a soft reset codes an input as a rate (Tan et al. 2021).
     x = torch.arange(17) / 16  # dyadic, so every membrane is exact
     sim_steps = 48
-    spikes = neurons.run([x] * sim_steps, Neuron("if", reset="soft"))
+    spikes = run([x] * sim_steps, IF(reset="soft"))
     t = torch.arange(1, sim_steps + 1)[:, None]
     assert torch.equal(spikes.cumsum(0), torch.floor(t * x))
 
@@ -103,7 +116,7 @@ def test_soft_reset_if_counts_the_whole_thresholds_in_its_charge() -> None:
 # SpikingJelly ----------------------------------------------------------------------------------------
 
 
-def spikingjelly_node(neuron: Neuron) -> torch.nn.Module:
+def spikingjelly_node(neuron: MembraneNeuron) -> torch.nn.Module:
     """The same neuron as a multi-step layer of SpikingJelly 2.0.0."""
     family = {"atan": sj_surrogate.ATan, "sigmoid": sj_surrogate.Sigmoid}[neuron.surrogate]
     options = {
@@ -113,9 +126,9 @@ def spikingjelly_node(neuron: Neuron) -> torch.nn.Module:
         "detach_reset": neuron.detach_reset,
         "step_mode": "m",
     }
-    if neuron.charge == "if":
+    if neuron.leak_tau is None:
         return sj_neuron.IFNode(**options)
-    return sj_neuron.LIFNode(tau=neuron.tau, decay_input=True, **options)
+    return sj_neuron.LIFNode(tau=neuron.leak_tau, decay_input=True, **options)
 
 
 def outputs_and_gradient(population: Any, currents: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,11 +147,17 @@ def outputs_and_gradient(population: Any, currents: Tensor, cotangent: Tensor) -
 def test_spikes_and_input_gradient_equal_spikingjellys(
     kind: Any, reset: Any, detach_reset: bool, surrogate: Any
 ) -> None:
-    neuron = Neuron(kind, 2.0, 1.0, reset, detach_reset, surrogate=surrogate[0], surrogate_slope=surrogate[1])
+    neuron = {"lif": LIF, "if": IF}[kind](
+        threshold=1.0,
+        reset=reset,
+        detach_reset=detach_reset,
+        surrogate=surrogate[0],
+        surrogate_slope=surrogate[1],
+    )
     generator = torch.Generator().manual_seed(3)
     currents = 0.9 + torch.randn(12, 3, 50, generator=generator)  # [T, B, N]
     cotangent = torch.randn(12, 3, 50, generator=generator)
-    ours = outputs_and_gradient(lambda x: neurons.run(x, neuron), currents, cotangent)
+    ours = outputs_and_gradient(lambda x: run(x, neuron), currents, cotangent)
     theirs = outputs_and_gradient(spikingjelly_node(neuron), currents, cotangent)
     assert 0.1 < ours[0].mean() < 0.9
     assert ours[1].abs().max() > 0.1
@@ -147,10 +166,10 @@ def test_spikes_and_input_gradient_equal_spikingjellys(
 
 
 def test_other_time_constants_and_thresholds_equal_spikingjellys() -> None:
-    neuron = Neuron("lif", tau=3.5, threshold=0.4, surrogate_slope=3.0)
+    neuron = LIF(tau=3.5, threshold=0.4, surrogate_slope=3.0)
     generator = torch.Generator().manual_seed(4)
     currents, cotangent = torch.randn(2, 12, 3, 50, generator=generator)
-    ours = outputs_and_gradient(lambda x: neurons.run(x, neuron), currents, cotangent)
+    ours = outputs_and_gradient(lambda x: run(x, neuron), currents, cotangent)
     theirs = outputs_and_gradient(spikingjelly_node(neuron), currents, cotangent)
     assert ours[0].mean() > 0.05
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -159,10 +178,10 @@ def test_other_time_constants_and_thresholds_equal_spikingjellys() -> None:
 def test_detaching_the_reset_changes_the_gradient_and_not_the_spikes() -> None:
     # Guards the comparisons above: they would prove little if the option did nothing at these currents.
     currents = 0.9 + torch.randn(12, 3, 50, generator=torch.Generator().manual_seed(3))
-    attached = Neuron("lif", detach_reset=False)
-    spikes, gradient = outputs_and_gradient(lambda x: neurons.run(x, attached), currents, torch.ones(()))
+    attached = LIF(detach_reset=False)
+    spikes, gradient = outputs_and_gradient(lambda x: run(x, attached), currents, torch.ones(()))
     detached = replace(attached, detach_reset=True)
-    spikes_too, other = outputs_and_gradient(lambda x: neurons.run(x, detached), currents, torch.ones(()))
+    spikes_too, other = outputs_and_gradient(lambda x: run(x, detached), currents, torch.ones(()))
     assert torch.equal(spikes, spikes_too)
     assert not torch.allclose(gradient, other, atol=1e-3)
 
@@ -173,13 +192,13 @@ def test_detaching_the_reset_changes_the_gradient_and_not_the_spikes() -> None:
 def test_atan_derivative_at_points_made_by_hand() -> None:
     # Slope 2: 1 / (1 + (pi x)^2).
     x = torch.tensor([0.0, 1 / torch.pi, -2 / torch.pi])
-    torch.testing.assert_close(neurons.atan_derivative(x, 2.0), torch.tensor([1.0, 0.5, 0.2]))
+    torch.testing.assert_close(atan_derivative(x, 2.0), torch.tensor([1.0, 0.5, 0.2]))
 
 
 def test_sigmoid_derivative_at_points_made_by_hand() -> None:
     # Slope 4: sigma(log 3) = 3/4, so 4 x 3/4 x 1/4 at x = log(3) / 4, on both sides.
     x = torch.tensor([0.0, math.log(3) / 4, -math.log(3) / 4])
-    torch.testing.assert_close(neurons.sigmoid_derivative(x, 4.0), torch.tensor([1.0, 0.75, 0.75]))
+    torch.testing.assert_close(sigmoid_derivative(x, 4.0), torch.tensor([1.0, 0.75, 0.75]))
 
 
 @pytest.mark.parametrize("slope", [0.5, 2.0, 5.0])
@@ -187,34 +206,34 @@ def test_atan_derivative_is_that_of_the_arc_tangent(slope: float) -> None:
     x = torch.linspace(-2, 2, 41, dtype=torch.float64, requires_grad=True)
     primitive = torch.atan(torch.pi / 2 * slope * x) / torch.pi + 0.5
     (expected,) = torch.autograd.grad(primitive.sum(), x)
-    torch.testing.assert_close(neurons.atan_derivative(x.detach(), slope), expected)
+    torch.testing.assert_close(atan_derivative(x.detach(), slope), expected)
 
 
 @pytest.mark.parametrize("slope", [0.5, 4.0])
 def test_sigmoid_derivative_is_that_of_the_sigmoid(slope: float) -> None:
     x = torch.linspace(-2, 2, 41, dtype=torch.float64, requires_grad=True)
     (expected,) = torch.autograd.grad(torch.sigmoid(slope * x).sum(), x)
-    torch.testing.assert_close(neurons.sigmoid_derivative(x.detach(), slope), expected)
+    torch.testing.assert_close(sigmoid_derivative(x.detach(), slope), expected)
 
 
 def test_triangle_derivative_at_points_made_by_hand() -> None:
     # Slope 2: 2 at the threshold, half of it at 1/4, nothing from 1/2 on.
     x = torch.tensor([0.0, 0.25, -0.25, 0.5, -3.0])
-    assert neurons.triangle_derivative(x, 2.0).tolist() == [2.0, 1.0, 1.0, 0.0, 0.0]
+    assert triangle_derivative(x, 2.0).tolist() == [2.0, 1.0, 1.0, 0.0, 0.0]
 
 
 def test_rectangle_derivative_at_points_made_by_hand() -> None:
     # Slope 2: 2 within 1/4 of the threshold.
     x = torch.tensor([0.0, 0.125, -0.125, 0.25, -3.0])
-    assert neurons.rectangle_derivative(x, 2.0).tolist() == [2.0, 2.0, 2.0, 0.0, 0.0]
+    assert rectangle_derivative(x, 2.0).tolist() == [2.0, 2.0, 2.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("surrogate", neurons.SURROGATES)
+@pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("width", [0.125, 1.0, 3.0])
 def test_a_surrogate_encloses_one_and_is_half_as_high_at_its_width(
-    surrogate: neurons.Surrogate, width: float
+    surrogate: Surrogate, width: float
 ) -> None:
-    derivative, slope = neurons.DERIVATIVES[surrogate], neurons.slope_of_width(surrogate, width)
+    derivative, slope = DERIVATIVES[surrogate], slope_of_width(surrogate, width)
     ends = torch.tensor([0.0, 0.999 * width, 1.001 * width], dtype=torch.float64)
     top, inside, outside = derivative(ends, slope).tolist()
     assert outside <= top / 2 <= inside
@@ -224,13 +243,13 @@ def test_a_surrogate_encloses_one_and_is_half_as_high_at_its_width(
     assert heights.mean().item() * math.pi == pytest.approx(1.0, abs=1e-4)
 
 
-@pytest.mark.parametrize("surrogate", neurons.SURROGATES)
+@pytest.mark.parametrize("surrogate", SURROGATES)
 def test_firing_passes_on_the_surrogate_around_its_threshold(surrogate: Any) -> None:
-    neuron = Neuron(threshold=0.25, surrogate=surrogate, surrogate_slope=3.0)
+    neuron = LIF(threshold=0.25, surrogate=surrogate, surrogate_slope=3.0)
     h = torch.linspace(-1, 1, 21, dtype=torch.float64, requires_grad=True)
-    spikes = neurons.fire(h, neuron)
+    spikes = neuron.fire(h)
     (gradient,) = torch.autograd.grad((2 * spikes).sum(), h)
-    derivative = neurons.DERIVATIVES[surrogate]
+    derivative = DERIVATIVES[surrogate]
     assert torch.equal(spikes, (h >= 0.25).double())
     torch.testing.assert_close(gradient, 2 * derivative(h.detach() - 0.25, 3.0))
 
@@ -239,7 +258,7 @@ def test_firing_passes_on_the_surrogate_around_its_threshold(surrogate: Any) -> 
 
 
 def test_leaky_integral_by_hand() -> None:
-    voltages = neurons.leaky_integral(torch.tensor([1.0, 0.0, 2.0, -4.0]), tau=2.0)
+    voltages = leaky_integral(torch.tensor([1.0, 0.0, 2.0, -4.0]), tau=2.0)
     assert voltages.tolist() == [0.5, 0.25, 1.125, -1.4375]
 
 
@@ -255,7 +274,7 @@ def explicit_integral(currents: Tensor, tau: float) -> Tensor:
 def test_leaky_integral_equals_an_explicit_loop_in_values_and_gradient(tau: float) -> None:
     generator = torch.Generator().manual_seed(0)
     currents, cotangent = torch.randn(2, 16, 3, 5, generator=generator)  # [T, B, A]
-    values, gradient = outputs_and_gradient(lambda x: neurons.leaky_integral(x, tau), currents, cotangent)
+    values, gradient = outputs_and_gradient(lambda x: leaky_integral(x, tau), currents, cotangent)
     expected, expected_gradient = outputs_and_gradient(
         lambda x: explicit_integral(x, tau), currents, cotangent
     )
@@ -269,7 +288,6 @@ def test_leaky_integral_equals_an_explicit_loop_in_values_and_gradient(tau: floa
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"charge": "izhikevich"}, "izhikevich"),
         ({"reset": "none"}, "none"),
         ({"surrogate": "relu"}, "relu"),
         ({"tau": 0.5}, "0.5"),
@@ -283,4 +301,4 @@ def test_leaky_integral_equals_an_explicit_loop_in_values_and_gradient(tau: floa
 )
 def test_a_neuron_refuses_what_it_cannot_be_and_names_it(options: dict[str, Any], named: str) -> None:
     with pytest.raises(Refusal, match=named):
-        Neuron(**options)
+        LIF(**options)

@@ -16,7 +16,7 @@ from core.errors import Refusal
 from core.games import GAMES, Game
 from core.layers import Layers, Padding, initialise
 from core.rate_coded import event_engine, torch_engine
-from core.rate_coded.network import READOUTS, RateCodedNetwork, RateCoding
+from core.rate_coded.network import CHARGE_READOUTS, RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron, simulate
 from play.environments import network_input
 from tests.conftest import AGENTS, opening
@@ -397,7 +397,7 @@ def test_a_decision_reports_its_neurons_and_its_steps(
 
 
 @pytest.mark.parametrize("layer_delay", [False, True])
-@pytest.mark.parametrize("readout", READOUTS)
+@pytest.mark.parametrize("readout", CHARGE_READOUTS)
 def test_scores_over_time_are_those_of_decisions_of_that_many_steps(
     readout: Any, layer_delay: bool, fill_dyadic: FillDyadic, dyadic_inputs: DyadicInputs
 ) -> None:

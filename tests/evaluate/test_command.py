@@ -15,7 +15,7 @@ import torch
 from analysis.check import findings
 from core.checkpoint import save_agent
 from core.games import get_game
-from core.networks import make_agent, preset
+from core.networks import NETWORKS
 from core.records import EpisodeRow, Journal, read_rows, write_rows
 from tests.conftest import Command
 from tests.test_refusals import PROVENANCE, is_refused
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 def save(path: Path, weights: int, **provenance: object) -> Path:
     game = get_game("minatar/breakout")
-    agent = make_agent(game, preset("relu"), torch.Generator().manual_seed(weights))
+    agent = NETWORKS["relu"].make(game, torch.Generator().manual_seed(weights))
     save_agent(path, agent, {**PROVENANCE, **provenance})
     return path
 

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from core.agents import Agent, RandomPlay
 from core.checkpoint import Checkpoint, load_agent
 from core.dqn import DQN
-from core.dsqn import DSQN, READOUTS, Spiking
+from core.dsqn import DSQN, Spiking
 from core.errors import Refusal
 from core.games import GAMES, Game
 from core.layers import Layer, SameConv2d, initialise, same_margins
-from core.neurons import Neuron
+from core.neurons.lif import LIF
 from core.quantised import QuantisedDQN
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
+from core.readouts import READOUTS
 from evaluate.operations import LayerOperations, count_operations, fan_out, operations_rows
 from play.environments import network_input
 from play.states import batches
@@ -320,7 +321,7 @@ def test_the_two_engines_fire_the_same_neurons() -> None:
 
 @pytest.mark.parametrize("readout", READOUTS)
 def test_every_readout_of_a_dsqn_hears_the_spikes_of_deciding(readout: Any) -> None:
-    dsqn = lively(DSQN(MINATAR, Spiking(Neuron(), 5, readout)), gain=8.0)
+    dsqn = lively(DSQN(MINATAR, Spiking(LIF(), 5, READOUTS[readout]())), gain=8.0)
     x = boards(4)
     activity = dsqn.decide(x).activity
     counted = count_operations(dsqn, x)
@@ -359,7 +360,7 @@ def test_spikingjelly_counts_the_same_multiplications_of_a_dqn() -> None:
 
 
 def test_spikingjelly_counts_the_same_operations_of_a_dsqn() -> None:
-    dsqn = lively(DSQN(PONG, Spiking(Neuron(), 3, "spike-rate")), gain=8.0)
+    dsqn = lively(DSQN(PONG, Spiking(LIF(), 3, READOUTS["spike-rate"]())), gain=8.0)
     x = pictures(2, PONG.observation_shape)
     counted = count_operations(dsqn, x)
     macs, additions = spikingjelly_counts(lambda: dsqn(x))

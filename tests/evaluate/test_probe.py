@@ -1,7 +1,7 @@
 """Responses of neurons against their closed forms, and representations against what the output layer makes of them."""
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,12 +17,15 @@ from core.dsqn import DSQN
 from core.errors import Refusal
 from core.games import get_game
 from core.layers import apply_layer
-from core.networks import make_agent, preset
-from core.neurons import Neuron
+from core.networks import NETWORKS
+from core.neurons.integrate_and_fire import IF
+from core.neurons.lif import LIF
+from core.neurons.membrane import MembraneNeuron
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
-from core.records import EmbeddingRow, ResponseRow, read_rows, to_json, write_rows
-from evaluate.probe import embed, last_hidden, neuron_responses
+from core.records import EmbeddingRow, ResponseRow, read_rows, write_rows
+from evaluate.embedding import embed, last_hidden
+from evaluate.responses import neuron_responses, parameters
 from play.environments import network_input
 from play.states import q_values
 from tests.conftest import AGENTS, opening
@@ -36,13 +39,13 @@ def responses() -> list[ResponseRow]:
 
 
 def curve(
-    responses: list[ResponseRow], neuron: Neuron, quantity: str, sim_steps: int
+    responses: list[ResponseRow], neuron: MembraneNeuron, quantity: str, sim_steps: int
 ) -> list[tuple[float, float]]:
     """Inputs and responses, which exist and are in order."""
     found = [
         (row.input, row.response)
         for row in responses
-        if (row.neuron, row.quantity, row.sim_steps) == (to_json(asdict(neuron)), quantity, sim_steps)
+        if (row.neuron, row.quantity, row.sim_steps) == (parameters(neuron), quantity, sim_steps)
     ]
     assert len(found) > 100
     assert all(one[0] < other[0] for one, other in pairwise(found))
@@ -53,7 +56,7 @@ def curve(
 def test_the_arc_tangents_derivative_is_half_its_slope_at_the_threshold(
     responses: list[ResponseRow], slope: float
 ) -> None:
-    drawn = dict(curve(responses, Neuron(surrogate_slope=slope), "surrogate", 0))
+    drawn = dict(curve(responses, LIF(surrogate_slope=slope), "surrogate", 0))
     assert drawn[0.0] == max(drawn.values()) == slope / 2
     assert drawn[1.0] == drawn[-1.0] == pytest.approx(slope / 2 / (1 + (math.pi / 2 * slope) ** 2), rel=1e-12)
 
@@ -62,7 +65,7 @@ def test_the_arc_tangents_derivative_is_half_its_slope_at_the_threshold(
 def test_the_sigmoids_derivative_is_a_quarter_of_its_slope_at_the_threshold(
     responses: list[ResponseRow], slope: float
 ) -> None:
-    drawn = dict(curve(responses, Neuron(surrogate="sigmoid", surrogate_slope=slope), "surrogate", 0))
+    drawn = dict(curve(responses, LIF(surrogate="sigmoid", surrogate_slope=slope), "surrogate", 0))
     assert drawn[0.0] == max(drawn.values()) == slope / 4
     assert drawn[1.0] == pytest.approx(slope / 4 / math.cosh(slope / 2) ** 2, rel=1e-12)
 
@@ -71,7 +74,7 @@ def test_the_sigmoids_derivative_is_a_quarter_of_its_slope_at_the_threshold(
 def test_an_if_neuron_with_soft_reset_counts_the_thresholds_in_its_charge(
     responses: list[ResponseRow], threshold: float, sim_steps: int
 ) -> None:
-    neuron = Neuron("if", reset="soft", threshold=threshold)
+    neuron = IF(reset="soft", threshold=threshold)
     for current, rate in curve(responses, neuron, "rate", sim_steps):
         assert rate == min(max(math.floor(sim_steps * current / threshold), 0), sim_steps) / sim_steps
 
@@ -80,7 +83,7 @@ def test_an_if_neuron_with_soft_reset_counts_the_thresholds_in_its_charge(
 def test_an_if_neuron_with_hard_reset_fires_whenever_as_many_inputs_reach_its_threshold(
     responses: list[ResponseRow], threshold: float
 ) -> None:
-    for current, rate in curve(responses, Neuron("if", threshold=threshold), "rate", 64):
+    for current, rate in curve(responses, IF(threshold=threshold), "rate", 64):
         period = math.ceil(threshold / current) if current > 0 else 65
         assert rate == 64 // period / 64
 
@@ -90,7 +93,7 @@ def test_a_lif_neuron_with_hard_reset_needs_more_than_its_threshold(
     responses: list[ResponseRow], threshold: float
 ) -> None:
     # With tau 2 the membrane after n steps is (1 - 2^-n) x: it comes close to x and never further.
-    for current, rate in curve(responses, Neuron(threshold=threshold), "rate", 64):
+    for current, rate in curve(responses, LIF(threshold=threshold), "rate", 64):
         period = math.ceil(-math.log2(1 - threshold / current)) if current > threshold else 65
         assert rate == 64 // period / 64
 
@@ -99,8 +102,8 @@ def test_a_lif_neuron_with_hard_reset_needs_more_than_its_threshold(
 def test_a_lif_neuron_with_soft_reset_fires_between_one_and_two_thresholds(
     responses: list[ResponseRow], threshold: float
 ) -> None:
-    soft = dict(curve(responses, Neuron(reset="soft", threshold=threshold), "rate", 64))
-    hard = dict(curve(responses, Neuron(threshold=threshold), "rate", 64))
+    soft = dict(curve(responses, LIF(reset="soft", threshold=threshold), "rate", 64))
+    hard = dict(curve(responses, LIF(threshold=threshold), "rate", 64))
     assert soft.keys() == hard.keys()
     for current, rate in soft.items():
         # What is left over after a spike makes the next one come sooner.
@@ -115,7 +118,7 @@ def test_a_lif_neuron_with_soft_reset_fires_between_one_and_two_thresholds(
 
 def test_voltages_behind_a_neuron_are_those_made_by_hand(responses: list[ResponseRow]) -> None:
     last, largest, mean = (
-        curve(responses, Neuron(detach_reset=True), statistic, 8)
+        curve(responses, LIF(detach_reset=True), statistic, 8)
         for statistic in ("last-mem", "max-mem", "mean-mem")
     )
     for (current, v_last), (_, v_max), (_, v_mean) in zip(last, largest, mean, strict=True):
@@ -258,7 +261,7 @@ def test_too_few_states_are_refused(dqn: Checkpoint, states: np.ndarray) -> None
 
 def test_states_that_an_agent_cannot_tell_apart_lie_in_one_point() -> None:
     game = get_game("minatar/breakout")
-    agent = make_agent(game, preset("chen2022"), torch.Generator().manual_seed(0))
+    agent = NETWORKS["chen2022"].make(game, torch.Generator().manual_seed(0))
     for parameter in agent.parameters():
         parameter.data.zero_()
     states = np.random.default_rng(0).integers(2, size=(40, *game.observation_shape), dtype=np.uint8)

@@ -22,9 +22,10 @@ from core.dqn import DQN
 from core.dsqn import DSQN, Spiking
 from core.errors import Refusal
 from core.games import GAMES, Game
-from core.networks import PRESETS, Preset, make_agent
-from core.neurons import Neuron
+from core.networks import NETWORKS, Network
+from core.neurons.integrate_and_fire import IF
 from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.readouts import READOUTS
 from evaluate.watch import Enough, hidden_activity, watch
 from evaluate.window import Window
 from play.environments import network_input
@@ -41,7 +42,7 @@ from tests.test_refusals import PROVENANCE, is_refused
 
 ROOT = Path(__file__).parents[2]
 CARTPOLE, BREAKOUT, PONG = (GAMES[name] for name in ("cartpole", "minatar/breakout", "pong"))
-TUTORIAL = Preset(True, Spiking(Neuron("if"), 16, "last-mem"))
+TUTORIAL = Network(True, Spiking(IF(), 16, READOUTS["last-mem"]()))
 DQN_FILE, DSQN_FILE = (AGENTS / f"minatar-breakout-{kind}-s0.safetensors" for kind in ("dqn", "dsqn"))
 
 
@@ -50,9 +51,9 @@ def saved(path: Path, agent: Agent) -> Path:
     return path
 
 
-def fresh(game: Game, network: Preset, gain: float = 4.0) -> DQN | DSQN:
+def fresh(game: Game, network: Network, gain: float = 4.0) -> DQN | DSQN:
     """An untrained agent, loud enough to spike."""
-    agent = make_agent(game, network, torch.Generator().manual_seed(0))
+    agent = network.make(game, torch.Generator().manual_seed(0))
     with torch.no_grad():
         for layer in list(agent.layers)[:-1]:
             layer.weight.mul_(gain)
@@ -139,7 +140,7 @@ def test_maps_lie_in_full_rows() -> None:
 )
 def test_every_tiers_layers_fit_beside_the_game(game: Game, laid_out: list[tuple[int, int]]) -> None:
     shapes = DQN(game).layer_shapes[:-1]
-    checkpoint = Checkpoint(fresh(game, PRESETS["relu"]), dict(PROVENANCE), "")
+    checkpoint = Checkpoint(fresh(game, NETWORKS["relu"]), dict(PROVENANCE), "")
     painter = Painter(game, checkpoint, hidden_shapes=shapes)
     panel = painter.network
     assert panel is not None
@@ -222,7 +223,7 @@ class Case:
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     match request.param:
         case "cartpole dqn":
-            return Case(saved(tmp_path / "a.safetensors", fresh(CARTPOLE, PRESETS["relu"])), 30)
+            return Case(saved(tmp_path / "a.safetensors", fresh(CARTPOLE, NETWORKS["relu"])), 30)
         case "cartpole dsqn":
             return Case(saved(tmp_path / "a.safetensors", fresh(CARTPOLE, TUTORIAL)), 30)
         case "carrying":
@@ -275,7 +276,7 @@ def test_pictures_show_what_every_neuron_did(command: Command, case: Case, tmp_p
 
 
 def test_a_video_goes_on_with_the_next_episode(command: Command, tmp_path: Path) -> None:
-    agent = saved(tmp_path / "a.safetensors", fresh(CARTPOLE, PRESETS["relu"]))
+    agent = saved(tmp_path / "a.safetensors", fresh(CARTPOLE, NETWORKS["relu"]))
     file = tmp_path / "new" / "a.mp4"
     options = ("--agent", agent, "--save", file, "--seed", 3, "--episode", 1)
     finished = command("evaluate", "watch", *options, "--steps", 40)

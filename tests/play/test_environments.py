@@ -17,7 +17,6 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 from core.errors import Refusal
 from core.games import GAMES
 from play.environments import (
-    AtariEnvironments,
     Environments,
     Outcome,
     bounds,
@@ -25,6 +24,7 @@ from play.environments import (
     network_input,
     require_in_bounds,
 )
+from play.libraries.ale import AtariEnvironments
 from play.protocols import Dynamics
 
 PLAIN = Dynamics(sticky_action_probability=0.0, max_episode_frames=108_000)

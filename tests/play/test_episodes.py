@@ -16,7 +16,7 @@ from core.agents import Agent, RandomPlay
 from core.checkpoint import Checkpoint
 from core.errors import Refusal
 from core.games import GAMES
-from core.networks import PRESETS, make_agent
+from core.networks import NETWORKS
 from play.environments import make_environments
 from play.episodes import Played, episode_row, in_turn, play, require_at_least_one, rom_md5, settings
 from play.policies import exploring
@@ -61,7 +61,7 @@ def by_hand(choose: Callable[[np.ndarray], int], protocol: Protocol, eval_seed: 
 
 @pytest.mark.parametrize(("name", "epsilon"), [("random", 1.0), ("dqn", 0.2), ("dqn", 0.0)])
 def test_scores_and_lengths_are_those_of_games_summed_by_hand(name: str, epsilon: float) -> None:
-    dqn = make_agent(ASTERIX, PRESETS["relu"], torch.Generator().manual_seed(0))
+    dqn = NETWORKS["relu"].make(ASTERIX, torch.Generator().manual_seed(0))
     agent: Agent = dqn if name == "dqn" else RandomPlay(ASTERIX)
 
     def choose(state: np.ndarray) -> int:
@@ -113,7 +113,7 @@ def test_an_atari_score_is_the_sum_of_raw_rewards_until_the_cap() -> None:
 
 @pytest.mark.parametrize("num_envs", [1, 3, 16])
 def test_the_number_of_environments_changes_no_score(num_envs: int) -> None:
-    agent = make_agent(ASTERIX, PRESETS["relu"], torch.Generator().manual_seed(0))
+    agent = NETWORKS["relu"].make(ASTERIX, torch.Generator().manual_seed(0))
     once, again = (
         {
             played.episode: (played.score, played.length_steps, played.truncated)
@@ -229,7 +229,7 @@ def test_torch_has_its_threads_back_after_a_game_however_it_ends() -> None:
 
 
 def test_a_row_holds_what_was_played_and_what_it_cost() -> None:
-    agent = make_agent(ASTERIX, PRESETS["liu2022"], torch.Generator().manual_seed(0))
+    agent = NETWORKS["liu2022"].make(ASTERIX, torch.Generator().manual_seed(0))
     protocol = short_minatar()
     played = Played(
         episode=5,
@@ -257,7 +257,7 @@ def test_a_row_holds_what_was_played_and_what_it_cost() -> None:
 
 
 def test_a_row_of_a_network_without_spikes_has_no_rates() -> None:
-    agent = make_agent(ASTERIX, PRESETS["relu"], torch.Generator().manual_seed(0))
+    agent = NETWORKS["relu"].make(ASTERIX, torch.Generator().manual_seed(0))
     (played,) = play(agent, ASTERIX, short_minatar(), eval_seed=0, episodes=[0])
     checkpoint = Checkpoint(agent, PROVENANCE, "0123456789ab")
     row = episode_row(played, checkpoint, ASTERIX, short_minatar(), eval_seed=0)
@@ -265,7 +265,7 @@ def test_a_row_of_a_network_without_spikes_has_no_rates() -> None:
 
 
 def test_spikes_and_q_values_are_summed_over_the_episode() -> None:
-    agent = make_agent(ASTERIX, PRESETS["chen2022"], torch.Generator().manual_seed(0))
+    agent = NETWORKS["chen2022"].make(ASTERIX, torch.Generator().manual_seed(0))
     for parameter in agent.parameters():
         parameter.data.mul_(5)  # untrained, it would hardly spike
     (played,) = play(agent, ASTERIX, short_minatar(epsilon=0.0), eval_seed=0, episodes=[0])

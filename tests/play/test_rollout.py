@@ -17,7 +17,7 @@ from core.agents import Agent, Decision, RandomPlay
 from core.dqn import DQN
 from core.errors import Refusal
 from core.games import GAMES
-from core.networks import PRESETS, make_agent
+from core.networks import NETWORKS
 from play.environments import Environments, Outcome, make_environments
 from play.policies import exploring
 from play.protocols import Dynamics
@@ -183,7 +183,7 @@ def test_decisions_count_from_when_they_are_sent() -> None:
 
 
 def test_activity_is_that_of_the_environments_that_play() -> None:
-    agent = make_agent(BREAKOUT, PRESETS["chen2022"], torch.Generator().manual_seed(0))
+    agent = NETWORKS["chen2022"].make(BREAKOUT, torch.Generator().manual_seed(0))
     for parameter in agent.parameters():
         parameter.data.mul_(5)  # untrained, it would hardly spike
     environments = make_environments(BREAKOUT, 3, STICKY)
@@ -262,7 +262,7 @@ def traces(agent: Agent, num_envs: int, epsilon: float) -> dict[int, Trace]:
 
 @pytest.mark.parametrize(("name", "epsilon"), [("dqn", 0.3), ("random", 1.0)])
 def test_the_number_of_environments_does_not_change_what_is_played(name: str, epsilon: float) -> None:
-    dqn = make_agent(BREAKOUT, PRESETS["relu"], torch.Generator().manual_seed(1))
+    dqn = NETWORKS["relu"].make(BREAKOUT, torch.Generator().manual_seed(1))
     agent = dqn if name == "dqn" else RandomPlay(BREAKOUT)
     alone = traces(agent, 1, epsilon)
     assert sorted(alone) == list(range(12))
@@ -282,7 +282,7 @@ def test_play_touches_no_global_generator(game_name: str) -> None:
     before = states()
     rollout = Rollout(
         make_environments(game, 1, Dynamics(0.0, 5000)),
-        make_agent(game, PRESETS["chen2022"], torch.Generator().manual_seed(0)),
+        NETWORKS["chen2022"].make(game, torch.Generator().manual_seed(0)),
         episode_seed=lambda index: index,
         episodes=None,
         policy=exploring(lambda steps: 0.5),
@@ -309,7 +309,7 @@ def resumable(
 ) -> Rollout:
     game = GAMES[game_name]
     if game.tier == "minatar":
-        agent: Agent = make_agent(game, PRESETS["relu"], torch.Generator().manual_seed(1))
+        agent: Agent = NETWORKS["relu"].make(game, torch.Generator().manual_seed(1))
     else:
         agent = RandomPlay(game)
     return Rollout(
@@ -414,7 +414,7 @@ def attacked(agent: Agent, game_name: str, perturb: Perturb | None, num_envs: in
 
 
 def test_an_attack_sees_network_inputs_and_clean_scores() -> None:
-    agent = make_agent(GAMES["breakout"], PRESETS["relu"], torch.Generator().manual_seed(1))
+    agent = NETWORKS["relu"].make(GAMES["breakout"], torch.Generator().manual_seed(1))
     assert isinstance(agent, DQN)
     seen: list[tuple[Tensor, Tensor, int]] = []
 
@@ -437,7 +437,7 @@ def test_an_attack_sees_network_inputs_and_clean_scores() -> None:
 
 
 def test_an_attack_that_changes_nothing_flips_nothing_and_changes_no_game() -> None:
-    agent = make_agent(BREAKOUT, PRESETS["relu"], torch.Generator().manual_seed(1))
+    agent = NETWORKS["relu"].make(BREAKOUT, torch.Generator().manual_seed(1))
     clean = list(attacked(agent, "minatar/breakout", None))
     under_attack = list(attacked(agent, "minatar/breakout", identity))
     assert len(clean) == len(under_attack)

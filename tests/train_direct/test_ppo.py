@@ -270,7 +270,10 @@ def test_the_actor_is_an_agent_like_any_other(
 def test_what_ppo_cannot_run_is_refused(tmp_path: Path, command: Command) -> None:
     out = ("--out", tmp_path / "run")
     for arguments, words in (
-        (("ppo", "--game", "pong"), "no PPO recipe trains atari games, as pong is: accepted are control games"),
+        (
+            ("ppo", "--game", "pong"),
+            "no PPO recipe trains atari games, as pong is: accepted are control games",
+        ),
         (("spiking-ppo", "--game", "cartpole", "--network", "relu"), "network 'relu' does not spike"),
         (("ppo", "--game", "cartpole", "--total-steps", 511), "total_steps is 511: no update would be made"),
         (("ppo", "--game", "cartpole", "--keep-episodes", 0), "keep_episodes is 0: at least 1 is needed"),

@@ -1,20 +1,22 @@
-"""The CPU's fast path of `neurons.run`: all simulation steps of a population in one compiled pass.
+"""The CPU's fast path of neurons with one membrane: all simulation steps of a population in one compiled pass.
 
-A population's neurons do not talk to each other, so a block of them can live through all its steps while its
-membranes stay in registers. Nothing but the input currents is kept for the backward pass, which lives through
-the steps once more. The equations, and the reference that this is tested against, stand in core/neurons.py.
-"""
+Neurons of a population do not depend on each other. So a block of them is simulated for all steps while its membranes
+stay in registers. Only the input currents are kept for the backward pass, which simulates the steps once more. The
+equations, and the reference that this is tested against, stand in core/neurons/membrane.py."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
 import torch
 from torch import Tensor
 
-from core.neurons import SURROGATES, Neuron
+from core.neurons.surrogates import SURROGATES
+
+if TYPE_CHECKING:
+    from core.neurons.membrane import MembraneNeuron
 
 LANES = 256
 """Neurons that one block of the compiled loops holds: a few vector registers a variable, all in the first cache."""
@@ -25,7 +27,7 @@ _pool = ThreadPoolExecutor(thread_name_prefix="fused")
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _load(row: np.ndarray, bits: np.ndarray, values: np.ndarray, lanes: int, bfloat16: bool) -> None:
-    """A row as float32 in `values`, which shares its memory with `bits`; bfloat16 comes as its 16 bits."""
+    """Read a row as float32 into `values`, which shares its memory with `bits`. A bfloat16 row holds 16-bit words."""
     if bfloat16:
         for lane in range(lanes):
             bits[lane] = np.uint32(row[lane]) << np.uint32(16)
@@ -36,7 +38,7 @@ def _load(row: np.ndarray, bits: np.ndarray, values: np.ndarray, lanes: int, bfl
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _store(row: np.ndarray, bits: np.ndarray, values: np.ndarray, lanes: int, bfloat16: bool) -> None:
-    """The reverse, rounded to the nearest, ties to even."""
+    """Write `values` to a row, rounded to the nearest bfloat16 (ties to even) if the row holds 16-bit words."""
     if bfloat16:
         for lane in range(lanes):
             odd = (bits[lane] >> np.uint32(16)) & np.uint32(1)
@@ -244,7 +246,9 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 class _Run(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, currents: Tensor, sim_steps: int, neuron: Neuron, weights: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, currents: Tensor, sim_steps: int, neuron: "MembraneNeuron", weights: Tensor | None
+    ) -> Tensor:
         ctx.save_for_backward(currents)
         ctx.neuron, ctx.summed = neuron, weights is not None
         ctx.weights = _array(torch.ones(sim_steps) if weights is None else weights)
@@ -257,9 +261,9 @@ class _Run(torch.autograd.Function):
             ctx.weights,
             ctx.summed,
             currents.dtype == torch.bfloat16,
-            neuron.charge == "lif",
+            neuron.leak_tau is not None,
             neuron.reset == "soft",
-            np.float32(neuron.tau),
+            np.float32(neuron.leak_tau or 1.0),
             np.float32(neuron.threshold),
         )
         return spikes
@@ -267,7 +271,7 @@ class _Run(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (currents,) = ctx.saved_tensors
-        neuron: Neuron = ctx.neuron
+        neuron: MembraneNeuron = ctx.neuron
         grad_currents = torch.empty_like(currents)
         on_threads(
             _backward,
@@ -278,25 +282,25 @@ class _Run(torch.autograd.Function):
             ctx.weights,
             ctx.summed,
             currents.dtype == torch.bfloat16,
-            neuron.charge == "lif",
+            neuron.leak_tau is not None,
             neuron.reset == "soft",
             neuron.detach_reset,
             SURROGATES.index(neuron.surrogate),
-            np.float32(neuron.tau),
+            np.float32(neuron.leak_tau or 1.0),
             np.float32(neuron.threshold),
             np.float32(neuron.surrogate_slope),
         )
         return grad_currents, None, None, None
 
 
-def run(currents: Tensor, sim_steps: int, neuron: Neuron, weights: Tensor | None = None) -> Tensor:
-    """Spikes [T, ...] of a population driven from rest; in float32 equal to `neurons.run` to the last spike.
+def run(currents: Tensor, sim_steps: int, neuron: "MembraneNeuron", weights: Tensor | None = None) -> Tensor:
+    """Spikes [T, ...] of a population driven from rest; in float32 equal to `membrane.run` to the last spike.
 
     Args:
         currents: [T, ...] on the CPU, or [1, ...] for a current that is the same at every step; float32, or
             bfloat16, whose membranes are float32 all the same and whose spikes are exact.
         sim_steps: T.
-        neuron: the population's parameters.
+        neuron: the population's options.
         weights: [T] float32. If they are given, the spikes' sums [1, ...] with these weights are what is returned, and
             no spike train is ever in memory.
     """

@@ -1,0 +1,43 @@
+"""Normalisations between a hidden layer and its spiking neurons.
+
+To add one, register a frozen dataclass that derives from `Normalisation`, in one file.
+"""
+
+import abc
+from dataclasses import dataclass
+
+from torch import nn
+
+from core.options import require_number
+from core.registry import Registry
+
+
+class Normalisation(abc.ABC):
+    """Options of one normalisation. Subclasses are frozen dataclasses with a default for every field."""
+
+    @abc.abstractmethod
+    def module(self, shape: tuple[int, ...]) -> nn.Module:
+        """The module from currents [N, *shape] to currents of the same shape, with parameters set to their start.
+
+        What it gives for one row must not depend on the other rows: a batch of decisions equals its rows.
+        """
+
+
+NORMALISATIONS: Registry[type[Normalisation]] = Registry("normalisation")
+"""All normalisations of directly trained networks, by name."""
+
+
+@NORMALISATIONS.register("layer")
+@dataclass(frozen=True, kw_only=True)
+class LayerNormalisation(Normalisation):
+    """Layer normalisation (Ba, Kiros & Hinton 2016, arXiv 1607.06450) over all neurons of a layer, at every
+    simulation step, with a gain and a bias for each neuron that learn."""
+
+    eps: float = 1e-5
+    """Added to the variance."""
+
+    def __post_init__(self) -> None:
+        require_number("eps", self.eps, 0, 1, above=True)
+
+    def module(self, shape: tuple[int, ...]) -> nn.Module:
+        return nn.LayerNorm(list(shape), eps=self.eps)

@@ -1,0 +1,201 @@
+"""Options as data: frozen dataclasses to and from JSON and command-line words, every value checked by its type.
+
+Everything registered is such a dataclass. A checkpoint, a manifest and a command line all name it the same way: by
+its registered name and its fields. Never imports torch.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from core.errors import Refusal
+from core.registry import Registry
+
+Entry = TypeVar("Entry")
+
+
+def to_config(registry: Registry[type[Entry]], entry: Entry) -> dict[str, Any]:
+    """A registered thing as JSON-able values: its name, and every field."""
+    return {"name": registry.name_of(type(entry)), **dataclasses.asdict(entry)}  # type: ignore[call-overload]
+
+
+def from_config(registry: Registry[type[Entry]], config: object) -> Entry:
+    """What `to_config` wrote, made again.
+
+    Raises:
+        Refusal: the name is not registered, or a field is unknown, missing or of the wrong type.
+    """
+    if not isinstance(config, Mapping) or not isinstance(config.get("name"), str):
+        raise Refusal(f"{registry.concept} {config!r}: an object with a name and options is needed")
+    cls = registry[config["name"]]
+    given = {name: value for name, value in config.items() if name != "name"}
+    return cls(**checked(cls, given, f"{registry.concept} {config['name']}"))
+
+
+def choose(registry: Registry[type[Entry]], words: Sequence[str]) -> Entry:
+    """A registered thing as a command line names it: its name, then any number of field=value.
+
+    As in --neuron lif tau=4 threshold=0.5.
+    """
+    if not words:
+        raise Refusal(f"no {registry.concept} given: accepted are {', '.join(registry)}")
+    name, *settings = words
+    cls = registry[name]
+    return cls(**parse_settings(settings, cls, f"{registry.concept} {name}"))
+
+
+def parse_settings(words: Sequence[str], options: type, what: str) -> dict[str, Any]:
+    """Values for fields of a dataclass from words of the form field=value.
+
+    Args:
+        words: field=value each; a field of a field that is a dataclass is field.subfield=value.
+        options: the dataclass.
+        what: whose options these are, for messages, as in "recipe minatar-fast".
+
+    Returns:
+        Values by field name as it was typed. Ranges are the dataclass's own business.
+
+    Raises:
+        Refusal: a word has no "=", a field is unknown or given twice, or a value is not of the field's type.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise Refusal(f"{word!r}: field=value is needed, as in {_example(options)}")
+        if name in found:
+            raise Refusal(f"{name} is given twice: {found[name]!r} and {text!r}")
+        found[name] = _parse(text, _hint(options, name, what), f"{name} of {what}")
+    return found
+
+
+def checked(options: type, given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Values that came from JSON, refused where they are not of their field's type.
+
+    Raises:
+        Refusal: a field is unknown or missing, or a value is of the wrong type.
+    """
+    fields = dataclasses.fields(options)
+    for field in fields:
+        no_default = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if no_default and field.init and field.name not in given:
+            raise Refusal(f"{what} lacks {field.name!r}")
+    values = {}
+    for name, value in given.items():
+        hint = _hint(options, name, what)
+        if not _fits(value, hint):
+            raise Refusal(f"{name} of {what} is {value!r}: accepted is {_described(hint)}")
+        values[name] = float(value) if hint is float else value
+    return values
+
+
+def require_number(
+    name: str, value: object, least: float, most: float = math.inf, *, above: bool = False
+) -> None:
+    """Refuse a number outside its range, NaN included.
+
+    Args:
+        name: of the option.
+        value: what was given.
+        least, most: the range, both ends included; an infinite end accepts any finite number.
+        above: whether `least` itself is refused.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    in_range = is_number and least <= value <= most and not (above and value == least)
+    if not in_range:
+        lower = f"above {least:g}" if above else f"at least {least:g}"
+        upper = "" if math.isinf(most) else f" and at most {most:g}"
+        raise Refusal(f"{name} is {value}: accepted is any finite number {lower}{upper}")
+
+
+def _hint(options: type, name: str, what: str) -> Any:
+    """The type of a field, or of a field's field."""
+    first, dot, rest = name.partition(".")
+    hints = get_type_hints(options)
+    names = [field.name for field in dataclasses.fields(options) if field.init]
+    if first not in names:
+        near = difflib.get_close_matches(first, names, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        accepted = ", ".join(names) or "none"
+        raise Refusal(f"{what} has no option {name!r}: {hint}accepted are {accepted}")
+    if dot:
+        if not dataclasses.is_dataclass(hints[first]):
+            raise Refusal(f"{what}: {first} has no parts, so there is no {name!r}")
+        return _hint(hints[first], rest, f"{first} of {what}")  # type: ignore[arg-type]
+    return hints[first]
+
+
+def _parse(text: str, hint: Any, name: str) -> Any:
+    """A value of a type from what was typed."""
+    refusal = Refusal(f"{name} is {text!r}: accepted is {_described(hint)}")
+    if get_origin(hint) in (Union, types.UnionType):
+        if type(None) in get_args(hint) and text.lower() in ("none", "null"):
+            return None
+        for each in get_args(hint):
+            if each is not type(None):
+                try:
+                    return _parse(text, each, name)
+                except Refusal:
+                    continue
+        raise refusal
+    if get_origin(hint) is Literal:
+        if text in get_args(hint):
+            return text
+        raise refusal
+    if hint is bool:
+        if text in ("True", "true", "False", "false"):
+            return text in ("True", "true")
+        raise refusal
+    if hint is str:
+        return text
+    try:
+        if len(text) > 40:  # no number needs more; a million digits would keep the parser busy
+            raise ValueError
+        if hint is int:
+            return int(text.replace("_", ""))
+        if hint is float:
+            number = float(Fraction(text)) if "/" in text else float(text)
+            if math.isfinite(number):
+                return number
+    except (ValueError, ZeroDivisionError, OverflowError):
+        pass
+    raise refusal
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value from JSON is of a field's type; an integer is a number, a bool is neither."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_fits(value, each) for each in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _described(hint: Any) -> str:
+    """A type in words."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_described(each) for each in get_args(hint))
+    if get_origin(hint) is Literal:
+        return ", ".join(map(str, get_args(hint)))
+    return {
+        int: "an integer",
+        float: "a finite number",
+        bool: "True or False",
+        str: "a word",
+        type(None): "none",
+    }.get(hint, str(getattr(hint, "__name__", hint)))
+
+
+def _example(options: type) -> str:
+    field, *_ = dataclasses.fields(options)
+    return (
+        f"{field.name}={field.default}" if field.default is not dataclasses.MISSING else f"{field.name}=..."
+    )

@@ -1,0 +1,128 @@
+"""Command-line options of the network that is trained."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from core.cli import Switch
+from core.dsqn import Spiking
+from core.errors import Refusal
+from core.layers import format_layers, parse_layers
+from core.networks import NETWORKS, Network
+from core.neurons.base import NEURONS
+from core.neurons.surrogates import Surrogate
+from core.normalisations import NORMALISATIONS
+from core.options import choose
+from core.readouts import READOUTS
+
+_OF_NEURON = ("reset", "detach_reset", "threshold", "tau", "surrogate", "surrogate_slope")
+"""Options that set a field of the neuron."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Options of any network."""
+
+    layers: str | None = None
+    """Hidden layers in place of the usual ones: "32c8s4 64c4s2 64c3s1 512" is three convolutions (channels, c,
+    kernel, s, stride) and a fully connected layer."""
+
+    def changed_layers(self, network: Network) -> tuple[Network, list[str]]:
+        """A network with the layers that were asked for, and what that adds to its name in rows."""
+        if self.layers is None:
+            return network, []
+        hidden = parse_layers(self.layers)
+        return replace(network, layers=hidden), [f"layers={format_layers(hidden, ',')}"]
+
+
+def relu_network(name: str) -> Network:
+    """A network without spikes, by name.
+
+    Raises:
+        Refusal: there is none of that name, or it spikes.
+    """
+    network = NETWORKS[name]
+    if network.spiking is not None:
+        raise Refusal(f"network {name!r} spikes: the verbs that train it are dsqn and spiking-ppo")
+    return network
+
+
+def spiking_network(name: str, relu_verb: str) -> tuple[Network, Spiking]:
+    """A spiking network by name, and what makes it spike.
+
+    Args:
+        name: of the network.
+        relu_verb: the verb that trains networks without spikes.
+
+    Raises:
+        Refusal: there is none of that name, or it does not spike.
+    """
+    network = NETWORKS[name]
+    if network.spiking is None:
+        raise Refusal(f"network {name!r} does not spike: train it with the verb {relu_verb}")
+    return network, network.spiking
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikingOptions(NetworkOptions):
+    """Options of a spiking network."""
+
+    sim_steps: int | None = None
+    """Simulation steps a decision, in place of the network's own (chen2022: 8, tutorial: 16, liu2022: 64)."""
+    neuron: tuple[str, ...] = ()
+    """Neuron in place of the network's own, and its options: lif, if, or one of an extension, as in lif tau=4
+    threshold=0.5."""
+    readout: tuple[str, ...] = ()
+    """How Q-values are read, in place of the network's own: rate (Liu; Chen's fr-mlp), spike-rate, a statistic of the
+    output voltage (Chen: last-mem, max-mem, mean-mem, max-abs-mem), or one of an extension; and its options, as in
+    last-mem tau=3."""
+    normalisation: tuple[str, ...] = ()
+    """Normalisation between each hidden layer and its neurons: layer (layer normalisation), or one of an extension, and
+    its options. None if not given."""
+    reset: Literal["hard", "soft"] | None = None
+    """Membrane after a spike: hard (to rest) or soft (threshold subtracted)."""
+    detach_reset: Switch = None
+    """Whether gradients leave out the path through the reset."""
+    threshold: float | None = None
+    """Firing threshold."""
+    tau: float | None = None
+    """Membrane time constant in simulation steps (LIF)."""
+    surrogate: Surrogate | None = None
+    """Surrogate gradient: atan, sigmoid, triangle or rectangle."""
+    surrogate_slope: float | None = None
+    """Slope of the surrogate gradient."""
+    bias: Switch = None
+    """Whether layers have biases (Chen's paper: False, its code: True)."""
+
+    def changed(self, network: Network, spiking: Spiking) -> tuple[Network, list[str]]:
+        """A network with what was asked for in place of its own, and what that adds to its name in rows.
+
+        Raises:
+            Refusal: a name is not registered, an option does not exist, or a value is out of range.
+        """
+        neuron = choose(NEURONS, self.neuron) if self.neuron else spiking.neuron
+        of_neuron = self._given(*_OF_NEURON)
+        known = {field.name for field in fields(neuron)}  # type: ignore[arg-type]  # every neuron is a dataclass
+        for name, value in of_neuron.items():
+            if name not in known:
+                raise Refusal(
+                    f"{name} is {value}: the neuron {NEURONS.name_of(type(neuron))!r} has no such option; its options are "
+                    f"{', '.join(sorted(known)) or 'none'}"
+                )
+        given = self._given("sim_steps")
+        if self.readout:
+            given["readout"] = choose(READOUTS, self.readout)
+        if self.normalisation:
+            given["normalisation"] = choose(NORMALISATIONS, self.normalisation)
+        spiking = replace(spiking, neuron=replace(neuron, **of_neuron), **given)  # type: ignore[type-var]
+        bias = self._given("bias")
+        changes = [f"{name}={value}" for name, value in self._given("sim_steps").items()]
+        changes += [f"readout={','.join(self.readout)}"] if self.readout else []
+        changes += [f"{name}={value}" for name, value in (of_neuron | bias).items()]
+        changes += [f"neuron={','.join(self.neuron)}"] if self.neuron else []
+        changes += [f"normalisation={','.join(self.normalisation)}"] if self.normalisation else []
+        network, layers = self.changed_layers(replace(network, spiking=spiking, **bias))
+        return network, [*changes, *layers]
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        """The options among these that the command line gave."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
