@@ -89,7 +89,10 @@ class AttackRow(EpisodeRow):
     """Share of attacked decisions on which the gradient was zero everywhere; NaN where none was followed."""
     largest_perturbation: float
     attacked_share: float = field(default=math.nan, kw_only=True)
-    """Share of decisions that were attacked; NaN, as below, in rows from before there was such a column."""
+    """Share of decisions that were attacked; NaN in rows from before there was such a column."""
+    attacker: str = field(default="", kw_only=True)
+    """What the attacker knows of the victim (analysis.attackers.Kind); empty in rows from before there was such a
+    column."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +136,12 @@ class StateAttackRow:
     """Which states' greedy actions changed: a bit each, the first state's the highest, in hex digits; empty in rows
     from before there was such a column."""
     attacked_share: float = field(default=math.nan, kw_only=True)
-    """Share of states that were attacked."""
+    """Share of states that were attacked; NaN in rows from before there was such a column."""
     drawn_states: int = field(default=0, kw_only=True)
-    """How many were drawn in all; of another number, other states are drawn. 0 in rows from before it was told."""
+    """How many states were drawn in all. Another number draws other states. 0 in rows from before there was such a
+    column."""
+    attacker: str = field(default="", kw_only=True)
+    """As in AttackRow."""
 
 
 @dataclass(frozen=True)
