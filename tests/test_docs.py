@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 
 import core.cli
+from core.kinds import kind_of
 from core.registry import Registry
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -570,3 +571,76 @@ def test_comparisons_of_methods_are_those_of_their_tables() -> None:
                     method,
                     column,
                 )
+
+
+ATTACKED = REPOSITORY / "results" / "attacked"
+VICTIMS = {
+    "DQN": "dqn",
+    "DSQN": "dsqn",
+    "quantised DQN": "quantised-q8",
+    "converted (`qcfs`": "snn-q8",
+    "converted (`reconstruct`": "snn-t8",
+}
+"""Victims as the tables of attacks name them, and as folders do."""
+
+
+def victim_of(cell: str) -> str:
+    return VICTIMS[cell.split(": ")[-1].split(",")[0]]
+
+
+def flips(rows: pd.DataFrame) -> Mapping[str, float]:
+    """Largest share of flipped choices, by column of the tables, of one victim's rows of one size."""
+    white_box = rows[rows.gradient_source != ""]
+    transferred = white_box.gradient_source.str.startswith("transfer:")
+    trained = white_box[white_box.gradient_source == kind_of(rows.agent.iloc[0]).training_gradient]
+    signs = rows[rows.attack == "random-sign"].sort_values("num_states").flip_share
+    return {
+        "best along a gradient": white_box[~transferred].flip_share.max(),
+        "PGD, training gradient": trained[trained.attack == "pgd"].flip_share.max(),
+        "FGSM, training gradient": trained[trained.attack == "fgsm"].flip_share.max(),
+        "transfer": white_box[transferred].flip_share.max(),
+        "Square, 500 queries": rows[rows.attack == "square"].flip_share.max(),
+        "random signs, worst of 500": signs.iloc[0],
+        "one draw": signs.iloc[-1],
+    }
+
+
+def sizes_of_tables(mark: str) -> list[list[float]]:
+    """Sizes of attacks that each marked table of results/attacked shows, in its order."""
+    marks = re.findall(rf"<!-- {mark}: ([\d./ ]+) -->", (ATTACKED / "README.md").read_text())
+    return [[core.cli.parse_fraction(size) for size in found.split()] for found in marks]
+
+
+def test_flips_under_attack_are_those_of_the_rows() -> None:
+    tables = marked_tables(ATTACKED / "README.md", "states")
+    assert len(tables) == 2
+    for table, sizes in zip(tables, sizes_of_tables("states"), strict=True):
+        game = ""
+        for row in table:
+            game = row["victim"].split(": ")[0] if ": " in row["victim"] else game
+            folder = ATTACKED / (game if game == "pong" else f"minatar-{game}")
+            file = folder / f"states-shipped-{victim_of(row['victim'])}-s0" / "state_attacks.parquet"
+            rows = pd.read_parquet(file)
+            by_size = [flips(rows[(rows.epsilon - size).abs() < 1e-9]) for size in sizes]
+            for column in by_size[0]:
+                told = row[column].replace("*", "")
+                assert told == " / ".join(f"{100 * found[column]:.0f}" for found in by_size), (
+                    game,
+                    row,
+                    column,
+                )
+
+
+def test_scores_under_attack_are_those_of_the_rows() -> None:
+    (table,), (sizes,) = marked_tables(ATTACKED / "README.md", "games"), sizes_of_tables("games")
+    for row in table:
+        rows = pd.read_parquet(
+            ATTACKED / "pong" / f"attack-shipped-{victim_of(row['pong'])}-s0" / "attacks.parquet"
+        )
+        rows["size"] = rows.epsilon.round(9)
+        assert row["clean"] == f"{rows[rows.epsilon == 0].score.mean():.1f}"
+        cells = list(row.values())
+        for size, strongest in zip(sizes, (cells[2], cells[5]), strict=True):
+            attacked = rows[(rows["size"] == round(size, 9)) & (rows.gradient_source != "")]
+            means = attacked.groupby("threat").score.mean().round(1)
+            assert float(strongest.split(" ")[0]) in set(means), (row, size)
