@@ -1,4 +1,4 @@
-"""Operations of an agent on states of its own play, one row a layer; how they are counted says `core.operations`."""
+"""Operations of an agent on states of its own play, one row a layer. `core/operations.py` says how they are counted."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,15 @@ from play.states import batches
 
 
 def operations_rows(checkpoint: Checkpoint, states: np.ndarray, eval_seed: int) -> list[OperationsRow]:
-    """One row a layer: means over states.
+    """Count the operations of an agent's layers.
 
     Args:
-        checkpoint: of an agent with layers.
+        checkpoint: an agent with layers.
         states: [S, *observation] as the environments gave them, of the agent's own play.
-        eval_seed: of the episodes that they come from.
+        eval_seed: of the episodes that the states come from.
+
+    Returns:
+        One row for each layer, first to last: means over states.
 
     Raises:
         Refusal: there is no state, or the agent has no layers.

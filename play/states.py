@@ -1,4 +1,4 @@
-"""States that an agent meets: to calibrate a conversion with, to test it on, and to look into agents."""
+"""States of an agent's play, for calibrating and testing conversions, for attacks and for looking into agents."""
 
 from collections.abc import Iterator
 
@@ -15,9 +15,9 @@ from play.protocols import get_protocol
 from play.rollout import Rollout
 
 STATE_EPSILON = 0.05
-"""Random actions while states are collected (Tan et al. 2021)."""
+"""Share of random actions while states are collected (Tan et al. 2021)."""
 PATIENCE = 10
-"""Episodes in vain, for each state asked for and environment, before a game is said to have no more states."""
+"""Episodes without a new state, for each environment and state, after which a game counts as having no more."""
 
 
 def collect(
@@ -28,25 +28,28 @@ def collect(
     num_envs: int = 4,
     apart_from: np.ndarray | None = None,
 ) -> np.ndarray:
-    """States drawn evenly from whole episodes, so that late play counts as much as openings.
+    """Draw states evenly from whole episodes, so that late play counts as much as openings.
 
     Args:
-        agent: what plays, at epsilon 0.05, under its game's usual protocol.
-        num_states: how many to draw.
+        agent: the agent that plays, at epsilon 0.05, under its game's usual protocol.
+        num_states: number of states.
         seed: of the episodes and of the drawing.
-        stream: what for; states of different streams come from different episodes.
-        num_envs: episodes played side by side; as many again as long as states are missing.
-        apart_from: [N, *observation] states that are passed over: on small boards, other episodes come through the
-            same states (of a minatar/breakout DQN's, half).
+        stream: name of the purpose. States of different streams come from different episodes.
+        num_envs: episodes played side by side. As many again are played while states are missing.
+        apart_from: [N, *observation] states to leave out. On small boards, other episodes pass through the same states
+            (half of the states of a minatar/breakout DQN).
 
     Returns:
         [num_states, *observation] as the environments gave them, in random order.
+
+    Raises:
+        Refusal: fewer than 1 state is asked for, or the game has not as many.
     """
     if num_states < 1:
         raise Refusal(f"number of {stream} states is {num_states}: at least 1 is needed")
     dynamics = get_protocol(None, agent.game).dynamics
     environments = make_environments(agent.game, num_envs, dynamics)
-    # Reservoir sampling (Vitter 1985, algorithm R): every state met is kept with the same probability.
+    # Reservoir sampling (Vitter 1985, algorithm R) keeps every state with the same probability.
     drawing = seeding.generator(seed, f"{stream} states")
     reservoir: list[np.ndarray] = []
     passed_over = set() if apart_from is None else {state.tobytes() for state in apart_from}
@@ -77,17 +80,18 @@ def collect(
 
 
 def batches(agent: Agent, states: np.ndarray, size: int = 64) -> Iterator[Tensor]:
-    """Network inputs [<= size, *observation] of states, on the agent's device."""
+    """Network inputs [<= size, *observation] of stored states, batch by batch, on the agent's device."""
     for start in range(0, len(states), size):
         yield network_input(states[start : start + size], agent.game, agent.device)
 
 
 @torch.no_grad()
 def q_values(agent: Agent, states: np.ndarray) -> np.ndarray:
-    """Action scores [S, A] of an agent in each state."""
+    """An agent's action scores [S, A] in states [S, *observation]."""
     return np.concatenate([agent(batch).cpu().numpy() for batch in batches(agent, states)])
 
 
 def greedy_actions(agent: Agent, states: np.ndarray) -> np.ndarray:
-    """The greedy action [S] of an agent in each state."""
-    return q_values(agent, states).argmax(1)
+    """An agent's greedy actions [S] in states [S, *observation]."""
+    actions: np.ndarray = q_values(agent, states).argmax(1)
+    return actions

@@ -81,7 +81,7 @@ def rooms(names: set[str]) -> set[str]:
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("import convert.tan2021 as tan", "convert"),
+        ("import convert.methods.tan2021 as tan", "convert"),
         ("from adversarial import attacks", "adversarial"),
         ("def f():\n    if True:\n        from train_direct.run import Run", "train_direct"),
         ("import importlib\nimportlib.import_module('convert.methods')", "convert"),

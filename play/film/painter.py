@@ -15,6 +15,7 @@ from core.agents import Agent
 from core.checkpoint import Checkpoint
 from core.dsqn import DSQN, SpikingActor
 from core.games import Game
+from core.readouts import READOUTS
 from play.film.frame import Frame
 from play.film.looks import look_of, picture_of_change
 from play.film.neurons import NeuronPanel
@@ -277,7 +278,7 @@ def _read_from(agent: Agent, has_q_values: bool) -> str:
     # The scores of a DSQN without their common mode are no voltages any more.
     if not isinstance(agent, DSQN) or not (has_q_values or isinstance(agent, SpikingActor)):
         return ""
-    readout = agent.spiking.readout
+    readout = READOUTS.name_of(type(agent.spiking.readout))
     return _READ_FROM.get(readout, readout)
 
 

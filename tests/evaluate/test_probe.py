@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from convert import tan2021
+from convert.methods import tan2021
+from convert.scaling import scaled_network
 from core.agents import RandomPlay
 from core.checkpoint import Checkpoint, load_agent
 from core.dqn import DQN
@@ -23,6 +24,7 @@ from core.neurons.lif import LIF
 from core.neurons.membrane import MembraneNeuron
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
+from core.readouts import Rate
 from core.records import EmbeddingRow, ResponseRow, read_rows, write_rows
 from evaluate.embedding import embed, last_hidden
 from evaluate.responses import neuron_responses, parameters
@@ -165,7 +167,7 @@ def states(dqn: Checkpoint) -> np.ndarray:
 
 def converted(dqn: DQN, states: np.ndarray, coding: RateCoding) -> RateCodedNetwork:
     scales, _ = tan2021.guarded_scales(dqn, states, 99.0)
-    return tan2021.convert(dqn, scales, coding)
+    return scaled_network(dqn, scales, coding)
 
 
 def test_q_values_are_the_output_layer_of_a_dqns_activations(dqn: Checkpoint, states: np.ndarray) -> None:
@@ -192,7 +194,7 @@ def test_a_dsqns_rates_are_its_last_spikes_whatever_is_read_from_them(
     assert set(rates.unique().tolist()) == {0.0, 0.25, 0.5, 0.75, 1.0}
     assert torch.equal(4 * rates.sum(1), activity.spikes[:, -1])
     # The rate read-out is the output layer applied to just these.
-    by_rate = DSQN(agent.game, replace(agent.spiking, readout="rate"), agent.bias)
+    by_rate = DSQN(agent.game, replace(agent.spiking, readout=Rate()), agent.bias)
     by_rate.load_state_dict(agent.state_dict())
     assert torch.equal(last_hidden(by_rate, inputs), rates)
     *_, output = by_rate.layers

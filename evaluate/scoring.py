@@ -1,0 +1,160 @@
+"""Scoring agents: who plays, their games, one row an episode, and a film of each one's first game."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from analysis.statistics import mean_interval
+from core.games import Game
+from core.manifest import Manifest
+from core.progress import Progress
+from core.records import EpisodeRow, Journal, read_rows
+from play.entrants import Entrant, entrants, is_registered
+from play.episodes import episode_row, play, settings
+from play.film.video import record
+from play.protocols import Protocol
+from play.rollout import Step
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The games of one entrant."""
+
+    entrant: Entrant
+    protocol: Protocol
+    episodes: int
+    """Number of games."""
+    eval_seed: int
+    """Decides every game's start."""
+
+    @property
+    def label(self) -> str:
+        """The entrant in words, as in "pong dqn (best)"."""
+        which = " and ".join(filter(None, self.entrant.which))
+        return f"{self.entrant.game.name} {self.entrant.checkpoint.agent.kind}{which and f' ({which})'}"
+
+    def of(self, rows: Sequence[EpisodeRow]) -> dict[int, EpisodeRow]:
+        """Its rows among those of a file, by episode."""
+        return {row.episode: row for row in rows if (row.checkpoint_id, row.game) == self.entrant.key}
+
+
+def line_up(
+    agents: Sequence[str | os.PathLike[str]], game: Game | None, device: torch.device | None = None
+) -> list[Entrant]:
+    """Every agent once on each game that it plays, registered agents first.
+
+    Args:
+        agents: words of --agent, see `play.entrants.entrants`.
+        game: the game that all play. If None, checkpoints play their own games, and registered agents all of these.
+        device: where the agents run; the CPU if None.
+
+    Raises:
+        Refusal: an agent cannot be loaded, or there is no game to play.
+    """
+    found: dict[tuple[str, str], Entrant] = {}
+    for agent in agents:
+        for entrant in [] if is_registered(agent) else entrants(agent, game, device):
+            others = found[entrant.key].which if entrant.key in found else ()
+            which = tuple(dict.fromkeys((*others, *entrant.which)))
+            # A file that is also in a run folder that was named counts as the folder's.
+            found[entrant.key] = replace(entrant, which=tuple(filter(None, which)) or which)
+    own = dict.fromkeys(entrant.game for entrant in found.values())
+    games: list[Game | None] = [game] if game or not own else [*own]
+    registered = [
+        entrant
+        for agent in dict.fromkeys(filter(is_registered, agents))
+        for each in games
+        for entrant in entrants(agent, each, device)
+    ]
+    return [*registered, *found.values()]
+
+
+def score(evaluations: Sequence[Evaluation], manifest: Manifest, rows_file: Path, num_envs: int) -> None:
+    """Play the games that are missing, write all rows, and print each mean score.
+
+    Args:
+        evaluations: who plays what.
+        manifest: of this work; it records that the work is finished.
+        rows_file: the file for the rows.
+        num_envs: games played side by side.
+    """
+    # Rows of other library versions do not compare. They are in the specification, so such rows are not continued.
+    under = [settings(each.entrant.game, each.protocol) for each in evaluations]
+    journal = Journal(rows_file, EpisodeRow, {**manifest.spec, "settings": under})
+    known = {(row.checkpoint_id, row.game, row.episode) for row in journal.rows}
+    total = sum(each.episodes for each in evaluations)
+    with Progress("evaluate", total, "episodes", done=len(known)) as progress:
+        for each in evaluations:
+            left = [number for number in range(each.episodes) if (*each.entrant.key, number) not in known]
+            if left:
+                _play(each, left, journal, progress, num_envs)
+    order = [each.entrant.key for each in evaluations]
+    journal.write(lambda row: (order.index((row.checkpoint_id, row.game)), row.checkpoint, row.episode))
+    manifest.finish([rows_file])
+    journal.close()
+    for each in evaluations:
+        played = each.of(journal.rows).values()
+        interval = mean_interval([row.score for row in played])
+        print(
+            f"{each.label}: mean score {interval.estimate:.2f}, 95 % interval over episodes {interval.low:.2f} to "
+            f"{interval.high:.2f}, n = {interval.n}, {sum(row.truncated for row in played)} truncated"
+        )
+    print(rows_file)
+
+
+def _play(
+    evaluation: Evaluation,
+    episodes: Sequence[int],
+    journal: Journal[EpisodeRow],
+    progress: Progress,
+    num_envs: int,
+) -> None:
+    """Play some episodes of an evaluation, and keep their rows."""
+    entrant, protocol, eval_seed = evaluation.entrant, evaluation.protocol, evaluation.eval_seed
+    agent = entrant.checkpoint.agent
+    decisions = 0
+
+    def count(step: Step) -> None:
+        nonlocal decisions
+        decisions += len(step.slots)
+        progress.advance(0, f"{entrant.game.name} {agent.kind}, {decisions:,} decisions")
+
+    for played in play(
+        agent,
+        entrant.game,
+        protocol,
+        eval_seed=eval_seed,
+        episodes=episodes,
+        num_envs=num_envs,
+        on_step=count,
+    ):
+        journal.add(
+            *(
+                episode_row(played, entrant.checkpoint, entrant.game, protocol, eval_seed, which=which)
+                for which in entrant.which
+            )
+        )
+        progress.advance(1)
+
+
+def film(evaluation: Evaluation, rows_file: Path) -> None:
+    """Record the first episode beside the rows, unless its video is there.
+
+    It is played once more, alone, because the scored game may have been played before a kill.
+    """
+    checkpoint, game = evaluation.entrant.checkpoint, evaluation.entrant.game
+    name = "-".join(filter(None, (game.name.replace("/", "-"), checkpoint.agent.kind, checkpoint.id)))
+    file = rows_file.with_name(f"{name}-episode-0.mp4")
+    if file.exists():
+        print(f"{file}: already done")
+        return
+    played = record(file, checkpoint, game, evaluation.protocol, eval_seed=evaluation.eval_seed)
+    scored = evaluation.of(read_rows(rows_file, EpisodeRow))[0]
+    # In a batch of its own, Q-values differ in the last bit, so a tie of two actions may be broken the other way.
+    other = ""
+    if (played.score, played.length_steps) != (scored.score, scored.length_steps):
+        other = f", another course than the scored game's ({scored.score:g}): Q-values were nearly tied"
+    print(f"{file}: {played.length_steps:,} decisions, score {played.score:g}{other}")
