@@ -31,8 +31,8 @@ StageKind = Literal["train", "convert", "compare", "evaluate", "attack", "probe"
 SETTINGS = ("train_seeds", "shipped", "evaluate", "compare", "attack", "states", "probe")
 """What a study may set for a game, besides what it trains and converts.
 
-train_seeds replaces the study's own, shipped lists agents that exist, and the others hold options of commands. A command
-without an entry is not run; `compare` converts the game's first DQN.
+train_seeds replaces the study's own, shipped lists agents that exist, and the others hold options of commands.
+A command without an entry is not run. `compare` converts the game's first DQN.
 """
 TRAINED = re.compile(r"(dqn|dsqn|ppo|spiking-ppo)(-[a-z0-9-]+)?")
 """Names of what a study trains: dqn, dsqn, ppo, spiking-ppo, and named variants such as dsqn-last-mem."""
