@@ -1,20 +1,127 @@
-"""Attacks on stored states: what they change in a victim's choice, state by state and without play."""
+"""Attacks on stored states, one by one and without play: `python -m adversarial states`."""
 
 import math
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from adversarial.threats import Threat
-from core.checkpoint import Checkpoint
-from core.records import StateAttackRow, to_json
-from core.seeding import generator
+from adversarial.command import AttackOptions, PlannedAttack, drop_unplanned
+from adversarial.threat import Threat
+from analysis.statistics import share_interval
+from core.checkpoint import Checkpoint, load_agent
+from core.cli import Number
+from core.device import pick_device, set_up_torch
+from core.errors import Refusal
+from core.manifest import Manifest
+from core.progress import Progress
+from core.records import Journal, StateAttackRow
+from core.seeding import generator, require_seed
 from play.environments import require_in_bounds, scale
+from play.episodes import require_at_least_one
 from play.rollout import Perturb
-from play.states import batches
+from play.states import batches, collect
 
 BATCH = 64
+MANY_QUERIES = 100
+"""Attacks that ask so often about a state are made on fewer states."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class States(AttackOptions):
+    """Attack stored states, one by one and without play; one row an attack and size (OUT/state_attacks.parquet).
+
+    A row tells how many greedy actions change, and what that costs by the victim's own clean Q-values.
+    """
+
+    epsilon: tuple[Number, ...] = (
+        *(1e-4, 2e-4, 5e-4, 1e-3, 2e-3),
+        *(level / 255 for level in (1, 2, 3, 5, 8, 15)),
+        0.5,
+    )
+    """Sizes of the attacks, l_inf in network-input units; fractions are allowed (1/255 is one grey level). At 0.5 every
+    agent must break down."""
+    states: int = 512
+    """Number of states of one agent's play, drawn evenly from whole episodes at epsilon 0.05."""
+    query_states: int = 100
+    """Number of them, the first ones, for attacks that ask the victim hundreds of times about each (spsa, square, noise
+    of many draws)."""
+    states_of: Path | None = None
+    """The agent whose play the states are of, so that several victims meet the same ones. Default: the victim."""
+    seed: int = 0
+    """Seed of the states and of the attacks' randomness."""
+
+    def run(self) -> None:
+        set_up_torch(self.threads)
+        require_seed(self.seed)
+        require_at_least_one(states=self.states, query_states=self.query_states)
+        if not any(self.epsilon):
+            raise Refusal("no epsilon above 0 given: at least one is needed")
+        self.require_sound()
+        device = pick_device(self.device)
+        checkpoint = load_agent(self.agent, device=device)
+        game = checkpoint.agent.game
+        player = checkpoint if self.states_of is None else load_agent(self.states_of, game, device)
+        others = self.others(checkpoint, game)
+        manifest = Manifest(
+            self.out / "manifest.json",
+            {
+                **self.spec("out", "agent", "states_of", "transfer", "twin", "device", "threads"),
+                **others.ids,
+                "verb": "adversarial states",
+                "agent": checkpoint.id,
+                "states_of": player.id,
+            },
+        )
+        rows_file = self.out / "state_attacks.parquet"
+        with manifest.work() as needed:
+            if not needed:
+                print(f"{rows_file}: already done")
+                return
+            states = collect(player.agent, self.states, self.seed, "attacked")
+            planned = self.planned(checkpoint.agent, others, game, self.seed)
+            journal = Journal(rows_file, StateAttackRow, manifest.spec)
+            drop_unplanned(journal, planned)
+            self._attack(checkpoint, player.id, states, planned, journal)
+            order = {attack.threat.key: index for index, attack in enumerate(planned)}
+            journal.write(lambda row: order[row.threat])
+            manifest.finish([rows_file])
+            journal.close()
+        labels = {attack.threat.key: attack.threat.label for attack in planned}
+        for row in journal.rows:
+            share = share_interval(round(row.flip_share * row.num_states), row.num_states)
+            print(
+                f"{game.name} {row.agent} {labels[row.threat]}: {share.estimate:.1%} of {row.num_states} choices "
+                f"changed [{share.low:.1%}, {share.high:.1%}]"
+                + ("" if math.isnan(row.q_drop) else f", Q drop {row.q_drop:.3g}")
+            )
+
+    def _attack(
+        self,
+        checkpoint: Checkpoint,
+        states_of: str,
+        states: np.ndarray,
+        planned: Sequence[PlannedAttack],
+        journal: Journal[StateAttackRow],
+    ) -> None:
+        """Make the attacks that the journal lacks."""
+        known = {row.threat for row in journal.rows}
+        attacks = [(threat, perturb) for threat, perturb in planned if perturb is not None]
+        with Progress(
+            f"attack states of {checkpoint.agent.game.name} {checkpoint.agent.kind}",
+            len(attacks),
+            "attacks",
+            done=len(known),
+        ) as progress:
+            for threat, perturb in attacks:
+                if threat.key in known:
+                    continue
+                few = states[: self.query_states] if threat.queries >= MANY_QUERIES else states
+                row = attack_states(checkpoint, few, states_of, threat, perturb, self.seed, len(states))
+                journal.add(row)
+                progress.advance(1, f"{threat.label}: {row.flip_share:.0%} flipped")
 
 
 @torch.no_grad()
@@ -27,23 +134,23 @@ def attack_states(
     seed: int,
     drawn_states: int,
 ) -> StateAttackRow:
-    """One attack on each of some states, every one taken as an episode's first.
+    """One attack on each of some states. Every state is taken as an episode's first.
 
     Args:
         victim: who is attacked.
         states: [S, *observation] as the environments gave them.
         states_of: checkpoint id of the agent whose play they are of.
-        threat: what `perturb` does.
+        threat: the threat model of `perturb`.
         perturb: the attack.
-        seed: of its chance, which is each state's own.
-        drawn_states: how many were drawn, of which these are the first.
+        seed: of the attack's randomness, from which each state has its own.
+        drawn_states: number of states that were drawn, of which these are the first.
     """
     agent = victim.agent
     flips, drops, vanished, attacked, largest, means, sim_steps = [], [], [], [], [], [], 0.0
     for first, inputs in zip(range(0, len(states), BATCH), batches(agent, states, BATCH), strict=True):
-        chances = [generator(seed, f"state {first + row}") for row in range(len(inputs))]
+        generators = [generator(seed, f"state {first + row}") for row in range(len(inputs))]
         clean = agent.decide(inputs)
-        perturbed = perturb(inputs, clean.scores, chances, torch.zeros_like(inputs))
+        perturbed = perturb(inputs, clean.scores, generators, torch.zeros_like(inputs))
         require_in_bounds(perturbed.inputs, agent.game)
         taken = agent(perturbed.inputs).argmax(1)
         greedy = clean.scores.argmax(1)
@@ -65,10 +172,11 @@ def attack_states(
         num_states=len(states),
         drawn_states=drawn_states,
         seed=seed,
-        attack=threat.attack,
+        attack=threat.name,
+        attacker=threat.attacker,
         epsilon=threat.epsilon,
         gradient_source=threat.gradient_source,
-        threat=to_json(asdict(threat)),
+        threat=threat.key,
         flip_share=float(flipped.mean()),
         q_drop=torch.cat(drops).double().mean().item()
         if victim.provenance["scores_are_q_values"]

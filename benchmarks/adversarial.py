@@ -24,7 +24,8 @@ from adversarial.goals import Goal, goal
 from adversarial.gradient_ascent import last_iterate
 from benchmarks.ours import chen2022
 from benchmarks.report import Figure, report
-from convert import tan2021
+from convert.methods import tan2021
+from convert.scaling import scaled_network
 from core import seeding
 from core.checkpoint import load_agent
 from core.device import set_up_torch
@@ -93,7 +94,7 @@ def _cost_of_spikes(dqn: DQN, states: object, its_goal: Goal, box: Box) -> Itera
     networks: dict[str, nn.Module] = {
         "dqn": dqn,
         "dsqn_t8": chen2022(8).make(dqn.game, seeding.torch_generator(0, "weights")),
-        "converted_t16": SurrogateSimulation(tan2021.convert(dqn, scales, RateCoding(16)), "triangle", 0.5),
+        "converted_t16": SurrogateSimulation(scaled_network(dqn, scales, RateCoding(16)), "triangle", 0.5),
     }
     works = {name: attacks(frozen(network), its_goal, box)["fgsm"] for name, network in networks.items()}
     seconds = median_seconds(works, ROUNDS)

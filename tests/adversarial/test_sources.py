@@ -20,7 +20,8 @@ from adversarial.sources import (
     strengths,
     transfer,
 )
-from convert import tan2021
+from convert.methods import tan2021
+from convert.scaling import scaled_network
 from core import seeding
 from core.agents import Agent, RandomPlay
 from core.checkpoint import Checkpoint, load_agent
@@ -58,7 +59,7 @@ def breakout() -> tuple[DQN, np.ndarray]:
 
 def converted(dqn: DQN, states: np.ndarray, sim_steps: int) -> RateCodedNetwork:
     scales, _ = tan2021.guarded_scales(dqn, states, 99.9)
-    return tan2021.convert(dqn, scales, RateCoding(sim_steps)).requires_grad_(False)
+    return scaled_network(dqn, scales, RateCoding(sim_steps)).requires_grad_(False)
 
 
 def names(found: list[GradientSource]) -> list[tuple[str, str]]:

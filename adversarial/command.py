@@ -1,0 +1,216 @@
+"""What `adversarial run` and `adversarial states` have in common: their options, and the attacks that these ask for."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from adversarial import sources, timing
+from adversarial.attack import ATTACKS, Attack
+from adversarial.goals import Loss
+from adversarial.hook import make_attack
+from adversarial.sources import GradientSource
+from adversarial.threat import Scope, Threat, require_epsilon, require_frequency
+from core.agents import Agent
+from core.checkpoint import Checkpoint, load_agent
+from core.cli import Number, specification
+from core.errors import Refusal
+from core.games import Game
+from core.options import parse_settings
+from core.records import Journal
+from play.options import ComputeOptions
+from play.rollout import Perturb
+from play.states import collect, q_values
+
+SEARCH_STATES = 256
+"""Number of states on which the strongest gradient is sought and gaps are measured. They serve nothing else."""
+
+
+class PlannedAttack(NamedTuple):
+    """One threat model, and the hook that carries it out; None for the clean game."""
+
+    threat: Threat
+    perturb: Perturb | None
+
+
+class Others(NamedTuple):
+    """Agents whose gradients are lent to attacks on a victim."""
+
+    transfer: list[Checkpoint]
+    twin: Checkpoint | None
+    """The DQN that the victim was converted from, if its gradient is asked for."""
+
+    @property
+    def ids(self) -> dict[str, list[str]]:
+        """Their checkpoint ids, for the manifest."""
+        return {
+            "transfer": [other.id for other in self.transfer],
+            "twin": [] if self.twin is None else [self.twin.id],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions(ComputeOptions):
+    """Who is attacked, by what, through whose gradient."""
+
+    agent: Path
+    """Checkpoint (.safetensors) of any agent: the victim."""
+    out: Path
+    """Folder for the rows. The same command again continues an attack that was killed."""
+    attack: tuple[str, ...] = ("fgsm", "random-sign")
+    """Names of attacks. Along a gradient: fgsm, pgd, mi-fgsm (momentum), targeted-pgd (to the worst action). By
+    queries: spsa, square. Noise: random-sign, uniform, gaussian. Beyond l_inf: occlusion, brightness. An extension
+    adds its own."""
+    steps: tuple[int, ...] = (10,)
+    """Number of gradients of pgd, mi-fgsm and targeted-pgd. Each number makes an attack."""
+    restarts: tuple[int, ...] = (1,)
+    """Number of random starts of pgd and targeted-pgd, of which each state keeps the worst. Each number makes an
+    attack."""
+    draws: tuple[int, ...] = (1,)
+    """Number of draws of noise, of which each state keeps the worst. Each number makes an attack. The control of an
+    attack by queries draws as often as it asks (square: 500 times)."""
+    loss: tuple[Loss, ...] = ()
+    """Loss that is increased: cross-entropy, margin or value. Each makes an attack. Default: the attack's usual one."""
+    set: tuple[str, ...] = ()
+    """Other options of the attacks, as in momentum=0.9. Each goes to all attacks that have it."""
+    scope: Scope = "whole-stack"
+    """What may change at a decision. With newest-frame, what was added before stays in the stack as it ages."""
+    eight_bit: bool = False
+    """Round perturbed frames to the grey levels of a screen."""
+    frequency: Number = 1.0
+    """Share of decisions that are attacked: those in which most is at stake."""
+    best_source: bool = False
+    """Also follow the gradient that changes most choices at each size. It is sought over surrogate families and widths,
+    rates and twins. Without it, only the gradient that costs no search is followed: the victim's own, or that of a
+    converted network's weights with ReLU."""
+    twin: Path | None = None
+    """The DQN that a quantised or converted victim was made from, for --best-source."""
+    transfer: tuple[Path, ...] = ()
+    """Other agents of the game. The victim is also attacked along their gradients."""
+
+    epsilon: tuple[Number, ...] = (0.0, 0.001, 1 / 255)
+    """Sizes of the attacks, l_inf in network-input units; fractions are allowed (1/255 is one grey level). 0 is the
+    clean game."""
+
+    def require_sound(self) -> None:
+        """Refuse options that no attack can be made of."""
+        for epsilon in self.epsilon:
+            require_epsilon(epsilon)
+        if not self.epsilon:
+            raise Refusal("no epsilon given: at least one is needed")
+        if not self.attack:
+            raise Refusal(f"no attack given: accepted are {', '.join(ATTACKS)}")
+        for name in ("steps", "restarts", "draws"):
+            if min(getattr(self, name), default=0) < 1:
+                raise Refusal(f"{name} are {getattr(self, name)}: numbers of 1 or more are needed")
+        require_frequency(self.frequency)
+        for option in ("steps", "restarts", "draws", "loss", "best_source", "transfer"):
+            given = getattr(self, option)
+            takers = [name for name, attack in ATTACKS.items() if _takes(attack, option)]
+            asked = [ATTACKS[name] for name in self.attack]
+            if given != getattr(type(self), option) and not any(_takes(attack, option) for attack in asked):
+                typed = " ".join(map(str, given)) if isinstance(given, tuple) else given
+                raise Refusal(
+                    f"{option} is {typed}: none of {', '.join(self.attack)} takes it; {', '.join(takers)} do"
+                )
+        for word in self.set:
+            name = word.partition("=")[0]
+            if not any(name in _options(ATTACKS[attack]) for attack in self.attack):
+                accepted = sorted(option for attack in self.attack for option in _options(ATTACKS[attack]))
+                raise Refusal(
+                    f"set is {word}: none of {', '.join(self.attack)} has an option {name!r}; "
+                    f"accepted are {', '.join(dict.fromkeys(accepted))}"
+                )
+        for name in self.attack:
+            self._settings(name)
+        if self.twin is not None and not self.best_source:
+            raise Refusal(f"twin {self.twin} is given without --best-source, which alone uses it")
+
+    def spec(self, *without: str) -> dict[str, Any]:
+        """The options that decide the numbers, for the manifest."""
+        # Manifests from before there was --set must stay those of the same work.
+        return specification(self, *without, *(() if self.set else ("set",)))
+
+    def others(self, victim: Checkpoint, game: Game) -> Others:
+        """Load the other agents that are asked for, on the victim's device."""
+        device = victim.agent.device
+        transfer = [load_agent(path, game, device) for path in self.transfer]
+        twin = None if self.twin is None else load_agent(self.twin, game, device)
+        for path, other in zip(self.transfer, transfer, strict=True):
+            if other.id == victim.id or (twin is not None and other.id == twin.id):
+                raise Refusal(
+                    f"transfer {path} is the victim or its twin: an agent that knows neither is needed"
+                )
+        return Others(transfer, twin)
+
+    def planned(self, agent: Agent, others: Others, game: Game, seed: int) -> list[PlannedAttack]:
+        """All threat models that are asked for, each once, the clean game first."""
+        transfers = [sources.transfer(other) for other in others.transfer]
+        sizes = sorted({*self.epsilon} - {0.0})
+        usual, best = sources.gradient_source(agent), dict[float, GradientSource]()
+        gap = 0.0
+        if self.best_source or self.frequency < 1.0:
+            states = collect(agent, SEARCH_STATES, seed, "attack search")
+            if self.frequency < 1.0:
+                gap = timing.gap_threshold(torch.from_numpy(q_values(agent, states)), self.frequency)
+            if self.best_source and sizes:
+                twin = None if others.twin is None else others.twin.agent
+                best = sources.best_sources(agent, states, sizes, twin)
+        limits: dict[str, Any] = {"scope": self.scope, "eight_bit": self.eight_bit, "seed": seed}
+        if self.frequency < 1.0:
+            limits |= {"frequency": self.frequency, "gap_threshold": gap}
+        clean = PlannedAttack(*make_attack(self.attack[0], 0.0, agent, game))
+        made = {clean.threat.key: clean} if 0.0 in self.epsilon else {}
+        for name in self.attack:
+            for epsilon in sizes:
+                through: Sequence[GradientSource | None] = [None]
+                if ATTACKS[name].kind == "white-box":
+                    through = [usual, best.get(epsilon, usual), *transfers]
+                for source in through:
+                    for attack in self._variants(name):
+                        planned = PlannedAttack(*make_attack(attack, epsilon, agent, game, source, **limits))
+                        made.setdefault(planned.threat.key, planned)
+        return list(made.values())
+
+    def _variants(self, name: str) -> Iterator[Attack]:
+        """An attack once for each value of the lists that it takes, and with the options that are set."""
+        attack, settings = ATTACKS[name], self._settings(name)
+        lists = {option: getattr(self, option) for option in attack.takes if getattr(self, option)}
+        for values in itertools.product(*lists.values()):
+            yield attack.variant(**{**dict(zip(lists, values, strict=True)), **settings})
+
+    def _settings(self, name: str) -> dict[str, Any]:
+        """The values of --set that are options of an attack."""
+        attack = ATTACKS[name]
+        words = [word for word in self.set if word.partition("=")[0] in _options(attack)]
+        return parse_settings(words, attack, name)
+
+
+def _takes(attack: type[Attack], option: str) -> bool:
+    """Whether an option of the command line is for an attack."""
+    if option in ("best_source", "transfer"):
+        return attack.kind == "white-box"
+    return option in attack.takes
+
+
+def _options(attack: type[Attack]) -> list[str]:
+    """Names of an attack's options."""
+    return [each.name for each in fields(attack)]
+
+
+def drop_unplanned(journal: Journal[Any], planned: Sequence[PlannedAttack]) -> None:
+    """Drop the kept rows of threat models that are no longer planned.
+
+    On another device or with another number of threads, sums are rounded differently. Another gradient may then be the
+    best, and another gap the threshold.
+    """
+    keys = {attack.threat.key for attack in planned}
+    kept = [row for row in journal.rows if row.threat in keys]
+    if dropped := len(journal.rows) - len(kept):
+        journal.rows = kept
+        print(
+            f"rows of a killed attack that are measured anew, because gradients or gaps differ here: {dropped}"
+        )

@@ -1,0 +1,160 @@
+"""Attacks on whole games: `python -m adversarial run`."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from adversarial.command import AttackOptions, PlannedAttack, drop_unplanned
+from adversarial.threat import Threat
+from analysis.statistics import mean_interval
+from core.checkpoint import Checkpoint, load_agent
+from core.device import pick_device, set_up_torch
+from core.games import Game, get_game
+from core.manifest import Manifest
+from core.progress import Progress
+from core.records import AttackRow, Journal
+from core.seeding import require_seed
+from play.episodes import Played, episode_row, play, require_at_least_one
+from play.film.video import record, require_ffmpeg
+from play.options import PlayOptions
+from play.protocols import Protocol, get_protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(AttackOptions, PlayOptions):
+    """Play whole games while observations are perturbed; one row an episode (OUT/attacks.parquet).
+
+    Episodes have the same starts for every agent, attack and size.
+    """
+
+    episodes: int = 10
+    """Games for every attack and size."""
+    record: bool = False
+    """Also film the first game of each (OUT/*.mp4)."""
+
+    def run(self) -> None:
+        set_up_torch(self.threads)
+        require_seed(self.seed)
+        require_at_least_one(episodes=self.episodes, num_envs=self.num_envs)
+        self.require_sound()
+        if self.record:
+            require_ffmpeg()
+        game = get_game(self.game) if self.game else None
+        checkpoint = load_agent(self.agent, game, pick_device(self.device))
+        game = game or checkpoint.agent.game
+        protocol = get_protocol(self.protocol, game)
+        others = self.others(checkpoint, game)
+        manifest = Manifest(
+            self.out / "manifest.json",
+            {
+                **self.spec("out", "agent", "transfer", "twin", "device", "threads", "num_envs", "record"),
+                **others.ids,
+                "verb": "adversarial run",
+                "agent": checkpoint.id,
+                "game": game.name,
+                "protocol": protocol.name,
+            },
+        )
+        rows_file = self.out / "attacks.parquet"
+        planned: list[PlannedAttack] = []
+        with manifest.work() as needed:
+            if needed or self.record:
+                planned = self.planned(checkpoint.agent, others, game, self.seed)
+            if needed:
+                journal = Journal(rows_file, AttackRow, manifest.spec)
+                drop_unplanned(journal, planned)
+                self._play(checkpoint, game, protocol, planned, journal)
+                order = {attack.threat.key: index for index, attack in enumerate(planned)}
+                journal.write(lambda row: (order[row.threat], row.episode))
+                manifest.finish([rows_file])
+                journal.close()
+                _print_summary(checkpoint, game, planned, journal.rows)
+            else:
+                print(f"{rows_file}: already done")
+        if self.record:
+            self._film(checkpoint, game, protocol, planned)
+
+    def _play(
+        self,
+        checkpoint: Checkpoint,
+        game: Game,
+        protocol: Protocol,
+        planned: Sequence[PlannedAttack],
+        journal: Journal[AttackRow],
+    ) -> None:
+        """Play the games that the journal lacks."""
+        victim = checkpoint.agent
+        with Progress(
+            f"attack {game.name} {victim.kind}",
+            len(planned) * self.episodes,
+            "episodes",
+            done=len(journal.rows),
+        ) as progress:
+            for threat, perturb in planned:
+                known = {row.episode for row in journal.rows if row.threat == threat.key}
+                left = [episode for episode in range(self.episodes) if episode not in known]
+                if not left:
+                    continue
+                for played in play(
+                    victim,
+                    game,
+                    protocol,
+                    eval_seed=self.seed,
+                    episodes=left,
+                    num_envs=self.num_envs,
+                    perturb=perturb,
+                ):
+                    clean = asdict(episode_row(played, checkpoint, game, protocol, self.seed))
+                    journal.add(AttackRow(**clean, **_attack_columns(played, threat)))
+                    progress.advance(1, f"{threat.name} {threat.epsilon:.4g}")
+
+    def _film(
+        self, checkpoint: Checkpoint, game: Game, protocol: Protocol, planned: Sequence[PlannedAttack]
+    ) -> None:
+        """Film the first game of each attack that has no film yet."""
+        for number, (threat, perturb) in enumerate(planned):
+            file = (
+                self.out / f"{number:02}-{threat.name.replace('/', '-')}-{threat.epsilon:.4g}-episode-0.mp4"
+            )
+            if not file.exists():
+                record(
+                    file,
+                    checkpoint,
+                    game,
+                    protocol,
+                    eval_seed=self.seed,
+                    perturb=perturb,
+                    attack=threat.name,
+                )
+            print(file)
+
+
+def _attack_columns(played: Played, threat: Threat) -> dict[str, Any]:
+    """The columns of AttackRow beyond those of an episode."""
+    return {
+        "attack": threat.name,
+        "attacker": threat.attacker,
+        "epsilon": threat.epsilon,
+        "gradient_source": threat.gradient_source,
+        "threat": threat.key,
+        "flip_share": played.flips / played.length_steps,
+        "zero_gradient_share": played.zero_gradients / played.attacked if played.attacked else math.nan,
+        "largest_perturbation": played.largest_perturbation,
+        "attacked_share": played.attacked / played.length_steps,
+    }
+
+
+def _print_summary(
+    checkpoint: Checkpoint, game: Game, planned: Sequence[PlannedAttack], played: Sequence[AttackRow]
+) -> None:
+    """One line for each attack: the mean score, and the share of decisions that it changed."""
+    for threat, _ in planned:
+        rows = [row for row in played if row.threat == threat.key]
+        interval = mean_interval([row.score for row in rows])
+        decisions = sum(row.length_steps for row in rows)
+        flips = sum(row.flip_share * row.length_steps for row in rows) / decisions
+        print(
+            f"{game.name} {checkpoint.agent.kind} {threat.label}: mean score {interval.estimate:.2f} "
+            f"[{interval.low:.2f}, {interval.high:.2f}], {flips:.0%} of decisions flipped, n = {interval.n}"
+        )

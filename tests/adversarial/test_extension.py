@@ -1,0 +1,73 @@
+"""An attack that one file adds goes the whole way: rows, verdict, figure."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adversarial.attack import ATTACKS
+from core import registry
+from core.records import AttackRow, StateAttackRow, read_rows
+from tests.conftest import AGENTS, Command
+from tests.test_refusals import is_refused
+
+DQN = AGENTS / "minatar-breakout-dqn-s0.safetensors"
+EXTENSION = "tests.adversarial.plus_minus"
+
+
+def test_an_attack_of_an_extension_runs_and_is_judged(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built_in = ("--agent", DQN, "--attack", "fgsm", "random-sign", "--epsilon", 0.02, "--threads", 1)
+    named = (
+        "--agent",
+        DQN,
+        "--attack",
+        "fgsm",
+        "random-sign",
+        "plus-minus",
+        "--epsilon",
+        0.02,
+        "--threads",
+        1,
+    )
+    is_refused(
+        command("adversarial", "states", *named, "--out", tmp_path / "none"), "unknown attack 'plus-minus'"
+    )
+
+    # What is registered here is forgotten after the test.
+    monkeypatch.setattr(ATTACKS, "_entries", dict(ATTACKS._entries))
+    monkeypatch.setattr(ATTACKS, "_origins", dict(ATTACKS._origins))
+    monkeypatch.setattr(registry, "EXTENSIONS", {})
+    study = tmp_path / "study" / "minatar-breakout"
+    extended = (*named, "--extension", EXTENSION)
+    done = command(
+        "adversarial", "states", *extended, "--set", "period=4", "--states", 40, "--out", study / "states"
+    )
+    assert done.code == 0, done.err
+    assert "plus-minus epsilon 0.02" in done.out
+    done = command("adversarial", "run", *extended, "--episodes", 1, "--out", study / "games")
+    assert done.code == 0, done.err
+
+    states = read_rows(study / "states" / "state_attacks.parquet", StateAttackRow)
+    games = read_rows(study / "games" / "attacks.parquet", AttackRow)
+    for rows in (states, games):
+        assert [(row.attack, row.attacker) for row in rows] == [
+            ("fgsm", "white-box"),
+            ("random-sign", "noise"),
+            ("plus-minus", "black-box"),
+        ]
+    threats = [json.loads(rows[-1].threat) for rows in (states, games)]
+    # The default of an option that the first rows did not have is left out.
+    assert [threat.get("period") for threat in threats] == [4, None]
+    assert threats[0]["queries"] == 2
+    assert 0.0 < states[-1].largest_perturbation <= 0.02 + 1e-6
+
+    # The built-in attacks are not changed by an extension that stands beside them.
+    done = command("adversarial", "states", *built_in, "--states", 40, "--out", tmp_path / "alone")
+    assert done.code == 0, done.err
+    assert str(read_rows(tmp_path / "alone" / "state_attacks.parquet", StateAttackRow)) == str(states[:2])
+
+    judged = command("adversarial", "verdict", tmp_path / "study")
+    assert judged.code == 0, judged.err
+    assert "plus-minus" in (tmp_path / "study" / "verdict.md").read_text()
