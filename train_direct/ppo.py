@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347).
 
-The actor and its spiking twin differ by the network alone. The critic is a network of the same make, and is dropped after
-training.
+The actor and its spiking twin differ by the network alone. The critic is a network of the same make. It is dropped
+after training.
 """
 
 import math
@@ -35,8 +35,8 @@ def advantages(
 ) -> np.ndarray:
     """Generalised advantage estimates (Schulman et al. 2016, arXiv 1506.02438, eq. 16).
 
-    delta_t = reward_t + discount value_t - value_tm1, and A_t = delta_t + discount trace_decay A_{t+1}. After the end of
-    a game value_t is 0; after a cut it is not. The sum over later decisions stops at both.
+    delta_t = reward_t + discount value_t - value_tm1, and A_t = delta_t + discount trace_decay A_{t+1}. After the end
+    of a game value_t is 0; after a cut it is not. The sum over later decisions stops at both.
 
     Args:
         reward_t: [T, N] of N environments side by side.

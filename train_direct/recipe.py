@@ -51,7 +51,7 @@ class BaseRecipe:
     tier: Tier
     """The games that it trains on."""
     is_default: bool = False
-    """Whether it trains the games of its tier when no recipe is named."""
+    """Whether it trains the games of its tier when no recipe is named. If several do, the one registered first."""
     protocol: str
     """The protocol by which validation episodes are scored."""
     total_steps: int = field(metadata=within(1, MOST_DECISIONS))

@@ -248,7 +248,7 @@ def _require_room(folder: Path, needed: int, capacity_steps: int, slack: int) ->
 
 
 def _memory_map(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
-    """A file-backed array. Its disk space is allocated now, because a full disk under a memory map kills the process."""
+    """A file-backed array. Its disk space is allocated now: a full disk under a memory map kills the process."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "r+b" if path.exists() else "w+b") as file:
