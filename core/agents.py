@@ -1,7 +1,7 @@
 """The agent contract: what evaluation, attack and conversion know of any agent."""
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from core.errors import Refusal
 from core.games import Game
+from core.gradients import GradientSource
 from core.registry import Registry
 
 
@@ -111,6 +112,16 @@ class Agent(nn.Module, abc.ABC):
             Refusal: the configuration, which may come from a file, cannot be one of this agent.
         """
 
+    def gradient_sources(self) -> Iterator[GradientSource]:
+        """Every differentiable network whose gradient may lead an attack on the agent, the usual one first.
+
+        By default its own scores are differentiated.
+
+        Raises:
+            Refusal: it has no gradient.
+        """
+        yield GradientSource(self, "own", same_scores=True, sim_steps=self.sim_steps)
+
     @property
     def device(self) -> torch.device:
         """Where its weights are."""
@@ -137,6 +148,9 @@ class RandomPlay(Agent):
 
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
         return Decision(observations.new_zeros(len(observations), self.game.num_actions), None, None)
+
+    def gradient_sources(self) -> Iterator[GradientSource]:
+        raise Refusal("random play has no gradient: attacks that follow one need a trained agent")
 
     def config(self) -> dict[str, Any]:
         return {}

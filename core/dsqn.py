@@ -1,8 +1,8 @@
 """The directly trained spiking Q-network (DSQN), and the spiking actor of PPO."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -19,8 +19,10 @@ from core.agents import (
     layer_traces,
     require_sim_steps,
 )
+from core.clipped_rates import ClippedRates
 from core.errors import Refusal
 from core.games import Game
+from core.gradients import GradientSource, swept
 from core.layers import (
     ACTOR_HIDDEN_LAYERS,
     HIDDEN_LAYERS,
@@ -34,6 +36,7 @@ from core.layers import (
 )
 from core.neurons.base import NEURONS, Neuron, Population
 from core.neurons.lif import LIF
+from core.neurons.surrogates import SpikeDerivative, Surrogate, slope_of_width
 from core.normalisations import NORMALISATIONS, Normalisation
 from core.options import from_config, to_config
 from core.readouts import READOUTS, LargestVoltage, Readout
@@ -212,6 +215,29 @@ class DSQN(Agent):
         *_, output = self.layers
         bias = None if output.bias is None else float(weights.sum()) * output.bias
         return F.linear(spikes.flatten(1), output.weight, bias)
+
+    def gradient_sources(self) -> Iterator[GradientSource]:
+        """Its own surrogate's gradient, those of its neurons' rates, and a sweep of other surrogates.
+
+        Sources that its neuron does not have are left out.
+        """
+        neuron, sim_steps = self.spiking.neuron, self.sim_steps
+        yield GradientSource(self, "own-surrogate", neuron.surrogate_label, True, sim_steps)
+        if neuron.rate_range() is not None and self.spiking.normalisation is None:
+            yield GradientSource(ClippedRates(self, real=False), "ann-twin", "ramp")
+            yield GradientSource(ClippedRates(self, real=True), "rate-gradient", "ramp")
+        yield from swept(self._through, sim_steps, same_scores=True)
+
+    def _through(self, surrogate: Surrogate, width: float) -> "DSQN | None":
+        """The same network, weights shared, through another surrogate; None if its neuron cannot exchange it."""
+        slope = slope_of_width(surrogate, width * self.spiking.neuron.threshold_scale)
+        neuron = self.spiking.neuron.with_surrogate(SpikeDerivative(surrogate, slope, detach_reset=True))
+        if neuron is None:
+            return None
+        other = DSQN(self.game, replace(self.spiking, neuron=neuron), self.bias, self.hidden)
+        other.layers, other.normalisations = self.layers, self.normalisations
+        other.populations.load_state_dict(self.populations.state_dict())
+        return other
 
     def config(self) -> dict[str, Any]:
         usual = self.architecture.get(self.game.tier)

@@ -17,7 +17,7 @@ from core.neurons.surrogates import SURROGATES, Surrogate
 WIDTHS = tuple(2.0**exponent for exponent in range(-7, 3))
 """Widths of swept surrogates: distances from the threshold at which they have fallen to half their height.
 
-They are in thresholds. Which one leads depends on the victim and on the size of the attack. On MinAtar's shipped spiking
+They are in thresholds. Which one leads depends on victim and size of the attack. On MinAtar's shipped spiking
 networks 1/16 to 1/4 lead at a size of a thousandth, where it matters which spikes are about to change, and 1/2 to 1 at
 a twentieth. On Pong the narrowest leads on the DSQN, and 1 on the converted networks. Narrower ones led no better, up
 to what 128 states of Pong can tell; wider ones make the network nearly linear."""

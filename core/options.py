@@ -104,9 +104,10 @@ def require_number(
         least, most: the range, both ends included; an infinite end accepts any finite number.
         above: whether `least` itself is refused.
     """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    in_range = is_number and least <= value <= most and not (above and value == least)
-    if not in_range:
+    number = float("nan")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = value
+    if not math.isfinite(number) or not least <= number <= most or (above and number == least):
         lower = f"above {least:g}" if above else f"at least {least:g}"
         upper = "" if math.isinf(most) else f" and at most {most:g}"
         raise Refusal(f"{name} is {value}: accepted is any finite number {lower}{upper}")
@@ -125,7 +126,7 @@ def _hint(options: type, name: str, what: str) -> Any:
     if dot:
         if not dataclasses.is_dataclass(hints[first]):
             raise Refusal(f"{what}: {first} has no parts, so there is no {name!r}")
-        return _hint(hints[first], rest, f"{first} of {what}")  # type: ignore[arg-type]
+        return _hint(hints[first], rest, f"{first} of {what}")
     return hints[first]
 
 

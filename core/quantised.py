@@ -1,6 +1,6 @@
 """The quantised DQN: between DQN and converted network."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from core.agents import AGENT_CLASSES, Agent, Decision, LayerTrace, require_sim_steps
 from core.games import Game
+from core.gradients import GradientSource
 from core.layers import (
     HIDDEN_LAYERS,
     Hidden,
@@ -99,6 +100,18 @@ class QuantisedDQN(Agent):
     def trace(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> list[LayerTrace]:
         heard = [observations, *self.activations(observations)]
         return [LayerTrace(x, False, None, x.new_zeros(len(x))) for x in heard]
+
+    def gradient_sources(self) -> Iterator[GradientSource]:
+        """Straight through its staircases, and the DQN of its weights with ReLU."""
+        yield GradientSource(self, "straight-through", same_scores=True)
+        # A converted network has the same names of weights, and knows how to make a DQN of them.
+        from core.rate_coded.network import RateCodedNetwork, RateCoding
+
+        converted = RateCodedNetwork(
+            self.game, RateCoding(self.levels), self.bias, self.padding, self.hidden
+        ).to(self.device)
+        converted.load_state_dict(self.state_dict())
+        yield converted.twin_source()
 
     def config(self) -> dict[str, Any]:
         return {

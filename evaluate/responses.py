@@ -4,7 +4,7 @@ They are the curves of Liu et al. 2022, Figs 3 to 5 (arXiv 2201.07211), and Chen
 """
 
 import itertools
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from core.neurons.integrate_and_fire import IF
 from core.neurons.integrator import leaky_integral
 from core.neurons.membrane import MembraneNeuron, run
 from core.neurons.surrogates import Surrogate
+from core.options import to_config
 from core.readouts import READOUTS, Voltage
 from core.records import ResponseRow, to_json
 
@@ -30,8 +31,6 @@ _FEWER_SIM_STEPS = (4, 16)
 """Simulation steps beside the 64 of Liu et al."""
 _THRESHOLDS = (0.2, 0.5, 1.0)
 """Liu et al. 2022, Fig 5."""
-_UNUSED_TAU = 2.0
-"""Rows name a tau of every neuron, and this one of a neuron without a leak."""
 
 
 def neuron_responses() -> list[ResponseRow]:
@@ -97,7 +96,7 @@ def parameters(neuron: MembraneNeuron | None) -> str:
     """A neuron as rows name it: JSON of its parameters; empty for None."""
     if neuron is None:
         return ""
-    return to_json({"charge": NEURONS.name_of(type(neuron)), "tau": _UNUSED_TAU, **asdict(neuron)})
+    return to_json(to_config(NEURONS, neuron))
 
 
 def _spiking(network: str) -> tuple[Spiking, MembraneNeuron]:

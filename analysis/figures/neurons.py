@@ -7,7 +7,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import PANEL_INCHES
+from analysis.rows import RESPONSES
 
 _FAMILIES = {"atan": ("#0072B2", "-"), "sigmoid": ("#D55E00", "--")}
 _WIDTHS = (0.7, 1.2, 1.9)
@@ -22,6 +24,8 @@ _STEPS: dict[str, Any] = {"drawstyle": "steps-mid", "solid_joinstyle": "miter"}
 """Counts of spikes jump between two inputs: nothing slopes there."""
 
 
+@FIGURES.register("liu2022_fig3_surrogates")
+@draws(RESPONSES, position=110)
 def liu2022_fig3_surrogates(rows: pd.DataFrame) -> Figure:
     """Derivatives that stand in for that of a spike, around the threshold (Liu et al. 2022, Fig 3).
 
@@ -43,6 +47,8 @@ def liu2022_fig3_surrogates(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+@FIGURES.register("liu2022_fig4_if_rate_against_relu")
+@draws(RESPONSES, position=120)
 def liu2022_fig4_if_rate_against_relu(rows: pd.DataFrame) -> Figure:
     """Firing rate of an IF neuron with soft reset beside ReLU, at several simulation steps (Liu et al. 2022, Fig 4)."""
     figure = Figure(figsize=PANEL_INCHES, layout="constrained")
@@ -52,7 +58,7 @@ def liu2022_fig4_if_rate_against_relu(rows: pd.DataFrame) -> Figure:
     rates = [
         curve
         for neuron, curve in _curves(rows[rows.quantity == "rate"])
-        if (neuron["charge"], neuron["reset"], neuron["threshold"]) == ("if", "soft", 1.0)
+        if (neuron["name"], neuron["reset"], neuron["threshold"]) == ("if", "soft", 1.0)
     ]
     rates.sort(key=lambda curve: curve.sim_steps.iloc[0])
     for curve, colour in zip(rates, _THREE, strict=True):
@@ -68,6 +74,8 @@ def liu2022_fig4_if_rate_against_relu(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+@FIGURES.register("liu2022_fig5_firing_rates")
+@draws(RESPONSES, position=130)
 def liu2022_fig5_firing_rates(rows: pd.DataFrame) -> Figure:
     """Firing rate against input of IF and LIF neurons, by hard and soft reset, at three thresholds (Liu et al. 2022,
     Fig 5)."""
@@ -80,7 +88,7 @@ def liu2022_fig5_firing_rates(rows: pd.DataFrame) -> Figure:
     for row, charge in enumerate(("if", "lif")):
         for column, reset in enumerate(("hard", "soft")):
             axis = panels[row][column]
-            here = [each for each in curves if (each[0]["charge"], each[0]["reset"]) == (charge, reset)]
+            here = [each for each in curves if (each[0]["name"], each[0]["reset"]) == (charge, reset)]
             for (neuron, curve), colour in zip(here, _THREE, strict=True):
                 label = f"threshold {neuron['threshold']:g}"
                 axis.plot(curve.input, curve.response, color=colour, linewidth=1, label=label, **_STEPS)
@@ -104,6 +112,8 @@ def liu2022_fig5_firing_rates(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+@FIGURES.register("chen2022_fig4_voltage_statistics")
+@draws(RESPONSES, position=140)
 def chen2022_fig4_voltage_statistics(rows: pd.DataFrame) -> Figure:
     """Statistics of a leaky integrator's voltage behind one LIF neuron, against its input current (Chen et al. 2022,
     Fig 4)."""

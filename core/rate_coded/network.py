@@ -1,7 +1,8 @@
 """The converted network: a DQN's normalised weights, IF neurons, and the read-out of its Q-values."""
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from core.agents import AGENT_CLASSES, Activity, Agent, Decision, LayerTrace, la
 from core.dqn import DQN
 from core.errors import Refusal
 from core.games import Game
+from core.gradients import GradientSource, swept
 from core.layers import (
     HIDDEN_LAYERS,
     Hidden,
@@ -50,7 +52,7 @@ class RateCoding:
     """Share of what a decision left in the membranes, over `neuron.v_init`, that the episode's next one begins with
     (CRPI: Xu et al. 2026, arXiv 2610.07808): u_{k+1}(0) = v_init + alpha (u_k(T) - v_init)."""
     image_bits: int | None = None
-    """Currents of the image are rounded to multiples of 2^-image_bits (`convert/exact.py` says why); None: are not."""
+    """Round the image's currents to multiples of 2^-image_bits (`convert/methods/exact.py` says why); None: do not."""
     stop_gap: float | None = None
     """Decide at the first step at which the two largest Q-values lie so far apart; None: after all steps."""
 
@@ -301,6 +303,22 @@ class RateCodedNetwork(Agent):
         )
         other.load_state_dict(self.state_dict())
         return other.to(self.output_scale.device).requires_grad_(False).eval()
+
+    def gradient_sources(self) -> Iterator[GradientSource]:
+        """The DQN of its weights with ReLU, the gradient of its neurons' rates, and a sweep of surrogates."""
+        from core.rate_coded.differentiable import MAX_SIM_STEPS, RateGradient, SurrogateSimulation
+
+        yield self.twin_source()
+        yield GradientSource(RateGradient(self), "rate-gradient", "clipped relu")
+        if self.coding.sim_steps <= MAX_SIM_STEPS:
+            # The engine that plays games adds in another order than the differentiable simulation.
+            yield from swept(
+                functools.partial(SurrogateSimulation, self), self.coding.sim_steps, same_scores=False
+            )
+
+    def twin_source(self) -> GradientSource:
+        """The DQN of its weights with ReLU, as a gradient source."""
+        return GradientSource(self.twin().requires_grad_(False), "ann-twin", "relu, own weights")
 
     @torch.no_grad()
     def twin(self) -> DQN:
