@@ -9,15 +9,16 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isnan
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from analysis.attackers import BOUNDED, Strength, kind_of, setting_of, strength
-from analysis.runs import AGENT_ORDER, CHECKPOINT_ORDER, CONVERSIONS, LABELS, Weights, longest_steps, own_dqns
+from analysis.runs import CHECKPOINT_ORDER, Weights, longest_steps, own_dqns
 from analysis.statistics import Interval, kept_interval
 from analysis.tables import Line, score_lines
+from core import kinds
 from core.games import get_game, reference
 from core.records import AttackRow, ConversionRow, EpisodeRow
 
@@ -44,7 +45,7 @@ class Player:
         seed = f"seed {self.first.train_seed}" if self.first.train_seed >= 0 else "imported"
         decisions = f", {self.first.train_steps:,} decisions" if self.first.train_steps >= 0 else ""
         weights = f", {self.first.checkpoint} weights" if self.first.checkpoint else ""
-        return f"{LABELS[self.first.agent]} ({method}{seed}{decisions}{weights})"
+        return f"{kinds.label(self.first.agent)} ({method}{seed}{decisions}{weights})"
 
     @property
     def is_trained(self) -> bool:
@@ -160,7 +161,7 @@ def dqns_of(player: Player, dqns: Sequence[Player]) -> list[Player]:
     its own.
     """
     own = own_dqns(_weights(player), ((_weights(dqn), dqn) for dqn in dqns))
-    if player.first.agent in CONVERSIONS:
+    if kinds.kind_of(player.first.agent).is_conversion:
         return own[:1] if len({dqn.first.checkpoint_id for dqn in own}) == 1 else []
     return [
         min(
@@ -349,7 +350,7 @@ def _each_network_once(found: Sequence[Share]) -> list[Share]:
 
 def _conversion(row: EpisodeRow) -> tuple[object, ...]:
     """What names a conversion, whichever command made it; another network's name is its own."""
-    if row.agent not in CONVERSIONS:
+    if not kinds.kind_of(row.agent).is_conversion:
         return _network(row)
     method = row.variant.split(" T=")[0]
     return row.game, row.agent, row.recipe, row.train_seed, row.train_steps, method, row.sim_steps
@@ -423,12 +424,12 @@ def _left_on(game: str, bench: Sequence[Attacked]) -> str:
             continue
         strongest = [_strongest(cells) for cells in met[epsilon, setting].values()]
         of_agents = []
-        for agent in AGENT_ORDER:
+        for agent in sorted({cell.first.agent for cell in strongest}, key=kinds.order):
             cells = [cell for cell in strongest if cell.first.agent == agent]
             left = [cell.kept for cell in cells if cell.kept]
             if left:
                 of_agents.append(
-                    f"{LABELS[agent]} {_percents(left)} ({_count(len(cells), 'network')}, {_doubt(left)})"
+                    f"{kinds.label(agent)} {_percents(left)} ({_count(len(cells), 'network')}, {_doubt(left)})"
                 )
         within = _within(setting, {other for _, other in met})
         return f"on {game} at {size(epsilon)}{within} {', '.join(of_agents)}"
@@ -478,7 +479,7 @@ def _limits(
         seeds[player.first.game, player.first.agent].add(player.first.train_seed)
     if seeds:
         yield "Intervals (95 %) are over the episodes of one network, not over training seeds."
-        single = [f"{LABELS[agent]} on {game}" for (game, agent), of in seeds.items() if len(of) == 1]
+        single = [f"{kinds.label(agent)} on {game}" for (game, agent), of in seeds.items() if len(of) == 1]
         if single:
             yield (
                 "One training seed claims nothing about a method: the same agent trained anew may score otherwise. "
@@ -530,8 +531,8 @@ def _network(row: EpisodeRow) -> tuple[str, str, int, str]:
     return row.game, row.agent, row.train_seed, row.checkpoint_id
 
 
-def _order(row: EpisodeRow) -> tuple[str, int, int, int, str]:
-    return row.game, AGENT_ORDER.index(row.agent), row.train_seed, row.train_steps, row.checkpoint
+def _order(row: EpisodeRow) -> tuple[Any, ...]:
+    return row.game, kinds.order(row.agent), row.train_seed, row.train_steps, row.checkpoint
 
 
 def _is_preferred(row: EpisodeRow, rows: Sequence[EpisodeRow]) -> bool:

@@ -4,12 +4,12 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
-from analysis.runs import LABELS
 from analysis.statistics import Interval, share_difference, share_interval
+from core import kinds
 from core.errors import Refusal
 from core.records import AttackRow, StateAttackRow, to_json
 
@@ -24,17 +24,7 @@ OF_ATTACK: Mapping[str, Kind] = {
     **dict.fromkeys(("spsa", "square"), "black-box"),
     **dict.fromkeys(("occlusion", "brightness"), "control"),
 }
-"""Attacks that follow no gradient."""
-TRAINING_GRADIENT = {
-    "dqn": "own",
-    "quantised": "straight-through",
-    "rate-coded": "ann-twin",
-    "dsqn": "own-surrogate",
-    "actor": "own",
-    "spiking-actor": "own-surrogate",
-}
-"""The gradient that trained each kind of agent (a converted network's: through its weights with ReLU), which the usual
-attack follows."""
+"""Attacks without a gradient, for rows from before there was a column `attacker`."""
 SOURCE_WEIGHTS = "relu, weights before conversion"
 """What stands for spikes in the DQN that a network was converted from, where its gradient is followed."""
 SETTING = ("scope", "eight_bit", "frequency")
@@ -66,7 +56,7 @@ class Network:
             f"{self.sim_steps} sim steps" if self.sim_steps else "",
             self.checkpoint_id,
         )
-        return f"{LABELS[self.agent]} ({', '.join(filter(None, parts))})"
+        return f"{kinds.label(self.agent)} ({', '.join(filter(None, parts))})"
 
 
 @dataclass(frozen=True)
@@ -94,11 +84,15 @@ def network_of(row: AttackRow | StateAttackRow) -> Network:
 
 
 def kind_of(row: AttackRow | StateAttackRow) -> Kind:
-    """What an attacker knows of its victim.
+    """What an attacker knows of its victim: what the row says, or for older rows what its attack's name implies.
 
     Raises:
-        Refusal: an attack that follows no gradient and is not known to need none.
+        Refusal: an unknown kind of attacker, or an older row whose attack needs a gradient and names none.
     """
+    if row.attacker:
+        if row.attacker not in get_args(Kind):
+            raise Refusal(f"attacker {row.attacker!r} is unknown: accepted are {', '.join(get_args(Kind))}")
+        return cast(Kind, row.attacker)
     if row.attack in OF_ATTACK:
         return OF_ATTACK[row.attack]
     if not row.gradient_source:
@@ -221,7 +215,7 @@ def follows_training_gradient(row: AttackRow | StateAttackRow) -> bool:
     """Whether an attack follows the gradient that trained its victim. The DQN that a converted network came from has
     other weights, and its gradient is another one."""
     return (
-        row.gradient_source == TRAINING_GRADIENT.get(row.agent)
+        row.gradient_source == kinds.kind_of(row.agent).training_gradient
         and threat_of(row).get("surrogate") != SOURCE_WEIGHTS
     )
 

@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from analysis.runs import AGENT_ORDER, Weights, own_dqns
+from analysis.runs import Weights, own_dqns
 from analysis.tables import aligned
+from core import kinds
 from core.errors import Refusal
 from core.records import OperationsRow, require_single
 
@@ -74,7 +75,7 @@ def by_agent(rows: Iterable[OperationsRow]) -> list[list[OperationsRow]]:
 
     def order(group: Sequence[OperationsRow]) -> tuple[object, ...]:
         row = group[0]
-        return row.game, AGENT_ORDER.index(row.agent), row.train_seed, row.sim_steps, row.checkpoint_id
+        return row.game, kinds.order(row.agent), row.train_seed, row.sim_steps, row.checkpoint_id
 
     return sorted(groups.values(), key=order)
 

@@ -11,7 +11,6 @@ import pandas as pd
 
 from analysis.runs import (
     CHECKPOINT_ORDER,
-    LABELS,
     Family,
     in_order,
     names,
@@ -20,6 +19,7 @@ from analysis.runs import (
     training_runs,
 )
 from analysis.tables import aligned
+from core import kinds
 from core.games import GAMES, Tier, get_game, reference
 
 
@@ -350,7 +350,7 @@ def _print(
     header = ["game", "random", *([f"human ({human})"] if human else [])]
     for column, heading in zip(block.columns, block.headings, strict=True):
         header += [heading, "n", *([] if column.family.agent == "dqn" else ["% of DQN"])]
-    header += [f"published {LABELS[kind]}" for kind in series]
+    header += [f"published {kinds.label(kind)}" for kind in series]
     rows = [tuple(header)]
     signs = {"better": " +", "equal": " =", "worse": " -", "": ""}
     for game in block.games:

@@ -5,22 +5,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
+from core.kinds import kind_of, label, order
 from core.records import require_single
 
-AGENT_ORDER = ("random", "dqn", "quantised", "rate-coded", "dsqn", "actor", "spiking-actor")
-LABELS = {
-    **{"random": "random play", "dqn": "DQN", "quantised": "quantised DQN"},
-    **{"rate-coded": "converted SNN", "dsqn": "DSQN"},
-    **{"actor": "PPO", "spiking-actor": "spiking PPO"},
-}
-ACTORS = ("actor", "spiking-actor")
-"""Agents that learnt a policy by PPO, and no Q-values."""
 CHECKPOINT_ORDER = ("best", "", "final")
 """Aggregates take the first of these that a training run has: the papers' scores are of the best checkpoint."""
-
-
-CONVERSIONS = ("quantised", "rate-coded")
-"""Agents made from a DQN: they carry its seed, recipe and decisions, and learnt nothing themselves."""
 TRAINED_SHARE = 0.1
 """Of its recipe's decisions: an agent whose training run made fewer is called untrained whatever it scored."""
 
@@ -74,7 +63,8 @@ def steps_of_runs(rows: pd.DataFrame, longest: Mapping[tuple[Any, ...], int] | N
 
 def _training_run(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     """What names the training run of every row; a conversion's is its DQN's."""
-    agents = rows.agent.where(~rows.agent.isin(CONVERSIONS), "dqn")
+    conversions = [agent for agent in set(rows.agent) if kind_of(agent).is_conversion]
+    agents = rows.agent.where(~rows.agent.isin(conversions), "dqn")
     return list(zip(rows.game, agents, rows.network, rows.recipe, rows.train_seed, strict=True))
 
 
@@ -85,8 +75,8 @@ def training_families(rows: pd.DataFrame) -> pd.Series:
 
 
 def _family(agent: str, network: str, recipe: str, sim_steps: int, variant: str, untrained: bool) -> Family:
-    of_a_conversion = agent == "rate-coded"
-    return Family(agent, network, recipe, sim_steps if of_a_conversion else 0, variant, bool(untrained))
+    told_steps = sim_steps if kind_of(agent).is_conversion else 0
+    return Family(agent, network, recipe, told_steps, variant, bool(untrained))
 
 
 def is_untrained(train_steps: Any, recipe_steps: Any) -> Any:
@@ -96,7 +86,7 @@ def is_untrained(train_steps: Any, recipe_steps: Any) -> Any:
 
 def in_order(found: Iterable[Family]) -> list[Family]:
     """Each family once, in the order of all tables and figures."""
-    return sorted(set(found), key=lambda each: (AGENT_ORDER.index(each.agent), *each[1:]))
+    return sorted(set(found), key=lambda each: (order(each.agent), *each[1:]))
 
 
 def names(found: Iterable[Family]) -> dict[Family, str]:
@@ -106,7 +96,7 @@ def names(found: Iterable[Family]) -> dict[Family, str]:
 
 
 def _name(family: Family, siblings: list[Family]) -> str:
-    agent = f"Double {LABELS[family.agent]}" if is_double(family) else LABELS[family.agent]
+    agent = f"Double {label(family.agent)}" if is_double(family) else label(family.agent)
     told = [dict.fromkeys(_parts(each)) for each in siblings]
     own = [part for part in _parts(family) if not all(part in parts for parts in told)]
     # The family that only lacks what another has is the plain one, and named by its network.
@@ -226,7 +216,7 @@ def is_own_dqn(dqn: Weights, agent: Weights) -> bool:
     if dqn == agent:
         return True
     alike = dqn.agent == "dqn" and dqn.game == agent.game and trained_alike(dqn, agent)
-    if agent.agent in CONVERSIONS:
+    if kind_of(agent.agent).is_conversion:
         origin = (agent.recipe, agent.train_seed, agent.train_steps)
         alike = alike and (dqn.recipe, dqn.train_seed, dqn.train_steps) == origin
     return alike and min(dqn.train_seed, agent.train_seed) >= 0

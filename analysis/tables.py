@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from analysis.runs import (
-    AGENT_ORDER,
     CHECKPOINT_ORDER,
     Family,
     families,
@@ -16,6 +15,7 @@ from analysis.runs import (
     steps_of_runs,
 )
 from analysis.statistics import Interval, mean_interval
+from core import kinds
 from core.games import get_game, reference
 from core.records import EpisodeRow
 
@@ -104,7 +104,7 @@ def score_lines(
     return sorted(
         lines,
         key=lambda line: (
-            *(line.game, AGENT_ORDER.index(line.agent), line.family, line.train_seed, line.train_steps),
+            *(line.game, kinds.order(line.agent), line.family, line.train_seed, line.train_steps),
             CHECKPOINT_ORDER.index(line.checkpoint),
         ),
     )

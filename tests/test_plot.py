@@ -1,17 +1,106 @@
 """Figures of conversions and attacks draw what the rows say, and all figures share one look."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from analysis.figures import attacks, conversion, style
-from analysis.runs import AGENT_ORDER, Family
+from analysis.figures.registry import LAST, in_order
+from analysis.runs import Family
+from core import kinds
 from core.errors import Refusal
+from core.records import EpisodeRow, write_rows
 from tests.conftest import episode
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def test_agents_have_one_colour_and_one_name() -> None:
-    assert set(style.COLOURS) == set(style.LABELS) == set(AGENT_ORDER)
+    assert set(style.COLOURS) == set(kinds.KINDS)
     assert len(set(style.COLOURS.values())) == len(style.COLOURS)
+    assert set(style.MARKERS) == set(kinds.KINDS) - {"random"}
+
+
+def test_a_kind_that_nobody_registered_has_a_look_by_rule() -> None:
+    rows = pd.DataFrame({"agent": ["my-snn", "dqn"], "train_seed": [0, 0]})
+    assert [(agent, label) for agent, label, _ in style.runs(rows)] == [("dqn", "DQN"), ("my-snn", "my-snn")]
+    assert style.colour_of("my-snn") == style.colour_of("my-snn") != style.colour_of("her-snn")
+    assert style.colour_of("my-snn") not in style.COLOURS.values()
+    assert style.marker_of("my-snn") not in style.MARKERS.values()
+    assert style.looks([Family("my-snn", "n", "r", 0)])[Family("my-snn", "n", "r", 0)][
+        "color"
+    ] == style.colour_of("my-snn")
+
+
+ORDER = (
+    *("score_bars", "normalised_scores", "performance_profiles", "probability_of_improvement"),
+    *(
+        "chen2022_table1_decoders",
+        "liu2022_table8_double_dqn",
+        "liu2022_fig7_learning_curves",
+        "max_q_curves",
+    ),
+    *("learning_stability", "training_loss", "liu2022_fig3_surrogates", "liu2022_fig4_if_rate_against_relu"),
+    *("liu2022_fig5_firing_rates", "chen2022_fig4_voltage_statistics", "agreement_against_sim_steps"),
+    *("agreement_of_methods", "score_of_methods", "score_against_epsilon", "flips_against_epsilon"),
+    *("flips_of_states", "masking_gap", "spikes_and_energy", "score_against_energy", "hidden_layer_tsne"),
+)
+
+
+def test_figures_are_drawn_in_one_order() -> None:
+    assert tuple(name for name, figure in in_order() if figure.position < LAST) == ORDER
+
+
+EXTENSION = '''
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.figures.registry import FIGURES, draws
+from analysis.rows import EPISODES
+
+
+@FIGURES.register("lengths")
+@draws(EPISODES)
+def lengths(rows: pd.DataFrame) -> Figure:
+    """Lengths of episodes.
+
+    One dot an episode.
+
+    Args:
+        rows: EpisodeRows.
+    """
+    figure = Figure()
+    figure.subplots().plot(rows.episode, rows.length_steps, ".")
+    return figure
+'''
+
+
+def test_a_figure_of_an_extension_is_drawn_listed_and_captioned(tmp_path: Path) -> None:
+    """It is one file, and the study lies outside the repository."""
+    (tmp_path / "more_figures.py").write_text(EXTENSION)
+    settings = '{"protocol": {"dynamics": {}}, "rom_md5": "", "versions": {}}'
+    rows = [episode(episode=index, settings=settings) for index in range(2)]
+    write_rows(tmp_path / "study" / "pong" / "evaluate" / "episodes.parquet", EpisodeRow, rows)
+
+    def run(*words: str) -> str:
+        command = [sys.executable, *words, "--extension", "more_figures"]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+        ).stdout
+
+    listed = run(str(REPOSITORY / "plot.py"), "study", "--list")
+    assert listed.splitlines()[-1] == "lengths: Lengths of episodes."
+    assert "study/figures/lengths.png\n" in run(str(REPOSITORY / "plot.py"), "study")
+    assert (tmp_path / "study" / "figures" / "lengths.pdf").read_bytes()
+    assert run("-m", "analysis.report", "study") == "study/report/index.html\n"
+    page = (tmp_path / "study" / "report" / "index.html").read_text()
+    assert "Lengths of episodes. One dot an episode." in page
+    assert page.index("score_bars.png") < page.index("lengths.png")
 
 
 def test_networks_of_one_agent_are_told_apart() -> None:
@@ -56,7 +145,7 @@ def test_shares_of_the_dqns_score_are_drawn_where_they_are() -> None:
 
 
 def test_methods_keep_their_look() -> None:
-    from convert.comparison import VARIANTS
+    from convert.variants import VARIANTS
 
     assert set(conversion.METHOD_ORDER) == set(VARIANTS)
     looks = [
@@ -73,7 +162,7 @@ def test_networks_of_one_name_are_not_averaged_under_attack() -> None:
         rows = [
             {
                 **vars(episode(checkpoint_id=name, train_seed=seed, train_steps=steps, score=score)),
-                **{"recipe_steps": 1_500_000, "flip_share": 0.25, **attack},
+                **{"recipe_steps": 1_500_000, "flip_share": 0.25, "attacker": "", **attack},
             }
             for name, seed, steps, score in networks
             for attack in (attacked, fgsm)
@@ -95,7 +184,7 @@ def test_networks_of_one_name_are_not_averaged_under_attack() -> None:
     other = {**fgsm, "gradient_source": "transfer:dqn abc", "threat": '{"epsilon": 0.1}'}
     unlucky = {**other, "attack": "square", "gradient_source": ""}
     rows = [
-        {**vars(episode(score=score)), "flip_share": flips, **attack}
+        {**vars(episode(score=score)), "flip_share": flips, "attacker": "", **attack}
         for attack, score, flips in (
             (attacked, 9.0, 0.0),
             (fgsm, 5.0, 0.5),

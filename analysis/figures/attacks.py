@@ -24,6 +24,7 @@ from analysis.attackers import (
     strength,
     strongest,
 )
+from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import (
     NothingToDraw,
     common_legend,
@@ -32,6 +33,7 @@ from analysis.figures.style import (
     panels,
     reference_lines,
 )
+from analysis.rows import ATTACKS, STATE_ATTACKS
 from analysis.runs import Family, families, in_order, names, require_comparable
 from analysis.statistics import Interval, mean_of_games, stratified_interval
 from core.games import get_game
@@ -55,17 +57,23 @@ class Curve(NamedTuple):
     points: list[Interval]
 
 
+@FIGURES.register("score_against_epsilon")
+@draws(ATTACKS, position=180)
 def score_against_epsilon(rows: pd.DataFrame) -> Figure:
     """Score under FGSM, under the strongest attack that was played (the one that flips most decisions), and under noise
     of the same size: means over training seeds, 95 % intervals over the episodes of these networks."""
     return _against_epsilon(rows, "score", "score")
 
 
+@FIGURES.register("flips_against_epsilon")
+@draws(ATTACKS, position=190)
 def flips_against_epsilon(rows: pd.DataFrame) -> Figure:
     """Share of decisions whose greedy action FGSM, the strongest attack, and noise of the same size changed."""
     return _against_epsilon(rows.assign(flips=100 * rows.flip_share), "flips", "decisions flipped (%)")
 
 
+@FIGURES.register("flips_of_states")
+@draws(STATE_ATTACKS, position=200)
 def flips_of_states(rows: pd.DataFrame) -> Figure:
     """Share of stored states whose greedy action changes under the strongest attack of each kind, and under the usual
     one, FGSM along the gradient that trained the agent; 95 % intervals over states.
@@ -94,6 +102,8 @@ def flips_of_states(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+@FIGURES.register("masking_gap")
+@draws(STATE_ATTACKS, position=210)
 def masking_gap(rows: pd.DataFrame) -> Figure:
     """Masking gap: share of states that the best attack flips less that flipped by FGSM along the gradient that trained
     the agent, which is what the usual attack misses; 95 % intervals over states.

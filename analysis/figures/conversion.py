@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.style import COLOURS, LINE_STYLES, PANEL_INCHES, common_legend, panels, sim_steps
+from analysis.figures.registry import FIGURES, draws
+from analysis.figures.style import LINE_STYLES, PANEL_INCHES, colour_of, common_legend, panels, sim_steps
+from analysis.rows import CONVERSIONS, METHOD_GAMES, METHODS
 from analysis.statistics import kept_interval
 from core.games import PUBLISHED, get_game, reference
 from core.records import require_single
@@ -21,6 +23,8 @@ METHOD_ORDER = (
 METHOD_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 
 
+@FIGURES.register("agreement_against_sim_steps")
+@draws(CONVERSIONS, position=150)
 def agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
     """Share of held-out states of the DQN's play in which the converted network takes the DQN's action: means over
     training seeds, and their range.
@@ -44,7 +48,7 @@ def agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
                 axis.plot(curve.index, curve["mean"], color=colour, linestyle=style, marker=".", label=name)
                 axis.fill_between(curve.index, curve["min"], curve["max"], color=colour, alpha=0.1)
         constant = 100 * here.majority_share.mean()
-        axis.axhline(constant, color=COLOURS["random"], linestyle=":", label="constant action")
+        axis.axhline(constant, color=colour_of("random"), linestyle=":", label="constant action")
         sim_steps(axis, sorted(set(here.sim_steps)))
         axis.set_xlabel("sim steps")
         axis.set_ylim(0, 102)
@@ -53,6 +57,8 @@ def agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+@FIGURES.register("agreement_of_methods")
+@draws(METHODS, position=160)
 def agreement_of_methods(rows: pd.DataFrame) -> Figure:
     """How often each conversion chooses as its DQN, and what its other choices cost, on held-out states of the DQN's
     play."""
@@ -77,6 +83,8 @@ def agreement_of_methods(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+@FIGURES.register("score_of_methods")
+@draws(METHOD_GAMES, position=170)
 def score_of_methods(rows: pd.DataFrame) -> Figure:
     """Share of its DQN's score that each conversion keeps, above random play and on the same starts; beside it what is
     published for MinAtar (Xu et al. 2026, Table 2: best returns, mean over five games)."""

@@ -5,10 +5,14 @@ from matplotlib import colormaps
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import PANEL_INCHES, runs
+from analysis.rows import EMBEDDINGS
 from core.records import require_single
 
 
+@FIGURES.register("hidden_layer_tsne")
+@draws(EMBEDDINGS, position=240)
 def hidden_layer_tsne(rows: pd.DataFrame) -> Figure:
     """Representations of the same states in each agent's last hidden layer, coloured by the agent's own value (Mnih et
     al. 2015, Fig 4); grey where an agent knows none.

@@ -11,21 +11,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatter
 
 from analysis.energy import ACCOUNTS, by_agent, is_spiking, microjoules
+from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import (
-    COLOURS,
     PANEL_INCHES,
     NothingToDraw,
+    colour_of,
     common_legend,
     label,
+    marker_of,
     panels,
     reference_lines,
 )
-from analysis.runs import LABELS, require_comparable
+from analysis.rows import EPISODES, OPERATIONS
+from analysis.runs import require_comparable
 from analysis.statistics import Interval, mean_interval
+from core import kinds
 from core.records import OperationsRow
 
-MARKERS = {"dqn": "s", "quantised": "D", "rate-coded": "o", "dsqn": "^", "actor": "P", "spiking-actor": "v"}
-"""The same agent has the same one everywhere, so that it is told without its colour too."""
 LAYER_SHADES = ("#FFFFFF", "#C8C8C8", "#909090", "#505050", "#000000")
 """First layer to last."""
 ACCOUNT_SHADES = ("#D8B8DF", "#A06CB5", "#5B1F73")
@@ -60,6 +62,8 @@ def _agents(rows: pd.DataFrame) -> list[_Agent]:
     ]
 
 
+@FIGURES.register("spikes_and_energy")
+@draws(OPERATIONS, position=220)
 def spikes_and_energy(rows: pd.DataFrame) -> Figure:
     """Spikes a decision by layer, and microjoules a decision in the three accounts that give a number, by agent; of
     games that a spiking agent plays.
@@ -133,6 +137,8 @@ class _Point(NamedTuple):
     score: Interval
 
 
+@FIGURES.register("score_against_energy")
+@draws(OPERATIONS, EPISODES, position=230)
 def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Figure:
     """Score, with its interval over episodes, against microjoules a decision (first layer computed once); the step line
     is the Pareto front: the best mean score that so much energy buys.
@@ -202,12 +208,12 @@ def _draw_points(axis: Axes, points: Sequence[_Point]) -> None:
             point.energy,
             score.estimate,
             yerr=[[score.estimate - score.low], [score.high - score.estimate]],
-            fmt=MARKERS[row.agent],
-            color=COLOURS[row.agent],
+            fmt=marker_of(row.agent),
+            color=colour_of(row.agent),
             markersize=4,
             capsize=2,
             linewidth=0.8,
-            label=LABELS[row.agent] + (" (number: sim steps)" if is_spiking(point.agent.layers) else ""),
+            label=kinds.label(row.agent) + (" (number: sim steps)" if is_spiking(point.agent.layers) else ""),
         )
         if is_spiking(point.agent.layers):
             axis.annotate(

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import statistics
+from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import (
     PANEL_INCHES,
     NothingToDraw,
@@ -20,12 +21,16 @@ from analysis.figures.style import (
     note,
     reference_lines,
 )
-from analysis.runs import ACTORS, in_order, names, training_families
+from analysis.rows import CURVES, VALIDATION
+from analysis.runs import in_order, names, training_families
 from core.errors import Refusal
 from core.games import get_game, reference
+from core.kinds import kind_of
 from core.records import require_single
 
 
+@FIGURES.register("liu2022_fig7_learning_curves")
+@draws(VALIDATION, position=70)
 def liu2022_fig7_learning_curves(rows: pd.DataFrame) -> Figure:
     """Score of validation episodes while training (Liu et al. 2022, Fig 7; Chen et al. 2022, Fig 6)."""
     figure, axes = _curve_panels(rows, "score")
@@ -35,6 +40,8 @@ def liu2022_fig7_learning_curves(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+@FIGURES.register("max_q_curves")
+@draws(VALIDATION, position=80)
 def max_q_curves(rows: pd.DataFrame) -> Figure:
     """Largest Q-value, averaged over the decisions of validation episodes, while training (Liu et al. 2022's average
     max-Q, Chen et al. 2022's eval_q). Networks whose outputs are no Q-values (CMC-DSQN) are left out.
@@ -57,7 +64,8 @@ _OF_ACTORS = ", PPO"
 
 def _titles(rows: pd.DataFrame) -> pd.Series:
     """Of the panel that each row belongs to: its game's, where actors have one of their own."""
-    return rows.game.where(~rows.agent.isin(ACTORS), rows.game + _OF_ACTORS)
+    policies = [agent for agent in set(rows.agent) if kind_of(agent).is_policy]
+    return rows.game.where(~rows.agent.isin(policies), rows.game + _OF_ACTORS)
 
 
 def _curve_panels(rows: pd.DataFrame, column: str) -> tuple[Figure, dict[str, Axes]]:
@@ -172,6 +180,8 @@ def stability(rows: pd.DataFrame, points: Sequence[int]) -> Stability:
     )
 
 
+@FIGURES.register("learning_stability")
+@draws(VALIDATION, position=90)
 def learning_stability(rows: pd.DataFrame) -> Figure:
     """Stability of learning by network: dispersion and risk of validation curves (Chan et al. 2020), and the spread of
     scores that Liu et al. 2022 print.
@@ -241,6 +251,8 @@ def _shared_points(rows: pd.DataFrame) -> list[int]:
     return sorted(set.intersection(*runs))
 
 
+@FIGURES.register("training_loss")
+@draws(CURVES, position=100)
 def training_loss(rows: pd.DataFrame) -> Figure:
     """Loss of the updates while training, a line for each training run; that of PPO is another sum of terms."""
     titles = _titles(rows)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import statistics
+from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import (
     PANEL_INCHES,
     NothingToDraw,
@@ -18,6 +19,7 @@ from analysis.figures.style import (
     note,
     reference_lines,
 )
+from analysis.rows import EPISODES
 from analysis.runs import (
     Family,
     in_order,
@@ -35,6 +37,8 @@ from core.games import PUBLISHED, Tier, get_game, reference
 from core.records import EpisodeRow
 
 
+@FIGURES.register("score_bars")
+@draws(EPISODES, position=10)
 def score_bars(rows: pd.DataFrame) -> Figure:
     """Mean scores with their intervals over episodes, random and human play as lines (the tables of Liu and Tan).
 
@@ -142,6 +146,8 @@ def readout(family: Family) -> str:
     return given[0] if given else READOUTS[base]
 
 
+@FIGURES.register("chen2022_table1_decoders")
+@draws(EPISODES, position=50)
 def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
     """Scores of DSQNs that differ by their read-out alone, a panel for each network and recipe (Chen et al. 2022,
     Table 1), beside Chen's own means where they played the same game.
@@ -178,6 +184,8 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
     )
 
 
+@FIGURES.register("liu2022_table8_double_dqn")
+@draws(EPISODES, position=60)
 def liu2022_table8_double_dqn(rows: pd.DataFrame) -> Figure:
     """Double Q-learning with a DQN and with a DSQN, beside the same without it (Liu et al. 2022, Table VIII).
 
@@ -284,6 +292,8 @@ AGGREGATES: dict[str, statistics.Aggregate] = {
 }
 
 
+@FIGURES.register("normalised_scores")
+@draws(EPISODES, position=20)
 def normalised_scores(rows: pd.DataFrame) -> Figure:
     """Aggregates over games of normalised scores, with stratified bootstrap intervals over training seeds (Agarwal et
     al. 2021). Of a training run's checkpoints the best one counts.
@@ -361,6 +371,8 @@ def _aggregates_note(blocks: Sequence[Normalised]) -> str:
     return text
 
 
+@FIGURES.register("performance_profiles")
+@draws(EPISODES, position=30)
 def performance_profiles(rows: pd.DataFrame) -> Figure:
     """Share of training runs that score above each normalised score, each game weighing the same (Agarwal et al.
     2021), with pointwise stratified bootstrap bands. Of a training run's checkpoints the best one counts.
@@ -393,6 +405,8 @@ def performance_profiles(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+@FIGURES.register("probability_of_improvement")
+@draws(EPISODES, position=40)
 def probability_of_improvement(rows: pd.DataFrame) -> Figure:
     """Probability that a run of one agent scores higher than one of another, averaged over games (Agarwal et al. 2021):
     SNN and DSQN over the DQN of their recipe, DSQN over the SNN, Double Q-learning over Q-learning.

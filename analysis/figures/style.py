@@ -1,5 +1,6 @@
 """What all figures have in common: one look for each agent, panels, axes and legends. Never imports torch."""
 
+import colorsys
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -9,11 +10,14 @@ import matplotlib
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis.runs import AGENT_ORDER, LABELS, Family
+from analysis.runs import Family
+from core import kinds
 from core.errors import Refusal
 from core.games import get_game, reference
+from core.records import digest
 
 
 class NothingToDraw(Refusal):
@@ -21,17 +25,31 @@ class NothingToDraw(Refusal):
 
 
 PANEL_INCHES = (3.5, 2.6)
-# Okabe & Ito's colours, which the colour-blind tell apart; the same agent has the same one everywhere.
 COLOURS = {
     **{"random": "#999999", "dqn": "#0072B2", "quantised": "#56B4E9"},
     **{"rate-coded": "#E69F00", "dsqn": "#009E73"},
     **{"actor": "#CC79A7", "spiking-actor": "#D55E00"},
 }
+"""Of kinds of agents: Okabe and Ito's colours, which colour-blind readers can tell apart. Other kinds: see `colour`."""
+MARKERS = {"dqn": "s", "quantised": "D", "rate-coded": "o", "dsqn": "^", "actor": "P", "spiking-actor": "v"}
+"""Of kinds of agents, so that they differ without colour too. Other kinds: see `marker`."""
 LINE_STYLES = {"robust": "-", "spikes": "--"}
 """Of read-outs."""
 
 matplotlib.use("Agg")
 matplotlib.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False})
+
+
+def colour_of(agent: str) -> str:
+    """The colour of a kind of agent, the same in all figures. A kind without one gets a hue made from its name."""
+    hue = int(digest(agent.encode())[:8], 16) / 16**8
+    return COLOURS.get(agent) or to_hex(colorsys.hsv_to_rgb(hue, 0.65, 0.75))
+
+
+def marker_of(agent: str) -> str:
+    """The marker of a kind of agent, the same in all figures. A kind without one gets one chosen by its name."""
+    others = "X*<>phHd"
+    return MARKERS.get(agent) or others[int(digest(agent.encode())[8:16], 16) % len(others)]
 
 
 def panels(rows: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
@@ -54,7 +72,7 @@ def grid(titles: Sequence[str], height: float = PANEL_INCHES[1]) -> tuple[Figure
 
 def runs(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Agent, label and rows of every trained network, one training seed apart from the next."""
-    for agent in AGENT_ORDER:
+    for agent in sorted(set(rows.agent), key=kinds.order):
         for seed in sorted(set(rows[rows.agent == agent].train_seed)):
             yield agent, label(agent, seed, rows), rows[(rows.agent == agent) & (rows.train_seed == seed)]
 
@@ -63,7 +81,7 @@ def label(agent: str, seed: int, rows: pd.DataFrame) -> str:
     """The agent's name, with its training seed where there are several."""
     several = rows[rows.agent == agent].train_seed.nunique() > 1
     name = "imported" if seed < 0 else f"seed {seed}"
-    return f"{LABELS[agent]}, {name}" if several else LABELS[agent]
+    return f"{kinds.label(agent)}, {name}" if several else kinds.label(agent)
 
 
 def decisions(axis: Axes) -> None:
@@ -130,7 +148,7 @@ def looks(found: Sequence[Family]) -> dict[Family, dict[str, Any]]:
     others = tuple(
         colour
         for colour in ("#D55E00", "#CC79A7", "#555555", "#882255", "#332288", "#AA4499")
-        if colour not in {COLOURS[family.agent] for family in found}
+        if colour not in {colour_of(family.agent) for family in found}
     )
     dashes = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), ":")
     result: dict[Family, dict[str, Any]] = {}
@@ -138,7 +156,7 @@ def looks(found: Sequence[Family]) -> dict[Family, dict[str, Any]]:
     for family in found:
         siblings = [each for each in found if each.agent == family.agent]
         position = siblings.index(family)
-        colour = COLOURS[family.agent]
+        colour = colour_of(family.agent)
         if position:
             colour = others[taken % len(others)]
             taken += 1

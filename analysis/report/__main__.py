@@ -4,8 +4,8 @@ The page opens from disk: it has no script, and what it links to lies in the stu
 equal page. Never imports torch.
 """
 
-import ast
 import json
+import os
 import re
 import shlex
 from collections import defaultdict
@@ -21,14 +21,16 @@ import tyro
 from markupsafe import Markup, escape
 
 from analysis.answer import Answer, Attacked, answer, percent, size, under_attack
-from analysis.tables import AGENT_ORDER, markdown, score_lines
+from analysis.figures.registry import in_order
+from analysis.rows import ATTACKS, CONVERSIONS, EPISODES, METHOD_GAMES, METHODS, StudyRows, study_folder
+from analysis.tables import markdown, score_lines
 from core.cli import main
 from core.errors import Refusal
+from core.kinds import order
 from core.manifest import read_manifest
-from core.records import AttackRow, ConversionRow, EpisodeRow, Row, read_rows, write_bytes
+from core.records import AttackRow, ConversionRow, EpisodeRow, write_bytes
 
-ROOT = Path(__file__).resolve().parents[2]
-FIGURES = Path(__file__).resolve().parents[1] / "figures"
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 PAGE = Path("report") / "index.html"
 """Of a study's folder."""
 
@@ -38,13 +40,10 @@ class Report:
     """Write the page of a study (results/STUDY/report/index.html); nothing is drawn, trained or played."""
 
     study: Annotated[str, tyro.conf.Positional]
-    """Name of a folder in results/, as in quick."""
+    """Name of a folder in results/, as in quick, or the path of any folder."""
 
     def run(self) -> None:
-        study = ROOT / "results" / self.study
-        if not study.is_dir():
-            raise Refusal(f"no results of study {self.study!r}: python reproduce.py {self.study} makes them")
-        print(write_report(study).relative_to(ROOT))
+        print(os.path.relpath(write_report(study_folder(self.study, RESULTS))))
 
 
 @dataclass(frozen=True)
@@ -140,11 +139,9 @@ def page_of(study: Path) -> Page:
     """What the page of a study shows."""
     if not any(study.rglob("*.parquet")):
         raise Refusal(f"{study} holds no rows: python reproduce.py {study.name} makes some")
-    episodes = list(_read(study, "*/*/episodes.parquet", EpisodeRow))
-    compared = list(_read(study, "*/*/conversion_episodes.parquet", EpisodeRow))
-    methods = list(_read(study, "*/*/methods.parquet", ConversionRow))
-    conversions = list(_read(study, "*/*/*.conversion.parquet", ConversionRow))
-    attacks = list(_read(study, "*/*/attacks.parquet", AttackRow))
+    rows = StudyRows(study)
+    episodes, compared, attacks = map(rows.rows, (EPISODES, METHOD_GAMES, ATTACKS))
+    methods, conversions = map(rows.rows, (METHODS, CONVERSIONS))
     tables = [*_score_tables(episodes), *_agreement_tables(conversions)]
     tables += _attack_tables(under_attack(attacks, episodes))
     for path in sorted(study.rglob("*.md")):
@@ -255,14 +252,16 @@ def _attack_tables(attacked: Sequence[Attacked]) -> Iterator[Table]:
 
 
 def pictures(study: Path) -> Iterator[Picture]:
-    """The figures that lie in the study."""
-    known = captions()
-    for path in sorted((study / "figures").glob("*.png")):
+    """The figures that lie in the study, in the order of the registry, then others by name."""
+    known = dict(in_order())
+    names = [*known]
+    drawn = {path.stem: path for path in sorted((study / "figures").glob("*.png"))}
+    for path in sorted(drawn.values(), key=lambda path: _position(path.stem, names)):
         width, height = png_size(path)
         vector = path.with_suffix(".pdf")
         yield Picture(
             path.stem,
-            known.get(path.stem, ""),
+            known[path.stem].description if path.stem in known else "",
             _link(study, path),
             width,
             height,
@@ -270,15 +269,8 @@ def pictures(study: Path) -> Iterator[Picture]:
         )
 
 
-def captions() -> dict[str, str]:
-    """What each drawing function says that it draws: its docstring, up to the arguments, read and not imported."""
-    found = {}
-    for path in sorted(FIGURES.glob("*.py")):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-                text = re.split(r"\n(?:Args|Returns|Raises):\n", ast.get_docstring(node) or "")[0]
-                found[node.name] = " ".join(text.split())
-    return found
+def _position(name: str, names: Sequence[str]) -> tuple[int, str]:
+    return (names.index(name) if name in names else len(names), name)
 
 
 def png_size(path: Path) -> tuple[int, int]:
@@ -340,9 +332,7 @@ def _of_agents(values: dict[str, set[str]]) -> str:
     """One value, or each with the agents that it was for."""
     if len(values) == 1:
         return next(iter(values))
-    return "; ".join(
-        f"{value} ({', '.join(sorted(agents, key=AGENT_ORDER.index))})" for value, agents in values.items()
-    )
+    return "; ".join(f"{value} ({', '.join(sorted(agents, key=order))})" for value, agents in values.items())
 
 
 def _played(rows: Iterable[EpisodeRow]) -> str:
@@ -377,11 +367,6 @@ def works(study: Path) -> Iterator[Work]:
             ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
             tuple(sorted(record.outputs.items())),
         )
-
-
-def _read(study: Path, pattern: str, row_type: type[Row]) -> Iterator[Row]:
-    for path in sorted(study.glob(pattern)):
-        yield from read_rows(path, row_type)
 
 
 def _link(study: Path, path: Path) -> str:

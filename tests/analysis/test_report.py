@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import plot
 from analysis.answer import answer, dqns_of, players, shares, size, under_attack
+from analysis.figures.registry import FIGURES
 from analysis.report import __main__ as report
 from analysis.tables import aligned
 from core.errors import Refusal
@@ -391,8 +391,7 @@ def test_a_game_of_weights_that_are_best_and_final_is_counted_once() -> None:
 
 
 def test_every_figure_has_its_caption() -> None:
-    captions = report.captions()
-    assert [each.name for each in plot.FIGURES if not captions.get(each.name)] == []
+    assert [name for name, figure in FIGURES.items() if not figure.caption] == []
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""The registry of figures. Never imports torch.
+
+A figure is a function from rows to a Matplotlib figure. Built-in figures and extensions register in the same way:
+
+    @FIGURES.register("my_figure")
+    @draws(EPISODES)
+    def my_figure(rows: pd.DataFrame) -> Figure:
+        \"\"\"The caption.\"\"\"
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.figures.style import NothingToDraw
+from analysis.rows import RowFiles, StudyRows
+from core.registry import Registry
+
+LAST = 1000
+"""Position of a figure that names none."""
+
+
+@dataclass(frozen=True)
+class StudyFigure:
+    """A drawing function with the rows that it needs. It can be called as the function itself."""
+
+    draw: Callable[..., Figure]
+    """Takes a data frame for each of `rows`."""
+    rows: tuple[RowFiles, ...]
+    position: int
+    """Figures are drawn and listed in this order, those of equal position by name."""
+
+    def __call__(self, *frames: pd.DataFrame) -> Figure:
+        return self.draw(*frames)
+
+    def of_study(self, study: StudyRows) -> Figure:
+        """Draw the rows of a study.
+
+        Raises:
+            NothingToDraw: the study lacks rows that the figure needs. The message names the command that makes them.
+            Refusal: the rows do not compare.
+        """
+        for files in self.rows:
+            if not study.rows(files):
+                raise NothingToDraw(f"no rows ({files.pattern}); python -m {files.made_by} makes them")
+        return self.draw(*map(study.frame, self.rows))
+
+    @property
+    def description(self) -> str:
+        """The docstring of the drawing function up to its arguments, on one line."""
+        text = re.split(r"\n\s*(?:Args|Returns|Raises):\n", self.draw.__doc__ or "")[0]
+        return " ".join(text.split())
+
+    @property
+    def caption(self) -> str:
+        """The first paragraph of that docstring."""
+        return " ".join((self.draw.__doc__ or "").split("\n\n")[0].split())
+
+
+def draws(*rows: RowFiles, position: int = LAST) -> Callable[[Callable[..., Figure]], StudyFigure]:
+    """Decorator: make a drawing function a figure that can be registered.
+
+    Args:
+        rows: what the function takes, a data frame for each.
+        position: see `StudyFigure`.
+    """
+    return lambda draw: StudyFigure(draw, rows, position)
+
+
+FIGURES: Registry[StudyFigure] = Registry("figure", package="analysis.figures")
+"""All figures by name."""
+
+
+def in_order() -> list[tuple[str, StudyFigure]]:
+    """All figures in the order in which they are drawn and listed."""
+    return sorted(FIGURES.items(), key=lambda item: (item[1].position, item[0]))

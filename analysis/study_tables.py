@@ -1,0 +1,56 @@
+"""The tables that `plot.py` writes into a study's folder. Never imports torch."""
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from analysis.energy import energy_table
+from analysis.game_table import game_table, game_table_csv, game_table_latex, game_table_markdown
+from analysis.rows import EPISODES, OPERATIONS, StudyRows
+from analysis.tables import markdown, score_lines
+from core.games import PUBLISHED
+from core.records import ConversionRow, write_bytes
+
+TABLES = ("scores.md", "games.md", "games.csv", "games.tex", "energy.md")
+"""Files in a study's folder: scores of every network, the papers' table over games, and energy."""
+
+
+def write_tables(study: StudyRows) -> str:
+    """Write the tables that the rows of a study allow. Tables that they no longer allow are removed.
+
+    Returns:
+        The table of scores, to be printed; empty without episodes.
+
+    Raises:
+        Refusal: the rows do not compare.
+    """
+    for name in TABLES:
+        (study.folder / name).unlink(missing_ok=True)
+    text = ""
+    lines = score_lines(study.rows(EPISODES))
+    if lines:
+        text = markdown(lines)
+        write_bytes(study.folder / "scores.md", text.encode())
+        text = f"\n{text}\nIntervals are over the episodes of one network, not over training seeds.\n"
+        blocks = game_table(study.frame(EPISODES), pd.read_csv(PUBLISHED / "published_scores.csv"))
+        for ending, form in (("md", game_table_markdown), ("csv", game_table_csv), ("tex", game_table_latex)):
+            write_bytes(study.folder / f"games.{ending}", form(blocks).encode())
+    if operations := study.rows(OPERATIONS):
+        write_bytes(study.folder / "energy.md", energy_table(operations).encode())
+    return text
+
+
+def agreement_lines(conversions: Sequence[ConversionRow]) -> Iterator[str]:
+    """One line for each converted network: its agreement with its DQN at the simulation steps it was made for."""
+    made_for = {
+        row.settings: max(other.sim_steps for other in conversions if other.settings == row.settings)
+        for row in conversions
+    }
+    for row in conversions:
+        if row.readout == "robust" and row.sim_steps == made_for[row.settings]:
+            against = "BindsNET's simulation of it" if row.reference == "bindsnet" else "its DQN"
+            yield (
+                f"{row.game}: the converted SNN ({row.method}, {row.sim_steps} sim steps, seed {row.train_seed}) "
+                f"takes the action of {against} in {row.agreement:.1%} of {row.num_states} states "
+                f"(the DQN's most frequent action: {row.majority_share:.1%})"
+            )
