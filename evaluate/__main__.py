@@ -22,7 +22,7 @@ from core.progress import Progress
 from core.seeding import require_seed
 from evaluate.probe import probe_agents, probe_neurons
 from evaluate.scoring import Evaluation, film, line_up, score
-from evaluate.watch import Show, watch
+from evaluate.watch import Show, require_layers, watch
 from evaluate.window import Pictures, Window
 from play.entrants import entrants
 from play.episodes import require_at_least_one
@@ -112,6 +112,7 @@ class Watch(EpisodeOptions):
             self.agent, get_game(self.game) if self.game else None, pick_device(self.device)
         )
         protocol = entrant.protocol(self.protocol)
+        require_layers(entrant.checkpoint.agent)
 
         def watched(show: Show) -> None:
             for played in watch(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from core.agents import Agent
 from core.checkpoint import Checkpoint
 from core.errors import Refusal
 from core.games import Game
@@ -52,6 +53,16 @@ def hidden_activity(agent: Layered, step: Step, row: int) -> tuple[np.ndarray, .
     return tuple((each[0].cpu() / sim_steps).numpy() for each in fired if each is not None)
 
 
+def require_layers(agent: Agent) -> Layered:
+    """The agent, or a Refusal if it has no layers to watch."""
+    if not isinstance(agent, Layered):
+        raise Refusal(
+            f"agent {agent.kind!r} has no neurons to watch: accepted are dqn, quantised, rate-coded, dsqn, actor, "
+            "spiking-actor"
+        )
+    return agent
+
+
 class Watcher:
     """Draws and shows the decisions of games played one after the other. It is called as the `on_step` of `play`.
 
@@ -66,15 +77,9 @@ class Watcher:
     """
 
     def __init__(self, checkpoint: Checkpoint, game: Game, show: Show, steps: int | None = None):
-        agent = checkpoint.agent
-        if not isinstance(agent, Layered):
-            raise Refusal(
-                f"agent {agent.kind!r} has no neurons to watch: accepted are dqn, quantised, rate-coded, dsqn, "
-                "actor, spiking-actor"
-            )
         self.watched: list[Played] = []
         """The sums of each episode so far."""
-        self._agent = agent
+        self._agent = require_layers(checkpoint.agent)
         self._checkpoint = checkpoint
         self._game = game
         self._show = show

@@ -18,46 +18,57 @@ from core.errors import Refusal
 from core.games import Game
 from core.manifest import library_versions
 from core.records import EpisodeRow, to_json
-from play.environments import make_environments
+from play.environments import environments_of, make_environments
 from play.policies import exploring
 from play.protocols import Protocol
 from play.rollout import Perturb, Rollout, Step
 
 MAX_ENVS = 32
-"""Episodes played side by side unless a caller says otherwise; it changes speed, not episodes."""
+"""Episodes played side by side unless a caller says otherwise. This changes speed, not episodes."""
 LIGHT_SIM_STEPS = 8
-"""Simulation steps up to which one core decides about as fast as another one emulates (the Nature network)."""
+"""Simulation steps up to which one core decides about as fast as another core emulates (the Nature network)."""
 
 EVALUATION = "evaluation"
-"""The stream of episodes that reported scores come from."""
+"""The stream of episodes that are scored for reports."""
 
 
 @dataclass
 class Played:
-    """One episode, summed up while it is played."""
+    """The sums of one episode, kept while it is played."""
 
     episode: int
+    """Index of the episode."""
     score: float = 0.0
+    """Sum of raw rewards."""
     length_steps: int = 0
+    """Decisions."""
     length_frames: int = 0
+    """Emulator frames, no-op frames included."""
     truncated: bool = False
+    """Whether the frame limit ended it."""
     max_q: float = -math.inf
+    """Largest action score of any decision."""
     max_q_std: float = 0.0
-    """Over actions, at the decision of the largest Q-value."""
+    """Standard deviation over actions, at the decision of the largest score."""
     max_q_sum: float = 0.0
-    """Sum over decisions, as the following ones."""
+    """Sum over decisions of the largest score."""
     flips: float = 0.0
+    """Decisions whose greedy action the attack changed."""
     attacked: int = 0
+    """Decisions that were attacked."""
     zero_gradients: float = 0.0
+    """Attacked decisions whose gradient was zero everywhere; NaN if the attack follows none."""
     largest_perturbation: float = 0.0
+    """Largest change of an input, in the game's scale."""
     sim_steps: float = 0.0
-    """Largest of the decisions, and their sum."""
+    """Largest number of simulation steps of a decision."""
     sim_steps_sum: float = 0.0
+    """Sum over decisions of simulation steps."""
     spikes: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    """[L] by layer."""
+    """[L] spikes of each layer, summed over decisions."""
 
     def add(self, step: Step, row: int) -> None:
-        """Count one decision."""
+        """Add one decision of a step, that of a row."""
         outcome = step.outcome
         self.score += float(outcome.rewards[row])
         self.length_steps += 1
@@ -96,24 +107,24 @@ def play(
     """Play episodes to their end, in the order in which they end.
 
     Args:
-        agent: what plays.
-        game: what is played, which may be another game than the agent's own.
-        protocol: how, resolved for the game.
-        eval_seed: episode i is the same start for every agent evaluated with this seed.
-        episodes: their indices.
-        num_envs: how many are played side by side at most.
+        agent: the agent that plays.
+        game: the game that is played. It may be another game than the agent's own.
+        protocol: how it is played, resolved for the game.
+        eval_seed: with equal seeds, episode i begins the same for every agent.
+        episodes: indices of the episodes.
+        num_envs: number of episodes played side by side, at most.
         perturb: the attack, if any.
-        stream: what the episodes are for; those of different streams have no start in common.
-        on_step: shown every step.
+        stream: name of the purpose. Episodes of different streams have no start in common.
+        on_step: called with every step.
     """
-    # Only emulators compute by themselves, so that it pays to decide in one half of the games meanwhile; not under
-    # attack, which takes longer than they do, and less for each game of a larger batch.
-    overlapping = game.tier == "atari" and perturb is None
+    # Emulators compute in the background, so the agent decides for one half of the games while the other half computes.
+    # Under attack one large batch is better, because attacks take longer than emulators.
+    overlapping = environments_of(game).in_background and perturb is None
     halves = (episodes[::2], episodes[1::2]) if num_envs > 1 and overlapping else (episodes,)
     shares = [share for share in halves if share]
     with contextlib.ExitStack() as stack:
         if overlapping and agent.sim_steps <= LIGHT_SIM_STEPS:
-            stack.enter_context(a_core_left(agent.device))
+            stack.enter_context(one_thread_less(agent.device))
         rollouts: list[Rollout] = []
         for number, share in enumerate(shares):
             envs = (num_envs + number) // len(shares)
@@ -140,9 +151,11 @@ def play(
 
 
 @contextlib.contextmanager
-def a_core_left(device: torch.device) -> Iterator[None]:
-    """One thread less for torch on the CPU, if it has more than one: its threads wait by spinning, which keeps the
-    emulators' from the cores they share."""
+def one_thread_less(device: torch.device) -> Iterator[None]:
+    """On the CPU, take one of torch's threads away in this context, if it has more than one.
+
+    Torch's threads wait by spinning, which would keep emulators from the cores that they share.
+    """
     threads = torch.get_num_threads()
     if device.type == "cpu" and threads > 1:
         torch.set_num_threads(threads - 1)
@@ -153,8 +166,7 @@ def a_core_left(device: torch.device) -> Iterator[None]:
 
 
 def in_turn(rollouts: Sequence[Rollout]) -> Iterator[Step]:
-    """The steps of rollouts in turn until all are played, the agent deciding in one while the emulators of the others
-    compute."""
+    """Play rollouts in turn until all are over: the agent decides in one while the emulators of the others compute."""
     going = [rollout for rollout in rollouts if rollout.send()]
     while going:
         for rollout in tuple(going):
@@ -174,8 +186,18 @@ def episode_row(
     variant: str = "",
     which: str = "",
 ) -> EpisodeRow:
-    """The row of one episode; `variant` (the method of a converted network, unless it is given) and `which` fill the
-    columns `variant` and `checkpoint`."""
+    """The row of one episode.
+
+    Args:
+        played: the whole episode.
+        checkpoint: the agent that played it.
+        game: the game that was played.
+        protocol: how it was played, resolved for the game.
+        eval_seed: seed of the evaluation.
+        stream: name of the episode's stream, see `play`.
+        variant: the column `variant`; if empty, the method of a converted network.
+        which: the column `checkpoint`: best or final weights of a training run, empty for others.
+    """
     agent, decisions = checkpoint.agent, played.length_steps
     has_q_values = checkpoint.provenance["scores_are_q_values"]
     neurons = np.array(agent.neuron_counts)
@@ -205,7 +227,7 @@ def episode_row(
 
 
 def settings(game: Game, protocol: Protocol) -> dict[str, object]:
-    """All that decides what an episode is: the resolved protocol, the ROM, the libraries."""
+    """All that decides what an episode is: the resolved protocol, the ROM and the versions of libraries."""
     return {
         "protocol": asdict(protocol),
         "rom_md5": rom_md5(game),
@@ -215,16 +237,18 @@ def settings(game: Game, protocol: Protocol) -> dict[str, object]:
 
 @functools.cache
 def rom_md5(game: Game) -> str:
-    """MD5 of the game's ROM; empty for games that are not ROMs."""
+    """MD5 of the game's ROM; empty for games that ALE does not play."""
     if game.tier != "atari":
         return ""
     from ale_py import roms
 
+    if game.name not in roms.get_all_rom_ids():
+        return ""
     return hashlib.md5(Path(str(roms.get_rom_path(game.name))).read_bytes()).hexdigest()
 
 
 def require_at_least_one(**numbers: int) -> None:
-    """Refuse numbers of episodes or environments that give no row."""
+    """Refuse numbers below 1, each given by its name."""
     for name, number in numbers.items():
         if number < 1:
             raise Refusal(f"{name} is {number}: at least 1 is needed")

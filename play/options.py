@@ -1,4 +1,4 @@
-"""Command-line options that commands have in common."""
+"""Command-line options that several commands have."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from play.episodes import MAX_ENVS
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions:
-    """On what."""
+    """Where a command computes."""
 
     device: Device = "auto"
-    """Where networks run."""
+    """Device that networks run on."""
     threads: int = 0
     """CPU threads; 0 takes all."""
 
@@ -23,14 +23,15 @@ class EpisodeOptions(ComputeOptions):
     game: str | None = None
     """Game to play; the checkpoint's own if not given."""
     protocol: str | None = None
-    """liu2022, chen2022, tan2021, nature, modern, minatar or cartpole; the tier's usual one if not given."""
+    """Protocol, as in liu2022, chen2022, tan2021, nature, modern, minatar or cartpole; the tier's usual one if not
+    given."""
     seed: int = 0
-    """Decides every episode's start; equal seeds give every agent the same episodes."""
+    """Decides how every episode begins. Equal seeds give every agent the same episodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlayOptions(EpisodeOptions):
-    """Which episodes are played, and how."""
+    """Which episodes are played, and how many side by side."""
 
     num_envs: int = MAX_ENVS
-    """Games played side by side. Speed; batches of another size round Q-values otherwise in the last bit."""
+    """Games played side by side. This changes speed, and the last bit of Q-values."""

@@ -1,4 +1,4 @@
-"""Evaluation protocols: how play is scored. Rows of two protocols do not compare."""
+"""Evaluation protocols: how play is scored. Scores under different protocols cannot be compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,35 +10,41 @@ from core.registry import Registry
 
 @dataclass(frozen=True)
 class Dynamics:
-    """The settings that change what an episode is."""
+    """The settings that decide what an episode is."""
 
     sticky_action_probability: float
     """Chance that the emulator repeats the previous action instead of the chosen one."""
     max_episode_frames: int | None
-    """Emulator frames after which an episode is truncated; None never truncates one (not on Atari, whose emulator asks
-    for a number)."""
+    """Emulator frames after which an episode is truncated; None for no limit, which Atari does not allow."""
     noop_max_frames: int = 0
-    """Upper bound of the random number of no-op frames at an episode's start (Atari)."""
+    """Largest random number of no-op frames at an episode's start (Atari)."""
     fire_on_reset: bool = False
-    """Press FIRE once at an episode's start where the game has that action (Atari)."""
+    """Whether FIRE is pressed once at an episode's start, in games that have that action (Atari)."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way of scoring play; scores are raw rewards of whole games in all of them."""
+    """One way of scoring play. A score is the raw reward of a whole game in all of them."""
 
     name: str
+    """Its name in rows."""
     tier: Tier
+    """The tier whose games it scores."""
     epsilon: float
-    """Share of uniformly random actions while being scored."""
+    """Share of uniformly random actions."""
     episodes: int
-    """How many are played unless the command says otherwise."""
+    """Number of episodes unless the command says otherwise."""
     dynamics: Dynamics
+    """What an episode is."""
     frame_caps: tuple[tuple[str, int], ...] = ()
-    """Games whose cap is not the protocol's."""
+    """Games with another frame limit than the protocol's, and that limit."""
 
     def resolve(self, game: Game) -> "Protocol":
-        """The protocol as it applies to one game; refuses a game of another tier."""
+        """The protocol as it applies to one game.
+
+        Raises:
+            Refusal: the game is of another tier.
+        """
         if game.tier != self.tier:
             raise Refusal(
                 f"protocol {self.name!r} scores {self.tier} games, {game.name} is {game.tier}; "
@@ -68,8 +74,8 @@ _ALL = (
     Protocol("nature", "atari", 0.05, 30, _noop_starts(108_000)),
     # Machado et al. 2018, section 5.1 (sticky actions, no no-op starts), and Dopamine's epsilon.
     Protocol("modern", "atari", 0.001, 30, Dynamics(0.25, 108_000)),
-    # Young & Tian 2019: sticky actions 0.1. Greedy play and the cap are ours: two perfect games of
-    # Freeway fit in 5,000 decisions, and a Breakout ball that repeats itself ends.
+    # Young & Tian 2019: sticky actions 0.1. Greedy play and the limit are ours. Two perfect games of Freeway fit into
+    # 5,000 decisions, and the limit ends games of Breakout that repeat for ever.
     Protocol("minatar", "minatar", 0.0, 30, Dynamics(0.1, 5_000)),
     # CartPole-v1 as Gymnasium registers it: 500 decisions.
     Protocol("cartpole", "control", 0.0, 100, Dynamics(0.0, 500)),
@@ -79,9 +85,14 @@ PROTOCOLS: Registry[Protocol] = Registry("protocol")
 for _protocol in _ALL:
     PROTOCOLS.register(_protocol.name)(_protocol)
 _DEFAULT: Mapping[Tier, str] = {"atari": "nature", "minatar": "minatar", "control": "cartpole"}
+"""The usual protocol of each tier."""
 
 
 def get_protocol(name: str | None, game: Game) -> Protocol:
-    """The protocol of that name as it applies to a game; the tier's usual one if None."""
+    """The protocol of a name as it applies to a game; the tier's usual one if the name is None.
+
+    Raises:
+        Refusal: there is no such protocol, or it does not score the game.
+    """
     name = name or _DEFAULT[game.tier]
     return PROTOCOLS.get(name).resolve(game)

@@ -1,7 +1,7 @@
-"""The one loop of the house: an agent plays N environments, one decision of all of them at a time.
+"""The only loop of the suite: an agent plays N environments, one decision in all of them at a time.
 
-Training, evaluation, calibration and attack consume the same iterator. An attack enters as a hook
-between the observation and the agent; nothing else changes when there is one.
+Training, evaluation, calibration and attacks consume this iterator. An attack is a hook between the observation and the
+agent; nothing else changes when there is one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,66 +21,68 @@ from play.policies import Policy
 
 
 class Perturbed(NamedTuple):
-    """What an attack made of a batch of network inputs."""
+    """A batch of network inputs after an attack."""
 
     inputs: Tensor
-    """[K, *observation] float32, still within the game's bounds."""
+    """[K, *observation] float32, within the game's bounds."""
     zero_gradient: np.ndarray
-    """[K] float64: 1 where the gradient it followed was zero everywhere, 0 where not, NaN where it followed none."""
+    """[K] float64: 1 where the gradient was zero everywhere, 0 where it was not, NaN where none was followed."""
     attacked: np.ndarray
-    """[K] bool: where it was at work at all."""
+    """[K] bool: which inputs were attacked."""
 
 
 Perturb = Callable[[Tensor, Tensor, Sequence[np.random.Generator], Tensor], Perturbed]
-"""(clean inputs [K, *observation], clean scores [K, A], one generator an episode, what was added to the inputs of the
-episode's previous decision [K, *observation], zeros where one starts) -> Perturbed."""
+"""An attack: a function of clean inputs [K, *observation], clean scores [K, A], K generators, and the perturbation of
+each episode's previous decision [K, *observation], which is zero where an episode starts."""
 
 
 class UnderAttack(NamedTuple):
-    """What an attack did to one decision of K environments."""
+    """What an attack did in one decision of K environments."""
 
     flipped: np.ndarray
-    """[K] bool: the greedy action changed."""
+    """[K] bool: whether the greedy action changed."""
     largest: np.ndarray
     """[K] float64: largest absolute change of an input, in the game's scale."""
     zero_gradient: np.ndarray
-    """[K] float64, as the next one: see Perturbed."""
+    """[K] float64: see `Perturbed`."""
     attacked: np.ndarray
-    """[K] bool."""
+    """[K] bool: see `Perturbed`."""
     inputs: Tensor
-    """[K, *observation] float32 that the agent saw, where the agent is."""
+    """[K, *observation] float32: what the agent saw, on the agent's device."""
     clean_scores: Tensor
-    """[K, A] float32 that it would have given to the clean inputs, where the agent is."""
+    """[K, A] float32: action scores of the clean inputs, on the agent's device."""
 
 
 class Step(NamedTuple):
-    """One decision of the K environments that were playing."""
+    """One decision of the K of N environments that are playing."""
 
     slots: np.ndarray
-    """[K] which of the N environments."""
+    """[K] int64: index of each environment among the N."""
     episodes: np.ndarray
-    """[K] index of the episode each is playing."""
+    """[K] int64: index of the episode that each is playing."""
     starts: np.ndarray
-    """[K] bool: this is the episode's first decision."""
+    """[K] bool: whether this is the episode's first decision."""
     observations: np.ndarray
     """[K, *observation] as the environments gave them, before any attack."""
     carry: tuple[Tensor, ...] | None
-    """[K, ...] each: what the decisions began with, where the agent is; see `core.networks.Decision`."""
+    """[K, ...] each, on the agent's device: what the decisions began with, see `core.agents.Decision`."""
     scores: np.ndarray
-    """[K, A] float32, of what the agent saw."""
+    """[K, A] float32: action scores of what the agent saw."""
     actions: np.ndarray
-    """[K] int64."""
+    """[K] int64: the actions taken."""
     outcome: Outcome
-    """Rows of the K environments only."""
+    """What the actions led to, in the K environments only."""
     ended: np.ndarray
-    """[K] bool: the episode is over, terminated or truncated."""
+    """[K] bool: whether the episode is over, terminated or truncated."""
     activity: Activity | None
+    """What the decisions cost a spiking agent; None without spikes."""
     attack: UnderAttack | None
+    """What the attack did; None without one."""
 
 
 @dataclass
 class _Slot:
-    """One environment's current episode: what it takes to play it again up to now."""
+    """One environment's current episode, with all that is needed to play it again up to now."""
 
     episode: int
     seed: int
@@ -90,22 +92,24 @@ class _Slot:
 
 
 class Rollout(Iterator[Step]):
-    """Plays episodes on N environments until all are played; endless if `episodes` is None.
+    """Plays episodes on N environments until all are over.
 
-    Which episodes are played is fixed beforehand and every one is finished, so short episodes are not
-    favoured; and each has its own seed and exploration, so neither the number of environments nor the
-    order decides what happens in it.
+    The episodes are fixed beforehand and all are finished, so short ones are not favoured. Each has its own seed and
+    exploration, so neither the number of environments nor the order changes what happens in it.
 
-    A decision can be taken in two halves, `send` and `receive`, between which the environments compute and the caller
+    A decision can be taken in two halves, `send` and `receive`. Between them the environments compute, and the caller
     is free.
 
     Args:
-        environments: what is played on.
-        agent: what plays, where its weights are.
-        episode_seed: seed of the episode of an index.
-        episodes: indices of the episodes to play; None plays 0, 1, 2, ... for ever.
-        policy: chooses actions by the agent's scores (core/policy.py).
+        environments: the N environments.
+        agent: the agent that plays, on the device of its weights.
+        episode_seed: a function from an episode's index to its seed.
+        episodes: indices of the episodes to play; None plays 0, 1, 2, ... without end.
+        policy: chooses actions by the agent's scores (play/policies.py).
         perturb: the attack, if any.
+
+    Raises:
+        Refusal: the agent has other actions or observations than the game.
     """
 
     def __init__(
@@ -127,7 +131,7 @@ class Rollout(Iterator[Step]):
                 f"an agent for {agent.game.name} cannot play {game.name}: other actions or observations"
             )
         self.steps = 0
-        """Decisions sent so far, summed over environments."""
+        """Decisions so far, summed over environments."""
         self._environments = environments
         self._agent = agent
         self._device = agent.device
@@ -148,7 +152,7 @@ class Rollout(Iterator[Step]):
         return self.receive()
 
     def send(self) -> bool:
-        """Decide, and let the environments begin to take that decision; False if all episodes are played."""
+        """Decide, and let the environments begin that decision; False if all episodes are over."""
         self._begin_episodes()
         playing = self._playing()
         if len(playing) == 0 or self._observations is None:
@@ -180,7 +184,7 @@ class Rollout(Iterator[Step]):
         return True
 
     def receive(self) -> Step:
-        """The decision that was sent, and what came of it."""
+        """The decision that was sent, and its outcome."""
         playing = self._playing()
         outcome = self._environments.receive()
         self._observations = outcome.observations
@@ -191,7 +195,7 @@ class Rollout(Iterator[Step]):
         return self._sent(outcome=outcome, ended=ended)
 
     def _playing(self) -> np.ndarray:
-        """[K] which of the environments have an episode to play."""
+        """[K] indices of the environments that have an episode to play."""
         return np.array([index for index, slot in enumerate(self._slots) if slot is not None], dtype=np.int64)
 
     def _begin_episodes(self) -> None:
@@ -209,7 +213,7 @@ class Rollout(Iterator[Step]):
                 self._environments.prepare([self._episode_seed(self._index(self._next_episode))])
 
     def _index(self, position: int) -> int:
-        """Index of the episode that is begun at a position of the order."""
+        """Index of the episode at a position in the order of play."""
         return position if self._episodes is None else self._episodes[position]
 
     def _new_slot(self, episode: int) -> _Slot:
@@ -217,7 +221,7 @@ class Rollout(Iterator[Step]):
         return _Slot(episode, seed, [], generator(seed, "policy"), generator(seed, "attack"))
 
     def _carried(self, playing: np.ndarray, starts: np.ndarray) -> tuple[Tensor, ...] | None:
-        """What each playing episode's last decision left to its next one."""
+        """What the last decision of each playing episode left for its next one."""
         if self._carry is None:
             return None
         carry = tuple(kept[playing] for kept in self._carry)
@@ -276,8 +280,10 @@ class Rollout(Iterator[Step]):
         return decision.scores.cpu().numpy(), activity, attack
 
     def state(self) -> dict[str, Any]:
-        """JSON-able: all that `restore` needs to go on exactly here (without an attack, with an agent that
-        carries nothing from decision to decision)."""
+        """JSON-able: all that `restore` needs to go on from here.
+
+        It holds no state of attacks, nor what an agent carries from decision to decision.
+        """
         return {
             "steps": self.steps,
             "next_episode": self._next_episode,
@@ -296,8 +302,8 @@ class Rollout(Iterator[Step]):
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken, by playing each episode's actions again from its seed.
 
-        The episodes are of different lengths, and the environments step together; so each begins when
-        exactly its own number of decisions is left to replay.
+        Episodes have different lengths, and environments step together. So each episode begins when exactly its own
+        number of decisions is left to replay.
         """
         self.steps, self._next_episode = state["steps"], state["next_episode"]
         for index, saved in enumerate(state["slots"]):
