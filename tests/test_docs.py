@@ -4,6 +4,7 @@ A fenced block marked `bash run` is run in a temporary folder. Every other comma
 and not run. The extensions that docs/extending.md shows are written to the same folder.
 """
 
+import gc
 import importlib
 import itertools
 import re
@@ -11,7 +12,7 @@ import runpy
 import shlex
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +21,9 @@ import pandas as pd
 import pytest
 
 import core.cli
+from core.games import GAMES, get_game, reference
 from core.kinds import kind_of
-from core.registry import Registry
+from core.registry import EXTENSIONS, Registry
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GUIDES = (
@@ -317,27 +319,39 @@ def check(line: list[str], monkeypatch: pytest.MonkeyPatch, really: bool) -> Non
             pytest.fail(f"no test knows the command {shlex.join(line)}")
 
 
+def shown_extensions() -> dict[str, str]:
+    """The sources of the extensions that the documentation shows, by name of the module."""
+    page = REPOSITORY / "docs" / "extending.md"
+    return {
+        block.info.split()[1].removesuffix(".py"): block.text
+        for block in blocks(page.read_text())
+        if block.info.startswith("python ")
+    }
+
+
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that looks like the repository to commands that read: results and studies are there."""
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that looks like the repository to commands that read: results, studies and the shown extensions are
+    there. What extensions register is forgotten afterwards, because other tests share this process."""
     for name in ("results", "studies"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
+    for name, source in shown_extensions().items():
+        (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    return tmp_path
-
-
-def write_modules(folder: Path) -> None:
-    """Write the extensions that the documentation shows."""
-    for block in blocks((REPOSITORY / "docs" / "extending.md").read_text()):
-        kind, _, name = block.info.partition(" ")
-        if kind == "python" and name:
-            (folder / name).write_text(block.text)
+    yield tmp_path
+    loaded = set(shown_extensions()) & set(EXTENSIONS)
+    for registry in gc.get_objects() if loaded else ():
+        if type(registry) is Registry:  # isinstance would wake lazy objects of other libraries
+            for name, origin in list(registry._origins.items()):
+                if origin in loaded:
+                    del registry._entries[name], registry._origins[name]
+    for name in loaded:
+        del EXTENSIONS[name], sys.modules[name]
 
 
 @pages
 def test_every_command_is_accepted(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_modules(workplace)
     for line in commands(page):
         check(line, monkeypatch, really=False)
 
@@ -346,7 +360,6 @@ def test_every_command_is_accepted(page: Path, workplace: Path, monkeypatch: pyt
 def test_marked_commands_run(
     page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_modules(workplace)
     printed = ""
     for line in commands(page, only_run=True):
         check(line, monkeypatch, really=True)
@@ -401,8 +414,6 @@ def scores_of_trained() -> pd.DataFrame:
 
 
 def random_score(game: str) -> float:
-    from core.games import get_game, reference
-
     score = reference(get_game(game)).random
     assert score is not None
     return score
@@ -644,3 +655,9 @@ def test_scores_under_attack_are_those_of_the_rows() -> None:
             attacked = rows[(rows["size"] == round(size, 9)) & (rows.gradient_source != "")]
             means = attacked.groupby("threat").score.mean().round(1)
             assert float(strongest.split(" ")[0]) in set(means), (row, size)
+
+
+def test_shown_extensions_leave_nothing_behind() -> None:
+    # It runs after the tests above, in the same process.
+    assert "mountain-car" not in GAMES
+    assert not set(shown_extensions()) & set(EXTENSIONS)
