@@ -44,7 +44,7 @@ class Problem:
     """The attacked network. Every call is a query."""
     source: Scores | None = None
     """The network whose gradient white-box attacks follow."""
-    source_scores_as_victim: bool = False
+    same_scores: bool = False
     """Whether the source's scores are the victim's, so that the victim need not be asked again."""
 
     @property

@@ -12,15 +12,16 @@ from adversarial import sources, timing
 from adversarial.attack import ATTACKS, Attack
 from adversarial.goals import Loss
 from adversarial.hook import make_attack
-from adversarial.sources import GradientSource
 from adversarial.threat import Scope, Threat, require_epsilon, require_frequency
 from core.agents import Agent
-from core.checkpoint import Checkpoint, load_agent
+from core.checkpoint import Checkpoint
 from core.cli import Number, specification
 from core.errors import Refusal
 from core.games import Game
+from core.gradients import GradientSource
 from core.options import parse_settings
 from core.records import Journal
+from play.entrants import entrants
 from play.options import ComputeOptions
 from play.rollout import Perturb
 from play.states import collect, q_values
@@ -56,8 +57,9 @@ class Others(NamedTuple):
 class AttackOptions(ComputeOptions):
     """Who is attacked, by what, through whose gradient."""
 
-    agent: Path
-    """Checkpoint (.safetensors) of any agent: the victim."""
+    agent: str
+    """The victim: a checkpoint (.safetensors), a training run's folder (its best weights), or the name of a registered
+    agent."""
     out: Path
     """Folder for the rows. The same command again continues an attack that was killed."""
     attack: tuple[str, ...] = ("fgsm", "random-sign")
@@ -86,9 +88,9 @@ class AttackOptions(ComputeOptions):
     """Also follow the gradient that changes most choices at each size. It is sought over surrogate families and widths,
     rates and twins. Without it, only the gradient that costs no search is followed: the victim's own, or that of a
     converted network's weights with ReLU."""
-    twin: Path | None = None
+    twin: str | None = None
     """The DQN that a quantised or converted victim was made from, for --best-source."""
-    transfer: tuple[Path, ...] = ()
+    transfer: tuple[str, ...] = ()
     """Other agents of the game. The victim is also attacked along their gradients."""
 
     epsilon: tuple[Number, ...] = (0.0, 0.001, 1 / 255)
@@ -137,8 +139,8 @@ class AttackOptions(ComputeOptions):
     def others(self, victim: Checkpoint, game: Game) -> Others:
         """Load the other agents that are asked for, on the victim's device."""
         device = victim.agent.device
-        transfer = [load_agent(path, game, device) for path in self.transfer]
-        twin = None if self.twin is None else load_agent(self.twin, game, device)
+        transfer = [load(path, game, device) for path in self.transfer]
+        twin = None if self.twin is None else load(self.twin, game, device)
         for path, other in zip(self.transfer, transfer, strict=True):
             if other.id == victim.id or (twin is not None and other.id == twin.id):
                 raise Refusal(
@@ -148,17 +150,22 @@ class AttackOptions(ComputeOptions):
 
     def planned(self, agent: Agent, others: Others, game: Game, seed: int) -> list[PlannedAttack]:
         """All threat models that are asked for, each once, the clean game first."""
-        transfers = [sources.transfer(other) for other in others.transfer]
+        transfers = [sources.freeze(sources.transfer(other)) for other in others.transfer]
         sizes = sorted({*self.epsilon} - {0.0})
-        usual, best = sources.gradient_source(agent), dict[float, GradientSource]()
+        # An agent may have no gradient, and other attacks do not need one.
+        follows = any(ATTACKS[name].kind == "white-box" for name in self.attack)
+        usual = sources.freeze(sources.gradient_source(agent)) if follows else None
+        best: dict[float, GradientSource] = {}
         gap = 0.0
         if self.best_source or self.frequency < 1.0:
             states = collect(agent, SEARCH_STATES, seed, "attack search")
             if self.frequency < 1.0:
                 gap = timing.gap_threshold(torch.from_numpy(q_values(agent, states)), self.frequency)
-            if self.best_source and sizes:
+            if self.best_source and sizes and follows:
                 twin = None if others.twin is None else others.twin.agent
                 best = sources.best_sources(agent, states, sizes, twin)
+                copies = {source: sources.freeze(source) for source in best.values()}
+                best = {epsilon: copies[source] for epsilon, source in best.items()}
         limits: dict[str, Any] = {"scope": self.scope, "eight_bit": self.eight_bit, "seed": seed}
         if self.frequency < 1.0:
             limits |= {"frequency": self.frequency, "gap_threshold": gap}
@@ -187,6 +194,20 @@ class AttackOptions(ComputeOptions):
         attack = ATTACKS[name]
         words = [word for word in self.set if word.partition("=")[0] in _options(attack)]
         return parse_settings(words, attack, name)
+
+
+def load(agent: str, game: Game | None, device: torch.device) -> Checkpoint:
+    """The agent that a word of the command line names; of a training run, its best weights.
+
+    Args:
+        agent: a checkpoint, a run folder, or the name of a registered agent.
+        game: the game that it is to play; its own if None.
+        device: where it runs.
+
+    Raises:
+        Refusal: there is no such agent, its file is damaged, or it does not fit the game.
+    """
+    return entrants(agent, game, device)[0].checkpoint
 
 
 def _takes(attack: type[Attack], option: str) -> bool:

@@ -1,8 +1,8 @@
-"""Networks for gradients of inputs alone.
+"""Copies of networks that give gradients of inputs faster.
 
-On the CPU, half the time of such a gradient goes into the first convolution of a Nature network: PyTorch scatters into
-few channels at a large stride. Here that gradient is taken for all phases of the stride at once, as many channels of a
-convolution without a stride, which are then interleaved; the forward pass is PyTorch's own, bit for bit.
+On the CPU, half the time of such a gradient goes into the first convolution of a Nature network, because PyTorch
+scatters into few channels at a large stride. Here all phases of the stride are channels of one convolution without a
+stride, and are interleaved afterwards. The forward pass is PyTorch's own, bit for bit.
 """
 
 import copy
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class _Strided(torch.autograd.Function):
-    """A convolution whose kernel is a whole number of strides; weights get no gradient."""
+    """A convolution whose kernel is a whole number of strides. Its weights get no gradient."""
 
     @staticmethod
     def forward(
@@ -28,16 +28,16 @@ class _Strided(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (phases,) = ctx.saved_tensors
         each = F.conv_transpose2d(gradients[0], phases)  # [B, inputs x phase x phase, height, width] / stride
-        # F.pixel_shuffle, in less than half its time.
+        # This is F.pixel_shuffle, in less than half its time.
         each = each.unflatten(1, (-1, ctx.stride, ctx.stride)).permute(0, 1, 4, 2, 5, 3)
         interleaved = each.flatten(4).flatten(2, 3)
-        # What lies behind the last kernel is not seen, and has no gradient.
+        # Pixels behind the last kernel are not seen, and have no gradient.
         height, width = (size - its for size, its in zip(ctx.size, interleaved.shape[2:], strict=True))
         return F.pad(interleaved, (0, width, 0, height)), None, None, None, None
 
 
 class FrozenConv2d(nn.Conv2d):
-    """A convolution with the weights of another, which are no longer trained."""
+    """A convolution with the weights of another one, frozen."""
 
     def __init__(self, layer: nn.Conv2d):
         nn.Module.__init__(self)
@@ -53,17 +53,20 @@ class FrozenConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         if input.requires_grad and input.device.type == "cpu":
-            return _Strided.apply(input, self.weight, self.bias, self.phases, self.stride[0])
+            y: Tensor = _Strided.apply(input, self.weight, self.bias, self.phases, self.stride[0])
+            return y
         return super().forward(input)
 
 
 def frozen(network: nn.Module) -> nn.Module:
-    """A copy of a network that gives the same scores, and the same gradients of inputs, up to the order of summation,
-    sooner; none of its parameters has a gradient."""
+    """A copy of a network that gives gradients of inputs faster.
+
+    Its scores are the same; its gradients are the same up to the order of summation. Its parameters have none.
+    """
     network = copy.deepcopy(network).requires_grad_(False).eval()
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
-            # With more channels PyTorch's own gradient is as fast.
+            # With 16 channels or more, PyTorch's own gradient is as fast.
             if type(layer) is nn.Conv2d and layer.in_channels < 16 and _is_strided(layer):
                 setattr(parent, name, FrozenConv2d(layer))
     return network

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from adversarial.command import AttackOptions, PlannedAttack, drop_unplanned
+from adversarial.command import AttackOptions, PlannedAttack, drop_unplanned, load
 from adversarial.threat import Threat
 from analysis.statistics import mean_interval
-from core.checkpoint import Checkpoint, load_agent
+from core.checkpoint import Checkpoint
 from core.device import pick_device, set_up_torch
 from core.games import Game, get_game
 from core.manifest import Manifest
@@ -41,7 +41,7 @@ class Run(AttackOptions, PlayOptions):
         if self.record:
             require_ffmpeg()
         game = get_game(self.game) if self.game else None
-        checkpoint = load_agent(self.agent, game, pick_device(self.device))
+        checkpoint = load(self.agent, game, pick_device(self.device))
         game = game or checkpoint.agent.game
         protocol = get_protocol(self.protocol, game)
         others = self.others(checkpoint, game)

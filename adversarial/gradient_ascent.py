@@ -12,6 +12,7 @@ from adversarial.box import Box
 from adversarial.goals import Goal, Scores
 from adversarial.noise import uniform_change
 from adversarial.queries import worst_of_judged
+from core.errors import Refusal
 
 
 def input_gradient(source: Scores, x: Tensor, goal: Goal) -> Tensor:
@@ -23,6 +24,10 @@ def _gradient_and_scores(source: Scores, x: Tensor, goal: Goal) -> tuple[Tensor,
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         scores = source(x)
+        if not scores.requires_grad:
+            raise Refusal(
+                "the network whose gradient is followed has none: its scores cannot be differentiated"
+            )
         (gradient,) = torch.autograd.grad(goal.value(scores).sum(), x)
     return gradient, scores.detach()
 
@@ -116,7 +121,7 @@ def worst_iterate(
 
     def judged(iterate: Iterate) -> tuple[Tensor, Tensor]:
         """What is shown, and the victim's scores of it."""
-        if problem.source_scores_as_victim and iterate.scores is not None and not box.grey_levels:
+        if problem.same_scores and iterate.scores is not None and not box.grey_levels:
             return iterate.inputs, iterate.scores
         inputs = all_boxes.rounded(iterate.inputs)
         return inputs, problem.victim(inputs)

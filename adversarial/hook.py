@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from adversarial.attack import ATTACKS, Attack, Problem
 from adversarial.box import ball, newest_frame_only
 from adversarial.goals import Scores
-from adversarial.sources import GradientSource, gradient_source
+from adversarial.sources import freeze, gradient_source
 from adversarial.threat import Threat, make_threat, require_fit
 from adversarial.timing import gaps
 from core.agents import Agent
 from core.errors import Refusal
 from core.games import Game
+from core.gradients import GradientSource
 from play.environments import bounds, scale
 from play.rollout import Perturb, Perturbed
 
@@ -38,21 +39,22 @@ def make_attack(
         epsilon: its size, in the game's scale.
         victim: who is attacked.
         game: whose observations are perturbed.
-        source: whose gradient a white-box attack follows; None takes the one that costs no search.
+        source: whose gradient a white-box attack follows, fastest if frozen (`adversarial.sources.freeze`). None
+            takes the one that costs no search.
         changes: as `make_threat` takes them.
     """
     kind = ATTACKS[attack].kind if isinstance(attack, str) else attack.kind
     if kind != "white-box":
         threat = make_threat(attack, epsilon, game, **changes)
         return threat, perturber(threat, game, victim)
-    source = source or gradient_source(victim)
+    source = source or freeze(gradient_source(victim))
     followed = {
         "gradient_source": source.name,
         "surrogate": source.surrogate,
         "sim_steps": source.sim_steps,
     }
     threat = make_threat(attack, epsilon, game, **{**followed, **changes})
-    return threat, perturber(threat, game, victim, source.frozen, says_the_same=source.says_the_same)
+    return threat, perturber(threat, game, victim, source.network, same_scores=source.same_scores)
 
 
 def perturber(
@@ -61,7 +63,7 @@ def perturber(
     victim: nn.Module,
     source: nn.Module | None = None,
     *,
-    says_the_same: bool = False,
+    same_scores: bool = False,
 ) -> Perturb | None:
     """The hook of a rollout that carries out a threat model; None for the clean game.
 
@@ -73,7 +75,7 @@ def perturber(
         victim: [B, *observation] -> [B, A] scores. It is asked as at an episode's start, whatever it carries from
             decision to decision.
         source: the network whose gradient a white-box attack follows; fastest if `adversarial.frozen` made it.
-        says_the_same: whether the source's scores are the victim's, which then need not be asked again.
+        same_scores: whether the source's scores are the victim's, which then need not be asked again.
 
     Raises:
         Refusal: the threat model does not fit the game, or a white-box attack has no source.
@@ -115,7 +117,7 @@ def perturber(
         if not everyone:
             goal, box = goal.rows(chosen), box.rows(chosen)
             generators = [each for each, taken in zip(generators, chosen.tolist(), strict=True) if taken]
-        found = attack.perturb(Problem(goal, box, threat.epsilon, generators, judge, followed, says_the_same))
+        found = attack.perturb(Problem(goal, box, threat.epsilon, generators, judge, followed, same_scores))
         shown = found.inputs if unit is None else (found.inputs * unit).clamp(*bounds(game, device))
         if everyone:
             perturbed = shown

@@ -3,18 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from adversarial.command import AttackOptions, PlannedAttack, drop_unplanned
+from adversarial.command import AttackOptions, PlannedAttack, drop_unplanned, load
 from adversarial.threat import Threat
 from analysis.statistics import share_interval
-from core.checkpoint import Checkpoint, load_agent
+from core.checkpoint import Checkpoint
 from core.cli import Number
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
+from core.games import get_game
 from core.manifest import Manifest
 from core.progress import Progress
 from core.records import Journal, StateAttackRow
@@ -43,12 +43,14 @@ class States(AttackOptions):
     )
     """Sizes of the attacks, l_inf in network-input units; fractions are allowed (1/255 is one grey level). At 0.5 every
     agent must break down."""
+    game: str | None = None
+    """Game of the states. Default: the checkpoint's own; a registered agent needs one."""
     states: int = 512
     """Number of states of one agent's play, drawn evenly from whole episodes at epsilon 0.05."""
     query_states: int = 100
     """Number of them, the first ones, for attacks that ask the victim hundreds of times about each (spsa, square, noise
     of many draws)."""
-    states_of: Path | None = None
+    states_of: str | None = None
     """The agent whose play the states are of, so that several victims meet the same ones. Default: the victim."""
     seed: int = 0
     """Seed of the states and of the attacks' randomness."""
@@ -61,14 +63,16 @@ class States(AttackOptions):
             raise Refusal("no epsilon above 0 given: at least one is needed")
         self.require_sound()
         device = pick_device(self.device)
-        checkpoint = load_agent(self.agent, device=device)
+        checkpoint = load(self.agent, get_game(self.game) if self.game else None, device)
         game = checkpoint.agent.game
-        player = checkpoint if self.states_of is None else load_agent(self.states_of, game, device)
+        player = checkpoint if self.states_of is None else load(self.states_of, game, device)
         others = self.others(checkpoint, game)
         manifest = Manifest(
             self.out / "manifest.json",
             {
-                **self.spec("out", "agent", "states_of", "transfer", "twin", "device", "threads"),
+                **self.spec("out", "agent", "game", "states_of", "transfer", "twin", "device", "threads"),
+                # Manifests from before there was --game must stay those of the same work.
+                **({} if self.game is None else {"game": game.name}),
                 **others.ids,
                 "verb": "adversarial states",
                 "agent": checkpoint.id,

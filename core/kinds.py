@@ -15,7 +15,7 @@ class Kind:
     label: str
     """Its name in tables and figures."""
     training_gradient: str = "own"
-    """The gradient source (adversarial/sources.py) that trained it, which FGSM usually follows."""
+    """The gradient source (core/gradients.py) that trained it, which FGSM usually follows."""
     is_conversion: bool = False
     """Whether it is made from a DQN. It then carries the DQN's seed, recipe and decisions."""
     is_policy: bool = False

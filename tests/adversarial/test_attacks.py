@@ -91,7 +91,7 @@ def test_a_converted_network_is_attacked_through_the_dqn_it_came_from() -> None:
     snn, dqn = both["rate-coded"], both["dqn"]
     assert isinstance(snn, RateCodedNetwork)
     assert isinstance(dqn, DQN)
-    source = gradient_source(snn).agent
+    source = gradient_source(snn).network
     x = inputs()
     actions = dqn(x).argmax(1)
     # Same weights, the last layer times the output scale 2: same argmax, and its own gradient.

@@ -154,7 +154,7 @@ def test_what_was_kept_of_another_threat_is_measured_anew(
     attack = stored.attack_states
 
     def until_second(*arguments: object) -> StateAttackRow:
-        monkeypatch.setattr("adversarial.states.attack_states", interrupted)
+        elsewhere.setattr("adversarial.states.attack_states", interrupted)
         return attack(*arguments)  # type: ignore[arg-type]
 
     def interrupted(*arguments: object) -> StateAttackRow:
@@ -166,7 +166,6 @@ def test_what_was_kept_of_another_threat_is_measured_anew(
         elsewhere.setattr(timing, "gap_threshold", lambda *given: threshold(*given) + 1e-6)
         elsewhere.setattr("adversarial.states.attack_states", until_second)
         assert command("adversarial", "states", *options, tmp_path / "killed").code == 130
-    monkeypatch.setattr("adversarial.states.attack_states", attack)
     finished = command("adversarial", "states", *options, tmp_path / "killed")
     assert (finished.code, "measured anew, because gradients or gaps differ here: 1" in finished.out) == (
         0,

@@ -11,24 +11,23 @@ from torch import Tensor, nn
 from adversarial.goals import Goal, goal
 from adversarial.gradient_ascent import input_gradient
 from adversarial.sources import (
-    WIDTHS,
-    ClippedRates,
-    GradientSource,
     best_sources,
     gradient_source,
     sources,
-    strengths,
     transfer,
+    try_sources,
 )
 from convert.methods import tan2021
 from convert.scaling import scaled_network
 from core import seeding
 from core.agents import Agent, RandomPlay
 from core.checkpoint import Checkpoint, load_agent
+from core.clipped_rates import ClippedRates
 from core.dqn import DQN
 from core.dsqn import DSQN, Spiking
 from core.errors import Refusal
 from core.games import Game, get_game
+from core.gradients import WIDTHS, GradientSource
 from core.networks import NETWORKS
 from core.neurons.integrate_and_fire import IF
 from core.neurons.lif import LIF
@@ -93,19 +92,19 @@ def test_every_victim_has_its_sources(breakout: tuple[DQN, np.ndarray]) -> None:
     ]
 
 
-def test_only_a_network_that_scores_as_the_victim_does_says_the_same(
+def test_only_a_network_that_scores_as_the_victim_does_same_scores(
     breakout: tuple[DQN, np.ndarray],
 ) -> None:
     """A converted network is simulated otherwise than it plays, and sums are rounded otherwise."""
     dqn, states = breakout
     snn = converted(dqn, states, 8)
-    assert not any(source.says_the_same for source in sources(snn, dqn))
+    assert not any(source.same_scores for source in sources(snn, dqn))
     for victim in (dqn, snn.quantised(), shipped("minatar-breakout-dsqn-s0")):
         x = network_input(states[:20], GAME, dqn.device)
         for source in sources(victim):
             if source.name != "swept-surrogate" or source.surrogate.endswith("width 0.25"):
-                assert torch.equal(source.agent(x), victim(x)) >= source.says_the_same
-        assert gradient_source(victim).says_the_same
+                assert torch.equal(source.network(x), victim(x)) >= source.same_scores
+        assert gradient_source(victim).same_scores
 
 
 def test_resets_are_detached_and_steps_counted_where_a_surrogate_is_swept(
@@ -115,8 +114,8 @@ def test_resets_are_detached_and_steps_counted_where_a_surrogate_is_swept(
     dsqn = DSQN(GAME, Spiking(LIF(detach_reset=False), 4, READOUTS["max-mem"]()), bias=True)
     found = sources(dsqn)
     for source in found[3:]:
-        assert isinstance(source.agent, DSQN)
-        assert source.agent.spiking.neuron.detach_reset
+        assert isinstance(source.network, DSQN)
+        assert source.network.spiking.neuron.detach_reset
     assert [source.sim_steps for source in found] == [4, 0, 0, *[4] * len(SWEPT)]
     snn = converted(dqn, states, 8)
     assert [source.sim_steps for source in sources(snn)] == [0, 0, *[8] * len(SWEPT)]
@@ -125,7 +124,9 @@ def test_resets_are_detached_and_steps_counted_where_a_surrogate_is_swept(
 def test_another_agents_gradient_is_named_after_its_checkpoint() -> None:
     checkpoint = load_agent(AGENTS / "minatar-breakout-dsqn-s0.safetensors")
     found = transfer(checkpoint)
-    assert found == GradientSource(checkpoint.agent, f"transfer:dsqn {checkpoint.id}", "atan slope 2")
+    assert found == GradientSource(
+        checkpoint.agent, f"transfer:dsqn {checkpoint.id}", "atan slope 2", sim_steps=4
+    )
 
 
 def test_random_play_has_no_gradient() -> None:
@@ -158,8 +159,8 @@ def test_a_swept_surrogate_changes_the_gradient_and_not_the_scores(
         gradients = []
         for source in sources(victim):
             if source.name == "swept-surrogate":
-                torch.testing.assert_close(source.agent(x), victim(x), rtol=1e-4, atol=1e-4)
-                gradients.append(input_gradient(source.agent, x, Goal("cross-entropy", actions)))
+                torch.testing.assert_close(source.network(x), victim(x), rtol=1e-4, atol=1e-4)
+                gradients.append(input_gradient(source.network, x, Goal("cross-entropy", actions)))
         assert len({gradient.numpy().tobytes() for gradient in gradients}) == len(SWEPT)
 
 
@@ -169,7 +170,7 @@ def test_a_width_is_in_units_of_the_threshold() -> None:
     dsqn = toy(Spiking(IF(threshold=2.0), 1, READOUTS["rate"]()))
     (source,) = [source for source in sources(dsqn) if source.surrogate == "rectangle width 0.5"]
     x = torch.tensor([[0.9], [1.1], [2.9], [3.1]], requires_grad=True)
-    (gradient,) = torch.autograd.grad(source.agent(x)[:, 0].sum(), x)
+    (gradient,) = torch.autograd.grad(source.network(x)[:, 0].sum(), x)
     assert gradient[:, 0].tolist() == [0.0, 0.5, 0.5, 0.0]
 
 
@@ -193,7 +194,7 @@ def test_gradients_are_finite_for_every_agent_at_every_width(game: str, kind: st
     with torch.no_grad():
         actions = victim(x).argmax(1)
     for source in sources(victim):
-        gradient = input_gradient(source.agent, x, Goal("cross-entropy", actions))
+        gradient = input_gradient(source.network, x, Goal("cross-entropy", actions))
         assert bool(torch.isfinite(gradient).all()), (source.name, source.surrogate)
         # The narrowest windows may let nothing through; others must lead somewhere.
         if source.name != "swept-surrogate":
@@ -207,7 +208,7 @@ def test_gradients_are_finite_through_64_simulation_steps(name: str) -> None:
     victim = network.make(GAME, seeding.torch_generator(0, "weights")).requires_grad_(False)
     x = torch.rand((4, *GAME.observation_shape), generator=torch.Generator().manual_seed(0))
     for source in sources(victim):
-        gradient = input_gradient(source.agent, x, goal(victim(x)))
+        gradient = input_gradient(source.network, x, goal(victim(x)))
         assert bool(torch.isfinite(gradient).all()), (source.name, source.surrogate)
 
 
@@ -295,7 +296,7 @@ def test_strengths_are_those_of_fgsm_by_formula(breakout: tuple[DQN, np.ndarray]
     dqn, states = breakout
     candidates = [GradientSource(Times(dqn, factor), str(factor)) for factor in (1.0, -1.0, 0.0)]
     epsilons = (0.002, 0.02)
-    along, against, nowhere = strengths(dqn, states, epsilons, candidates)
+    along, against, nowhere = try_sources(dqn, states, epsilons, candidates)
     x = network_input(states, GAME, dqn.device).requires_grad_()
     actions = dqn(x).argmax(1)
     F.cross_entropy(dqn(x), actions, reduction="sum").backward()
@@ -315,7 +316,7 @@ def test_sizes_are_in_units_of_the_games_scale() -> None:
     dqn = NETWORKS["relu"].make(game, seeding.torch_generator(0, "weights"))
     next(dqn.parameters()).data[:, 0] = 0.0
     states = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
-    (found,) = strengths(dqn, states, (0.05,), [GradientSource(dqn, "own")])
+    (found,) = try_sources(dqn, states, (0.05,), [GradientSource(dqn, "own")])
     x = network_input(states, game, dqn.device)
     gradient = input_gradient(dqn, x, Goal("cross-entropy", dqn(x).argmax(1)))
     low, high = bounds(game, dqn.device)
@@ -332,7 +333,7 @@ def test_the_best_source_of_a_size_is_the_one_that_flips_most_at_it(breakout: tu
     victim = shipped("minatar-breakout-dsqn-s0")
     _, states = breakout
     sizes = (0.001, 0.05)
-    found = strengths(victim, states, sizes, sources(victim))
+    found = try_sources(victim, states, sizes, sources(victim))
     best = best_sources(victim, states, sizes)
     assert list(best) == [*sizes]
     for column, source in enumerate(best.values()):
@@ -343,7 +344,7 @@ def test_the_best_source_of_a_size_is_the_one_that_flips_most_at_it(breakout: tu
 
 def test_a_victim_with_one_gradient_needs_no_search(breakout: tuple[DQN, np.ndarray]) -> None:
     dqn, states = breakout
-    own = GradientSource(dqn, "own", says_the_same=True)
+    own = GradientSource(dqn, "own", same_scores=True)
     assert best_sources(dqn, states, (0.01, 0.5)) == {0.01: own, 0.5: own}
 
 
@@ -351,7 +352,7 @@ def test_a_gradient_that_is_not_finite_is_refused(breakout: tuple[DQN, np.ndarra
     dqn, states = breakout
     broken = GradientSource(Times(dqn, float("nan")), "swept-surrogate", "atan width 0.1")
     with pytest.raises(Refusal, match=r"atan width 0\.1"):
-        strengths(dqn, states[:2], (0.01,), [broken])
+        try_sources(dqn, states[:2], (0.01,), [broken])
 
 
 @pytest.mark.parametrize(
@@ -362,4 +363,4 @@ def test_a_search_over_nothing_is_refused(
 ) -> None:
     dqn, states = breakout
     with pytest.raises(Refusal, match="at least one state"):
-        strengths(dqn, states[:rows], epsilons, [GradientSource(dqn, "own")])
+        try_sources(dqn, states[:rows], epsilons, [GradientSource(dqn, "own")])

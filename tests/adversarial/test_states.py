@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from adversarial.hook import make_attack
-from adversarial.sources import GradientSource
 from adversarial.states import BATCH, attack_states
 from analysis.attackers import flipped
 from core import seeding
 from core.agents import Decision
 from core.checkpoint import Checkpoint, load_agent
+from core.gradients import GradientSource
 from core.records import StateAttackRow
 from play.rollout import Perturbed
 from tests.conftest import AGENTS

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from adversarial import box as boxes
-from adversarial import sources
 from adversarial.attack import ATTACKS
 from adversarial.attacks.fgsm import fgsm
 from adversarial.box import ball
@@ -19,6 +18,7 @@ from adversarial.gradient_ascent import iterates, last_iterate
 from adversarial.hook import perturber
 from adversarial.noise import uniform_change
 from adversarial.queries import worst_of
+from adversarial.sources import freeze, sources
 from adversarial.threat import Threat, make_threat
 from adversarial.timing import gap_threshold
 from core import seeding
@@ -27,6 +27,7 @@ from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.errors import Refusal
 from core.games import get_game
+from core.gradients import WIDTHS
 from core.networks import NETWORKS
 from play.environments import make_environments, network_input, require_in_bounds
 from play.policies import exploring
@@ -307,20 +308,20 @@ def test_what_the_source_said_of_an_iterate_is_what_the_victim_says(name: str) -
     """Every source that claims so, on trained weights: nothing is found otherwise, nor asked twice."""
     victim = load_agent(AGENTS / f"pong-{name}-s0.safetensors").agent
     x = network_input(opening(victim, 60)[40:46], victim.game, victim.device)
-    claimed = [source for source in sources.sources(victim) if source.says_the_same]
-    assert len(claimed) == (1 if name == "dqn" else 1 + 4 * len(sources.WIDTHS))
+    claimed = [source for source in sources(victim) if source.same_scores]
+    assert len(claimed) == (1 if name == "dqn" else 1 + 4 * len(WIDTHS))
     with torch.no_grad():
         scores = victim(x)
     for source in (claimed[0], claimed[-1]):
         threat = make_threat("pgd", 1 / 255, victim.game, steps=4, loss="margin")
         found, asked = {}, {}
-        for says_the_same in (True, False):
+        for same_scores in (True, False):
             counted = Counted(victim)
-            perturb = perturber(threat, victim.game, counted, source.frozen, says_the_same=says_the_same)
+            perturb = perturber(threat, victim.game, counted, freeze(source).network, same_scores=same_scores)
             assert perturb is not None
             chances = [np.random.default_rng(row) for row in range(len(x))]
-            found[says_the_same] = perturb(x, scores, chances, torch.zeros_like(x)).inputs
-            asked[says_the_same] = len(counted.asked)
+            found[same_scores] = perturb(x, scores, chances, torch.zeros_like(x)).inputs
+            asked[same_scores] = len(counted.asked)
         assert torch.equal(found[True], found[False])
         assert asked == {True: 1, False: 4}  # after the last step alone, after each
 
