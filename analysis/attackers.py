@@ -34,7 +34,7 @@ OF_A_RUN = ("epsilon", "step_size", "gap_threshold", "seed")
 
 
 @dataclass(frozen=True, order=True)
-class Network:
+class Victim:
     """One network that was attacked."""
 
     game: str
@@ -78,9 +78,9 @@ class MaskingGap:
     """The most successful attack along the gradient of the usual one: what more steps and starts alone are worth."""
 
 
-def network_of(row: AttackRow | StateAttackRow) -> Network:
+def network_of(row: AttackRow | StateAttackRow) -> Victim:
     """Whom a row's attack was on."""
-    return Network(**{each.name: getattr(row, each.name) for each in fields(Network)})
+    return Victim(**{each.name: getattr(row, each.name) for each in fields(Victim)})
 
 
 def kind_of(row: AttackRow | StateAttackRow) -> Kind:
@@ -178,7 +178,7 @@ def on_the_same_states(row: StateAttackRow, other: StateAttackRow) -> tuple[np.n
     return flipped(row)[:n], flipped(other)[:n]
 
 
-class Strength(NamedTuple):
+class AttackStrength(NamedTuple):
     """What orders attacks on one network in the same games: the largest is the strongest.
 
     Scores come second: of few games each, the lowest of several means is the most unlucky one as soon as the worst.
@@ -190,11 +190,11 @@ class Strength(NamedTuple):
     """Minus the mean score."""
 
 
-def strength(rows: Iterable[AttackRow]) -> Strength:
+def strength(rows: Iterable[AttackRow]) -> AttackStrength:
     """Of one attack, by its games."""
     each = [(row.flip_share * row.length_steps, row.length_steps, row.score) for row in rows]
     flips, decisions, score = map(sum, zip(*each, strict=True))
-    return Strength(float(flips / decisions), float(-score / len(each)))
+    return AttackStrength(float(flips / decisions), float(-score / len(each)))
 
 
 def share(those: np.ndarray) -> Interval:
@@ -225,7 +225,7 @@ def is_usual(row: AttackRow | StateAttackRow) -> bool:
     return row.attack == "fgsm" and follows_training_gradient(row)
 
 
-class Drawing(NamedTuple):
+class StateSample(NamedTuple):
     """Where attacked states are from: rows of one drawing are of the same states, or of the first of them."""
 
     states_of: str
@@ -233,16 +233,16 @@ class Drawing(NamedTuple):
     drawn_states: int
 
 
-def drawing_of(row: StateAttackRow) -> Drawing:
+def sample_of(row: StateAttackRow) -> StateSample:
     """Of which states a row is."""
-    return Drawing(row.states_of, row.seed, row.drawn_states)
+    return StateSample(row.states_of, row.seed, row.drawn_states)
 
 
-def cells(rows: Iterable[StateAttackRow]) -> dict[tuple[Drawing, float], list[StateAttackRow]]:
+def cells(rows: Iterable[StateAttackRow]) -> dict[tuple[StateSample, float], list[StateAttackRow]]:
     """Rows by the states that were attacked and size, in order of size."""
-    found: dict[tuple[Drawing, float], list[StateAttackRow]] = defaultdict(list)
-    for row in sorted(rows, key=lambda row: (row.epsilon, drawing_of(row))):
-        found[drawing_of(row), row.epsilon].append(row)
+    found: dict[tuple[StateSample, float], list[StateAttackRow]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row.epsilon, sample_of(row))):
+        found[sample_of(row), row.epsilon].append(row)
     return dict(found)
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from analysis.runs import Weights, own_dqns
+from analysis.runs import TrainedAgent, own_dqns
 from analysis.tables import aligned
 from core import kinds
 from core.errors import Refusal
@@ -138,10 +138,10 @@ def dqn_of(
     return max(found, key=nearness, default=None)
 
 
-def _weights(layers: Sequence[OperationsRow]) -> Weights:
+def _weights(layers: Sequence[OperationsRow]) -> TrainedAgent:
     row = layers[0]
     # These rows do not say what a recipe asks for, so nobody is called untrained here.
-    return Weights(row.game, row.agent, row.recipe, False, row.train_seed, row.train_steps)
+    return TrainedAgent(row.game, row.agent, row.recipe, False, row.train_seed, row.train_steps)
 
 
 def verdict(energy: float, of_dqn: float) -> str:

@@ -45,7 +45,7 @@ def families(rows: pd.DataFrame, longest: Mapping[tuple[Any, ...], int] | None =
 def longest_steps(rows: pd.DataFrame) -> dict[tuple[Any, ...], int]:
     """The most decisions that a training run made, by its name and the decisions of each of its best and final weights:
     the best may be far younger than the final ones."""
-    # Weights of which nobody says what they are may be another run's that was cut short.
+    # TrainedAgent of which nobody says what they are may be another run's that was cut short.
     told = rows[rows.checkpoint != ""] if "checkpoint" in rows else rows.iloc[:0]
     most: dict[tuple[Any, ...], int] = {}
     runs = _training_run(told)
@@ -186,7 +186,7 @@ def prefer_best(runs: pd.DataFrame) -> pd.DataFrame:
     return first.sort_index().drop(columns="rank")
 
 
-class Weights(NamedTuple):
+class TrainedAgent(NamedTuple):
     """What tells which DQN the weights of an agent are held against."""
 
     game: str
@@ -197,7 +197,7 @@ class Weights(NamedTuple):
     train_steps: int
 
 
-def trained_alike(agent: Family | Weights, other: Family | Weights) -> bool:
+def trained_alike(agent: Family | TrainedAgent, other: Family | TrainedAgent) -> bool:
     """Whether two agents learnt by the same recipe (whatever else was changed in it), both with Double Q-learning or
     both without, and both or neither so briefly that they are untrained."""
     return (
@@ -207,7 +207,7 @@ def trained_alike(agent: Family | Weights, other: Family | Weights) -> bool:
     )
 
 
-def is_own_dqn(dqn: Weights, agent: Weights) -> bool:
+def is_own_dqn(dqn: TrainedAgent, agent: TrainedAgent) -> bool:
     """Whether an agent may be held against a DQN: one that was trained alike on the same game.
 
     A conversion carries the seed, the recipe and the decisions of the one DQN that it came from, and meets that one. A
@@ -222,7 +222,7 @@ def is_own_dqn(dqn: Weights, agent: Weights) -> bool:
     return alike and min(dqn.train_seed, agent.train_seed) >= 0
 
 
-def own_dqns(agent: Weights, dqns: Iterable[tuple[Weights, Key]]) -> list[Key]:
+def own_dqns(agent: TrainedAgent, dqns: Iterable[tuple[TrainedAgent, Key]]) -> list[Key]:
     """Those of some DQNs that are the agent's own (`is_own_dqn`): of the very same recipe where there is such a one."""
     own = [(dqn, key) for dqn, key in dqns if is_own_dqn(dqn, agent)]
     same = [key for dqn, key in own if dqn.recipe == agent.recipe]
@@ -244,9 +244,9 @@ def own_dqn(runs: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
     return dqn if dqn.family.nunique() == 1 else dqn.iloc[:0]
 
 
-def _weights(runs: pd.DataFrame) -> list[Weights]:
+def _weights(runs: pd.DataFrame) -> list[TrainedAgent]:
     columns = zip(runs.game, runs.family, runs.train_seed, runs.train_steps, strict=True)
     return [
-        Weights(game, family.agent, family.recipe, family.untrained, seed, steps)
+        TrainedAgent(game, family.agent, family.recipe, family.untrained, seed, steps)
         for game, family, seed, steps in columns
     ]

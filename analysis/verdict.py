@@ -8,22 +8,13 @@ from typing import Annotated
 
 import tyro
 
-from analysis.answer import Player, dqns_of, percent, players, size
 from analysis.attackers import described, flips, masking_gaps
-from analysis.gates import (
-    Comparison,
-    Contrast,
-    Evidence,
-    Gate,
-    attacked_scores,
-    compare,
-    evidence,
-    gates,
-    is_allowed,
-    points,
-)
-from analysis.statistics import Interval
+from analysis.comparisons import Contrast, RobustnessComparison, compare
+from analysis.evidence import Evidence, attacked_scores, evidence
+from analysis.gates import Gate, gates, is_allowed
+from analysis.players import Player, dqns_of, players
 from analysis.tables import aligned
+from analysis.words import percent, points, scored, signed, size
 from core.cli import main
 from core.errors import Refusal
 from core.records import AttackRow, StateAttackRow, read_rows, write_bytes
@@ -63,17 +54,13 @@ def verdict(states: Sequence[StateAttackRow], games: Sequence[AttackRow]) -> str
     """Gates, numbers and claims of every network that was attacked, as Markdown.
 
     Raises:
-        Refusal: as `analysis.gates.evidence`.
+        Refusal: as `analysis.evidence.evidence`.
     """
     everyone = evidence(states, games)
     parts = [
         "# What these attacks allow to be said",
-        "A gate passes, fails or was not measured; one that does not pass forbids every claim of robustness. Scores "
-        "under attack are of the strongest of the attacks that were played, the one that flips most decisions, and "
-        "beside them stands the lowest mean score under any of them, which in so few games is low by luck too. Where "
-        "two agents are compared, each meets its strongest attack, and the first must be better under every other "
-        "that it met. A masking gap is what the best attack flips beyond FGSM along the gradient that trained the "
-        "agent; it is the largest of many, which its interval does not know.",
+        "A gate that does not pass forbids every claim of robustness. The strongest attack is the one that flips most "
+        "decisions. A masking gap is what the best attack flips beyond FGSM along the gradient that trained the agent.",
     ]
     for game in sorted({shown.network.game for shown in everyone}):
         parts.append(f"## {game}")
@@ -81,14 +68,14 @@ def verdict(states: Sequence[StateAttackRow], games: Sequence[AttackRow]) -> str
         for shown in here:
             parts += _of_network(shown, here)
     parts.append(
-        "Intervals (95 %) are over the episodes or states of one network, not over training seeds, and each size is "
-        "judged by itself: a claim is about these networks, episodes, states, sizes and attacks, not about a method."
+        "Intervals (95 %) are over the episodes or states of one network, not over training seeds. A claim is about "
+        "these networks, episodes, states, sizes and attacks, not about a method."
     )
     return "\n\n".join(parts) + "\n"
 
 
 def opponents(shown: Evidence, everyone: Sequence[Evidence]) -> list[Evidence]:
-    """Whom a network is held against in the same setting: the DQNs of `analysis.answer.dqns_of`; a DQN those that are
+    """Whom a network is held against in the same setting: the DQNs of `analysis.players.dqns_of`; a DQN those that are
     held against it. None without clean games, which tell a network's recipe.
     """
     here = [each for each in everyone if each.setting == shown.setting and each.clean]
@@ -107,18 +94,19 @@ def opponents(shown: Evidence, everyone: Sequence[Evidence]) -> list[Evidence]:
     return [each for each in here if any(known[id(each)] is dqn for dqn in against)]
 
 
-def claims(shown: Evidence, found: Sequence[Gate], comparisons: Sequence[Comparison]) -> Iterator[str]:
+def claims(
+    shown: Evidence, found: Sequence[Gate], comparisons: Sequence[RobustnessComparison]
+) -> Iterator[str]:
     """The sentences that the evidence allows on one network, and those that it refuses, each with the reason."""
     if is_allowed(found):
         kept = [
-            f"{percent(left.kept)} at {size(epsilon)} (of {left.attacks} attacks; the lowest mean score under any "
-            f"is {left.least:,.2f})"
+            f"{percent(left.kept)} at {size(epsilon)}"
             for epsilon, left in attacked_scores(shown).items()
             if epsilon in shown.sizes and left.kept is not None
         ]
         yield (
-            "Claim: every gate passed. Of its own clean score above random play the attack that flips most decisions "
-            f"left {', '.join(kept)}; one that nobody tried may leave less."
+            "Claim: every gate passed. The strongest attack left of its clean score above random play: "
+            f"{', '.join(kept)}."
         )
     else:
         blocking = "; ".join(
@@ -130,9 +118,9 @@ def claims(shown: Evidence, found: Sequence[Gate], comparisons: Sequence[Compari
     for comparison in comparisons:
         claim = f'"more robust than the {comparison.other.name}"'
         if not is_allowed(found):
-            yield f"Refused: {claim}, for the same reason."
+            yield f"Refused: {claim}: not every gate passed."
         elif comparison.refused:
-            yield f"Refused: {claim}, because {comparison.refused}."
+            yield f"Refused: {claim}: {comparison.refused}."
         else:
             yield from _compared(claim, comparison.contrasts)
 
@@ -148,7 +136,7 @@ def _compared(claim: str, contrasts: Sequence[Contrast]) -> Iterator[str]:
 def _contrast(each: Contrast) -> str:
     numbers = (
         f"of its own clean score {points(each.kept_difference)} are left beside the other's; its score differs by "
-        f"{_signed(each.score_difference)}; of the same states {percent(each.flips)} flip, of the other's "
+        f"{signed(each.score_difference)}; of the same states {percent(each.flips)} flip, of the other's "
         f"{percent(each.others_flips)}"
     )
     if each.not_under and each.is_better_under_the_strongest:
@@ -167,7 +155,7 @@ def _of_network(shown: Evidence, everyone: Sequence[Evidence]) -> Iterator[str]:
             size(epsilon),
             left.attack,
             str(left.attacks),
-            _score(left.score),
+            scored(left.score),
             percent(left.kept) if left.kept else "",
             f"{left.least:,.2f}",
         )
@@ -208,16 +196,6 @@ def _of_network(shown: Evidence, everyone: Sequence[Evidence]) -> Iterator[str]:
 
 def _table(cells: Sequence[tuple[str, ...]]) -> str:
     return aligned(cells).rstrip("\n")
-
-
-def _score(score: Interval) -> str:
-    return f"{score.estimate:,.2f} ({score.low:,.2f} to {score.high:,.2f}, n = {score.n})"
-
-
-def _signed(difference: Interval) -> str:
-    return (
-        f"{difference.estimate:+,.2f} ({difference.low:+,.2f} to {difference.high:+,.2f}, n = {difference.n})"
-    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from analysis.attackers import (
     AIMED,
     BOUNDED,
     Kind,
-    Network,
+    Victim,
     cells,
     flips,
     is_usual,
@@ -147,7 +147,7 @@ def _by_network(rows: pd.DataFrame) -> list[tuple[str, list[StateAttackRow]]]:
         NothingToDraw: no attack is among them.
         Refusal: the states of one network come from several drawings.
     """
-    found: dict[tuple[Network, str], list[StateAttackRow]] = {}
+    found: dict[tuple[Victim, str], list[StateAttackRow]] = {}
     for values in rows.to_dict("records"):
         row = StateAttackRow(**{str(name): value for name, value in values.items()})
         # Controls have sizes of another kind, and a clean state belongs to every setting.

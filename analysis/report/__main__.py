@@ -20,10 +20,11 @@ import jinja2
 import tyro
 from markupsafe import Markup, escape
 
-from analysis.answer import Answer, Attacked, answer, percent, size, under_attack
+from analysis.answer import KEPT_HEADER, Answer, Attacked, answer, under_attack
 from analysis.figures.registry import in_order
 from analysis.rows import ATTACKS, CONVERSIONS, EPISODES, METHOD_GAMES, METHODS, StudyRows, study_folder
 from analysis.tables import markdown, score_lines
+from analysis.words import percent, size
 from core.cli import main
 from core.errors import Refusal
 from core.kinds import order
@@ -106,6 +107,8 @@ class Page:
 
     study: str
     answer: Answer
+    kept: Table
+    """What each network keeps of its DQN's score."""
     tables: tuple[Table, ...]
     pictures: tuple[Picture, ...]
     cards: tuple[Card, ...]
@@ -147,9 +150,11 @@ def page_of(study: Path) -> Page:
     for path in sorted(study.rglob("*.md")):
         if path not in (study / "scores.md", study / "README.md"):
             tables += markdown_tables(_title(path.relative_to(study)), path.read_text())
+    found = answer(episodes, compared, methods, attacks)
     return Page(
         study.name,
-        answer(episodes, compared, methods, attacks),
+        found,
+        Table("What is kept of a DQN's score above random play", KEPT_HEADER, found.kept),
         tuple(tables),
         tuple(pictures(study)),
         tuple(cards({"evaluated": episodes, "conversions compared": compared, "under attack": attacks})),

@@ -9,16 +9,9 @@ from typing import Any
 import pytest
 
 from analysis.attackers import SOURCE_WEIGHTS, how, is_usual, kind_of, masking_gaps
-from analysis.gates import (
-    LEAST_EPISODES,
-    LEAST_STATES,
-    Evidence,
-    attacked_scores,
-    compare,
-    evidence,
-    gates,
-    is_allowed,
-)
+from analysis.comparisons import compare
+from analysis.evidence import LEAST_EPISODES, LEAST_STATES, Evidence, attacked_scores, evidence
+from analysis.gates import gates, is_allowed
 from analysis.verdict import Verdict, verdict
 from core.errors import Refusal
 from core.records import AttackRow, StateAttackRow, to_json, write_rows
@@ -793,14 +786,14 @@ def test_the_verdict_allows_what_the_evidence_allows() -> None:
     ours = text[text.index("### DSQN (seed 0, 1,000 decisions, 4 sim steps, s0)") :]
     assert "- Claim: every gate passed" in ours
     assert (
-        "left 86 % (86 to 86 %, n = 10) at 1/255 (of 2 attacks; the lowest mean score under any is 10.00)"
+        "strongest attack left of its clean score above random play: 86 % (86 to 86 %, n = 10) at 1/255."
         in ours
     )
     assert '- Allowed: "more robust than the DQN (seed 0, 1,000 decisions, d0)" at 1/255' in ours
     assert "its score differs by +30.00" in ours
     theirs = text[text.index("### DQN") : text.index("### DSQN")]
     assert (
-        "left 2 % (2 to 2 %, n = 10) at 1/255 (of 2 attacks; the lowest mean score under any is -20.00)"
+        "strongest attack left of its clean score above random play: 2 % (2 to 2 %, n = 10) at 1/255."
         in theirs
     )
     assert (

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from analysis.answer import answer, dqns_of, players, shares, size, under_attack
+from analysis.answer import Answer, answer, under_attack
 from analysis.figures.registry import FIGURES
+from analysis.players import dqns_of, players, shares
 from analysis.report import __main__ as report
 from analysis.tables import aligned
+from analysis.words import size
 from core.errors import Refusal
 from core.games import get_game, reference
 from core.records import AttackRow, ConversionRow, EpisodeRow, to_json, write_rows
 from tests.conftest import episode
 
-LEFT = "which flips most decisions, this is left of an agent's own score above random play"
+LEFT = "flips most decisions, agents keep of their own clean score above random play"
 RANDOM = reference(get_game("pong")).random or 0.0
 SETTINGS = to_json(
     {
@@ -88,9 +90,13 @@ def states(variant: str, regret: float, sim_steps: int = 4) -> ConversionRow:
     )
 
 
-def sentences(*rows: EpisodeRow) -> str:
-    (game,) = answer(rows, [], [], []).games
-    return "\n".join(game[1])
+def kept_lines(found: Answer) -> str:
+    """The table of what is kept, one line a network."""
+    return "\n".join(" | ".join(cells) for cells in found.kept)
+
+
+def kept_of(*rows: EpisodeRow) -> str:
+    return kept_lines(answer(rows, [], [], []))
 
 
 # What is kept ----------------------------------------------------------------------------------------
@@ -100,14 +106,15 @@ def test_a_share_is_what_was_worked_out_by_hand() -> None:
     # The DQN is 20 points above random play, the conversion 15 and the DSQN 5: three quarters, and a quarter.
     dqn = games(RANDOM + 20, RANDOM + 20)
     rows = [*dqn, *games(RANDOM + 15, RANDOM + 15, **SNN), *games(RANDOM + 5, RANDOM + 5, **DSQN)]
-    text = sentences(*rows)
-    assert "converted SNN (seed 0, 1,000 decisions) keeps 75 % (75 to 75 %, n = 2)" in text
-    assert "with 64 simulation steps and 1,000 spikes a decision" in text
-    assert "DSQN (seed 0, 1,000 decisions) keeps 25 % (25 to 25 %, n = 2)" in text
+    text = kept_of(*rows)
+    assert "| 75 % (75 to 75 %, n = 2) | seed 0 | 64 | 1,000 |" in text.splitlines()[0]
+    assert "| 25 % (25 to 25 %, n = 2) | seed 0 | 4 | 20 |" in text.splitlines()[1]
+    assert text.splitlines()[0].startswith("pong | converted SNN (seed 0, 1,000 decisions) | ")
+    assert text.splitlines()[1].startswith("pong | DSQN (seed 0, 1,000 decisions) | ")
     (lead, about_attacks) = answer(rows, [], [], []).lead
-    assert "converted from it keep 75 % at 64 simulation steps and 1,000 spikes a decision (1 network" in lead
-    assert "DSQNs keep 25 % at 4 simulation steps and 20 spikes" in lead
-    assert "was not asked" in about_attacks
+    assert "the converted SNN keeps 75 % at 64 sim steps and 1,000 spikes a decision (1 network" in lead
+    assert "the DSQN keeps 25 % at 4 sim steps and 20 spikes" in lead
+    assert "No attack was made" in about_attacks
 
 
 def test_only_episodes_that_both_played_are_pairs() -> None:
@@ -150,16 +157,14 @@ def test_untrained_agents_answer_nothing_and_are_named() -> None:
     rows = [*games(9.0), *games(RANDOM, RANDOM, **DSQN)]
     found = answer(rows, [], [], [])
     assert "do not answer" in found.lead[0]
-    assert not any("DSQN (seed" in sentence for sentence in found.games[0][1])
+    assert "DSQN (seed" not in kept_lines(found)
     assert any("DSQN (seed 0, 1,000 decisions): not a trained agent" in limit for limit in found.limits)
     assert any("DQN on pong; DSQN on pong" in limit for limit in found.limits)
     # A conversion that forgets all is a result, not a lack of training; one of an untrained DQN is none.
-    assert "converted SNN (seed 0, 1,000 decisions) keeps 0 %" in sentences(
-        *games(9.0), *games(RANDOM, **SNN)
-    )
-    text = sentences(*games(RANDOM), *games(9.0, **SNN))
-    assert "scores 9.00 (9.00 to 9.00, n = 1)" in text
-    assert "is not a trained agent, so there is no share" in text
+    assert "| 0 % (0 to 0 %, n = 1) |" in kept_of(*games(9.0), *games(RANDOM, **SNN))
+    text = kept_of(*games(RANDOM), *games(9.0, **SNN))
+    assert "| 9.00 (9.00 to 9.00, n = 1) |  |  |" in text
+    assert text.endswith("| the DQN (seed 0, 1,000 decisions) is not a trained agent")
 
 
 def test_the_lead_takes_the_best_weights_of_a_training_run() -> None:
@@ -167,10 +172,12 @@ def test_the_lead_takes_the_best_weights_of_a_training_run() -> None:
     best = games(RANDOM + 10, RANDOM + 10, checkpoint="best", **DSQN)
     final = games(RANDOM + 5, RANDOM + 5, checkpoint="final", **{**DSQN, "checkpoint_id": "s1"})
     found = answer([*dqn, *best, *final], [], [], [])
-    assert "DSQNs keep 50 % at" in found.lead[0]
-    text = "\n".join(found.games[0][1])
-    assert "decisions, best weights) keeps 50 %" in text
-    assert "decisions, final weights) keeps 25 %" in text
+    assert "DSQN keeps 50 % at" in found.lead[0]
+    best_line, final_line = kept_lines(found).splitlines()
+    assert "decisions, best weights) |" in best_line
+    assert "| 50 % (" in best_line
+    assert "decisions, final weights) |" in final_line
+    assert "| 25 % (" in final_line
 
 
 def test_the_lead_counts_a_conversion_once_that_two_commands_scored() -> None:
@@ -193,15 +200,14 @@ def test_weights_that_were_best_early_are_of_a_trained_run() -> None:
 
 
 def test_a_conversions_method_is_named() -> None:
-    text = sentences(*games(9.0), *games(9.0, variant="tan2021", **SNN))
-    assert "The converted SNN (tan2021, seed 0, 1,000 decisions) keeps 100 %" in text
+    text = kept_of(*games(9.0), *games(9.0, variant="tan2021", **SNN))
+    assert "converted SNN (tan2021, seed 0, 1,000 decisions) | 9.00 (9.00 to 9.00, n = 1) | 100 %" in text
 
 
 def test_what_is_missing_is_said_and_not_invented() -> None:
-    text = sentences(*games(9.0))
-    assert "No converted network was evaluated" in text
-    assert "No DSQN was evaluated" in text
-    assert "keeps" not in text
+    found = answer(games(9.0), [], [], [])
+    assert found.kept == ()
+    assert "do not answer how much of a DQN's play survives" in found.lead[0]
 
 
 def test_a_conversion_is_chosen_by_regret_on_validation_states_and_never_by_its_score() -> None:
@@ -220,16 +226,15 @@ def test_a_conversion_is_chosen_by_regret_on_validation_states_and_never_by_its_
         states("tan2021", 0.0, 64),
     ]
     found = answer(games(9.0, **DSQN), compared, measured, [])
-    text = "\n".join(found.games[0][1])
-    assert "converted by `qcfs` (of 3 methods whose layers fire for 4 simulation steps" in text
-    assert "converted by `tan2021` at its longest" in text
-    assert "`signed`" not in text
-    assert f"keeps {round(100 * -RANDOM / (20 - RANDOM))} %" in text
-    assert "with 8 simulation steps" in text
+    text = kept_lines(found)
+    assert "| qcfs: least regret of 3 methods on validation states at T=4" in text
+    assert "| tan2021 at its longest" in text
+    assert "signed" not in text
+    assert f"| {round(100 * -RANDOM / (20 - RANDOM))} % (" in text
+    assert "| seed 0 | 8 |" in text
     # Without a DSQN there is no length to share, and the longest is looked at.
-    text = "\n".join(answer([], compared, measured, []).games[0][1])
-    assert text.count("converted by") == 1
-    assert "`tan2021` (of 1 method whose layers fire for 64" in text
+    (line,) = answer([], compared, measured, []).kept
+    assert line[-1] == "tan2021: least regret of 1 method on validation states at T=64"
 
 
 # Under attack ----------------------------------------------------------------------------------------
@@ -248,20 +253,13 @@ def test_what_an_attack_leaves_is_of_the_clean_games_of_the_same_starts() -> Non
     assert second.kept is not None
     assert second.kept.estimate == pytest.approx(0.0, abs=1e-9)
     found = answer([], [], [], [*clean, *weak, *strong])
-    (text,) = (each for each in found.games[0][1] if "clean score" in each)
-    assert (
-        "under FGSM along the gradient `own` 75 % (67 to 100 %, n = 2) at 1/255 and 0 % (0 to 0 %, n = 2) at 4/255"
-        in text
-    )
     told = "on pong at 1/255 DQN 75 % (1 network, intervals within 67 to 100 %, n = 2)"
-    assert f"Under the strongest attack that each met in games, {LEFT}: {told}. " in found.lead[-1]
+    assert found.lead[-1] == f"Under the attack that {LEFT}: {told}."
     # A stronger one of that size counts; and a size that not all have met does not.
     other = attacks(RANDOM + 5, RANDOM + 5, attack="fgsm", epsilon=1 / 255, flip_share=0.6)
     other = [replace(row, threat='{"loss": "margin"}') for row in other]
     found = answer([], [], [], [*clean, *weak, *other, *strong])
     assert "on pong at 1/255 DQN 25 %" in found.lead[-1]
-    (text,) = (each for each in found.games[0][1] if "clean score" in each)
-    assert "under FGSM along the gradient `own` 25 % (17 to 50 %, n = 2) at 1/255 and 0 %" in text
     # The strongest flips most decisions; a lower score by one that flips hardly any is luck.
     unlucky = [replace(row, threat='{"loss": "value"}', score=RANDOM, flip_share=0.01) for row in other]
     assert "on pong at 1/255 DQN 25 %" in answer([], [], [], [*clean, *weak, *other, *unlucky]).lead[-1]
@@ -274,8 +272,6 @@ def test_what_an_attack_leaves_is_of_the_clean_games_of_the_same_starts() -> Non
     newest = [replace(row, threat='{"scope": "newest-frame"}') for row in other]
     found = answer([], [], [], [*clean, *weak, *covered, *newest, *strong])
     assert 'on pong at 1/255 in the setting `{"scope": "newest-frame"}` DQN 25 %' in found.lead[-1]
-    (text,) = (each for each in found.games[0][1] if "clean score" in each)
-    assert 'in the setting `{"scope": "newest-frame"}` 25 %' in text
     met = [*clean, *strong, *weak]
     dsqn = [replace(row, **DSQN) for row in (*clean, *strong)]
     text = answer([], [], [], [*met, *dsqn]).lead[-1]

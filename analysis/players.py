@@ -1,0 +1,242 @@
+"""Networks that played, and what each keeps of a DQN's score above random play. Never imports torch."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from analysis.runs import CHECKPOINT_ORDER, TrainedAgent, longest_steps, own_dqns
+from analysis.statistics import Interval, kept_interval
+from analysis.tables import Line, score_lines
+from analysis.words import count
+from core import kinds
+from core.games import get_game, reference
+from core.records import AttackRow, ConversionRow, EpisodeRow
+
+GameRow = TypeVar("GameRow", EpisodeRow, AttackRow)
+
+
+@dataclass(frozen=True)
+class Player:
+    """One network and the whole games that it played under one protocol."""
+
+    rows: tuple[EpisodeRow, ...]
+    line: Line
+
+    @property
+    def first(self) -> EpisodeRow:
+        return self.rows[0]
+
+    @property
+    def name(self) -> str:
+        """As in "DSQN (seed 0, 500,000 decisions)"."""
+        # A comparison's variant says its length too, and is told where it was chosen.
+        method = f"{self.first.variant}, " if self.first.variant and " T=" not in self.first.variant else ""
+        seed = f"seed {self.first.train_seed}" if self.first.train_seed >= 0 else "imported"
+        decisions = f", {self.first.train_steps:,} decisions" if self.first.train_steps >= 0 else ""
+        weights = f", {self.first.checkpoint} weights" if self.first.checkpoint else ""
+        return f"{kinds.label(self.first.agent)} ({method}{seed}{decisions}{weights})"
+
+    @property
+    def is_trained(self) -> bool:
+        return not self.line.note
+
+    @property
+    def mean_sim_steps(self) -> float:
+        """Simulation steps that pass until a decision, over all decisions."""
+        taken = [row.sim_steps if isnan(row.mean_sim_steps) else row.mean_sim_steps for row in self.rows]
+        return float(np.average(taken, weights=[row.length_steps for row in self.rows]))
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a network keeps of a DQN's score above random play."""
+
+    player: Player
+    dqn: Player | None
+    how: str
+    """Of a conversion in a comparison: the method and how it was chosen; empty elsewhere."""
+    kept: Interval | None
+    reason: str = ""
+    """Why there is no share."""
+
+
+def players(rows: Sequence[EpisodeRow]) -> list[Player]:
+    """The networks that played, in the order of all tables; random play is what they are held against."""
+    random = [row for row in rows if row.agent == "random"]
+    longest = longest_steps(pd.DataFrame([vars(row) for row in rows])) if rows else {}
+    found = []
+    for group in by_network(row for row in rows if row.agent != "random"):
+        beside = [row for row in random if row.game == group[0].game]
+        (line,) = [line for line in score_lines([*beside, *group], longest) if line.agent != "random"]
+        found.append(Player(tuple(group), line))
+    return sorted(found, key=lambda player: player_order(player.first))
+
+
+def shares(everyone: Sequence[Player]) -> list[Share]:
+    """What each spiking or quantised network keeps of the score of each DQN that it is held against."""
+    dqns = [player for player in everyone if player.first.agent == "dqn"]
+    found = []
+    for player in everyone:
+        if player.first.agent != "dqn":
+            against = dqns_of(player, dqns)
+            found += [share(player, dqn) for dqn in against] if against else [share(player, None)]
+    return found
+
+
+def dqns_of(player: Player, dqns: Sequence[Player]) -> list[Player]:
+    """The DQNs that a network is held against (`runs.own_dqns`); none if the rows leave it open.
+
+    A conversion meets the one DQN that it came from, a DSQN one of every seed: the one whose decisions are nearest to
+    its own.
+    """
+    own = own_dqns(_weights(player), ((_weights(dqn), dqn) for dqn in dqns))
+    if kinds.kind_of(player.first.agent).is_conversion:
+        return own[:1] if len({dqn.first.checkpoint_id for dqn in own}) == 1 else []
+    return [
+        min(
+            (dqn for dqn in own if dqn.first.train_seed == seed),
+            key=lambda dqn: (
+                dqn.first.checkpoint != player.first.checkpoint,
+                abs(dqn.first.train_steps - player.first.train_steps),
+            ),
+        )
+        for seed in sorted({dqn.first.train_seed for dqn in own})
+    ]
+
+
+def _weights(player: Player) -> TrainedAgent:
+    row = player.first
+    return TrainedAgent(
+        row.game, row.agent, row.recipe, player.line.family.untrained, row.train_seed, row.train_steps
+    )
+
+
+def share(player: Player, dqn: Player | None, how: str = "") -> Share:
+    """What a network keeps of a DQN's score above random play, on the episodes that both played."""
+
+    def without(reason: str) -> Share:
+        return Share(player, dqn, how, None, reason)
+
+    if dqn is None:
+        return without("no DQN that it could be held against was evaluated")
+    if not dqn.is_trained:
+        return without(f"the {dqn.name} is not a trained agent")
+    random = reference(get_game(player.first.game)).random
+    if random is None:
+        return without("no score of random play is known")
+    pairs = score_pairs(player.rows, dqn.rows)
+    if not pairs:
+        return without(f"no episode was played by the {dqn.name} too")
+    own, other = np.array(pairs).T
+    if not other.mean() > random:
+        return without(f"on these episodes the {dqn.name} is no better than random play")
+    return Share(player, dqn, how, kept_interval(own, other, random))
+
+
+def chosen_conversions(
+    compared: Sequence[EpisodeRow], conversions: Sequence[ConversionRow], everyone: Sequence[Player]
+) -> list[Share]:
+    """Of each compared DQN two conversions, neither chosen by the scores that are reported.
+
+    One has the least regret on validation states, at the simulation steps of the game's DSQN where one was evaluated,
+    and at the longest elsewhere. The other is Tan et al.'s at its longest.
+    """
+    found = []
+    for game, seed in sorted({(row.game, row.train_seed) for row in compared}):
+        by_variant: dict[str, list[EpisodeRow]] = defaultdict(list)
+        for row in compared:
+            if (row.game, row.train_seed) == (game, seed):
+                by_variant[row.variant].append(row)
+        dqns = players(by_variant.pop("dqn", []))
+        lengths: dict[int, set[str]] = defaultdict(set)
+        for label in by_variant:
+            variant, _, fires_for = label.rpartition(" T=")
+            lengths[int(fires_for)].add(variant)
+        of_dsqns = {
+            player.first.sim_steps
+            for player in everyone
+            if (player.first.game, player.first.agent) == (game, "dsqn")
+        }
+        taken: dict[str, str] = {}
+        for length in sorted(of_dsqns & lengths.keys()) or sorted(lengths)[-1:]:
+            regrets = {
+                row.variant: row.regret
+                for row in conversions
+                if (row.game, row.train_seed, row.sim_steps) == (game, seed, length)
+                and row.states == "validation"
+                and row.variant in lengths[length]
+            }
+            if regrets:
+                best = min(sorted(regrets), key=lambda name: regrets[name])
+                taken[f"{best} T={length}"] = (
+                    f"{best}: least regret of {count(len(regrets), 'method')} on validation states at T={length}"
+                )
+        of_tan = [length for length, named in lengths.items() if "tan2021" in named]
+        if of_tan:
+            taken.setdefault(f"tan2021 T={max(of_tan)}", "tan2021 at its longest")
+        for label, how in taken.items():
+            (player,) = players(by_variant[label])
+            found.append(share(player, dqns[0] if dqns else None, how))
+    return found
+
+
+def each_network_once(found: Sequence[Share]) -> list[Share]:
+    """Without a conversion's second evaluation: `evaluate run` and `convert compare` may both have scored it."""
+    first: dict[tuple[object, ...], Player] = {}
+    for each in found:
+        first.setdefault(_conversion(each.player.first), each.player)
+    return [each for each in found if first[_conversion(each.player.first)] is each.player]
+
+
+def _conversion(row: EpisodeRow) -> tuple[object, ...]:
+    """What names a conversion, whichever command made it; another network's name is its own."""
+    if not kinds.kind_of(row.agent).is_conversion:
+        return network_key(row)
+    method = row.variant.split(" T=")[0]
+    return row.game, row.agent, row.recipe, row.train_seed, row.train_steps, method, row.sim_steps
+
+
+def has_learnt(player: Player) -> bool:
+    """Whether a network's score says something of its kind: a conversion's always, a DSQN's only if it learnt."""
+    return player.first.agent != "dsqn" or player.is_trained
+
+
+def network_key(row: EpisodeRow) -> tuple[str, str, int, str]:
+    return row.game, row.agent, row.train_seed, row.checkpoint_id
+
+
+def player_order(row: EpisodeRow) -> tuple[Any, ...]:
+    return row.game, kinds.order(row.agent), row.train_seed, row.train_steps, row.checkpoint
+
+
+def is_preferred(row: EpisodeRow, rows: Sequence[EpisodeRow]) -> bool:
+    """Whether its weights are the first in CHECKPOINT_ORDER of those of its training run."""
+    rank = CHECKPOINT_ORDER.index
+    return all(rank(row.checkpoint) <= rank(other.checkpoint) for other in rows if _run(other) == _run(row))
+
+
+def _run(row: EpisodeRow) -> tuple[object, ...]:
+    return row.game, row.agent, row.network, row.recipe, row.variant, row.sim_steps, row.train_seed
+
+
+def by_network(rows: Iterable[GameRow]) -> Iterator[list[GameRow]]:
+    """Rows of one network each; what is called best and what is called final are kept apart."""
+    groups: dict[tuple[object, ...], list[GameRow]] = defaultdict(list)
+    for row in rows:
+        groups[network_key(row), row.checkpoint].append(row)
+    yield from groups.values()
+
+
+def score_pairs(rows: Sequence[EpisodeRow], others: Sequence[EpisodeRow]) -> list[tuple[float, float]]:
+    """Scores [n, 2] of two agents on the episodes of the same start and the same settings."""
+    scores = {(row.settings, row.episode_seed): row.score for row in others}
+    return [
+        (row.score, scores[row.settings, row.episode_seed])
+        for row in rows
+        if (row.settings, row.episode_seed) in scores
+    ]

@@ -1,0 +1,61 @@
+"""Numbers as words: shares, sizes, scores and ranges. Never imports torch."""
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+
+from analysis.statistics import Interval
+
+
+def percent(share: Interval) -> str:
+    """As in "58 % (49 to 69 %, n = 100)"."""
+    estimate, low, high = (round(100 * value) for value in share[:3])
+    return f"{estimate} % ({low} to {high} %, n = {share.n})"
+
+
+def size(epsilon: float) -> str:
+    """The size of a perturbation, as in "1/255" if it is a whole number of grey levels."""
+    levels = Fraction(epsilon).limit_denominator(255) * 255
+    return (
+        f"{levels}/255" if levels.denominator == 1 and abs(levels / 255 - epsilon) < 1e-9 else f"{epsilon:g}"
+    )
+
+
+def scored(score: Interval) -> str:
+    """As in "16.00 (15.13 to 16.80, n = 30)"."""
+    return f"{score.estimate:,.2f} ({score.low:,.2f} to {score.high:,.2f}, n = {score.n})"
+
+
+def percents(shares: Sequence[Interval]) -> str:
+    """The smallest and the largest of some shares, as in "49 to 69 %"."""
+    return f"{span((round(100 * share.estimate) for share in shares), 'd')} %"
+
+
+def doubt(shares: Sequence[Interval]) -> str:
+    """The range of some intervals and of their numbers of episodes."""
+    ends = [round(100 * end) for share in shares for end in (share.low, share.high)]
+    return f"intervals within {span(ends, 'd')} %, n = {span((share.n for share in shares), 'd')}"
+
+
+def span(values: Iterable[float], form: str) -> str:
+    """The smallest and the largest of some numbers, or one number if both are written alike."""
+    ordered = sorted(values)
+    low, high = f"{ordered[0]:{form}}", f"{ordered[-1]:{form}}"
+    return low if low == high else f"{low} to {high}"
+
+
+def count(number: int, what: str) -> str:
+    """As in "1 network" or "2 networks"."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def points(difference: Interval) -> str:
+    """A difference of shares, as in "+12.0 points (+3.1 to +20.4, n = 512)"."""
+    estimate, low, high = (100 * value for value in difference[:3])
+    return f"{estimate:+.1f} points ({low:+.1f} to {high:+.1f}, n = {difference.n})"
+
+
+def signed(difference: Interval) -> str:
+    """A difference of scores, as in "+1.50 (-0.20 to +3.10, n = 30)"."""
+    return (
+        f"{difference.estimate:+,.2f} ({difference.low:+,.2f} to {difference.high:+,.2f}, n = {difference.n})"
+    )
