@@ -40,13 +40,13 @@ def bindsnet_scores(
             f"BindsNET is not installed ({error}); the extra that brings it: pip install '.[bindsnet]'"
         )
 
-    class RealInput(Input):
+    class RealInput(Input):  # type: ignore[misc]
         """An input whose values are a current; BindsNET's own Input takes spikes."""
 
         def forward(self, x: Tensor) -> None:
             self.s = x.clone()  # BindsNET zeroes s in place when it resets
 
-    class CountingNodes(SubtractiveResetIFNodes):
+    class CountingNodes(SubtractiveResetIFNodes):  # type: ignore[misc]
         """An output that counts what it fires."""
 
         count: Tensor

@@ -271,9 +271,7 @@ def rebuild(path: Path, weights: Mapping[str, Any], layout: Layout, game: Game, 
         atari = ", ".join(other.name for other in GAMES.values() if other.tier == "atari")
         raise Refusal(f"game is {game.name}: a Nature-DQN plays Atari games ({atari})")
     agent = (
-        DQN(game, padding="same")
-        if layout.channels_last
-        else NETWORKS[network].make(game, torch.Generator())
+        DQN(game, padding="same") if layout.channels_last else NETWORKS[network].make(game, torch.Generator())
     )
     shapes = (game.observation_shape, *agent.layer_shapes)  # of what each layer is given
     own: dict[str, Tensor] = {}

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convert.method import Converted, Method
+from convert.options import CodingOptions
 from core import seeding
 from core.checkpoint import save_agent
 from core.dqn import DQN
@@ -19,6 +21,18 @@ def make_dqn(seed: int, game: Game = GAME) -> DQN:
     agent = NETWORKS["relu"].make(game, seeding.torch_generator(seed, "weights"))
     assert isinstance(agent, DQN)
     return agent.requires_grad_(False)
+
+
+def converted(
+    dqn: DQN,
+    states: np.ndarray,
+    method: Method,
+    sim_steps: int,
+    coding: CodingOptions | None = None,
+    seed: int = 0,
+) -> Converted:
+    """A method's network with the method's own neurons, unless a coding says otherwise."""
+    return method.convert(dqn, states, (coding or CodingOptions()).coding(sim_steps, method), seed)
 
 
 @pytest.fixture(scope="package")

@@ -30,7 +30,8 @@ from spikingjelly.activation_based import functional, neuron
 from spikingjelly.activation_based.ann2snn import Converter, RateCodingRecipe
 from torch import Tensor, nn
 
-from convert import tan2021
+from convert.methods import tan2021
+from convert.scaling import scaled_network
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.games import GAMES
@@ -81,7 +82,7 @@ class Theirs:
 
 def ours(dqn: DQN, scales: list[float], images: Tensor, sim_steps: int) -> tuple[list[Tensor], Tensor]:
     """The same from our conversion with these scales, and from our simulation."""
-    snn = tan2021.convert(dqn, scales, RateCoding(sim_steps, "current"))
+    snn = scaled_network(dqn, scales, RateCoding(sim_steps, "current"))
     counts = simulate(snn.layers, images, sim_steps).layer_counts
     return [count[0] for count in counts[:-1]], snn(images)
 

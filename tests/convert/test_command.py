@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-import convert.__main__ as stage
+import convert.run as stage
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.rate_coded.network import RateCodedNetwork, RateCoding

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from convert import comparison
-from convert.comparison import VARIANTS, fan_out, measures, stop_gap
-from convert.methods import MethodOptions, convert
+from convert.comparison import MethodComparison
+from convert.measurement import ANYTIME_AGREEMENT, decide_all, fan_out, measures, stop_gap
+from convert.method import METHODS
+from convert.methods.reconstruct import Reconstruct
+from convert.methods.tan2021 import Tan2021
+from convert.variants import VARIANTS, all_variants
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.records import ConversionRow, EpisodeRow, read_rows
@@ -18,9 +21,9 @@ from play.episodes import play
 from play.protocols import get_protocol
 from play.states import collect, q_values
 from tests.conftest import AGENTS, Command
-from tests.convert.conftest import GAME
+from tests.convert.conftest import GAME, converted
 
-FEW = ("--calibration-states", 80, "--test-states", 40, "--distil-updates", 2)
+FEW = ("--calibration-states", 80, "--test-states", 40)
 
 
 def test_measures_by_hand() -> None:
@@ -44,29 +47,42 @@ def test_the_gap_to_stop_at_is_the_smallest_that_keeps_choices() -> None:
     dqn = load_agent(AGENTS / "minatar-breakout-dqn-s0.safetensors").agent
     assert isinstance(dqn, DQN)
     states = collect(dqn, 400, 0, "calibration")
-    snn = convert(dqn, states, MethodOptions(method="reconstruct"), 16, 0).snn
+    snn = converted(dqn, states, Reconstruct(), 16).snn
     gap = stop_gap(snn, states)
-    patient = comparison.decide_all(snn, states).q.argmax(1)
+    patient = decide_all(snn, states).q.argmax(1)
 
     def hasty(bound: float) -> tuple[float, float]:
-        found = comparison.decide_all(snn.varied(stop_gap=bound), states)
+        found = decide_all(snn.varied(stop_gap=bound), states)
         return float((found.q.argmax(1) == patient).mean()), float(found.sim_steps.mean())
 
     agreement, sim_steps = hasty(gap)
-    assert agreement >= comparison.ANYTIME_AGREEMENT
+    assert agreement >= ANYTIME_AGREEMENT
     assert sim_steps < 16
-    assert hasty(0.5 * gap)[0] < comparison.ANYTIME_AGREEMENT
+    assert hasty(0.5 * gap)[0] < ANYTIME_AGREEMENT
 
 
 def test_a_spike_reaches_on_average_what_the_next_layer_multiplies(dqn: DQN, states: np.ndarray) -> None:
-    snn = convert(dqn, states, MethodOptions(), 2, 0).snn
+    snn = converted(dqn, states, Tan2021(), 2).snn
     # 1,024 neurons of the convolution reach 128 each, those reach 6, the output nobody.
     assert fan_out(snn).tolist() == [128.0, 6.0, 0.0]
 
 
 def test_rows_say_what_decisions_one_by_one_say(command: Command, checkpoint: Path, tmp_path: Path) -> None:
     variants = ("tan2021", "reconstruct", "residual", "anytime", "exact")
-    options = ("--variants", *variants, "--sim-steps", 2, 3, "--episodes", 2, "--threads", 1, *FEW)
+    options = (
+        "--variants",
+        *variants,
+        "--sim-steps",
+        2,
+        3,
+        "--episodes",
+        2,
+        "--threads",
+        1,
+        *FEW,
+        "--distil-updates",
+        2,
+    )
     out = tmp_path / "compare"
     finished = command("convert", "compare", "--agent", checkpoint, "--out", out, *options)
     assert finished.code == 0, finished.err
@@ -87,9 +103,12 @@ def test_rows_say_what_decisions_one_by_one_say(command: Command, checkpoint: Pa
     games = read_rows(out / "conversion_episodes.parquet", EpisodeRow)
     protocol = get_protocol(None, GAME)
     for row in rows:
-        chosen = comparison.options_of(row.variant, MethodOptions(distil_updates=2))
-        assert json.loads(row.settings)["method"] == chosen.method == row.method
-        snn = convert(dqn, calibration, chosen, row.sim_steps, 0, held_out).snn
+        variant = VARIANTS[row.variant]
+        assert json.loads(row.settings)["method"] == variant.method == row.method
+        assert json.loads(row.settings)["distil_updates"] == 2
+        method = variant.chosen({"distil_updates": 2})
+        coding = variant.coding.coding(row.sim_steps, method)
+        snn = method.convert(dqn, calibration, coding, 0, held_out).snn
         if row.variant == "anytime":
             snn = snn.varied(stop_gap=stop_gap(snn, calibration))
         if row.states == "dqn-driven":
@@ -121,15 +140,15 @@ def test_what_was_measured_before_a_kill_is_not_measured_again(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert command("convert", "compare", "--agent", checkpoint, "--out", whole, *options).code == 0
     measured: list[str] = []
-    measure = comparison.Comparison._measure
+    measure = MethodComparison._measure
 
-    def until_third(self: comparison.Comparison, name: str, *rest: object) -> object:
+    def until_third(self: MethodComparison, name: str, *rest: object) -> object:
         measured.append(name)
         if len(measured) == 3:
             raise KeyboardInterrupt
         return measure(self, name, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(comparison.Comparison, "_measure", until_third)
+    monkeypatch.setattr(MethodComparison, "_measure", until_third)
     assert command("convert", "compare", "--agent", checkpoint, "--out", killed, *options).code == 130
     assert command("convert", "compare", "--agent", checkpoint, "--out", killed, *options).code == 0
     assert measured == ["tan2021", "tan2021", "threshold-search", "threshold-search", "threshold-search"]
@@ -141,9 +160,14 @@ def test_what_was_measured_before_a_kill_is_not_measured_again(
         assert one == other
 
 
+def test_every_method_is_a_variant() -> None:
+    assert {variant.method for variant in all_variants().values()} >= set(METHODS)
+    assert all_variants().names()[: len(VARIANTS)] == VARIANTS.names()
+
+
 def test_no_variant_trains_without_saying_so() -> None:
-    trained = {name for name, variant in VARIANTS.items() if variant.options["method"] in ("qcfs", "exact")}
-    assert trained == {name for name, variant in VARIANTS.items() if variant.trained}
+    trained = {name for name, variant in VARIANTS.items() if variant.method in ("qcfs", "exact")}
+    assert trained == {name for name, variant in VARIANTS.items() if variant.method_class.training}
 
 
 @pytest.mark.parametrize(
@@ -154,6 +178,8 @@ def test_no_variant_trains_without_saying_so() -> None:
         (("--episodes", -1), "episodes is -1"),
         (("--distil-updates", 0), "distil_updates is 0"),
         (("--percentile", 101), "percentile is 101"),
+        (("--percentile", 99, "--variants", "max", "qcfs"), "no method of max qcfs has such an option"),
+        (("--distil-updates", 5, "--variants", "reconstruct"), "no method of reconstruct has such an option"),
         (("--variants", "qcfs", "--sim-steps", 32), "sim_steps is 32 at least, and qcfs ends at 16"),
         (("--variants", "residual"), "residual compares by whole games alone: --episodes is needed"),
     ],

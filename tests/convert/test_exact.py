@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from convert import exact, tan2021, thresholds
+from convert.methods import exact, threshold_search
+from convert.scaling import scaled_network
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.errors import Refusal
@@ -24,8 +25,8 @@ def whole(name: str, sim_steps: int, num_states: int) -> tuple[RateCodedNetwork,
     dqn = load_agent(AGENTS / name).agent
     assert isinstance(dqn, DQN)
     states = collect(dqn, num_states, 0, "calibration", num_envs=8)
-    scales = thresholds.least_squares(dqn, states[:500], sim_steps, 0.5, by_channel=True)
-    return exact.whole_numbers(tan2021.convert(dqn, scales, RateCoding(sim_steps, neuron=AFTERWARDS))), states
+    scales = threshold_search.least_squares(dqn, states[:500], sim_steps, 0.5, by_channel=True)
+    return exact.whole_numbers(scaled_network(dqn, scales, RateCoding(sim_steps, neuron=AFTERWARDS))), states
 
 
 def integer_counts(snn: RateCodedNetwork, pixels: np.ndarray, levels: int) -> list[np.ndarray]:
@@ -111,8 +112,8 @@ def test_without_whole_numbers_order_decides(are_whole: bool) -> None:
     dqn = load_agent(AGENTS / "pong-dqn-s0.safetensors").agent
     assert isinstance(dqn, DQN)
     states = opening(dqn, 200)
-    scales = thresholds.least_squares(dqn, states, 8, 0.5, by_channel=True)
-    snn = tan2021.convert(dqn, scales, RateCoding(8, neuron=AFTERWARDS))
+    scales = threshold_search.least_squares(dqn, states, 8, 0.5, by_channel=True)
+    snn = scaled_network(dqn, scales, RateCoding(8, neuron=AFTERWARDS))
     if are_whole:
         snn = exact.whole_numbers(snn)
     (inputs,) = batches(snn, states[-8:])
@@ -128,12 +129,12 @@ def test_without_whole_numbers_order_decides(are_whole: bool) -> None:
 @pytest.mark.parametrize("v_init", [0.3, 0.1])
 def test_a_start_that_is_no_binary_fraction_is_refused(v_init: float) -> None:
     dqn = make_dqn(0)
-    snn = tan2021.convert(dqn, [1.0] * 3, RateCoding(4, neuron=IFNeuron("afterwards", v_init)))
+    snn = scaled_network(dqn, [1.0] * 3, RateCoding(4, neuron=IFNeuron("afterwards", v_init)))
     with pytest.raises(Refusal, match=f"v_init is {v_init}"):
         exact.whole_numbers(snn)
 
 
 def test_sums_that_float32_cannot_hold_are_refused() -> None:
-    snn = tan2021.convert(make_dqn(0), [1e-9, 1.0, 1.0], RateCoding(4, neuron=AFTERWARDS))
+    snn = scaled_network(make_dqn(0), [1e-9, 1.0, 1.0], RateCoding(4, neuron=AFTERWARDS))
     with pytest.raises(Refusal, match="layer 1 sums up to"):
         exact.whole_numbers(snn)

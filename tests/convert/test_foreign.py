@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from adversarial.hook import make_attack
 from analysis.tables import markdown, score_lines
-from convert import exact, foreign, tan2021
+from convert import foreign
 from convert.bindsnet_check import bindsnet_scores
-from convert.comparison import fan_out
+from convert.measurement import fan_out
+from convert.methods import exact
+from convert.scaling import scaled_network
 from core.checkpoint import load_agent, save_agent
 from core.dqn import DQN
 from core.dsqn import DSQN
@@ -362,7 +364,8 @@ def test_what_the_file_does_not_tell_is_said(command: Command, tmp_path: Path) -
     source, out = tmp_path / "dsqn.pkl", tmp_path / "agent.safetensors"
     source.write_bytes(torch_file(seeded(AptxDsqn).state_dict()))
     said = command(*import_options(source, out)).out
-    assert "neither neurons nor simulation steps, taken as in liu2022: lif, tau 2, threshold 1, hard" in said
+    assert "neither neurons nor simulation steps, taken as in liu2022: lif, threshold 1, reset hard" in said
+    assert ", tau 2, 64 sim steps" in said
     is_refused(
         command(*import_options(source, tmp_path / "other.safetensors", "--network", "chen2022")),
         "'chen2022'",
@@ -424,7 +427,7 @@ def test_a_padded_network_spikes_as_a_slow_simulation_of_the_file_does(same_dqn:
             membranes[index] = v - x
             counts[index] = counts[index] + fired
     assert all(0.001 < (count > 0).mean() < 0.999 for count in counts[:4])
-    snn = tan2021.convert(same_dqn, SCALES, RateCoding(sim_steps))
+    snn = scaled_network(same_dqn, SCALES, RateCoding(sim_steps))
     slow = torch_engine.simulate(snn.layers, images, sim_steps)
     for ours, theirs in zip(slow.layer_counts, counts, strict=True):
         shown = np.moveaxis(theirs, -1, 1) if theirs.ndim == 4 else theirs
@@ -439,7 +442,7 @@ def test_a_padded_network_spikes_as_a_slow_simulation_of_the_file_does(same_dqn:
 
 def test_a_padded_network_in_bindsnet(same_dqn: DQN) -> None:
     images = dyadic_images(1)
-    snn = tan2021.convert(same_dqn, SCALES, RateCoding(12, layer_delay=True))
+    snn = scaled_network(same_dqn, SCALES, RateCoding(12, layer_delay=True))
     simulation = torch_engine.simulate(snn.layers, images, 12, layer_delay=True)
     counts, residuals = bindsnet_scores(snn, images)
     assert (residuals != 0).any()
@@ -450,10 +453,10 @@ def test_a_padded_network_in_bindsnet(same_dqn: DQN) -> None:
 def test_no_derived_network_forgets_the_padding(same_dqn: DQN, tmp_path: Path) -> None:
     """The twin, the quantised network, another T, whole numbers, a checkpoint of each, and an attack on them."""
     images = dyadic_images(2)
-    snn = tan2021.convert(same_dqn, SCALES, RateCoding(4))
+    snn = scaled_network(same_dqn, SCALES, RateCoding(4))
     torch.testing.assert_close(snn.twin()(images), same_dqn(images))
     afterwards = RateCoding(4, neuron=IFNeuron("afterwards", 0.5))
-    whole = exact.whole_numbers(tan2021.convert(same_dqn, SCALES, afterwards))
+    whole = exact.whole_numbers(scaled_network(same_dqn, SCALES, afterwards))
     torch.testing.assert_close(whole(images), whole.quantised()(images))
     for number, agent in enumerate((same_dqn, snn, snn.varied(sim_steps=5), snn.quantised(), whole)):
         path = tmp_path / f"{number}.safetensors"
@@ -469,7 +472,7 @@ def test_no_derived_network_forgets_the_padding(same_dqn: DQN, tmp_path: Path) -
 def test_a_spike_causes_no_additions_on_padding(same_dqn: DQN) -> None:
     """Of the 11 kernels in a row of 21 pixels, which begin at -1, 1, ... 19, 1 pixel of 4 lies before the image and 2
     behind it; of the 11 in a row of 11, one of 3 before and one behind."""
-    snn = tan2021.convert(same_dqn, SCALES, RateCoding(4))
+    snn = scaled_network(same_dqn, SCALES, RateCoding(4))
     assert fan_out(snn)[0] == pytest.approx((11 * 4 - 3) ** 2 / 21**2 * 64)
     assert fan_out(snn)[1] == pytest.approx((11 * 3 - 2) ** 2 / 11**2 * 64)
     assert fan_out(snn)[2:].tolist() == [512, 4, 0]

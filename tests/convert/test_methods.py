@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from convert import comparison, reconstruction
-from convert.distillation import distil
-from convert.methods import METHODS, MethodOptions, Weights, convert
+from convert.measurement import decide_all, measures
+from convert.method import METHODS, Method
+from convert.methods import reconstruct
+from convert.methods.exact import Exact, whole_numbers
+from convert.methods.max import Max
+from convert.methods.qcfs import Qcfs, distil
+from convert.methods.reconstruct import Reconstruct
+from convert.methods.threshold_search import ThresholdSearch
+from convert.options import ConversionOptions
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.errors import Refusal
@@ -17,7 +23,7 @@ from core.rate_coded.network import RateCoding
 from core.rate_coded.torch_engine import IFNeuron, simulate
 from play.states import batches, collect, q_values
 from tests.conftest import AGENTS
-from tests.convert.conftest import make_dqn
+from tests.convert.conftest import converted, make_dqn
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +31,18 @@ def held_out(dqn: DQN) -> np.ndarray:
     return collect(dqn, 200, seed=0, stream="conversion test")
 
 
-def differential_error(dqn: DQN, states: np.ndarray, held_out: np.ndarray, options: MethodOptions) -> float:
+def differential_error(dqn: DQN, states: np.ndarray, held_out: np.ndarray, method: Method) -> float:
     """Of a method at 4 sim steps."""
-    made = convert(dqn, states, options, 4, 0)
-    found = comparison.decide_all(made.snn, held_out)
-    return comparison.measures(q_values(dqn, held_out), found.q).differential_error
+    found = decide_all(converted(dqn, states, method, 4).snn, held_out)
+    return measures(q_values(dqn, held_out), found.q).differential_error
 
 
 def test_each_method_comes_closer_than_the_one_before(
     dqn: DQN, states: np.ndarray, held_out: np.ndarray
 ) -> None:
     errors = [
-        differential_error(dqn, states, held_out, MethodOptions(method=method))
-        for method in ("max", "threshold-search", "reconstruct")
+        differential_error(dqn, states, held_out, method)
+        for method in (Max(), ThresholdSearch(), Reconstruct())
     ]
     assert errors[0] > 1.5 * errors[1]
     assert errors[1] > 1.2 * errors[2]
@@ -47,7 +52,7 @@ def test_each_method_comes_closer_than_the_one_before(
 def test_a_layer_is_fitted_to_what_it_really_hears(dqn: DQN, states: np.ndarray, firing: str) -> None:
     """The last layer's weights are a ridge regression on simulated rates: no small step away from them helps."""
     coding = RateCoding(4, neuron=IFNeuron(firing, 0.5))  # type: ignore[arg-type]
-    snn, scales = reconstruction.reconstruct(dqn, states, coding, by_channel=True)
+    snn, scales = reconstruct.reconstruct(dqn, states, coding, by_channel=True)
     *_, output = snn.layers
     rates, wanted = [], []
     for batch in batches(dqn, states):
@@ -61,7 +66,7 @@ def test_a_layer_is_fitted_to_what_it_really_hears(dqn: DQN, states: np.ndarray,
         # In the DQN's units, in which weights are held where they were.
         moved = weight * snn.output_scale / scales[-2] - dqn.layers[-1].weight
         moment = (heard * scales[-2]).square().sum(0).mean()
-        return float((given - q).square().sum() + reconstruction.RIDGE * moment * moved.square().sum())
+        return float((given - q).square().sum() + reconstruct.RIDGE * moment * moved.square().sum())
 
     best = error(output.weight)
     generator = torch.Generator().manual_seed(0)
@@ -75,7 +80,7 @@ def test_a_dead_layer_is_refused_while_it_is_reconstructed(dqn: DQN, states: np.
     with torch.no_grad():
         dead.layers[1].bias.fill_(-100.0)  # type: ignore[union-attr, operator]
     with pytest.raises(Refusal, match="layer 2 is dead"):
-        reconstruction.reconstruct(dead, states, RateCoding(4), by_channel=True)
+        reconstruct.reconstruct(dead, states, RateCoding(4), by_channel=True)
 
 
 def test_distillation_teaches_choices() -> None:
@@ -83,10 +88,10 @@ def test_distillation_teaches_choices() -> None:
     assert isinstance(dqn, DQN)
     states, held_out = (collect(dqn, 1500, 0, stream) for stream in ("calibration", "conversion test"))
     q = q_values(dqn, held_out)
-    plain = convert(dqn, states, MethodOptions(method="threshold-search"), 2, 0).snn.quantised()
-    taught = convert(dqn, states, MethodOptions(method="threshold-search"), 2, 0).snn.quantised()
+    plain = converted(dqn, states, ThresholdSearch(), 2).snn.quantised()
+    taught = converted(dqn, states, ThresholdSearch(), 2).snn.quantised()
     distil(taught, dqn, states, 150, seed=0)
-    before, after = (comparison.measures(q, q_values(agent, held_out)) for agent in (plain, taught))
+    before, after = (measures(q, q_values(agent, held_out)) for agent in (plain, taught))
     assert after.regret < 0.7 * before.regret
     assert not any(parameter.requires_grad for parameter in taught.parameters())
 
@@ -95,14 +100,14 @@ def test_distillation_is_repeatable_and_leaves_its_teacher_alone(dqn: DQN, state
     before = {name: value.clone() for name, value in dqn.state_dict().items()}
     students = []
     for _ in range(2):
-        students.append(convert(dqn, states, MethodOptions(method="qcfs", distil_updates=3), 2, 7).snn)
+        students.append(converted(dqn, states, Qcfs(distil_updates=3), 2, seed=7).snn)
     for one, other in zip(*(student.parameters() for student in students), strict=True):
         assert torch.equal(one, other)
     assert all(torch.equal(value, before[name]) for name, value in dqn.state_dict().items())
 
 
 def test_a_gradient_goes_through_a_staircase_as_through_a_ramp(dqn: DQN, states: np.ndarray) -> None:
-    quantised = convert(dqn, states, MethodOptions(method="threshold-search"), 4, 0).snn.quantised()
+    quantised = converted(dqn, states, ThresholdSearch(), 4).snn.quantised()
     first, *_ = quantised.layers
     x = next(batches(dqn, states, size=3)).requires_grad_()
     z = apply_layer(first, x)
@@ -119,23 +124,43 @@ def test_a_gradient_goes_through_a_staircase_as_through_a_ramp(dqn: DQN, states:
     torch.testing.assert_close(given, expected)
 
 
-@pytest.mark.parametrize("method", list(METHODS))
-def test_every_method_says_what_neurons_it_is_for(dqn: DQN, states: np.ndarray, method: Weights) -> None:
-    options = MethodOptions(method=method, distil_updates=1)
-    made = convert(dqn, states, options, 3, 0)
-    assert made.snn.coding.neuron == IFNeuron(*METHODS[method])
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_method_says_what_neurons_it_is_for(dqn: DQN, states: np.ndarray, name: str) -> None:
+    cls = METHODS[name]
+    options = ConversionOptions(method=name, distil_updates=1 if issubclass(cls, Qcfs) else None)
+    made = converted(dqn, states, options.chosen(), 3)
+    assert options.chosen().name == name
+    assert made.snn.coding.neuron == IFNeuron(cls.firing, cls.v_init)
     assert made.snn.coding.sim_steps == 3
-    assert (made.snn.coding.image_bits is None) == (method != "exact")
+    assert (made.snn.coding.image_bits is None) == (name != "exact")
     assert len(made.scales) == 3
     assert [len(scale) for scale in made.scales] == (
-        [1, 1, 1] if method in ("tan2021", "max") else [16, 128, 1]
+        [1, 1, 1] if name in ("tan2021", "max") else [16, 128, 1]
     )
+
+
+def test_weights_that_a_training_gave_are_taken_and_not_trained_again(dqn: DQN, states: np.ndarray) -> None:
+    taught = converted(dqn, states, Qcfs(distil_updates=2), 2).snn
+    endless = 10**9
+    coding = RateCoding(2, neuron=IFNeuron("afterwards", 0.5))
+    again = Qcfs(distil_updates=endless).convert(dqn, states, coding, taught=taught).snn
+    exact = Exact(distil_updates=endless).convert(dqn, states, coding, taught=taught).snn
+    for kept, wanted in zip(again.parameters(), taught.parameters(), strict=True):
+        assert torch.equal(kept, wanted)
+    for kept, wanted in zip(exact.parameters(), whole_numbers(again).parameters(), strict=True):
+        assert torch.equal(kept, wanted)
 
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
+        ({"method": "tan2022"}, "unknown conversion method 'tan2022': did you mean 'tan2021'"),
         ({"percentile": 0.0}, "percentile is 0.0"),
+        ({"method": "max", "percentile": 99.0}, "method max has no such option; accepted are none"),
+        ({"thresholds": "layer"}, "method tan2021 has no such option; accepted are percentile"),
+        ({"method": "reconstruct", "distil_updates": 5}, "method reconstruct has no such option"),
+        ({"method_options": ("percentil=99",)}, "did you mean 'percentile'"),
+        ({"percentile": 99.0, "method_options": ("percentile=98",)}, "percentile is given twice"),
         ({"method": "qcfs", "distil_updates": 0}, "distil_updates is 0"),
         ({"method": "exact", "firing": "signed"}, "firing is signed"),
         ({"method": "exact", "presteps": 3}, "afterwards go with no"),
@@ -143,5 +168,12 @@ def test_every_method_says_what_neurons_it_is_for(dqn: DQN, states: np.ndarray, 
     ],
 )
 def test_options_that_no_method_knows_are_refused(options: dict[str, object], complaint: str) -> None:
+    chosen = replace(ConversionOptions(), **options)  # type: ignore[arg-type]
     with pytest.raises(Refusal, match=complaint):
-        replace(MethodOptions(), **options).require_sound(8)  # type: ignore[arg-type]
+        chosen.chosen().require_sound(chosen.coding(8, chosen.chosen()))
+
+
+def test_an_option_may_be_given_by_name_or_as_field_and_value() -> None:
+    by_name = ConversionOptions(method="qcfs", distil_updates=7, thresholds="layer")
+    by_field = ConversionOptions(method="qcfs", method_options=("distil_updates=7", "thresholds=layer"))
+    assert by_name.chosen() == by_field.chosen() == Qcfs(distil_updates=7, thresholds="layer")

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from convert import tan2021
 from convert.bindsnet_check import bindsnet_scores
+from convert.methods import tan2021
+from convert.scaling import scaled_network
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.errors import Refusal
@@ -26,7 +27,7 @@ def test_percentiles_are_numpys(dqn: DQN, states: np.ndarray, percentile: float)
 
 def test_normalised_network_gives_q_over_the_last_scale(dqn: DQN, states: np.ndarray) -> None:
     scales, _ = tan2021.guarded_scales(dqn, states, 99.9)
-    snn = tan2021.convert(dqn, scales, RateCoding(4))
+    snn = scaled_network(dqn, scales, RateCoding(4))
     inputs = next(batches(dqn, states))
     plain = DQN(GAME)
     plain.load_state_dict({name: value for name, value in snn.state_dict().items() if name != "output_scale"})
@@ -38,7 +39,7 @@ def test_normalised_network_gives_q_over_the_last_scale(dqn: DQN, states: np.nda
 
 def test_agreement_and_q_values_converge_with_sim_steps(dqn: DQN, states: np.ndarray) -> None:
     scales, _ = tan2021.guarded_scales(dqn, states, 100.0)  # nothing saturates on these states
-    snn = tan2021.convert(dqn, scales, RateCoding(4096))
+    snn = scaled_network(dqn, scales, RateCoding(4096))
     inputs = next(batches(dqn, states, size=40))
     scores = snn.scores_over_time(inputs, [16, 256, 4096])["robust"]
     errors = (scores - dqn(inputs)).abs().amax((1, 2))
@@ -56,7 +57,7 @@ def test_negative_q_values_keep_their_order(dqn: DQN, states: np.ndarray) -> Non
     scales, guarded = tan2021.guarded_scales(loser, states, 99.9)
     assert guarded
     assert scales[-1] > 0
-    snn = tan2021.convert(loser, scales, RateCoding(2048))
+    snn = scaled_network(loser, scales, RateCoding(2048))
     agreement = (greedy_actions(snn, states[:60]) == greedy_actions(loser, states[:60])).mean()
     assert agreement > 0.9
 
@@ -92,7 +93,7 @@ def test_bindsnet_agrees_on_atari_with_real_weights() -> None:
     agent = make_dqn(1, GAMES["pong"])
     states = collect(agent, 40, seed=0, stream="calibration", num_envs=2)
     scales, _ = tan2021.guarded_scales(agent.requires_grad_(False), states, 99.0)
-    snn = tan2021.convert(agent, scales, RateCoding(12, layer_delay=True))
+    snn = scaled_network(agent, scales, RateCoding(12, layer_delay=True))
     inputs = next(batches(agent, states[-2:]))
     simulation = simulate(snn.layers, inputs, 12, layer_delay=True)
     counts, residuals = bindsnet_scores(snn, inputs)
@@ -106,7 +107,7 @@ def test_bindsnet_agrees_on_trained_weights(name: str, num_states: int) -> None:
     assert isinstance(agent, DQN)
     states = opening(agent, 300)
     scales, _ = tan2021.guarded_scales(agent, states, 99.9)
-    snn = tan2021.convert(agent, scales, RateCoding(50, layer_delay=True))
+    snn = scaled_network(agent, scales, RateCoding(50, layer_delay=True))
     (inputs,) = batches(agent, states[-num_states:], size=num_states)
     simulation = simulate(snn.layers, inputs, 50, layer_delay=True)
     counts, residuals = bindsnet_scores(snn, inputs, num_states)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from convert import tan2021, thresholds
+from convert.methods import tan2021, threshold_search
+from convert.scaling import scaled_network
 from core.dqn import DQN
 from core.errors import Refusal
 from core.rate_coded.network import RateCoding
@@ -18,7 +19,7 @@ from tests.convert.conftest import GAME
 def test_no_other_candidate_has_a_smaller_error(
     dqn: DQN, states: np.ndarray, sim_steps: int, v_init: float, by_channel: bool
 ) -> None:
-    found = thresholds.least_squares(dqn, states, sim_steps, v_init, by_channel)
+    found = threshold_search.least_squares(dqn, states, sim_steps, v_init, by_channel)
     z = dqn.preactivations(next(batches(dqn, states, size=len(states))))[0].double().relu()  # [B, C, H, W]
 
     def error(values: torch.Tensor, theta: float) -> float:
@@ -29,7 +30,8 @@ def test_no_other_candidate_has_a_smaller_error(
     for channel in range(3 if by_channel else 1):
         values = z[:, channel] if by_channel else z
         candidates = [
-            float(values.max()) * k / thresholds.CANDIDATES for k in range(1, thresholds.CANDIDATES + 1)
+            float(values.max()) * k / threshold_search.CANDIDATES
+            for k in range(1, threshold_search.CANDIDATES + 1)
         ]
         best = min(error(values, theta) for theta in candidates)
         assert error(values, float(found[0][channel])) == pytest.approx(best, rel=1e-4)
@@ -38,9 +40,9 @@ def test_no_other_candidate_has_a_smaller_error(
 
 
 def test_thresholds_of_channels_leave_the_function_as_it_was(dqn: DQN, states: np.ndarray) -> None:
-    scales = thresholds.least_squares(dqn, states, 4, 0.5, by_channel=True)
+    scales = threshold_search.least_squares(dqn, states, 4, 0.5, by_channel=True)
     assert [len(scale) for scale in scales] == [16, 128, 1]
-    snn = tan2021.convert(dqn, scales, RateCoding(4, neuron=IFNeuron(v_init=0.5)))
+    snn = scaled_network(dqn, scales, RateCoding(4, neuron=IFNeuron(v_init=0.5)))
     inputs = next(batches(dqn, states))
     torch.testing.assert_close(snn.twin()(inputs), dqn(inputs), rtol=1e-4, atol=1e-5)
 
@@ -48,10 +50,10 @@ def test_thresholds_of_channels_leave_the_function_as_it_was(dqn: DQN, states: n
 def test_few_simulation_steps_come_closer_than_with_a_percentile(dqn: DQN, states: np.ndarray) -> None:
     inputs = next(batches(dqn, states))
     q = dqn(inputs)
-    plain = tan2021.convert(dqn, tan2021.percentiles(dqn, states, 99.9), RateCoding(4))
+    plain = scaled_network(dqn, tan2021.percentiles(dqn, states, 99.9), RateCoding(4))
     for by_channel in (False, True):
-        scales = thresholds.least_squares(dqn, states, 4, 0.5, by_channel)
-        searched = tan2021.convert(dqn, scales, RateCoding(4, neuron=IFNeuron(v_init=0.5)))
+        scales = threshold_search.least_squares(dqn, states, 4, 0.5, by_channel)
+        searched = scaled_network(dqn, scales, RateCoding(4, neuron=IFNeuron(v_init=0.5)))
         assert (searched(inputs) - q).square().mean() < 0.5 * (plain(inputs) - q).square().mean()
 
 
@@ -62,4 +64,4 @@ def test_a_dead_layer_is_refused(dqn: DQN, states: np.ndarray) -> None:
     with pytest.raises(
         Refusal, match="layer 2 is dead: none of its outputs on the calibration states is positive"
     ):
-        thresholds.least_squares(dead, states, 4, 0.5, by_channel=True)
+        threshold_search.least_squares(dead, states, 4, 0.5, by_channel=True)

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convert import tan2021
+from convert.methods import tan2021
+from convert.scaling import scaled_network
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.errors import Refusal
@@ -114,7 +115,7 @@ def test_on_trained_weights_every_count_and_membrane_is_the_reference_engines(na
     assert isinstance(dqn, DQN)
     met = opening(dqn, 60)
     scales, _ = tan2021.guarded_scales(dqn, met, 99.9)
-    snn = tan2021.convert(dqn, scales, RateCoding(16, neuron=IFNeuron(firing, 0.5)))
+    snn = scaled_network(dqn, scales, RateCoding(16, neuron=IFNeuron(firing, 0.5)))
     x = network_input(met[20:33], dqn.game, dqn.device)
     simulation = snn.reference(x, (16,))
     trains, membranes = SurrogateSimulation(snn, "triangle", 0.5).trains(x, 16)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convert import tan2021
+from convert.methods import tan2021
+from convert.scaling import scaled_network
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.errors import Refusal
@@ -204,7 +205,7 @@ def test_on_trained_weights_the_engines_part_only_at_the_threshold(
     assert isinstance(dqn, DQN)
     met = opening(dqn, 300)
     scales, _ = tan2021.guarded_scales(dqn, met, 99.9)
-    snn = tan2021.convert(dqn, scales, RateCoding(64))
+    snn = scaled_network(dqn, scales, RateCoding(64))
     spikes, differing = 0, 0
     for x in network_input(met[[50, 150, 290]], dqn.game, dqn.device).split(1):
         heard, parted_before = x.expand(64, *x.shape[1:]), 64

@@ -1,24 +1,57 @@
-"""Weights of whole numbers, with which a simulation adds up exactly.
+"""exact: a distilled network with rounded weights, whose spike counts are its levels exactly.
 
 In float32 the order in which spikes arrive decides the last bit of a membrane, and near the threshold that bit decides
 a spike. If all weights of a layer are multiples of 2^-k, and no sum that can occur needs more than the 24 bits of a
-float32, every order gives the same membrane; so neurons that fire afterwards fire exactly the counts
+float32, every order gives the same membrane. Neurons that fire afterwards then fire exactly the counts
 
     N_l = clip(floor(sum_j W_ij N_j + T b_i + v_init), 0, T)
 
 of the quantised network, in integer arithmetic. The image's currents are sums of pixels / 255, which are no such
-multiples; they are rounded to 2^-k from double precision (255 is odd, so a pixel sum lies on no boundary of rounding).
+multiples. They are rounded to 2^-k from double precision; 255 is odd, so no pixel sum lies on a boundary of rounding.
 """
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
+import numpy as np
 import torch
 
+from convert.method import METHODS, Converted
+from convert.methods.qcfs import Qcfs
+from core.dqn import DQN
 from core.errors import Refusal
-from core.rate_coded.network import RateCodedNetwork
+from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.rate_coded.torch_engine import Firing
 
 MANTISSA_BITS = 24
 """Of a float32: integers up to 2^24 have no gaps."""
+
+
+@METHODS.register("exact")
+@dataclass(frozen=True, kw_only=True)
+class Exact(Qcfs):
+    """A network distilled as by qcfs, with rounded weights and neurons whose counts are its levels exactly."""
+
+    firing: ClassVar[Firing] = "afterwards"
+    min_distil_updates: ClassVar[int] = 0
+    """With 0 the network is quantised without training."""
+
+    def require_sound(self, coding: RateCoding) -> None:
+        if coding.neuron.firing != "afterwards":
+            raise Refusal(f"firing is {coding.neuron.firing}: exact counts need neurons that fire afterwards")
+
+    def convert(
+        self,
+        dqn: DQN,
+        states: np.ndarray,
+        coding: RateCoding,
+        seed: int = 0,
+        held_out: np.ndarray | None = None,
+        taught: RateCodedNetwork | None = None,
+    ) -> Converted:
+        distilled = super().convert(dqn, states, coding, seed, held_out, taught)
+        return distilled._replace(snn=whole_numbers(distilled.snn))
 
 
 @torch.no_grad()
@@ -26,6 +59,9 @@ def whole_numbers(snn: RateCodedNetwork) -> RateCodedNetwork:
     """The network with the weights of each layer rounded to multiples of 2^-k, k as large as exact sums allow.
 
     No sum of a decision exceeds T (sum |w| + |b|) + 1, taken over the neuron with the largest.
+
+    Raises:
+        Refusal: a layer's sums are too large for a float32, or v_init is no multiple of 2^-k.
     """
     sim_steps = snn.coding.sim_steps
     bits = []

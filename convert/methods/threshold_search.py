@@ -1,46 +1,82 @@
-"""Thresholds that make a network of few simulation steps compute what its DQN computes.
+"""threshold-search: the thresholds with which a network of few simulation steps comes closest to its DQN.
 
 An IF neuron with threshold theta that starts at v_init theta turns a constant input z into
 
     h(z) = theta / T clip(floor(T z / theta + v_init), 0, T),
 
-a staircase under ReLU(z): a high threshold makes its steps coarse, a low one cuts off large inputs. Here each
-layer, or each of its channels, gets the threshold with the least mean squared error on calibration states
-(Li et al. 2021, arXiv 2106.06984, search a clipping value for quantisation in the same way).
+a staircase under ReLU(z). A high threshold makes its steps coarse, and a low one cuts off large inputs. Each layer, or
+each channel, gets the threshold with the least mean squared error on calibration states. Li et al. 2021 (arXiv
+2106.06984) search a clipping value for quantisation in the same way.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from convert.method import METHODS, Converted, Method
+from convert.scaling import largest_q, scaled_network
 from core.dqn import DQN
 from core.errors import Refusal
-from play.states import batches, q_values
+from core.rate_coded.network import RateCodedNetwork, RateCoding
+from play.states import batches
 
 CANDIDATES = 64
 """Thresholds that are compared, evenly spaced up to the largest output on the calibration states."""
 
+Granularity = Literal["channel", "layer"]
+"""What one threshold is for. In fully connected layers a channel is a neuron."""
+
 Drives = Callable[[], Iterator[Sequence[tuple[Tensor, Tensor]]]]
-"""Passes over the calibration states; batch by batch, for each layer: what drives it and what it should give."""
+"""Starts a pass over the calibration states. A pass yields, for each batch, one pair a layer: the layer's input
+currents [B, C, ...] and the activations that it should give."""
+
+
+@METHODS.register("threshold-search")
+@dataclass(frozen=True, kw_only=True)
+class ThresholdSearch(Method):
+    """Scales are the thresholds with the least squared error at the network's simulation steps."""
+
+    v_init: ClassVar[float] = 0.5
+    max_sim_steps: ClassVar[int | None] = 64
+
+    thresholds: Granularity = "channel"
+    """One threshold a channel or a layer."""
+
+    def convert(
+        self,
+        dqn: DQN,
+        states: np.ndarray,
+        coding: RateCoding,
+        seed: int = 0,
+        held_out: np.ndarray | None = None,
+        taught: RateCodedNetwork | None = None,
+    ) -> Converted:
+        scales = least_squares(
+            dqn, states, coding.sim_steps, coding.neuron.v_init, self.thresholds == "channel"
+        )
+        return Converted(scaled_network(dqn, scales, coding), scales)
 
 
 @torch.no_grad()
 def least_squares(
     dqn: DQN, states: np.ndarray, sim_steps: int, v_init: float, by_channel: bool
 ) -> list[Tensor]:
-    """The threshold of every hidden layer (or channel) with the least squared error; of the output, its largest.
+    """The thresholds of all hidden layers with the least squared error, and the scale of the output layer.
 
     Args:
         dqn: the network.
         states: [S, *observation] to calibrate on.
         sim_steps: T, for which the thresholds are best.
-        v_init: where membranes start, in thresholds.
-        by_channel: one threshold a channel (a neuron, in fully connected layers) instead of one a layer.
+        v_init: membranes before a decision, in thresholds.
+        by_channel: one threshold a channel instead of one a layer.
 
     Returns:
-        [C] or [1] positive thresholds a layer; [1] for the output layer, whose read-out depends on no threshold.
+        [C] or [1] positive thresholds a hidden layer. For the output layer [1], its largest magnitude: the read-out
+        depends on no threshold.
     """
 
     def drives() -> Iterator[Sequence[tuple[Tensor, Tensor]]]:
@@ -48,19 +84,22 @@ def least_squares(
             *hidden, _ = dqn.preactivations(batch)
             yield [(z, z.relu()) for z in hidden]
 
-    return [*search(drives, sim_steps, v_init, by_channel), output_scale(dqn, states)]
+    return [*search(drives, sim_steps, v_init, by_channel), largest_q(dqn, states)]
 
 
 @torch.no_grad()
 def search(
     drives: Drives, sim_steps: int, v_init: float, by_channel: bool, first_layer: int = 1
 ) -> list[Tensor]:
-    """The thresholds with which layers come closest to what they should give.
+    """The thresholds with which layers come closest to the activations that they should give.
 
     Args:
         drives: see `Drives`.
         sim_steps, v_init, by_channel: as in `least_squares`.
-        first_layer: number of the first of the layers, for complaints.
+        first_layer: number of the first of the layers, for refusals.
+
+    Raises:
+        Refusal: no output of a layer is positive on the calibration states.
     """
     largest: list[Tensor] = []
     for layers in drives():
@@ -72,7 +111,7 @@ def search(
                 f"layer {number} is dead: none of its outputs on the calibration states is positive"
             )
     peaks = [peak if by_channel else peak.amax().expand(1) for peak in largest]
-    # A channel that never fired has no scale of its own; any will do, and the layer's keeps its bias harmless.
+    # A channel that never fired has no scale of its own. Any will do, and that of the layer keeps its bias harmless.
     peaks = [torch.where(peak > 0, peak, peak.amax()) for peak in peaks]
     fractions = torch.arange(1, CANDIDATES + 1, device=peaks[0].device) / CANDIDATES
     errors = [torch.zeros(CANDIDATES, len(peak), device=peak.device) for peak in peaks]
@@ -85,14 +124,6 @@ def search(
                 wrong = (staircase - target).square().sum(1)
                 error[row] += wrong if by_channel else wrong.sum()
     return [peak * fractions[error.argmin(0)] for peak, error in zip(peaks, errors, strict=True)]
-
-
-def output_scale(dqn: DQN, states: np.ndarray) -> Tensor:
-    """[1]: the largest magnitude of a Q-value."""
-    largest = np.abs(q_values(dqn, states)).max()
-    if not largest > 0:
-        raise Refusal("the output layer is dead: every Q-value is 0 on the calibration states")
-    return torch.tensor([largest], device=dqn.device)
 
 
 def _by_channel(z: Tensor) -> Tensor:

@@ -1,0 +1,129 @@
+"""convert compare: measure conversions of one DQN side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convert.comparison import STREAMS, MethodComparison
+from convert.comparison_table import markdown
+from convert.method import Method
+from convert.options import NAMED_OPTIONS, SourceOptions, options_of
+from convert.variants import Variant, all_variants
+from core.cli import specification
+from core.errors import Refusal
+from core.manifest import Manifest
+from core.records import ConversionRow, EpisodeRow, Journal, write_bytes
+from play.protocols import get_protocol
+from play.states import collect
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(SourceOptions):
+    """Compare conversions of one DQN at several numbers of simulation steps: agreement, regret, errors, spikes and,
+    with --episodes, scores."""
+
+    out: Path
+    """Folder for the rows (methods.parquet, conversion_episodes.parquet) and the table (comparison.md)."""
+    sim_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 500)
+    """Numbers of simulation steps."""
+    variants: tuple[str, ...] = field(default_factory=lambda: all_variants().names())
+    """Conversions, by the names in the table; a method of an --extension is one by its own name. Networks that are made
+    for their simulation steps end at 64 of them, and distilled ones at 16: beyond, there is nothing left to mend."""
+    percentile: float | None = None
+    """Percentile of a layer's outputs that fires at every simulation step (tan2021, v-init); 99.9 if not given."""
+    distil_updates: int | None = None
+    """Gradient steps of each of the four rounds of qcfs and exact; 5000 if not given."""
+    episodes: int = 0
+    """Evaluation games that each network plays, on the same starts. Their states are the SNN-driven ones."""
+    protocol: str | None = None
+    """Protocol of those games; the game's usual one if not given."""
+
+    def run(self) -> None:
+        known = all_variants()
+        if not self.variants:
+            raise Refusal(f"variants are '': accepted are {', '.join(known)}")
+        chosen = {name: known[name] for name in self.variants}
+        if not self.sim_steps or min(self.sim_steps) < 1:
+            given = " ".join(map(str, self.sim_steps))
+            raise Refusal(f"sim_steps is {given!r}: integers of at least 1 are needed")
+        if self.episodes < 0:
+            raise Refusal(f"episodes is {self.episodes}: 0 or more are accepted")
+        names = [name for name, variant in chosen.items() if self.episodes or not variant.carries]
+        if not names:
+            raise Refusal(
+                f"{' '.join(self.variants)} compares by whole games alone: --episodes is needed with it"
+            )
+        shared = self._shared(list(chosen.values()))
+        methods = {name: variant.chosen(shared) for name, variant in chosen.items()}
+        self._require_measurable([methods[name] for name in names])
+        for name, method in methods.items():
+            method.require_sound(chosen[name].coding.coding(1, method))
+        checkpoint, dqn = self.begin()
+        protocol = get_protocol(self.protocol, dqn.game)
+        manifest = Manifest(
+            self.out / "manifest.json",
+            {
+                **specification(self, "agent", "out", "device", "threads"),
+                **{name: shared.get(name, NAMED_OPTIONS[name]) for name in ("percentile", "distil_updates")},
+                "verb": "convert compare",
+                "agent": checkpoint.id,
+                "protocol": protocol.name,
+            },
+        )
+        rows_file, games_file = (
+            self.out / "methods.parquet",
+            self.out / "conversion_episodes.parquet",
+        )
+        with manifest.work() as needed:
+            if not needed:
+                print(f"{rows_file}: already done")
+                return
+            if len(names) < len(chosen):
+                left_out = ", ".join(name for name in chosen if name not in names)
+                print(f"left out without --episodes, because decisions follow one another: {left_out}")
+            rows = Journal(rows_file, ConversionRow, manifest.spec)
+            games = Journal(games_file, EpisodeRow, manifest.spec)
+            calibration = collect(dqn, self.calibration_states, self.seed, "calibration")
+            MethodComparison(
+                checkpoint=checkpoint,
+                dqn=dqn,
+                shared=shared,
+                calibration=calibration,
+                test={
+                    stream: collect(
+                        dqn, self.test_states, self.seed, f"conversion {stream}", apart_from=calibration
+                    )
+                    for stream in STREAMS
+                },
+                protocol=protocol,
+                episodes=self.episodes,
+                seed=self.seed,
+                rows=rows,
+                games=games,
+            ).run(names, sorted(set(self.sim_steps)))
+            rows.write()
+            games.write()
+            table = markdown(rows.rows, games.rows)
+            write_bytes(self.out / "comparison.md", table.encode())
+            manifest.finish([rows_file, games_file, self.out / "comparison.md"])
+            rows.close()
+            games.close()
+        print(table)
+
+    def _shared(self, variants: Sequence[Variant]) -> dict[str, Any]:
+        """The options of methods that were given; refused if none of the methods has one."""
+        given = {"percentile": self.percentile, "distil_updates": self.distil_updates}
+        shared = {name: value for name, value in given.items() if value is not None}
+        for name, value in shared.items():
+            if not any(name in options_of(variant.method_class) for variant in variants):
+                raise Refusal(f"{name} is {value}: no method of {' '.join(self.variants)} has such an option")
+        return shared
+
+    def _require_measurable(self, methods: Sequence[Method]) -> None:
+        """Refuse numbers of simulation steps at which no method is measured."""
+        ends = [method.max_sim_steps for method in methods if method.max_sim_steps is not None]
+        if len(ends) == len(methods) and max(ends) < min(self.sim_steps):
+            raise Refusal(
+                f"sim_steps is {min(self.sim_steps)} at least, and {' '.join(self.variants)} ends at {max(ends)}"
+            )

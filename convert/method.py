@@ -1,0 +1,97 @@
+"""Conversion methods: what one must offer, and the registry of them.
+
+A method makes a rate-coded network from a trained DQN. It is a frozen dataclass whose fields are its options, in one
+file of its own, registered in `METHODS`:
+
+    @METHODS.register("my-method")
+    @dataclass(frozen=True, kw_only=True)
+    class MyMethod(Method):
+        gain: float = 1.0
+
+        def convert(self, dqn, states, coding, seed=0, held_out=None, taught=None):
+            ...
+
+`convert run --method my-method --method-options gain=2` runs it, and `convert compare --variants my-method` measures it
+beside others.
+"""
+
+import abc
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from core.dqn import DQN
+from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.rate_coded.torch_engine import Firing
+from core.registry import Registry
+
+
+class Converted(NamedTuple):
+    """A converted network and the scales that it was made with."""
+
+    snn: RateCodedNetwork
+    scales: list[Tensor]
+    """One tensor a layer, [1] or [C]: the activation of the DQN that a rate of 1 stands for."""
+    guarded: bool = False
+    """Whether the output scale was taken from magnitudes, because its percentile was not positive."""
+
+    def settings(self) -> dict[str, Any]:
+        """The scales as JSON-able values, for rows and checkpoints."""
+        return {
+            "scales": [scale.tolist() if len(scale) > 1 else scale.item() for scale in self.scales],
+            "output_scale_guarded": self.guarded,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(abc.ABC):
+    """A way to convert a DQN. An instance holds the chosen options; their ranges are checked in `__post_init__`."""
+
+    firing: ClassVar[Firing] = "at-once"
+    """When neurons fire, unless the user chooses otherwise."""
+    v_init: ClassVar[float] = 0.0
+    """Membranes before a decision, in thresholds, unless the user chooses otherwise."""
+    depends_on_sim_steps: ClassVar[bool] = True
+    """Whether a network is made for one number of simulation steps, so that another one needs another conversion."""
+    max_sim_steps: ClassVar[int | None] = None
+    """The largest number of simulation steps at which `convert compare` measures the method; None: any."""
+    training: ClassVar[str | None] = None
+    """Name of the training that makes the weights; None if they are computed. Methods that name the same training,
+    with the same options, can share its weights."""
+
+    @property
+    def name(self) -> str:
+        """The name under which the method is registered."""
+        return METHODS.name_of(type(self))
+
+    def require_sound(self, coding: RateCoding) -> None:  # noqa: B027  # most methods accept every coding
+        """Refuse a coding that the method cannot convert to. Called before any work starts."""
+
+    @abc.abstractmethod
+    def convert(
+        self,
+        dqn: DQN,
+        states: np.ndarray,
+        coding: RateCoding,
+        seed: int = 0,
+        held_out: np.ndarray | None = None,
+        taught: RateCodedNetwork | None = None,
+    ) -> Converted:
+        """Make the network.
+
+        Args:
+            dqn: the network to convert; it is not changed.
+            states: [S, *observation] to calibrate on, as the environments gave them.
+            coding: how the converted network is simulated.
+            seed: of everything that training draws.
+            held_out: [S, *observation] that training must not use.
+            taught: a network with the weights that the same training gave before; None trains.
+
+        Raises:
+            Refusal: a layer is dead on the calibration states.
+        """
+
+
+METHODS: Registry[type[Method]] = Registry("conversion method", package="convert.methods")

@@ -1,0 +1,34 @@
+"""max: the largest output of each layer is its scale (Diehl et al. 2015, doi 10.1109/IJCNN.2015.7280696).
+
+It is percentile normalisation at 100 %: no neuron needs to fire more than once a simulation step on the calibration
+states, and a single large output makes all others fire rarely.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from convert.method import METHODS, Converted, Method
+from convert.methods.tan2021 import Tan2021
+from core.dqn import DQN
+from core.rate_coded.network import RateCodedNetwork, RateCoding
+
+
+@METHODS.register("max")
+@dataclass(frozen=True, kw_only=True)
+class Max(Method):
+    """Scales are the largest output of each layer."""
+
+    depends_on_sim_steps: ClassVar[bool] = False
+
+    def convert(
+        self,
+        dqn: DQN,
+        states: np.ndarray,
+        coding: RateCoding,
+        seed: int = 0,
+        held_out: np.ndarray | None = None,
+        taught: RateCodedNetwork | None = None,
+    ) -> Converted:
+        return Tan2021(percentile=100.0).convert(dqn, states, coding)

@@ -1,0 +1,150 @@
+"""qcfs: a quantised network taught by its DQN, then simulated for as many steps as it has levels.
+
+The quantisation is QCFS (Bu et al. 2022, arXiv 2303.04347). The student's activations have L levels,
+h(z) = clip(floor(L z + 1/2), 0, L) / L in normalised weights, and gradients pass through the staircase as through
+clip(z, 0, 1). Simulated for T = L steps from v_init = 1/2, its network has no expected error. Thresholds need no
+parameter of their own: normalised weights hold them (theta W' / theta).
+
+No reward is needed, because the teacher's Q-values are the labels. A fit of the Q-values alone would spend the few
+levels on differences that decide nothing. So the loss is mostly the regret of a softmax over the student's Q-values,
+in the teacher's Q, and only lightly their squared error. The first round learns on the teacher's play. Each further
+one adds states of the student's own play (DAgger: Ross et al. 2011, arXiv 1011.0686).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convert.method import METHODS, Converted, Method
+from convert.methods.threshold_search import Granularity, least_squares
+from convert.scaling import scaled_network
+from core import seeding
+from core.dqn import DQN
+from core.errors import Refusal
+from core.progress import Progress
+from core.quantised import QuantisedDQN
+from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.rate_coded.torch_engine import Firing
+from play.environments import network_input
+from play.states import collect, q_values
+
+ROUNDS = 4
+BATCH = 64
+LEARNING_RATE = 1e-3
+# The rest is in units of the standard deviation of the teacher's advantages, so that it serves every game.
+TEMPERATURE = 0.2
+ADVANTAGE_WEIGHT, COMMON_WEIGHT = 0.3, 0.03
+"""Weights of two mean squared errors, where the regret has weight 1: of advantages, and of the mean over actions."""
+
+
+@METHODS.register("qcfs")
+@dataclass(frozen=True, kw_only=True)
+class Qcfs(Method):
+    """The DQN's own Q-values are distilled into a network with as many levels as simulation steps (Bu et al. 2022)."""
+
+    firing: ClassVar[Firing] = "signed"
+    v_init: ClassVar[float] = 0.5
+    max_sim_steps: ClassVar[int | None] = 16
+    training: ClassVar[str | None] = "qcfs"
+    min_distil_updates: ClassVar[int] = 1
+
+    thresholds: Granularity = "channel"
+    """One threshold a channel or a layer, before training."""
+    distil_updates: int = 5000
+    """Gradient steps of each of the four rounds."""
+
+    def __post_init__(self) -> None:
+        if self.distil_updates < self.min_distil_updates:
+            raise Refusal(
+                f"distil_updates is {self.distil_updates}: at least {self.min_distil_updates} is needed"
+            )
+
+    def convert(
+        self,
+        dqn: DQN,
+        states: np.ndarray,
+        coding: RateCoding,
+        seed: int = 0,
+        held_out: np.ndarray | None = None,
+        taught: RateCodedNetwork | None = None,
+    ) -> Converted:
+        scales = least_squares(
+            dqn, states, coding.sim_steps, coding.neuron.v_init, self.thresholds == "channel"
+        )
+        snn = scaled_network(dqn, scales, coding)
+        if taught is not None:
+            snn.load_state_dict(taught.state_dict())
+        elif self.distil_updates:
+            student = snn.quantised()
+            distil(student, dqn, states, self.distil_updates, seed, held_out)
+            snn.load_state_dict(student.state_dict())
+        return Converted(snn, scales)
+
+
+def distil(
+    student: QuantisedDQN,
+    teacher: DQN,
+    states: np.ndarray,
+    updates: int,
+    seed: int,
+    held_out: np.ndarray | None = None,
+) -> None:
+    """Train a quantised DQN, in place, to choose as its teacher does.
+
+    Args:
+        student: starts from converted weights.
+        teacher: the DQN.
+        states: [S, *observation] of the teacher's play; half as many of the student's join at each further round.
+        updates: gradient steps a round, at least 1; their size falls to 0 along half a cosine.
+        seed: of the student's episodes and of the batches.
+        held_out: states that are left out of the student's own.
+    """
+    if updates < 1:
+        raise Refusal(f"distil_updates is {updates}: at least 1 is needed")
+    drawing = seeding.generator(seed, "distillation")
+    own_states = max(1, len(states) // 2)
+    with Progress(f"distil {student.levels} levels", ROUNDS * updates, "updates") as progress:
+        for number in range(ROUNDS):
+            if number > 0:
+                own = collect(student, own_states, seed, f"distillation {number}", apart_from=held_out)
+                states = np.concatenate([states, own])
+            _round(student, teacher, states, updates, drawing, progress)
+
+
+def _round(
+    student: QuantisedDQN,
+    teacher: DQN,
+    states: np.ndarray,
+    updates: int,
+    drawing: np.random.Generator,
+    progress: Progress,
+) -> None:
+    wanted = torch.from_numpy(q_values(teacher, states)).to(student.device)  # [S, A]
+    unit = (wanted - wanted.mean(1, keepdim=True)).std().clamp(min=1e-6)
+    student.requires_grad_(True)
+    optimiser = torch.optim.Adam(student.parameters(), lr=LEARNING_RATE)
+    for update in range(updates):
+        for group in optimiser.param_groups:
+            group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * update / updates))
+        drawn = drawing.integers(len(states), size=BATCH)
+        inputs = network_input(states[drawn], student.game, student.device)
+        loss = _loss(student(inputs) / unit, wanted[torch.from_numpy(drawn).to(wanted.device)] / unit)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        progress.advance(1, f"loss {loss.item():.4f}")
+    student.requires_grad_(False)
+
+
+def _loss(q: Tensor, wanted: Tensor) -> Tensor:
+    """[] loss of the student's Q-values against the teacher's, [B, A] each, in units of the teacher's advantages."""
+    preference = (q / TEMPERATURE).softmax(1)
+    regret = (preference * (wanted.amax(1, keepdim=True) - wanted)).sum(1).mean()
+    error = q - wanted
+    common = error.mean(1, keepdim=True)
+    squares = ADVANTAGE_WEIGHT * (error - common).square().mean() + COMMON_WEIGHT * common.square().mean()
+    return regret + squares

@@ -1,0 +1,157 @@
+"""reconstruct: weights fitted to the rates that really reach them, layer by layer, in closed form.
+
+A layer of the converted network receives rates, and its weights were made for activations. From the image to the
+output, each layer's weights are replaced by those that come closest, over the calibration states, to the outputs of
+the DQN's layer. Their inputs are the rates of the simulated layers before. Then the layer's thresholds are searched
+for the same target. No gradients and no labels are needed.
+
+The idea is that of post-training quantisation. Nagel et al. 2020 (arXiv 2004.10568) reconstruct layer outputs, and
+Frantar et al. 2022 (arXiv 2210.17323) solve for weights with the inputs' second moments. Here the target is one-sided:
+where a ReLU gives 0, any negative input is as good.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convert.method import METHODS, Converted, Method
+from convert.methods.threshold_search import Granularity, search
+from convert.scaling import activations, largest_q, scaled_network
+from core.dqn import DQN
+from core.layers import Layer, Layers, apply_layer, padded
+from core.rate_coded import torch_engine
+from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.rate_coded.torch_engine import Firing
+from play.states import batches
+
+RIDGE = 1e-3
+"""How strongly weights are held where they were: this share of the inputs' mean squared rate."""
+SOLUTIONS = 3
+"""How often a hidden layer is solved. Each time the one-sided target follows from the solution before."""
+
+
+@METHODS.register("reconstruct")
+@dataclass(frozen=True, kw_only=True)
+class Reconstruct(Method):
+    """Each layer's weights and thresholds are fitted to the rates that reach it."""
+
+    firing: ClassVar[Firing] = "signed"
+    v_init: ClassVar[float] = 0.5
+    max_sim_steps: ClassVar[int | None] = 64
+
+    thresholds: Granularity = "channel"
+    """One threshold a channel or a layer."""
+
+    def convert(
+        self,
+        dqn: DQN,
+        states: np.ndarray,
+        coding: RateCoding,
+        seed: int = 0,
+        held_out: np.ndarray | None = None,
+        taught: RateCodedNetwork | None = None,
+    ) -> Converted:
+        return Converted(*reconstruct(dqn, states, coding, self.thresholds == "channel"))
+
+
+@torch.no_grad()
+def reconstruct(
+    dqn: DQN, states: np.ndarray, coding: RateCoding, by_channel: bool
+) -> tuple[RateCodedNetwork, list[Tensor]]:
+    """The network whose layers were fitted to those of the DQN, and its thresholds in the DQN's units.
+
+    Args:
+        dqn: the network to convert; it is not changed.
+        states: [S, *observation] to fit on.
+        coding: how the network is simulated; the fit is for its simulation steps and neurons.
+        by_channel: one threshold a channel instead of one a layer.
+    """
+    fitted = DQN(dqn.game, dqn.bias, dqn.padding, dqn.hidden)
+    fitted.load_state_dict(dqn.state_dict())
+    fitted.to(dqn.device)
+    ones = torch.ones(1, device=dqn.device)
+    scales: list[Tensor] = []
+    last = len(dqn.layers) - 1
+    for index, layer in enumerate(fitted.layers):
+        inputs: list[Tensor] = []
+        if index > 0:
+            partial = scaled_network(fitted, scales + [ones] * (last + 1 - index), coding)
+            inputs = _simulated_activations(partial, states, index, scales[-1])
+            _fit(layer, dqn, states, inputs, index, 1 if index == last else SOLUTIONS)
+        if index < last:
+            drives = _LayerDrives(layer, dqn, states, inputs, index)
+            scales += search(drives, coding.sim_steps, coding.neuron.v_init, by_channel, index + 1)
+    scales.append(largest_q(dqn, states))
+    return scaled_network(fitted, scales, coding), scales
+
+
+def _simulated_activations(
+    partial: RateCodedNetwork, states: np.ndarray, num_layers: int, scale: Tensor
+) -> list[Tensor]:
+    """The rates of a layer, simulated with all layers before it, in the DQN's units; one tensor a batch."""
+    layers = Layers(list(partial.layers)[:num_layers])
+    coding = partial.coding
+    found = []
+    for batch in batches(partial, states):
+        counts = torch_engine.simulate(layers, batch, coding.sim_steps, coding.neuron).layer_counts[-1][0]
+        found.append(activations(counts, scale, coding.sim_steps))
+    return found
+
+
+class _LayerDrives:
+    """The `Drives` of one layer: its currents from simulated inputs, and the DQN's activations."""
+
+    def __init__(self, layer: Layer, dqn: DQN, states: np.ndarray, inputs: Sequence[Tensor], index: int):
+        self.layer, self.dqn, self.states, self.inputs, self.index = layer, dqn, states, inputs, index
+
+    def __call__(self) -> Iterator[Sequence[tuple[Tensor, Tensor]]]:
+        for position, batch in enumerate(batches(self.dqn, self.states)):
+            heard = self.inputs[position] if self.inputs else batch
+            wanted = self.dqn.preactivations(batch)[self.index]
+            yield [(apply_layer(self.layer, heard), wanted.relu())]
+
+
+def _fit(
+    layer: Layer, dqn: DQN, states: np.ndarray, inputs: Sequence[Tensor], index: int, solutions: int
+) -> None:
+    """Ridge regression of the DQN's layer outputs on the inputs, around the weights there are."""
+
+    def rows() -> Iterator[tuple[Tensor, Tensor]]:
+        """Patches of the inputs [N, K + 1], a one appended for the bias, and wanted outputs [N, C]."""
+        for batch, heard in zip(batches(dqn, states), inputs, strict=True):
+            wanted = dqn.preactivations(batch)[index]
+            if isinstance(layer, nn.Conv2d):
+                patches = F.unfold(padded(layer, heard), layer.kernel_size, stride=layer.stride)
+                patches = patches.mT.flatten(0, 1)
+                wanted = wanted.flatten(2).mT.flatten(0, 1)
+            else:
+                patches = heard.flatten(1)
+            if layer.bias is not None:
+                patches = F.pad(patches, (0, 1), value=1.0)
+            yield patches, wanted
+
+    weights = layer.weight.flatten(1).T
+    if layer.bias is not None:
+        weights = torch.cat([weights, layer.bias[None]])
+    moments = torch.zeros(len(weights), len(weights), dtype=torch.float64, device=dqn.device)
+    for patches, _ in rows():
+        moments += (patches.T @ patches).double()
+    moments.diagonal().add_(RIDGE * moments.diagonal().mean().clamp(min=1e-12))
+    factor = torch.linalg.cholesky(moments)
+    for _ in range(solutions):
+        gradient = torch.zeros_like(weights, dtype=torch.float64)
+        for patches, wanted in rows():
+            given = patches @ weights
+            if solutions > 1:  # a hidden layer: below 0, any negative value is as good
+                wanted = torch.where(wanted > 0, wanted, given.clamp(max=0.0))
+            gradient += (patches.T @ (wanted - given)).double()
+        weights = weights + torch.cholesky_solve(gradient, factor).float()
+    if layer.bias is not None:
+        layer.bias.copy_(weights[-1])
+        weights = weights[:-1]
+    layer.weight.copy_(weights.T.reshape(layer.weight.shape))

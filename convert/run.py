@@ -1,0 +1,143 @@
+"""convert run: convert a DQN, and measure how often the spiking network decides as it does."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert import nir_export
+from convert.exchange import Export, require_ending
+from convert.measurement import agreements, bindsnet_agreements
+from convert.options import NAMED_OPTIONS, ConversionOptions, SourceOptions, recorded
+from core.checkpoint import Checkpoint, save_agent
+from core.cli import specification
+from core.dqn import DQN
+from core.errors import Refusal
+from core.manifest import Manifest
+from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.records import ConversionRow, to_json, write_rows
+from play.states import collect, greedy_actions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(ConversionOptions, SourceOptions):
+    """Convert a DQN, and measure on held-out states how often the spiking network decides as it does."""
+
+    out: Path
+    """The spiking network (.safetensors). Agreement rows go to OUT with the ending .conversion.parquet."""
+    sim_steps: int = 500
+    """Simulation steps of a decision. Neurons that fire afterwards take as many for every layer."""
+    quantised: bool = False
+    """Write the quantised DQN too, as OUT with the ending .quantised.safetensors: the same weights without time."""
+    bindsnet_states: int = 0
+    """Held-out states on which the network is also simulated in BindsNET and compared (slow)."""
+    nir: Path | None = None
+    """Write the spiking network as NIR too (.nir), as `convert export` does."""
+
+    def run(self) -> None:
+        if self.nir is not None:  # refuse before the work what would be refused after it
+            require_ending(self.nir, ".nir", "--nir")
+            nir_export.require_nir()
+        self._convert()
+        if self.nir is not None:
+            Export(agent=self.out, out=self.nir).run()
+
+    def _convert(self) -> None:
+        method = self.chosen()
+        coding = self.coding(self.sim_steps, method)
+        self._require_bindsnet(coding)
+        require_ending(self.out, ".safetensors")
+        method.require_sound(coding)
+        checkpoint, dqn = self.begin()
+        if self.nir is not None:
+            nir_export.require_expressible(coding, dqn.padding)
+        left_out = ("agent", "out", "device", "threads", "nir", "method_options", *NAMED_OPTIONS)
+        options = {**specification(self, *left_out), **recorded(method)}
+        manifest = Manifest(
+            self.out.with_suffix(".manifest.json"), {**options, "verb": "convert run", "agent": checkpoint.id}
+        )
+        with manifest.work() as needed:
+            if not needed:
+                print(f"{self.out}: already done")
+                return
+            calibration = collect(dqn, self.calibration_states, self.seed, "calibration")
+            test = collect(dqn, self.test_states, self.seed, "conversion test", apart_from=calibration)
+            converted = method.convert(dqn, calibration, coding, self.seed, test)
+            settings = {**options, **converted.settings()}
+            rows = self._rows(checkpoint, dqn, converted.snn, test, settings)
+            rows_file = self.out.with_suffix(".conversion.parquet")
+            provenance = {**checkpoint.provenance, "source_id": checkpoint.id, "conversion": settings}
+            results = [self.out, rows_file]
+            save_agent(self.out, converted.snn, provenance)
+            if self.quantised:
+                results.append(self.out.with_suffix(".quantised.safetensors"))
+                save_agent(results[-1], converted.snn.quantised(), provenance)
+            write_rows(rows_file, ConversionRow, rows)
+            manifest.finish(results)
+        if converted.guarded:
+            print("output scale: its percentile was not positive, the percentile of magnitudes was taken")
+        for row in rows:
+            if row.sim_steps == self.sim_steps:
+                print(
+                    f"{row.game} {row.method} at {row.sim_steps} sim steps, {row.readout} read-out: "
+                    f"{row.agreement:.1%} agreement with {row.reference} on {row.num_states} held-out states "
+                    f"(the DQN's most frequent action: {row.majority_share:.1%})"
+                )
+
+    def _require_bindsnet(self, coding: RateCoding) -> None:
+        """Refuse states for BindsNET where it is not installed, or cannot simulate the network."""
+        given = f"bindsnet_states is {self.bindsnet_states}"
+        if not 0 <= self.bindsnet_states <= self.test_states:
+            raise Refusal(f"{given}: accepted is 0 to test_states ({self.test_states})")
+        if not self.bindsnet_states:
+            return
+        if importlib.util.find_spec("bindsnet") is None:
+            raise Refusal(f"{given}: BindsNET is not installed; 0 goes without")
+        if coding.neuron.firing != "at-once" or coding.neuron.tau is not None or coding.presteps:
+            raise Refusal(f"{given}: BindsNET knows no leak, presteps or later firing; 0 goes without")
+
+    def _rows(
+        self,
+        checkpoint: Checkpoint,
+        dqn: DQN,
+        snn: RateCodedNetwork,
+        test: np.ndarray,
+        settings: dict[str, Any],
+    ) -> list[ConversionRow]:
+        """Agreement with the DQN and, on the first of the states, with BindsNET."""
+        few = test[: self.bindsnet_states]
+        majority_shares = {
+            len(states): float(np.bincount(greedy_actions(dqn, states)).max() / len(states))
+            for states in (test, few)
+            if len(states)
+        }
+
+        def row(
+            reference: str, readout: str, sim_steps: int, num_states: int, agreement: float
+        ) -> ConversionRow:
+            return ConversionRow(
+                game=dqn.game.name,
+                source_id=checkpoint.id,
+                train_seed=checkpoint.provenance["train_seed"],
+                method=self.method,
+                settings=to_json(settings),
+                reference=reference,
+                readout=readout,
+                sim_steps=sim_steps,
+                num_states=num_states,
+                agreement=agreement,
+                majority_share=majority_shares[num_states],
+            )
+
+        rows = [
+            row("dqn", readout, sim_steps, len(test), agreement)
+            for (readout, sim_steps), agreement in agreements(dqn, snn, test).items()
+        ]
+        if len(few):
+            rows += [
+                row("bindsnet", readout, self.sim_steps, len(few), agreement)
+                for readout, agreement in bindsnet_agreements(snn, few).items()
+            ]
+        return rows
