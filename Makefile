@@ -45,4 +45,4 @@ lint: setup-dev ## ruff and mypy
 	$(BIN)/python -m mypy
 
 bench: setup-dev ## time the house against its peers; kill runs and compare their bits
-	for name in conversion training classic evaluation adversarial resume; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in conversion training cartpole evaluation adversarial resume; do $(BIN)/python -m benchmarks.$$name || exit 1; done

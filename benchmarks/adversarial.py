@@ -1,9 +1,9 @@
-"""Adversarial states a second on the shipped Pong DQN, ours against torchattack's, and what spikes cost an attack.
+"""Adversarial states a second on the shipped Pong DQN: ours against torchattack, and the cost of spikes.
 
-python -m benchmarks.adversarial [--json FILE]. FGSM and PGD-10 at 1/255 on one batch of states of the DQN's own play.
-All take turns in one process, so a noisy machine hurts all; figures are medians. torchattack is run as its users run
-it, on a network whose parameters ask for gradients, and once more with them frozen. What spikes cost is mostly the
-hidden layers' convolutions, forward and backward, on as many spike maps as there are simulation steps.
+Attacked are states of the DQN's own play, with FGSM and PGD-10 at 1/255, in one batch. All contenders take turns in one
+process, so a noisy machine slows them all; values are medians. torchattack runs as its users run it, with a network
+whose parameters ask for gradients, and once more with frozen parameters. Spikes cost most in the convolutions of hidden
+layers, forward and backward, on as many spike maps as there are simulation steps.
 """
 
 import copy
@@ -23,7 +23,7 @@ from adversarial.frozen import frozen
 from adversarial.goals import Goal, goal
 from adversarial.gradient_ascent import last_iterate
 from benchmarks.ours import chen2022
-from benchmarks.report import Figure, report
+from benchmarks.report import Measurement, report
 from convert.methods import tan2021
 from convert.scaling import scaled_network
 from core import seeding
@@ -43,7 +43,7 @@ ROUNDS = 9
 
 
 def median_seconds(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Of each, taking turns after a round that warms up."""
+    """Median seconds of each work. They take turns; a first round warms up and is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds + 1):
         for name, work in works.items():
@@ -54,13 +54,15 @@ def median_seconds(works: Mapping[str, Callable[[], object]], rounds: int) -> di
 
 
 def attacks(source: nn.Module, its_goal: Goal, box: Box) -> dict[str, Callable[[], torch.Tensor]]:
+    """Our attacks along the gradient of a network."""
     return {
         "fgsm": lambda: fgsm(source, its_goal, box, EPSILON).inputs,
         "pgd10": lambda: last_iterate(source, its_goal, box, steps=STEPS, step_size=EPSILON / 4).inputs,
     }
 
 
-def figures() -> Iterator[Figure]:
+def measurements() -> Iterator[Measurement]:
+    set_up_torch(0)
     dqn = load_agent(AGENT).agent
     assert isinstance(dqn, DQN)
     states = collect(dqn, 512, seed=0, stream="calibration")
@@ -88,8 +90,8 @@ def figures() -> Iterator[Figure]:
     yield "threads", torch.get_num_threads(), "threads"
 
 
-def _cost_of_spikes(dqn: DQN, states: object, its_goal: Goal, box: Box) -> Iterator[Figure]:
-    """What a gradient through simulation steps takes, in gradients of the DQN, and where its time goes."""
+def _cost_of_spikes(dqn: DQN, states: object, its_goal: Goal, box: Box) -> Iterator[Measurement]:
+    """Cost of a gradient through simulation steps, in gradients of the DQN, and where its time goes."""
     scales, _ = tan2021.guarded_scales(dqn, states, 99.9)  # type: ignore[arg-type]
     networks: dict[str, nn.Module] = {
         "dqn": dqn,
@@ -111,5 +113,4 @@ def _cost_of_spikes(dqn: DQN, states: object, its_goal: Goal, box: Box) -> Itera
 
 
 if __name__ == "__main__":
-    set_up_torch(0)
-    report(figures())
+    report(measurements(), __doc__)

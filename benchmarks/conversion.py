@@ -1,7 +1,7 @@
-"""One decision of a converted Nature network at T = 500: our simulations against BindsNET's of the same weights.
+"""One decision of a converted Nature network at T = 500: our engines against BindsNET with the same weights.
 
-python -m benchmarks.conversion [--json FILE]. The network is the shipped Pong DQN's, on states of its own play; all
-take turns in one process, so a noisy machine hurts all.
+The network is that of the shipped Pong DQN, on states of its own play. All contenders take turns in one process, so a
+noisy machine slows them all.
 """
 
 import itertools
@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.report import Figure, report
-from convert import tan2021
+from benchmarks.report import Measurement, report
 from convert.bindsnet_check import bindsnet_scores
+from convert.methods import tan2021
+from convert.scaling import scaled_network
 from core.checkpoint import load_agent
 from core.device import set_up_torch
 from core.dqn import DQN
@@ -34,12 +35,13 @@ SIM_STEPS = 500
 ROUNDS = 3
 
 
-def figures() -> Iterator[Figure]:
+def measurements() -> Iterator[Measurement]:
+    set_up_torch(0)
     agent = load_agent(AGENT).agent
     assert isinstance(agent, DQN)
     states = collect(agent, 512, seed=0, stream="calibration")
     scales, _ = tan2021.guarded_scales(agent, states, 99.9)
-    snn = tan2021.convert(agent, scales, RateCoding(SIM_STEPS))
+    snn = scaled_network(agent, scales, RateCoding(SIM_STEPS))
     prepared = event_engine.prepare(snn.layers, snn.layer_shapes)
     inputs = next(batches(agent, states[-32:]))
 
@@ -84,8 +86,8 @@ def figures() -> Iterator[Figure]:
     yield "threads", torch.get_num_threads(), "threads"
 
 
-def _evaluation(dqn: DQN, snn: RateCodedNetwork) -> Iterator[Figure]:
-    """Decisions a second of play under the protocol classic, environments included, in turns."""
+def _evaluation(dqn: DQN, snn: RateCodedNetwork) -> Iterator[Measurement]:
+    """Decisions a second of play under the protocol nature, environments included, in turns."""
     rates: dict[str, list[float]] = {"dqn": [], "snn_t16": []}
     for _ in range(ROUNDS):
         for name, agent in (("dqn", dqn), ("snn_t16", snn)):
@@ -109,5 +111,4 @@ def _evaluation(dqn: DQN, snn: RateCodedNetwork) -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    set_up_torch(0)
-    report(figures())
+    report(measurements(), __doc__)

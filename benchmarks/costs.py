@@ -1,10 +1,9 @@
-"""What a decision of a converted Nature network costs, against simulation steps and against firing rate.
+"""Draw what a decision of a converted Nature network costs, against simulation steps and against firing rate.
 
-python -m benchmarks.costs FIGURE.png. Both engines on the shipped Pong DQN, batches of 16; the firing rate is moved
-by lower and higher thresholds. CPU milliseconds a decision, all threads together, the least of three.
+Both engines run on the shipped Pong DQN, in batches of 16. Lower and higher thresholds move the firing rate. Costs are
+CPU milliseconds a decision, over all threads, the least of three measurements.
 """
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,9 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.conversion import AGENT
-from convert import tan2021
+from benchmarks.report import parser
+from convert.methods import tan2021
+from convert.scaling import scaled_network
 from core.checkpoint import load_agent
 from core.device import set_up_torch
 from core.dqn import DQN
@@ -27,7 +28,7 @@ RATE_SIM_STEPS = 64
 
 
 def milliseconds(work: Callable[[], object], decisions: int) -> float:
-    """A decision's share of the CPU time of the quickest of three."""
+    """CPU milliseconds a decision, the least of three measurements."""
     spent = []
     for _ in range(3):
         start = time.process_time()
@@ -37,7 +38,7 @@ def milliseconds(work: Callable[[], object], decisions: int) -> float:
 
 
 def costs(snn: RateCodedNetwork, inputs: torch.Tensor, sim_steps: int) -> tuple[float, float, float]:
-    """Of the event engine and of the reference, and the hidden neurons' spikes a step."""
+    """CPU milliseconds a decision of the event engine and of the reference, and spikes per hidden neuron and step."""
     prepared = event_engine.prepare(snn.layers, snn.layer_shapes)
     once = event_engine.simulate(snn.layers, prepared, inputs, sim_steps)
     event = milliseconds(lambda: event_engine.simulate(snn.layers, prepared, inputs, sim_steps), len(inputs))
@@ -47,6 +48,7 @@ def costs(snn: RateCodedNetwork, inputs: torch.Tensor, sim_steps: int) -> tuple[
 
 
 def draw(path: Path) -> None:
+    """Measure, and write the figure to a path."""
     agent = load_agent(AGENT).agent
     assert isinstance(agent, DQN)
     states = collect(agent, 512, seed=0, stream="calibration")
@@ -55,11 +57,11 @@ def draw(path: Path) -> None:
     against_steps, against_rate = figure.subplots(1, 2)
 
     scales, _ = tan2021.guarded_scales(agent, states, 99.9)
-    usual = tan2021.convert(agent, scales, RateCoding())
+    usual = scaled_network(agent, scales, RateCoding())
     by_steps = [costs(usual, inputs, sim_steps) for sim_steps in SIM_STEPS]
     by_rate = []
     for factor in FACTORS:
-        moved = tan2021.convert(agent, [factor * scale for scale in scales], RateCoding())
+        moved = scaled_network(agent, [factor * scale for scale in scales], RateCoding())
         by_rate.append(costs(moved, inputs, RATE_SIM_STEPS))
         print(f"{by_rate[-1][2]:.2%} of hidden neurons a step: event {by_rate[-1][0]:.2f} ms", flush=True)
 
@@ -87,7 +89,8 @@ def draw(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("error: one argument is needed, the figure to write")
+    options = parser(__doc__ or "")
+    options.add_argument("figure", type=Path, help="the picture to write, as in costs.png")
+    path = options.parse_args().figure
     set_up_torch(1)
-    draw(Path(sys.argv[1]))
+    draw(path)

@@ -1,8 +1,7 @@
-"""Scoring a Pong DQN side by side with what a user would run instead, and with emulators that nobody watches.
+"""Scoring a Pong DQN: ours against Stable-Baselines3's evaluate_policy, and against bare emulators.
 
-python -m benchmarks.evaluation [--json FILE]. The shipped DQN plays 30 whole games in our evaluator and, with the same
-weights and the same share of random actions, in Stable-Baselines3's evaluate_policy; each in a process of its own, in
-turn.
+The shipped DQN plays 30 whole games in our evaluator. With the same weights and the same share of random actions it
+plays as many in evaluate_policy. Each runs in its own process, in turn.
 """
 
 import os
@@ -11,19 +10,19 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.report import Figure, report
+from benchmarks.report import Measurement, report
 from benchmarks.turns import alone
 
 AGENT = Path(__file__).resolve().parent.parent / "results" / "agents" / "pong-dqn-s0.safetensors"
 EPISODES = 30
 ROUNDS = 3
 NUM_ENVS = 16
-"""Games side by side, everywhere but where that is what is tried."""
+"""Games side by side, except where this number is varied."""
 BARE_DECISIONS = 20_000
 
 
-def figures() -> Iterator[Figure]:
-    # Contenders are imported late: a process imports this module too, and is to load its own contender only.
+def measurements() -> Iterator[Measurement]:
+    # Imported here, because the processes of contenders import this module too and should load their own code only.
     from benchmarks import ours, peers
 
     yield "cores", len(os.sched_getaffinity(0)), "cores"
@@ -52,4 +51,4 @@ def figures() -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    report(figures())
+    report(measurements(), __doc__)

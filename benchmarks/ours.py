@@ -1,4 +1,4 @@
-"""Our contenders, set up as our commands are (core/device.py)."""
+"""Our contenders, set up as our commands set themselves up (core/device.py)."""
 
 import contextlib
 import os
@@ -29,13 +29,14 @@ from train_direct.run import TrainingRun
 
 
 def chen2022(sim_steps: int) -> Network:
+    """Chen et al.'s network with a number of simulation steps."""
     network = NETWORKS["chen2022"]
     assert network.spiking is not None
     return replace(network, spiking=replace(network.spiking, sim_steps=sim_steps))
 
 
 def as_sb3(recipe: Recipe) -> Recipe:
-    """The recipe with the work of Stable-Baselines3's DQN: one-step returns, no Double DQN, its exploration."""
+    """The recipe with the same work as Stable-Baselines3's DQN: one-step returns, no Double DQN, its exploration."""
     return replace(
         recipe,
         batch_size=BATCH,
@@ -57,14 +58,14 @@ def dsqn_update(sim_steps: int, precision: Precision) -> Callable[[], object]:
 
 
 def breakout_training(precision: Precision, threads: int, folder: Path) -> Callable[[], object]:
-    """The DQN on Atari Breakout, the same work a decision as Stable-Baselines3's."""
+    """Train the DQN on Atari Breakout, with the same work a decision as Stable-Baselines3's."""
     set_up_torch(threads)
     recipe = as_sb3(RECIPES["atari-fast"])
     return _training("breakout", NETWORKS["relu"], recipe, precision, folder, BREAKOUT_DECISIONS)
 
 
 def minatar_training(sim_steps: int | None, decisions: int, folder: Path) -> Callable[[], object]:
-    """The DQN (no simulation steps) or Chen et al.'s DSQN on MinAtar Breakout, on one thread."""
+    """Train the DQN (None) or Chen et al.'s DSQN on MinAtar Breakout, on one thread."""
     set_up_torch(1)
     network = chen2022(sim_steps) if sim_steps else NETWORKS["relu"]
     return _training("minatar/breakout", network, RECIPES["minatar-fast"], "fp32", folder, decisions)
@@ -73,7 +74,16 @@ def minatar_training(sim_steps: int | None, decisions: int, folder: Path) -> Cal
 def _training(
     game_name: str, network: Network, recipe: Recipe, precision: Precision, folder: Path, decisions: int
 ) -> Callable[[], object]:
-    """So many decisions a round, past the warm-up, the replay under a folder."""
+    """Rounds of training after the warm-up.
+
+    Args:
+        game_name: the game.
+        network: what is trained.
+        recipe: how it is trained; with a short warm-up and a small replay.
+        precision: of updates.
+        folder: for the replay.
+        decisions: decisions of a round.
+    """
     game = get_game(game_name)
     recipe = replace(recipe, warmup_steps=1000, replay_capacity_steps=10_000)
     agent = network.make(game, seeding.torch_generator(0, "weights"))
@@ -85,7 +95,7 @@ def _training(
 
 
 def _rounds(algorithm: Algorithm, before: int, decisions: int) -> Callable[[], object]:
-    """Rounds of so many decisions, after some that are not counted."""
+    """Rounds of a number of decisions, after some decisions that are not counted."""
 
     def advance(decisions: int) -> None:
         until = algorithm.steps + decisions
@@ -118,12 +128,12 @@ def spiking_ppo(decisions: int) -> Callable[[], object]:
 
 
 def checkpoint_cost(folder: Path) -> float:
-    """Share of a Breakout run's time that goes into states to resume from, between its first and its third.
+    """Share of a Breakout run's time that is spent on states to resume from, between the first state and the third.
 
-    The run is a command's with its defaults but for bf16, which trains faster and so makes the share larger;
-    the first state is taken where updates begin.
+    The run has a command's defaults, except bf16. It trains faster with bf16, which makes the share larger. The first
+    state is taken where updates begin.
     """
-    saves: list[tuple[float, float]] = []  # beginning and end of each, in seconds
+    saves: list[tuple[float, float]] = []  # begin and end of each, in seconds
     save_state = TrainingRun._save_state
 
     def timed(self: TrainingRun) -> None:

@@ -1,4 +1,4 @@
-"""What a user would run instead of ours, as they would run it: nothing of ours is imported or set here.
+"""What a user would run instead, as they would run it. Nothing of ours is imported or set here.
 
 Stable-Baselines3 comes with the extra `peers`.
 """
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 BATCH = 32
 BREAKOUT_DECISIONS = 400
-"""Of one round, for whoever trains on Breakout."""
+"""Decisions of one round of training on Breakout."""
 
 
 def atari_batch() -> tuple[np.ndarray, ...]:
-    """Transitions that mean nothing: obs_tm1, action_tm1, reward_t, discount_t, obs_t."""
+    """Random transitions: obs_tm1, action_tm1, reward_t, discount_t, obs_t."""
     rng = np.random.default_rng(0)
     shape = (BATCH, 4, 84, 84)
     return (
@@ -36,7 +36,7 @@ def atari_batch() -> tuple[np.ndarray, ...]:
 
 
 def spikingjelly_network(sim_steps: int) -> nn.Module:
-    """Chen et al.'s network of spikingjelly 2.0.0's own multi-step layers, as its DSQN example builds it."""
+    """Chen et al.'s network of the multi-step layers of spikingjelly 2.0.0, as its DSQN example builds it."""
     from spikingjelly.activation_based import functional, layer, neuron, surrogate
 
     def lif() -> nn.Module:
@@ -73,7 +73,7 @@ def spikingjelly_network(sim_steps: int) -> nn.Module:
 
 
 def spikingjelly_update(sim_steps: int) -> Callable[[], object]:
-    """One update of that network: both forward passes, loss, backward pass, Adam."""
+    """One update of that network: two forward passes, loss, backward pass, Adam."""
     online = spikingjelly_network(sim_steps)
     target = copy.deepcopy(online)
     optimizer = torch.optim.Adam(online.parameters(), lr=1e-4)
@@ -93,13 +93,13 @@ def spikingjelly_update(sim_steps: int) -> Callable[[], object]:
 
 
 def breakout(**kwargs: Any) -> gymnasium.Env:
-    """The game, also in a process where nothing but this function was loaded."""
+    """Atari Breakout. It registers ALE itself, because a new process may load nothing but this function."""
     gymnasium.register_envs(ale_py)
     return gymnasium.make("BreakoutNoFrameskip-v4", **kwargs)
 
 
 def sb3_training(num_envs: int, subprocesses: bool) -> Callable[[], object]:
-    """Stable-Baselines3's DQN on Breakout with its own Atari wrappers, past its warm-up, exploration at its end."""
+    """Train Stable-Baselines3's DQN on Breakout with its own Atari wrappers, after warm-up and exploration."""
     from stable_baselines3 import DQN
     from stable_baselines3.common.env_util import make_atari_env
     from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack
@@ -125,14 +125,16 @@ def sb3_training(num_envs: int, subprocesses: bool) -> Callable[[], object]:
 
 
 def pong(**kwargs: Any) -> gymnasium.Env:
-    """As `breakout`."""
+    """Atari Pong, as `breakout`."""
     gymnasium.register_envs(ale_py)
     return gymnasium.make("PongNoFrameskip-v4", **kwargs)
 
 
 def sb3_evaluation(num_envs: int, subprocesses: bool, agent: Path, episodes: int) -> float:
-    """Frames a second of Stable-Baselines3's evaluate_policy on Pong, of whole games, by a DQN of these weights that
-    explores as much as the papers' evaluations do."""
+    """Frames a second of Stable-Baselines3's evaluate_policy in whole games of Pong.
+
+    The DQN has the weights of one of our checkpoints, and explores as in the papers' evaluations.
+    """
     from stable_baselines3 import DQN
     from stable_baselines3.common.env_util import make_atari_env
     from stable_baselines3.common.evaluation import evaluate_policy
@@ -151,7 +153,7 @@ def sb3_evaluation(num_envs: int, subprocesses: bool, agent: Path, episodes: int
         )
     model.exploration_rate = 0.05
     start = time.perf_counter()
-    # Its monitors sit below the wrappers, so lengths are frames.
+    # Its monitors are inside the frame-skipping wrappers, so lengths are frames.
     _, frames = evaluate_policy(
         model, env, n_eval_episodes=episodes, deterministic=False, return_episode_rewards=True
     )
@@ -161,7 +163,7 @@ def sb3_evaluation(num_envs: int, subprocesses: bool, agent: Path, episodes: int
 
 
 def bare_stepping(num_envs: int, decisions: int) -> float:
-    """Frames a second of ALE's own vector environment under random actions, with nothing that looks at them."""
+    """Frames a second of ALE's own vector environment under random actions, whose frames nobody uses."""
     env = ale_py.vector_env.AtariVectorEnv("pong", num_envs, noop_max=30)
     env.reset(seed=0)
     rng = np.random.default_rng(0)

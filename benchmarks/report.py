@@ -1,20 +1,44 @@
-"""How every benchmark prints: one line a figure, `name value unit`, and the same as JSON with --json FILE."""
+"""How every benchmark reports: one line a measurement, `name value unit`, and the same as JSON with --json FILE."""
 
+import argparse
 import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-Figure = tuple[str, float, str]
+Measurement = tuple[str, float, str]
+"""Name, value and unit. Ratios are named ..._ratio: ours over the peer's, larger is better."""
 
 
-def report(figures: Iterable[Figure]) -> None:
-    """Print each figure as it comes; ratios are named ..._ratio, ours over the peer's, larger is better."""
-    if sys.argv[1:] and (len(sys.argv) != 3 or sys.argv[1] != "--json"):
-        sys.exit("error: the only option is --json FILE")
+def parser(description: str) -> argparse.ArgumentParser:
+    """A command line for the benchmark that is running.
+
+    Args:
+        description: the docstring of its module.
+    """
+    spec = sys.modules["__main__"].__spec__
+    program = None if spec is None else f"python -m {spec.name}"
+    return argparse.ArgumentParser(
+        program,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def report(measurements: Iterable[Measurement], description: str | None) -> None:
+    """Parse this process's command line, then print each measurement as it is made.
+
+    Args:
+        measurements: made one by one, so that `--help` measures nothing.
+        description: the docstring of the benchmark's module.
+    """
+    options = parser(description or "")
+    options.add_argument("--json", type=Path, metavar="FILE", help="also write the measurements to a file")
+    file: Path | None = options.parse_args().json
     content = {}
-    for name, value, unit in figures:
+    for name, value, unit in measurements:
         print(f"{name} {value:.4g} {unit}", flush=True)
         content[name] = {"value": value, "unit": unit}
-    if sys.argv[1:]:
-        Path(sys.argv[2]).write_text(json.dumps(content, indent=1) + "\n")
+    if file is not None:
+        file.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,6 +1,6 @@
-"""Runs that are killed with SIGKILL, again and again, end with the same bits as runs that never were.
+"""Training runs that are killed again and again must end with the same bits as runs that are not.
 
-python -m benchmarks.resume [--json FILE]: the long version of the test in tests/train_direct/test_run.py. Exits 1
+This is the long version of the test in tests/train_direct/test_run.py. Runs are killed with SIGKILL. The exit code is 1
 if anything differs.
 """
 
@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.report import Figure, report
+from benchmarks.report import Measurement, report
 from tests.train_direct.test_run import results
 
 ROOT = Path(__file__).parents[1]
@@ -28,14 +28,14 @@ COMMON = "--seed 3 --threads 1 --replay-steps 2000 --eval-episodes 1 --curve-int
 KILLS = (7, 7, 6)
 """Of each run."""
 MOMENTS = (("manifest.json", 0.5), ("curve.parquet", 0.02), ("state.safetensors", 0.2))
-"""Kills follow the writing of a file by up to so many seconds, in turn: while the run starts or resumes, while it
-writes a checkpoint (rows come first), and while it trains or validates after one."""
+"""A kill follows the writing of a file by up to so many seconds. The files take turns: the run starts or resumes, it
+writes a checkpoint (rows come first), or it trains or validates after one."""
 RESULTS = ("agent.safetensors", "best.safetensors", "kept weights", "validation rows", "curve rows")
 PATIENCE_S = 300.0
 
 
 class Kills:
-    """What was killed so far, and when the next kill comes."""
+    """Counts kills, and draws the moment of the next one."""
 
     def __init__(self) -> None:
         self.made = self.in_checkpoint = 0
@@ -61,12 +61,12 @@ class Kills:
 
 
 def written(file: Path) -> int:
-    """When a file was last written (ns), 0 if it is not there."""
+    """Time at which a file was last written (ns); 0 if there is none."""
     return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def run(arguments: str, folder: Path, kills: Kills, until: int) -> None:
-    """Give a command again and again until it ends by itself; it is killed until so many kills were made."""
+    """Repeat a training command until it ends by itself; kill it as long as fewer than `until` kills were made."""
     returncode = None
     while returncode != 0:
         options = [*arguments.split(), *COMMON.split(), "--out", str(folder)]
@@ -83,13 +83,13 @@ def run(arguments: str, folder: Path, kills: Kills, until: int) -> None:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Which results of two runs differ."""
+    """Names of the results that differ between two runs."""
     found = zip(RESULTS, results(one), results(other), strict=True)
     return [name for name, mine, its in found if mine != its]
 
 
-def figures(differing: list[str]) -> Iterator[Figure]:
-    """The figures; what differs is added to a list."""
+def measurements(differing: list[str]) -> Iterator[Measurement]:
+    """The measurements. Results that differ are added to a list."""
     kills, until, compared = Kills(), 0, 0
     with tempfile.TemporaryDirectory() as name:
         for (run_name, arguments), wanted in zip(RUNS.items(), KILLS, strict=True):
@@ -107,7 +107,7 @@ def figures(differing: list[str]) -> Iterator[Figure]:
 
 def main() -> None:
     differing: list[str] = []
-    report(figures(differing))
+    report(measurements(differing), __doc__)
     if differing:
         sys.exit(f"error: killed runs ended with other bits: {', '.join(differing)}")
 

@@ -1,7 +1,6 @@
-"""Training side by side with what a user would run instead.
+"""Training beside what a user would run instead.
 
-python -m benchmarks.training [--json FILE]. Peers (benchmarks/peers.py) take turns with ours (benchmarks/ours.py),
-each in a process of its own.
+Peers (benchmarks/peers.py) take turns with ours (benchmarks/ours.py), each in its own process.
 """
 
 import os
@@ -10,13 +9,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.report import Figure, report
+from benchmarks.report import Measurement, report
 from benchmarks.turns import alone, take_turns
 
 ROUNDS = 5
 
 
-def dsqn_figures(sim_steps: int) -> Iterator[Figure]:
+def dsqn_measurements(sim_steps: int) -> Iterator[Measurement]:
     from benchmarks import ours, peers
 
     turns = take_turns(
@@ -37,7 +36,7 @@ def dsqn_figures(sim_steps: int) -> Iterator[Figure]:
     yield f"{name}_peak_mib", turns["bf16"].peak_mib, "MiB"
 
 
-def dqn_figures(folder: Path) -> Iterator[Figure]:
+def dqn_measurements(folder: Path) -> Iterator[Measurement]:
     from benchmarks import ours, peers
 
     contenders = {
@@ -61,7 +60,7 @@ def dqn_figures(folder: Path) -> Iterator[Figure]:
     yield "dqn_breakout_two_runs_vs_sb3_ratio", rates["two_runs"] / peer, "x"
 
 
-def minatar_figures(folder: Path) -> Iterator[Figure]:
+def minatar_measurements(folder: Path) -> Iterator[Measurement]:
     from benchmarks import ours
 
     decisions = 4000
@@ -76,22 +75,22 @@ def minatar_figures(folder: Path) -> Iterator[Figure]:
         yield f"minatar_{name}_decisions_per_s_per_core", decisions / turn.seconds, "decisions/s"
 
 
-def checkpoint_figures(folder: Path) -> Iterator[Figure]:
+def checkpoint_measurements(folder: Path) -> Iterator[Measurement]:
     from benchmarks import ours
 
     yield "checkpoint_cost_share", alone(partial(ours.checkpoint_cost, folder)), "share"
 
 
-def figures() -> Iterator[Figure]:
-    # Contenders are imported late: a process imports this module too, and is to load its own contender only.
+def measurements() -> Iterator[Measurement]:
+    # Imported here, because the processes of contenders import this module too and should load their own code only.
     yield "cores", len(os.sched_getaffinity(0)), "cores"
     with tempfile.TemporaryDirectory() as name:
-        yield from dsqn_figures(8)
-        yield from dsqn_figures(64)
-        yield from minatar_figures(Path(name))
-        yield from dqn_figures(Path(name))
-        yield from checkpoint_figures(Path(name))
+        yield from dsqn_measurements(8)
+        yield from dsqn_measurements(64)
+        yield from minatar_measurements(Path(name))
+        yield from dqn_measurements(Path(name))
+        yield from checkpoint_measurements(Path(name))
 
 
 if __name__ == "__main__":
-    report(figures())
+    report(measurements(), __doc__)

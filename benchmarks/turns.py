@@ -1,7 +1,7 @@
 """Contenders take turns, each in a process of its own.
 
-What one sets for its process (threads, denormals, memory) no other has, and a noisy machine hurts all alike.
-Who is not at turn waits on a pipe.
+So what one contender sets for its process (threads, denormals, memory) does not reach another. A noisy machine slows
+them all. Processes wait for their turn on a pipe.
 """
 
 import atexit
@@ -16,27 +16,27 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-Work = Callable[[], object]
+Round = Callable[[], object]
 """One round of a contender."""
 SPAWN = multiprocessing.get_context("spawn")
 
 
 class Turns(NamedTuple):
-    """What a contender's rounds took."""
+    """What the rounds of a contender took."""
 
     seconds: float
-    """Median over rounds; of processes side by side, the slowest counts."""
+    """Median over rounds. Of processes side by side, the slowest counts."""
     peak_mib: float
-    """Most memory that a process of it ever held (resident, MiB)."""
+    """Most resident memory (MiB) that one of its processes ever held."""
 
 
-def take_turns(contenders: Mapping[str, Sequence[Callable[[], Work]]], rounds: int) -> dict[str, Turns]:
-    """Let contenders work in turn; the first round warms up and is not counted.
+def take_turns(contenders: Mapping[str, Sequence[Callable[[], Round]]], rounds: int) -> dict[str, Turns]:
+    """Let contenders work in turn. The first round warms up and is not counted.
 
     Args:
-        contenders: by name, what makes the work of each of its processes, all of which work at the same time.
-            It is called in the process: a module's function, or a functools.partial of one.
-        rounds: that are counted.
+        contenders: for each name, functions that make the rounds of its processes, which work at the same time. Each is
+            called in its process, so it has to be a function of a module or a functools.partial of one.
+        rounds: number of rounds that are counted.
     """
     with ExitStack() as stack:
         processes = {
@@ -55,15 +55,15 @@ def take_turns(contenders: Mapping[str, Sequence[Callable[[], Work]]], rounds: i
 
 
 def alone(work: Callable[[], float]) -> float:
-    """What one function returns in a process of its own."""
+    """The result of a function that runs in a process of its own."""
     with ProcessPoolExecutor(1, SPAWN, _leave_with_parent) as process:
         return process.submit(work).result()
 
 
-_work: Work
+_work: Round
 
 
-def _build(build: Callable[[], Work]) -> None:
+def _build(build: Callable[[], Round]) -> None:
     global _work
     _leave_with_parent()
     _work = build()
@@ -71,7 +71,7 @@ def _build(build: Callable[[], Work]) -> None:
 
 
 def _leave_with_parent() -> None:
-    """An executor's process would wait for ever for a parent that was killed."""
+    """End this process when its parent is killed; an executor's process would wait for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -86,6 +86,6 @@ def _round() -> Turns:
     start = time.perf_counter()
     _work()
     seconds = time.perf_counter() - start
-    # Not getrusage's ru_maxrss: that begins with what the parent held when it started this process.
+    # getrusage's ru_maxrss will not do: it begins with what the parent held when it started this process.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return Turns(seconds, int(status["VmHWM"].split()[0]) / 1024)

@@ -1,8 +1,8 @@
-"""The training loops of SpikingJelly's CartPole tutorials (examples/spiking_dqn_state.py and spiking_ppo.py of 2.0.0)
-on today's gymnasium, of the same layers: nothing of ours is imported or set here.
+"""The training loops of SpikingJelly's CartPole tutorials, with the same layers, on today's gymnasium.
 
-Left out are what the tutorials print, their TensorBoard, and the games with which the second tests itself. Its
-environments are stepped in this process, which for CartPole is faster than its processes.
+They are examples/spiking_dqn_state.py and spiking_ppo.py of version 2.0.0. Nothing of ours is imported or set here.
+Left out are what the tutorials print, their TensorBoard, and the test games of the second one. Its environments run
+in this process, which is faster for CartPole than processes of their own.
 """
 
 import math
@@ -22,10 +22,10 @@ from torch.distributions import Normal
 
 SIM_STEPS = 16
 DQN_DECISIONS = 200
-"""Of one round of Q-learning, an update each."""
+"""Decisions of one round of Q-learning, each with an update."""
 PPO_ENVS, PPO_STEPS = 4, 128
 PPO_DECISIONS = PPO_ENVS * PPO_STEPS
-"""Of one round of PPO, 60 updates."""
+"""Decisions of one round of PPO, with 60 updates."""
 
 
 class NonSpikingLIFNode(neuron.SimpleLIFNode):
@@ -47,7 +47,7 @@ def spiking_network(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 def last_voltage(network: nn.Sequential, x: Tensor) -> Tensor:
-    """What the tutorials read from it; its state is to be reset before it is asked again."""
+    """The network's last output voltage, as the tutorials read it. Reset its state before the next call."""
     for _ in range(SIM_STEPS):
         network(x)
     return network[-1].v
@@ -61,7 +61,7 @@ class Transition(NamedTuple):
 
 
 def spiking_dqn(threads: int) -> Callable[[], object]:
-    """Rounds of DQN_DECISIONS decisions of the tutorial's spiking DQN, past its first update.
+    """Rounds of DQN_DECISIONS decisions of the tutorial's spiking DQN, after its first update.
 
     Args:
         threads: of torch; 0 leaves its default.

@@ -1,8 +1,8 @@
-"""Training on CartPole side by side with SpikingJelly's tutorials.
+"""Training on CartPole beside SpikingJelly's tutorials.
 
-python -m benchmarks.classic [--json FILE]. Ours (benchmarks/ours.py) takes turns with the tutorials' loops
-(benchmarks/tutorials.py), each in a process of its own: the same networks, batches, and updates a decision. A tutorial
-runs as its user would run it, and on one thread; the faster one counts.
+Ours (benchmarks/ours.py) takes turns with the tutorials' loops (benchmarks/tutorials.py), each in its own process, with
+the same networks, batches and updates a decision. A tutorial runs as its user would run it, and once more on one
+thread; the faster one counts.
 """
 
 import os
@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.report import Figure, report
-from benchmarks.turns import Work, take_turns
+from benchmarks.report import Measurement, report
+from benchmarks.turns import Round, take_turns
 
 ROUNDS = 5
 
 
 def against_tutorial(
-    name: str, decisions: int, tutorial: Callable[[int], Work], ours: Callable[[], Work]
-) -> Iterator[Figure]:
-    """Decisions a second of training, ours and the tutorial's, and how many times as many ours are."""
+    name: str, decisions: int, tutorial: Callable[[int], Round], ours: Callable[[], Round]
+) -> Iterator[Measurement]:
+    """Decisions a second of training, ours and the tutorial's, and their ratio."""
     turns = take_turns(
         {"tutorial": [partial(tutorial, 0)], "tutorial_1_thread": [partial(tutorial, 1)], "ours": [ours]},
         ROUNDS,
@@ -32,8 +32,8 @@ def against_tutorial(
     yield f"{name}_vs_tutorial_ratio", ours_rate / max(rates.values()), "x"
 
 
-def figures() -> Iterator[Figure]:
-    # Contenders are imported late: a process imports this module too, and is to load its own contender only.
+def measurements() -> Iterator[Measurement]:
+    # Imported here, because the processes of contenders import this module too and should load their own code only.
     from benchmarks import ours, tutorials
 
     yield "cores", len(os.sched_getaffinity(0)), "cores"
@@ -53,4 +53,4 @@ def figures() -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    report(figures())
+    report(measurements(), __doc__)
