@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.aggregates import mean_of_games, stratified_interval
 from analysis.attackers import (
     AIMED,
     BOUNDED,
@@ -35,7 +36,7 @@ from analysis.figures.style import (
 )
 from analysis.rows import ATTACKS, STATE_ATTACKS
 from analysis.runs import Family, families, in_order, names, require_comparable
-from analysis.statistics import Interval, mean_of_games, stratified_interval
+from analysis.statistics import Interval
 from core.games import get_game
 from core.records import StateAttackRow, require_single
 

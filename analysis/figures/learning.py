@@ -23,6 +23,13 @@ from analysis.figures.style import (
 )
 from analysis.rows import CURVES, VALIDATION
 from analysis.runs import in_order, names, training_families
+from analysis.stability import (
+    dispersion_across_runs,
+    dispersion_across_time,
+    final_over_best,
+    long_term_risk,
+    short_term_risk,
+)
 from core.errors import Refusal
 from core.games import get_game, reference
 from core.kinds import kind_of
@@ -169,13 +176,11 @@ def stability(rows: pd.DataFrame, points: Sequence[int]) -> Stability:
         spreads.append(statistics.spread_of_scores(scores.to_numpy()))
     none = np.empty(0)
     return Stability(
-        across_time=statistics.dispersion_across_time(values),
-        short_term_risk=statistics.short_term_risk(values),
-        long_term_risk=statistics.long_term_risk(values),
-        final_over_best=100 * statistics.final_over_best(learnt, random)
-        if random is not None and len(learnt)
-        else none,
-        across_runs=np.array([statistics.dispersion_across_runs(values)]) if len(values) > 1 else none,
+        across_time=dispersion_across_time(values),
+        short_term_risk=short_term_risk(values),
+        long_term_risk=long_term_risk(values),
+        final_over_best=100 * final_over_best(learnt, random) if random is not None and len(learnt) else none,
+        across_runs=np.array([dispersion_across_runs(values)]) if len(values) > 1 else none,
         best_std=np.array(spreads),
     )
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import statistics
+from analysis import aggregates, statistics
 from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import (
     PANEL_INCHES,
@@ -132,18 +132,24 @@ def _bar_panels(
 
 
 READOUT_ORDER = ("last-mem", "max-mem", "mean-mem", "max-abs-mem", "rate", "spike-rate")
-READOUTS = {
+READOUT_OF_NETWORK = {
     **{"chen2022": "max-mem", "liu2022": "rate", "liu2022-spike": "spike-rate", "liu2022-if": "rate"},
     **{"tutorial": "last-mem"},
 }
 """Of the networks whose name in rows does not say it (core/networks.py)."""
 
 
-def readout(family: Family) -> str:
-    """How a DSQN's Q-values are read."""
+def readout(family: Family) -> str | None:
+    """How a DSQN's Q-values are read; None for a network from outside whose name does not say it."""
     base, *changes = family.network.split("+")
     given = [change.removeprefix("readout=") for change in changes if change.startswith("readout=")]
-    return given[0] if given else READOUTS[base]
+    return given[0] if given else READOUT_OF_NETWORK.get(base)
+
+
+def _readout_order(name: str | None) -> tuple[int, str]:
+    """Sort key of a read-out: those of the papers first, in their order, then others by name."""
+    known = READOUT_ORDER.index(name) if name in READOUT_ORDER else len(READOUT_ORDER)
+    return known, str(name)
 
 
 @FIGURES.register("chen2022_table1_decoders")
@@ -157,7 +163,7 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
     """
     by_panel: dict[str, list[Line]] = {}
     for line in _lines(rows):
-        if line.agent == "dsqn":
+        if line.agent == "dsqn" and readout(line.family) is not None:
             rest = [part for part in line.network.split("+") if not part.startswith("readout=")]
             by_panel.setdefault(f"{line.game}\n{'+'.join(rest)}, {line.recipe}", []).append(line)
     by_panel = {
@@ -168,7 +174,7 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
             "no two DSQNs differ by their read-out alone: train_direct dsqn --readout trains them"
         )
     for lines in by_panel.values():
-        lines.sort(key=lambda line: READOUT_ORDER.index(readout(line.family)))
+        lines.sort(key=lambda line: _readout_order(readout(line.family)))
     published = pd.read_csv(PUBLISHED / "published_scores.csv")
     published = published[(published.paper == "chen2022") & (published.table == "Table 1")]
     theirs = {
@@ -178,7 +184,7 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
     played = {line.game for lines in by_panel.values() for line in lines} & set(published.game)
     return _bar_panels(
         by_panel,
-        told=readout,
+        told=lambda family: str(readout(family)),
         published=lambda line: theirs.get((line.game, readout(line.family))),
         remark=" Diamonds: means of Chen et al., at 8 sim steps." if played else "",
     )
@@ -284,11 +290,11 @@ def _aggregable(
     )
 
 
-AGGREGATES: dict[str, statistics.Aggregate] = {
-    "median": statistics.median_of_games,
-    "IQM": statistics.iqm,
-    "mean": statistics.mean_of_games,
-    "optimality gap": statistics.optimality_gap,
+AGGREGATES: dict[str, aggregates.Aggregate] = {
+    "median": aggregates.median_of_games,
+    "IQM": aggregates.iqm,
+    "mean": aggregates.mean_of_games,
+    "optimality gap": aggregates.optimality_gap,
 }
 
 
@@ -315,7 +321,7 @@ def normalised_scores(rows: pd.DataFrame) -> Figure:
             _intervals(
                 axis,
                 [look[family]["color"] for family in block.runs],
-                [statistics.stratified_interval(games, aggregate) for games in block.runs.values()],
+                [aggregates.stratified_interval(games, aggregate) for games in block.runs.values()],
                 [_smallest(games) > 1 for games in block.runs.values()],
             )
             axis.set_title(f"{name} ({'lower' if 'gap' in name else 'higher'} is better)", fontsize=6)
@@ -389,9 +395,9 @@ def performance_profiles(rows: pd.DataFrame) -> Figure:
         thresholds = np.linspace(min(0.0, float(pooled.min())), max(1.2, 1.05 * float(pooled.max())), 401)
         for family, games in block.runs.items():
             if _smallest(games) > 1:
-                low, high = statistics.performance_profile_band(games, thresholds)
+                low, high = aggregates.performance_profile_band(games, thresholds)
                 axis.fill_between(thresholds, low, high, color=look[family]["color"], alpha=0.15, linewidth=0)
-            profile = statistics.performance_profile(games, thresholds)
+            profile = aggregates.performance_profile(games, thresholds)
             axis.plot(
                 thresholds, profile, **look[family], linewidth=1.2, label=f"{told[family]}, {_count(games)}"
             )
@@ -434,7 +440,7 @@ def probability_of_improvement(rows: pd.DataFrame) -> Figure:
             if pairs:
                 mine, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
                 label = f"{told[better]}\nover {told[worse]}, {_count(mine)} v {_count(theirs)[4:]}"
-                point = statistics.probability_of_improvement(mine, theirs)
+                point = aggregates.probability_of_improvement(mine, theirs)
                 several = min(_smallest(mine), _smallest(theirs)) > 1
                 by_tier.setdefault(title, []).append((label, look[better]["color"], point, several))
     if not by_tier:

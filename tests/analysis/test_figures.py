@@ -12,6 +12,7 @@ from analysis.figures import learning, scores
 from analysis.runs import Family
 from core.errors import Refusal
 from core.networks import NETWORKS
+from core.readouts import READOUTS
 from tests.conftest import episode
 
 
@@ -78,9 +79,11 @@ def test_seeds_and_checkpoints_have_bars_of_their_own() -> None:
 def test_the_readout_is_read_from_the_networks_name() -> None:
     for name, preset in NETWORKS.items():
         if preset.spiking is not None:
-            assert scores.readout(Family("dsqn", name, "r", 0)) == preset.spiking.readout
+            assert scores.readout(Family("dsqn", name, "r", 0)) == READOUTS.name_of(
+                type(preset.spiking.readout)
+            )
     assert scores.readout(Family("dsqn", "chen2022+sim_steps=4+readout=last-mem", "r", 0)) == "last-mem"
-    assert set(scores.READOUTS.values()) <= set(scores.READOUT_ORDER)
+    assert set(scores.READOUT_OF_NETWORK.values()) <= set(scores.READOUT_ORDER)
 
 
 def test_decoders_meet_where_nothing_else_differs() -> None:

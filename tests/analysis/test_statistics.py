@@ -9,32 +9,36 @@ from itertools import product
 import numpy as np
 import pytest
 
-from analysis.statistics import (
+from analysis.aggregates import (
     Aggregate,
-    Interval,
     average_performance_ratio,
-    dispersion_across_runs,
-    dispersion_across_time,
-    final_over_best,
     iqm,
-    kept_difference,
-    kept_interval,
-    long_term_risk,
-    mean_interval,
     mean_of_games,
     median_of_games,
-    non_inferior,
-    normalised,
     optimality_gap,
-    paired_difference,
     performance_profile,
     performance_profile_band,
     probability_of_improvement,
+    stratified_interval,
+)
+from analysis.stability import (
+    dispersion_across_runs,
+    dispersion_across_time,
+    final_over_best,
+    long_term_risk,
+    short_term_risk,
+)
+from analysis.statistics import (
+    Interval,
+    kept_difference,
+    kept_interval,
+    mean_interval,
+    non_inferior,
+    normalised,
+    paired_difference,
     share_difference,
     share_interval,
-    short_term_risk,
     spread_of_scores,
-    stratified_interval,
 )
 from core.errors import Refusal
 

@@ -11,7 +11,7 @@ from analysis.figures import scores
 from analysis.game_table import Block, game_table, game_table_csv, game_table_latex, game_table_markdown
 from analysis.runs import (
     Family,
-    Weights,
+    TrainedAgent,
     families,
     is_own_dqn,
     names,
@@ -177,7 +177,7 @@ def test_an_own_dqn_has_the_recipe_and_the_seeds() -> None:
 
 
 def test_one_rule_says_which_dqn_is_an_agents_own() -> None:
-    dqn = Weights("pong", "dqn", "atari-fast", False, 0, 1000)
+    dqn = TrainedAgent("pong", "dqn", "atari-fast", False, 0, 1000)
     dsqn = dqn._replace(agent="dsqn", recipe="atari-fast+cmc=True", train_seed=7, train_steps=900)
     assert is_own_dqn(dqn, dsqn)
     for recipe in ("atari-fast+double=True", "atari", "minatar-fast"):
