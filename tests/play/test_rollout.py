@@ -36,7 +36,7 @@ class Scripted(Environments):
     """
 
     def __init__(self, num_envs: int):
-        super().__init__(CARTPOLE, num_envs)
+        super().__init__(CARTPOLE, num_envs, Dynamics(0.0, None))
         self.seeds = np.zeros(num_envs, dtype=np.int64)
         self.made = np.zeros(num_envs, dtype=np.int64)
         self.actions: list[list[int]] = []
