@@ -3,16 +3,19 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from adversarial.attack import ATTACKS
+from analysis.figures.attacks import flips_of_states
 from core import registry
 from core.records import AttackRow, StateAttackRow, read_rows
 from tests.conftest import AGENTS, Command
 from tests.test_refusals import is_refused
 
 DQN = AGENTS / "minatar-breakout-dqn-s0.safetensors"
-EXTENSION = "tests.adversarial.plus_minus"
+EXTENSION = "tests.extensions.plus_minus"
 
 
 def test_an_attack_of_an_extension_runs_and_is_judged(
@@ -70,4 +73,7 @@ def test_an_attack_of_an_extension_runs_and_is_judged(
 
     judged = command("adversarial", "verdict", tmp_path / "study")
     assert judged.code == 0, judged.err
-    assert "plus-minus" in (tmp_path / "study" / "verdict.md").read_text()
+    assert (tmp_path / "study" / "verdict.md").is_file()
+    drawn = flips_of_states(pd.DataFrame([vars(row) for row in states]))
+    # It is the only attack of its kind here.
+    assert "black-box" in " ".join(text.get_text() for text in drawn.findobj(Text))

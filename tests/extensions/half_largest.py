@@ -1,0 +1,41 @@
+"""A conversion method in one file: each layer's threshold is a share of its largest output."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from convert.method import METHODS, Converted, Method
+from convert.methods.tan2021 import Tan2021
+from convert.scaling import scaled_network
+from core.dqn import DQN
+from core.options import require_number
+from core.rate_coded.network import RateCodedNetwork, RateCoding
+
+
+@METHODS.register("half-largest")
+@dataclass(frozen=True, kw_only=True)
+class HalfLargest(Method):
+    """Thresholds at a share of each layer's largest output, with membranes that start half full."""
+
+    v_init: ClassVar[float] = 0.5
+    depends_on_sim_steps: ClassVar[bool] = False
+
+    share: float = 0.5
+    """Share of the largest output that a rate of 1 stands for."""
+
+    def __post_init__(self) -> None:
+        require_number("share", self.share, 0, 1, above=True)
+
+    def convert(
+        self,
+        dqn: DQN,
+        states: np.ndarray,
+        coding: RateCoding,
+        seed: int = 0,
+        held_out: np.ndarray | None = None,
+        taught: RateCodedNetwork | None = None,
+    ) -> Converted:
+        largest = Tan2021(percentile=100.0).convert(dqn, states, coding)
+        scales = [self.share * scale for scale in largest.scales]
+        return Converted(scaled_network(dqn, scales, coding), scales, largest.guarded)

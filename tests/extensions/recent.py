@@ -1,0 +1,27 @@
+"""A read-out in one file: the mean current of the later simulation steps."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from core.options import require_number
+from core.readouts import READOUTS, Output, Readout
+
+
+@READOUTS.register("recent")
+@dataclass(frozen=True, kw_only=True)
+class Recent(Readout):
+    """The output layer's mean current over the last share of the simulation steps."""
+
+    output_has_membrane: ClassVar[bool] = False
+
+    share: float = 0.5
+    """Share of the simulation steps that count, the latest ones."""
+
+    def __post_init__(self) -> None:
+        require_number("share", self.share, 0, 1, above=True)
+
+    def scores(self, train: Tensor, output: Output) -> Tensor:
+        currents = output.currents(train)  # [T, B, A]
+        return currents[-max(1, round(self.share * len(currents))) :].mean(0)

@@ -1,0 +1,197 @@
+"""Each kind of thing is added by one file and goes the whole way: trained or converted, scored, attacked, drawn.
+
+The files lie in tests/extensions. Nothing else knows of what they register.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adversarial.attack import ATTACKS
+from convert.method import METHODS
+from core import registry
+from core.checkpoint import load_agent
+from core.networks import NETWORKS
+from core.neurons.base import NEURONS
+from core.normalisations import NORMALISATIONS
+from core.readouts import READOUTS
+from core.records import ConversionRow, EpisodeRow, StateAttackRow, read_rows
+from tests.conftest import AGENTS, Command
+from tests.test_house import own_sources
+from tests.test_refusals import is_refused
+
+REGISTRIES = (NEURONS, READOUTS, NORMALISATIONS, NETWORKS, METHODS, ATTACKS)
+DQN = AGENTS / "minatar-breakout-dqn-s0.safetensors"
+BRIEFLY = (
+    *("--game", "minatar/breakout", "--recipe", "minatar-fast", "--total-steps", 600, "--warmup-steps", 400),
+    *(
+        "--eval-episodes",
+        2,
+        "--replay-steps",
+        500,
+        "--curve-interval-steps",
+        100,
+        "--threads",
+        1,
+        "--seed",
+        1,
+    ),
+)
+SPIKING = {
+    "adaptive": (
+        "--network",
+        "chen2022",
+        "--sim-steps",
+        2,
+        "--neuron",
+        "adaptive",
+        "beta=0.1",
+        "threshold=0.1",
+    ),
+    "recent": (
+        "--network",
+        "chen2022",
+        "--sim-steps",
+        4,
+        "--threshold",
+        0.1,
+        "--readout",
+        "recent",
+        "share=0.25",
+    ),
+    "root_mean_square": ("--network", "chen2022", "--sim-steps", 2, "--normalisation", "root-mean-square"),
+    "small": ("--network", "small"),
+}
+"""What trains each thing of a spiking network, by the file that registers it."""
+NAMES = {
+    "adaptive": "chen2022+sim_steps=2+neuron=adaptive,beta=0.1,threshold=0.1",
+    "recent": "chen2022+sim_steps=4+readout=recent,share=0.25+threshold=0.1",
+    "root_mean_square": "chen2022+sim_steps=2+normalisation=root-mean-square",
+    "small": "small",
+}
+"""The name of each network in rows."""
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers is forgotten after it."""
+    for each in REGISTRIES:
+        each.names()
+        monkeypatch.setattr(each, "_entries", dict(each._entries))
+        monkeypatch.setattr(each, "_origins", dict(each._origins))
+    monkeypatch.setattr(registry, "EXTENSIONS", {})
+    yield
+    for name in [name for name in sys.modules if name.startswith("tests.extensions.")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("name", SPIKING)
+def test_a_part_of_a_spiking_network_goes_the_whole_way(name: str, command: Command, tmp_path: Path) -> None:
+    extension = ("--extension", f"tests.extensions.{name}")
+    study = tmp_path / "study" / "minatar-breakout"
+    run, scores, attacked = study / "dsqn-s1", study / "evaluate-dsqn-s1", study / "states-dsqn-s1"
+    agent = run / "agent.safetensors"
+
+    is_refused(
+        command("train_direct", "dsqn", *BRIEFLY, *SPIKING[name], "--out", run), "unknown", "--extension"
+    )
+    assert not run.exists()
+    done = command("train_direct", "dsqn", *BRIEFLY, *SPIKING[name], *extension, "--out", run)
+    assert done.code == 0, done.err
+    trained = load_agent(agent)
+    assert trained.agent.config()["spiking"] == load_agent(run / "best.safetensors").agent.config()["spiking"]
+
+    done = command("evaluate", "run", "--agent", run, *extension, "--episodes", 3, "--out", scores)
+    assert done.code == 0, done.err
+    rows = read_rows(scores / "episodes.parquet", EpisodeRow)
+    assert {(row.agent, row.network, row.checkpoint) for row in rows} == {
+        ("dsqn", NAMES[name], which) for which in ("best", "final")
+    }
+    assert any(row.spikes_per_decision > 0 for row in rows)
+
+    attack = (
+        "--attack",
+        "fgsm",
+        "random-sign",
+        "--best-source",
+        "--epsilon",
+        0.5,
+        "--states",
+        16,
+        "--threads",
+        1,
+    )
+    done = command("adversarial", "states", "--agent", agent, *extension, *attack, "--out", attacked)
+    assert done.code == 0, done.err
+    states = read_rows(attacked / "state_attacks.parquet", StateAttackRow)
+    assert {"own-surrogate"} <= {row.gradient_source for row in states}
+
+    _draws(tmp_path / "study", "score_bars", "liu2022_fig7_learning_curves", "flips_of_states")
+
+
+def test_a_conversion_method_goes_the_whole_way(command: Command, tmp_path: Path) -> None:
+    study = tmp_path / "study" / "minatar-breakout"
+    snn, scores, compared = (
+        study / "snn-s0" / "agent.safetensors",
+        study / "evaluate-snn-s0",
+        study / "compare",
+    )
+    states = ("--calibration-states", 100, "--test-states", 30, "--threads", 1)
+    extension = ("--extension", "tests.extensions.half_largest")
+    chosen = ("--method", "half-largest", "--method-options", "share=0.75", "--sim-steps", 8)
+
+    is_refused(
+        command("convert", "run", "--agent", DQN, *chosen, *states, "--out", snn), "unknown", "half-largest"
+    )
+    done = command("convert", "run", "--agent", DQN, *chosen, *states, *extension, "--out", snn)
+    assert done.code == 0, done.err
+    assert "half-largest at 8 sim steps" in done.out
+    variants = ("--variants", "tan2021", "half-largest", "--sim-steps", 8)
+    done = command("convert", "compare", "--agent", DQN, *variants, *states, *extension, "--out", compared)
+    assert done.code == 0, done.err
+    assert "half-largest" in (compared / "comparison.md").read_text()
+    methods = read_rows(compared / "methods.parquet", ConversionRow)
+    assert {row.variant for row in methods} == {"tan2021", "half-largest"}
+
+    # A converted network is data: to play it, nobody needs the method.
+    done = command("evaluate", "run", "--agent", snn, "--episodes", 2, "--threads", 1, "--out", scores)
+    assert done.code == 0, done.err
+    assert {row.variant for row in read_rows(scores / "episodes.parquet", EpisodeRow)} == {"half-largest"}
+    _draws(tmp_path / "study", "score_bars", "agreement_of_methods")
+
+
+@pytest.mark.parametrize(
+    ("name", "registered"),
+    [
+        ("adaptive", "adaptive"),
+        ("recent", "recent"),
+        ("root_mean_square", "root-mean-square"),
+        ("small", "small"),
+        ("half_largest", "half-largest"),
+        ("plus_minus", "plus-minus"),
+    ],
+)
+def test_one_file_is_all_that_it_takes(name: str, registered: str) -> None:
+    before = {each: len(each) for each in REGISTRIES}
+    modules = set(sys.modules)
+    registry.load_extension(f"tests.extensions.{name}")
+    assert {each for each in set(sys.modules) - modules if each.startswith("tests.")} <= {
+        "tests.extensions",
+        f"tests.extensions.{name}",
+    }
+    (grown,) = (each for each, size in before.items() if len(each) > size)
+    assert registered in grown
+    # No source of the project names it.
+    assert [path for path in own_sources() if f'"{registered}"' in path.read_text()] == []
+
+
+def _draws(study: Path, *figures: str) -> None:
+    """The figures and tables of a study can be made from its rows."""
+    from plot import Plot
+
+    Plot(study=str(study)).run()
+    for figure in figures:
+        assert (study / "figures" / f"{figure}.png").stat().st_size > 1000, figure
+    assert (study / "scores.md").read_text()
