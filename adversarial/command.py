@@ -127,7 +127,7 @@ class AttackOptions(ComputeOptions):
                     f"accepted are {', '.join(dict.fromkeys(accepted))}"
                 )
         for name in self.attack:
-            self._settings(name)
+            list(self._variants(name))  # which refuses options that are out of range
         if self.twin is not None and not self.best_source:
             raise Refusal(f"twin {self.twin} is given without --best-source, which alone uses it")
 

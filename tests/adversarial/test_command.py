@@ -11,7 +11,12 @@ from adversarial import timing
 from adversarial.command import SEARCH_STATES
 from adversarial.sources import best_sources
 from analysis.attackers import flipped
+from core import seeding
+from core.agents import AGENTS as AGENTS_BY_NAME
+from core.agents import Agent
 from core.checkpoint import load_agent
+from core.games import Game
+from core.networks import NETWORKS
 from core.records import AttackRow, StateAttackRow, read_rows
 from play.states import collect
 from tests.conftest import AGENTS, Command
@@ -251,3 +256,37 @@ def test_an_undefended_agent_of_pong_loses_every_point_to_pgd(tmp_path: Path, co
     (game,) = read_rows(tmp_path / "out" / "attacks.parquet", AttackRow)
     assert game.score < -19
     assert not game.truncated
+
+
+def test_a_registered_agent_is_attacked_by_its_name(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fresh(game: Game) -> Agent:
+        return NETWORKS["relu"].make(game, seeding.torch_generator(0, "weights"))
+
+    monkeypatch.setattr(AGENTS_BY_NAME, "_entries", {**dict(AGENTS_BY_NAME.items()), "fresh": fresh})
+    options = ("--epsilon", 0.1, "--states", 20, "--threads", 1, "--out", tmp_path / "out")
+    is_refused(command("adversarial", "states", "--agent", "fresh", *options), "fresh", "--game")
+    named = ("--agent", "fresh", "--game", "minatar/breakout")
+    assert command("adversarial", "states", *named, *options).code == 0
+    rows = state_rows(tmp_path / "out")
+    assert [(row.attack, row.attacker) for row in rows] == [("fgsm", "white-box"), ("random-sign", "noise")]
+    assert {(row.network, len(row.checkpoint_id)) for row in rows} == {("fresh", 12)}
+    # Random play has no gradient; the refusal comes before anything is written.
+    named = ("--agent", "random", "--game", "minatar/breakout", *options[:-1], tmp_path / "random")
+    is_refused(command("adversarial", "states", *named), "random play has no gradient")
+
+
+def test_options_are_set_for_the_attacks_that_have_them(command: Command, tmp_path: Path) -> None:
+    options = ("--agent", DQN, "--attack", "mi-fgsm", "random-sign", "--epsilon", 0.1, "--states", 10)
+    options += ("--threads", 1, "--out", tmp_path / "out")
+    for settings, said in (
+        (("momentum",), "field=value is needed"),
+        (("momentum=fast",), "momentum of mi-fgsm is 'fast'"),
+        (("momentum=-1",), "momentum of mi-fgsm is -1.0"),
+        (("decay=1",), "none of mi-fgsm, random-sign has an option 'decay'"),
+    ):
+        is_refused(command("adversarial", "states", *options, "--set", *settings), said)
+    assert command("adversarial", "states", *options, "--set", "momentum=0.5", "steps=3").code == 0
+    told = [json.loads(row.threat) for row in state_rows(tmp_path / "out")]
+    assert [(threat["momentum"], threat["steps"]) for threat in told] == [(0.5, 3), (0.0, 0)]

@@ -1,6 +1,9 @@
 """Whose gradient is followed: what there is for which victim, that it is finite, and that the best is found."""
 
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from adversarial.goals import Goal, goal
 from adversarial.gradient_ascent import input_gradient
 from adversarial.sources import (
     best_sources,
+    freeze,
     gradient_source,
     sources,
     transfer,
@@ -20,7 +24,7 @@ from adversarial.sources import (
 from convert.methods import tan2021
 from convert.scaling import scaled_network
 from core import seeding
-from core.agents import Agent, RandomPlay
+from core.agents import Agent, Decision, RandomPlay
 from core.checkpoint import Checkpoint, load_agent
 from core.clipped_rates import ClippedRates
 from core.dqn import DQN
@@ -32,7 +36,7 @@ from core.networks import NETWORKS
 from core.neurons.integrate_and_fire import IF
 from core.neurons.lif import LIF
 from core.neurons.membrane import MembraneNeuron, run
-from core.neurons.surrogates import SURROGATES
+from core.neurons.surrogates import SURROGATES, SpikeDerivative
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
 from core.readouts import READOUTS
@@ -277,6 +281,80 @@ def test_real_rates_go_forward_and_ramps_back() -> None:
     assert gradient[:, 0].tolist() == [1.0, 1.0]
 
 
+# Agents from outside ----------------------------------------------------------------------------------
+
+
+class Outside(Agent):
+    """One linear layer, as another library would write it.
+
+    Args:
+        cut: whether its scores cannot be differentiated.
+    """
+
+    kind = "outside"
+
+    def __init__(self, game: Game, cut: bool = False):
+        super().__init__()
+        self.game, self.cut = game, cut
+        self.layer = nn.Linear(math.prod(game.observation_shape), game.num_actions)
+        nn.init.normal_(self.layer.weight, generator=torch.Generator().manual_seed(0))
+
+    def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
+        scores = self.layer(observations.flatten(1))
+        return Decision(scores.detach() if self.cut else scores, None, None)
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config(cls, game: Game, config: Mapping[str, Any]) -> Self:
+        return cls(game)
+
+
+class Offering(Outside):
+    """The same, with a second gradient of its own making."""
+
+    def gradient_sources(self) -> Iterator[GradientSource]:
+        yield from super().gradient_sources()
+        yield GradientSource(Times(self, 2.0), "doubled", "of its own making")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain(LIF):
+    """A neuron of which nothing is known but how it fires."""
+
+    def with_surrogate(self, derivative: SpikeDerivative) -> None:
+        return None
+
+    def rate_range(self) -> None:
+        return None
+
+
+def test_an_agent_from_outside_is_attacked_along_its_own_gradient_and_those_it_offers() -> None:
+    assert names(sources(Outside(GAME))) == [("own", "")]
+    agent = Offering(GAME)
+    assert names(sources(agent)) == [("own", ""), ("doubled", "of its own making")]
+    x = torch.rand((5, *GAME.observation_shape), generator=torch.Generator().manual_seed(0))
+    actions = agent(x).argmax(1)
+    own, doubled = (input_gradient(source.network, x, Goal("margin", actions)) for source in sources(agent))
+    torch.testing.assert_close(doubled, 2 * own)
+    assert freeze(gradient_source(agent)).same_scores
+
+
+def test_an_agent_whose_scores_cannot_be_differentiated_is_refused_by_attacks_that_follow_a_gradient() -> (
+    None
+):
+    agent = Outside(GAME, cut=True)
+    x = torch.rand((2, *GAME.observation_shape), generator=torch.Generator().manual_seed(0))
+    with pytest.raises(Refusal, match="cannot be differentiated"):
+        input_gradient(gradient_source(agent).network, x, goal(agent(x)))
+
+
+def test_a_neuron_that_offers_no_other_gradient_leaves_its_own_surrogate() -> None:
+    dsqn = DSQN(GAME, Spiking(Plain(), 4, READOUTS["max-mem"]()))
+    assert names(sources(dsqn)) == [("own-surrogate", "atan slope 2")]
+
+
 # The best of them -------------------------------------------------------------------------------------
 
 
@@ -291,7 +369,7 @@ class Times(nn.Module):
         return self.factor * self.agent(x)
 
 
-def test_strengths_are_those_of_fgsm_by_formula(breakout: tuple[DQN, np.ndarray]) -> None:
+def test_trials_are_those_of_fgsm_by_formula(breakout: tuple[DQN, np.ndarray]) -> None:
     """Against the DQN itself: along its gradient, the same turned round, and none."""
     dqn, states = breakout
     candidates = [GradientSource(Times(dqn, factor), str(factor)) for factor in (1.0, -1.0, 0.0)]
