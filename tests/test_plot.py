@@ -152,6 +152,9 @@ def test_methods_keep_their_look() -> None:
         (look["color"], look["linestyle"]) for look in map(conversion._method_style, conversion.METHOD_ORDER)
     ]
     assert len(set(looks)) == len(looks)
+    assert conversion._method_style("mine")["linestyle"] not in {dashes for _, dashes in looks}
+    rows = pd.DataFrame({"variant": ["mine", "qcfs", "max"]})
+    assert [name for name, _ in conversion._methods(rows, "variant")] == ["max", "qcfs", "mine"]
 
 
 def test_networks_of_one_name_are_not_averaged_under_attack() -> None:

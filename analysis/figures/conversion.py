@@ -19,7 +19,7 @@ METHOD_ORDER = (
     *("tan2021", "max", "v-init", "threshold-search", "presteps", "signed"),
     *("reconstruct", "residual", "anytime", "afterwards", "qcfs", "exact"),
 )
-"""Of `convert compare`."""
+"""Methods of `convert compare`. Colours repeat after six; the second six are dashed."""
 METHOD_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 
 
@@ -129,14 +129,16 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
 
 
 def _methods(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Rows of each method that there is, by its name in a column, in the order of all figures."""
-    for name in METHOD_ORDER:
-        if (rows[column] == name).any():
-            yield name, rows[rows[column] == name]
+    """Rows of each method by its name in a column: known methods first, in their order, then others by name."""
+    known = [name for name in METHOD_ORDER if (rows[column] == name).any()]
+    for name in [*known, *sorted(set(rows[column]) - set(known))]:
+        yield name, rows[rows[column] == name]
 
 
 def _method_style(name: str) -> dict[str, Any]:
-    """One look a method, the same in every figure: colours go round, and dashes tell the second round apart."""
+    """The look of a method, the same in every figure. A method that is not known here gets one made from its name."""
+    if name not in METHOD_ORDER:
+        return {"color": colour_of(name), "linestyle": ":", "marker": ".", "linewidth": 1}
     position = METHOD_ORDER.index(name)
     return {
         "color": METHOD_COLOURS[position % len(METHOD_COLOURS)],
