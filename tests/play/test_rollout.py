@@ -4,7 +4,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from core import seeding
 from core.agents import Agent, Decision, RandomPlay
 from core.dqn import DQN
 from core.errors import Refusal
-from core.games import GAMES
+from core.games import GAMES, Game
 from core.networks import NETWORKS
 from play.environments import Environments, Outcome, make_environments
 from play.policies import exploring
@@ -74,6 +74,10 @@ class Threshold(Agent):
 
     def config(self) -> dict[str, Any]:
         return {}
+
+    @classmethod
+    def from_config(cls, game: Game, config: Mapping[str, Any]) -> "Threshold":
+        return cls()
 
 
 def scripted_rollout(
