@@ -4,16 +4,13 @@ The page opens from disk: it has no script, and what it links to lies in the stu
 equal page. Never imports torch.
 """
 
-import json
 import os
 import re
-import shlex
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import jinja2
@@ -22,14 +19,13 @@ from markupsafe import Markup, escape
 
 from analysis.answer import KEPT_HEADER, Answer, Attacked, answer, under_attack
 from analysis.figures.registry import in_order
+from analysis.report.provenance import Card, Work, cards, works
 from analysis.rows import ATTACKS, CONVERSIONS, EPISODES, METHOD_GAMES, METHODS, StudyRows, study_folder
 from analysis.tables import markdown, score_lines
 from analysis.words import percent, size
 from core.cli import main
 from core.errors import Refusal
-from core.kinds import order
-from core.manifest import read_manifest
-from core.records import AttackRow, ConversionRow, EpisodeRow, write_bytes
+from core.records import ConversionRow, EpisodeRow, write_bytes
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 PAGE = Path("report") / "index.html"
@@ -77,28 +73,6 @@ class Picture:
     height: int
     vector: str
     """Link to the same figure as a PDF; empty if there is none."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """How the play of one game was scored."""
-
-    game: str
-    protocol: str
-    values: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Work:
-    """One piece of work, as its manifest records it."""
-
-    place: str
-    command: str
-    is_done: bool
-    spec: str
-    versions: str
-    outputs: tuple[tuple[str, str], ...]
-    """File names and their SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -284,94 +258,6 @@ def png_size(path: Path) -> tuple[int, int]:
     if len(start) < 24 or start[:8] != b"\x89PNG\r\n\x1a\n":
         raise Refusal(f"{path} is no PNG; remove it, and draw the study again")
     return int.from_bytes(start[16:20]), int.from_bytes(start[20:24])
-
-
-# Protocols and provenance ----------------------------------------------------------------------------
-
-
-def cards(played: dict[str, Sequence[EpisodeRow | AttackRow]]) -> Iterator[Card]:
-    """One card for each game and protocol, with every value of the settings that rows hold.
-
-    Args:
-        played: rows, by the words for what they are of.
-    """
-    by_protocol: dict[tuple[str, str], dict[str, list[EpisodeRow | AttackRow]]] = defaultdict(dict)
-    for what, rows in played.items():
-        for row in rows:
-            by_protocol[row.game, row.protocol].setdefault(what, []).append(row)
-    for (game, protocol), kinds in sorted(by_protocol.items()):
-        rows = [row for of_kind in kinds.values() for row in of_kind]
-        values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-        for settings, agent in sorted({(row.settings, row.agent) for row in rows}):
-            for name, value in _settings(json.loads(settings)):
-                values[name][value].add(agent)
-        counts = [(what, _played(of_kind)) for what, of_kind in kinds.items()]
-        yield Card(game, protocol, (*((name, _of_agents(of)) for name, of in values.items()), *counts))
-
-
-def _settings(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Names and values that a card shows, in its order; a value that is not known here is shown as it is called."""
-    protocol = settings["protocol"]
-    # The name is the card's title and the tier its game's; how many episodes were played is counted.
-    passed_over = ("name", "tier", "episodes", "dynamics")
-    flat = {name: value for name, value in protocol.items() if name not in passed_over}
-    flat |= protocol["dynamics"]
-    flat["rom_md5"] = settings["rom_md5"] or None
-    flat["versions"] = ", ".join(
-        f"{name} {version}" for name, version in sorted(settings["versions"].items())
-    )
-    for name, value in flat.items():
-        if value not in (None, [], {}):
-            yield name.replace("_", " ").replace("rom md5", "ROM MD5"), _written(value)
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return (
-        f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
-    )
-
-
-def _of_agents(values: dict[str, set[str]]) -> str:
-    """One value, or each with the agents that it was for."""
-    if len(values) == 1:
-        return next(iter(values))
-    return "; ".join(f"{value} ({', '.join(sorted(agents, key=order))})" for value, agents in values.items())
-
-
-def _played(rows: Iterable[EpisodeRow]) -> str:
-    # Where the best weights are the final ones, each of their games has a row as either.
-    rows = list({_game_played(row): row for row in rows}.values())
-    episodes = len({(row.eval_seed, row.episode) for row in rows})
-    seeds = ", ".join(map(str, sorted({row.eval_seed for row in rows})))
-    truncated = sum(row.truncated for row in rows)
-    return (
-        f"{episodes:,} starts (evaluation seed {seeds}), {len(rows):,} games, {truncated:,} of them truncated"
-    )
-
-
-def _game_played(row: EpisodeRow) -> tuple[object, ...]:
-    """What tells one game played from another."""
-    network = (row.agent, row.checkpoint_id, row.train_seed, row.variant, row.sim_steps)
-    threat = (row.threat, row.epsilon) if isinstance(row, AttackRow) else ()
-    return (*network, row.settings, row.eval_seed, row.episode, *threat)
-
-
-def works(study: Path) -> Iterator[Work]:
-    """Every manifest of the study."""
-    for path in sorted(study.rglob("*manifest.json")):
-        record = read_manifest(path)
-        assert record is not None
-        versions = json.loads(path.read_text()).get("versions", {})
-        yield Work(
-            str(path.relative_to(study)),
-            shlex.join(["python", "-m", *record.command]),
-            bool(record.outputs),
-            json.dumps(record.spec, indent=1, sort_keys=True),
-            ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
-            tuple(sorted(record.outputs.items())),
-        )
 
 
 def _link(study: Path, path: Path) -> str:

@@ -12,6 +12,7 @@ from analysis.answer import Answer, answer, under_attack
 from analysis.figures.registry import FIGURES
 from analysis.players import dqns_of, players, shares
 from analysis.report import __main__ as report
+from analysis.report.provenance import cards
 from analysis.tables import aligned
 from analysis.words import size
 from core.errors import Refusal
@@ -363,7 +364,7 @@ def test_a_markdown_table_is_read_back_as_it_was_written() -> None:
 def test_a_card_shows_every_setting_and_who_had_another() -> None:
     exploring = SETTINGS.replace('"epsilon": 0.05', '"epsilon": 1.0')
     rows = [*games(1.0, 2.0), *games(3.0, agent="random", settings=exploring, truncated=True)]
-    (card,) = report.cards({"evaluated": rows})
+    (card,) = cards({"evaluated": rows})
     values = dict(card.values)
     assert (card.game, card.protocol) == ("pong", "nature")
     assert values["epsilon"] == "0.05 (dqn); 1 (random)"
@@ -378,11 +379,11 @@ def test_a_card_shows_every_setting_and_who_had_another() -> None:
 def test_a_game_of_weights_that_are_best_and_final_is_counted_once() -> None:
     best = games(1.0, 2.0, checkpoint="best", truncated=True)
     rows = [*best, *(replace(row, checkpoint="final") for row in best), *games(3.0, checkpoint_id="d1")]
-    (card,) = report.cards({"evaluated": rows})
+    (card,) = cards({"evaluated": rows})
     counted = dict(card.values)["evaluated"]
     assert counted == "2 starts (evaluation seed 1), 3 games, 2 of them truncated"
     met = [each for size in (0.1, 0.2) for each in attacks(1.0, attack="fgsm", epsilon=size)]
-    (card,) = report.cards({"under attack": met})
+    (card,) = cards({"under attack": met})
     assert ", 2 games, 0 of them" in dict(card.values)["under attack"]
 
 
