@@ -100,8 +100,10 @@ def test_the_walk_finds_an_import_wherever_it_hides(source: str, found: str) -> 
 def test_the_walk_sees_the_whole_house() -> None:
     for package in PACKAGES:
         assert len(sources(package)) > 1, package
-    assert "core.neurons" in imports_of(REPOSITORY / "core" / "dsqn.py")
-    assert "ale_py.vector_env" in imports_of(REPOSITORY / "play" / "libraries" / "ale.py")  # inside a function
+    assert "core.neurons.base" in imports_of(REPOSITORY / "core" / "dsqn.py")
+    assert "ale_py.vector_env" in imports_of(
+        REPOSITORY / "play" / "libraries" / "ale.py"
+    )  # inside a function
 
 
 # Which way imports run -------------------------------------------------------------------------------
@@ -196,6 +198,23 @@ def test_importing_a_package_imports_nothing_else(package: str) -> None:
     assert [path for path in found if path.read_text().strip()] == []
     folders = {path.parent for path in sources(package)}
     assert folders == {path.parent for path in found}  # and no folder was forgotten
+
+
+# Names ---------------------------------------------------------------------------------------------
+
+
+COMMANDS = {"Run"}
+"""Verbs of several command lines: classes that only their own __main__ looks at."""
+
+
+def test_a_class_name_stands_for_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for package in PACKAGES:
+        for path in sources(package):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    places.setdefault(node.name, []).append(str(path.relative_to(REPOSITORY)))
+    assert {name: found for name, found in places.items() if len(found) > 1 and name not in COMMANDS} == {}
 
 
 # What is never unpickled -----------------------------------------------------------------------------

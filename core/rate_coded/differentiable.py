@@ -17,7 +17,7 @@ from core.layers import apply_layer, apply_to_image
 from core.neurons.surrogates import DERIVATIVES, SURROGATES, SpikeDerivative, Surrogate, slope_of_width
 from core.rate_coded import fused
 from core.rate_coded.network import RateCodedNetwork
-from core.rate_coded.torch_engine import BLOCK_ROWS, IFNeuron, Population
+from core.rate_coded.torch_engine import BLOCK_ROWS, IFNeuron, IFPopulation
 
 MAX_SIM_STEPS = 16
 """Up to so many simulation steps gradients go through each of them; the memory they need grows with every one."""
@@ -42,7 +42,7 @@ class Fire(torch.autograd.Function):
         neuron: IFNeuron,
         derivative: SpikeDerivative,
     ) -> tuple[Tensor, Tensor]:
-        population = Population.at_rest(currents[0], neuron)
+        population = IFPopulation.at_rest(currents[0], neuron)
         population.silent = silent
         spikes, slopes = currents.clone(), torch.empty_like(currents)
         surrogate = DERIVATIVES[derivative.surrogate]

@@ -87,7 +87,7 @@ def require_record_at(record_at: Sequence[int], sim_steps: int, neuron: IFNeuron
 
 
 @dataclass
-class Population:
+class IFPopulation:
     """A layer's neurons while they are simulated."""
 
     neuron: IFNeuron
@@ -101,7 +101,7 @@ class Population:
     """[B, ...] spikes so far, of either sign."""
 
     @classmethod
-    def at_rest(cls, like: Tensor, neuron: IFNeuron) -> "Population":
+    def at_rest(cls, like: Tensor, neuron: IFNeuron) -> "IFPopulation":
         """One neuron an entry of [B, ...]."""
         v = torch.full_like(like, neuron.v_init)
         return cls(neuron, v, None, torch.zeros_like(like), torch.zeros_like(like))
@@ -160,7 +160,7 @@ def simulate(
     block = max(1, BLOCK_ROWS // batch)
     first = next(iter(layers))
     image_current = apply_to_image(first, observations, image_bits)  # [B, ...], the same at every step
-    populations: list[Population] = []
+    populations: list[IFPopulation] = []
     previous: list[Tensor] = []  # each layer's spikes at the step before the block, for layer_delay
     recorded: list[_Recorded] = []
 
@@ -181,7 +181,7 @@ def simulate(
                     previous[index - 1 : index] = [trains[-1:].clone()]
                 trains = apply_layer(layer, arriving.flatten(0, 1)).unflatten(0, (steps, batch))
             if start == 0:
-                populations.append(Population.at_rest(trains[0], neuron))
+                populations.append(IFPopulation.at_rest(trains[0], neuron))
                 if starts:
                     populations[index].v.copy_(starts[index])
                 if silent:
@@ -204,7 +204,7 @@ def _in_turn(
     block = max(1, BLOCK_ROWS // observations.shape[0])
     first, *others = layers
     current = apply_to_image(first, observations, image_bits)
-    populations = [Population.at_rest(current, neuron)]
+    populations = [IFPopulation.at_rest(current, neuron)]
     heard = current  # what still drives the layer that fires: nothing, once all it hears has arrived
     for layer in (*others, None):
         population = populations[-1]
@@ -218,7 +218,7 @@ def _in_turn(
                 arriving = apply_layer(layer, trains.flatten(0, 1)).unflatten(0, trains.shape[:2]).sum(0)
                 listening = arriving if listening is None else listening + arriving
         if listening is not None:
-            populations.append(Population.at_rest(listening, neuron))
+            populations.append(IFPopulation.at_rest(listening, neuron))
             populations[-1].v += listening
             heard = torch.zeros_like(listening)
     return _simulation([_record(populations)], populations)
@@ -232,7 +232,7 @@ class _Recorded(NamedTuple):
     spikes: Tensor
 
 
-def _record(populations: Sequence[Population]) -> _Recorded:
+def _record(populations: Sequence[IFPopulation]) -> _Recorded:
     return _Recorded(
         [population.count.clone() for population in populations],
         populations[-1].v.clone(),
@@ -240,7 +240,7 @@ def _record(populations: Sequence[Population]) -> _Recorded:
     )
 
 
-def _simulation(recorded: Sequence[_Recorded], populations: Sequence[Population]) -> Simulation:
+def _simulation(recorded: Sequence[_Recorded], populations: Sequence[IFPopulation]) -> Simulation:
     counts, residuals, spikes = zip(*recorded, strict=True)
     layer_counts = [torch.stack(of_layer) for of_layer in zip(*counts, strict=True)]
     return Simulation(
