@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import learning, scores
+from analysis.figures import learning, over_games, scores
 from analysis.runs import Family
 from core.errors import Refusal
 from core.networks import NETWORKS
@@ -151,7 +151,7 @@ def runs_of(dqn: tuple[float, ...], dsqn: tuple[float, ...]) -> list[dict[str, A
 
 def test_runs_are_normalised_by_random_play_and_the_own_dqn() -> None:
     rows = frame([*runs_of((8.0, 12.0), (5.0,)), {"score": 14.6}, {"score": -20.7, **DSQN}])
-    atari, human, minatar = scores.normalised_runs(rows)
+    atari, human, minatar = over_games.normalised_runs(rows)
     assert [block.title for block in (atari, human, minatar)] == [
         *("Atari, own DQN = 1", "Atari, human = 1 (57-game table)", "MinAtar, own DQN = 1")
     ]
@@ -166,16 +166,16 @@ def test_runs_are_normalised_by_random_play_and_the_own_dqn() -> None:
 def test_the_best_checkpoint_alone_is_aggregated() -> None:
     rows = [{**row, "checkpoint": "best"} for row in runs_of((10.0,), (5.0,))]
     rows += [{**row, "checkpoint": "final"} for row in runs_of((1.0,), (1.0,))]
-    (block,) = scores.normalised_runs(frame(rows))
+    (block,) = over_games.normalised_runs(frame(rows))
     assert [float(games[0][0]) for games in block.runs.values()] == pytest.approx([1.0, 0.5])
 
 
 def test_a_network_without_all_of_the_games_is_left_out_by_name() -> None:
     rows = runs_of((10.0,), (5.0,))
     rows += [{**GAMES[0], **DSQN, "network": "chen2022+sim_steps=4+readout=rate", "score": 3.0}]
-    (block,) = scores.normalised_runs(frame(rows))
+    (block,) = over_games.normalised_runs(frame(rows))
     assert block.left_out == ("DSQN (rate)",)
-    assert "MinAtar, own DQN = 1: DSQN (rate)" in text(scores.normalised_scores(frame(rows)))
+    assert "MinAtar, own DQN = 1: DSQN (rate)" in text(over_games.normalised_scores(frame(rows)))
 
 
 def test_every_scale_names_whom_it_leaves_out() -> None:
@@ -183,7 +183,7 @@ def test_every_scale_names_whom_it_leaves_out() -> None:
     other = {**DSQN, "recipe": "liu2022"}
     rows = [{"score": 0.0}, {"score": 1.0, **DSQN}, {"score": 1.0, **other}]
     rows += [{"game": "breakout", "score": 20.0, **agent} for agent in ({}, DSQN)]
-    below = text(scores.normalised_scores(frame(rows)))
+    below = text(over_games.normalised_scores(frame(rows)))
     assert "Atari, own DQN = 1: DSQN (liu2022); Atari, human = 1 (57-game table): DSQN (liu2022)" in below
 
 
@@ -191,14 +191,14 @@ def test_a_game_whose_dqn_learnt_nothing_is_no_scale() -> None:
     rows = [
         row if row["game"] != "minatar/asterix" else {**row, "score": 0.0} for row in runs_of((10.0,), (5.0,))
     ]
-    (block,) = scores.normalised_runs(frame(rows))
+    (block,) = over_games.normalised_runs(frame(rows))
     assert block.games == ("minatar/breakout",)
     with pytest.raises(Refusal, match="a DQN above random play"):
-        scores.normalised_runs(frame([{**row, "score": 0.0} for row in rows]))
+        over_games.normalised_runs(frame([{**row, "score": 0.0} for row in rows]))
 
 
 def test_one_seed_has_no_interval() -> None:
-    figure = scores.normalised_scores(frame(runs_of((8.0, 12.0), (5.0,))))
+    figure = over_games.normalised_scores(frame(runs_of((8.0, 12.0), (5.0,))))
     assert [axis.get_title().split(" (")[0] for axis in figure.axes] == [
         "median",
         "IQM",
@@ -215,13 +215,13 @@ def test_one_seed_has_no_interval() -> None:
     assert "one training seed, so there is no interval" in text(figure)
     assert "Two seeds" in text(figure)
     assert "The own DQN's mean is held fixed" in text(figure)
-    figure = scores.normalised_scores(frame(runs_of((8.0,), (5.0,))))
+    figure = over_games.normalised_scores(frame(runs_of((8.0,), (5.0,))))
     assert not [bar for axis in figure.axes for bar in axis.patches]
     assert "bootstrap" not in text(figure)
 
 
 def test_profiles_are_shares_of_runs() -> None:
-    (axis,) = scores.performance_profiles(frame(runs_of((8.0, 12.0), (5.0,)))).axes
+    (axis,) = over_games.performance_profiles(frame(runs_of((8.0, 12.0), (5.0,)))).axes
     at = np.asarray(axis.lines[0].get_xdata())
     drawn = lines(axis)
     assert set(drawn) == {"DQN, n = 2 x 2", "DSQN, n = 2 x 1"}
@@ -233,14 +233,14 @@ def test_profiles_are_shares_of_runs() -> None:
 
 def test_improvement_is_a_share_of_pairs() -> None:
     """DSQN 9, 13 against DQN 8, 12: it wins 3 of 4 pairs in both games."""
-    (axis,) = scores.probability_of_improvement(frame(runs_of((8.0, 12.0), (9.0, 13.0)))).axes
+    (axis,) = over_games.probability_of_improvement(frame(runs_of((8.0, 12.0), (9.0, 13.0)))).axes
     assert labels(axis) == ["DSQN\nover DQN, n = 2 x 2 v 2 x 2"]
     assert float(np.asarray(axis.lines[0].get_xdata())[0]) == 0.75
     assert len(axis.patches) == 1
-    (axis,) = scores.probability_of_improvement(frame(runs_of((8.0,), (9.0,)))).axes
+    (axis,) = over_games.probability_of_improvement(frame(runs_of((8.0,), (9.0,)))).axes
     assert not axis.patches
     with pytest.raises(Refusal, match="two agents of one recipe"):
-        scores.probability_of_improvement(frame([{"score": 1.0}]))
+        over_games.probability_of_improvement(frame([{"score": 1.0}]))
 
 
 def test_improvement_is_over_the_dqns_of_the_same_seeds_and_training() -> None:
@@ -249,7 +249,7 @@ def test_improvement_is_over_the_dqns_of_the_same_seeds_and_training() -> None:
     rows += [{**row, "agent": "rate-coded", "sim_steps": 4} for row in runs_of((10.0,), ())]
     brief = {"train_steps": 10, "recipe_steps": 1000}
     rows += [{**row, **brief} for row in runs_of((), (9.0,))]
-    (axis,) = scores.probability_of_improvement(frame(rows)).axes
+    (axis,) = over_games.probability_of_improvement(frame(rows)).axes
     assert labels(axis) == ["converted SNN\nover DQN, n = 2 x 1 v 2 x 1"]
     assert float(np.asarray(axis.lines[0].get_xdata())[0]) == 0.5
 
