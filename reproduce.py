@@ -24,7 +24,8 @@ from core.cli import main
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Record, read_manifest
-from core.records import ROWS_FORMAT, digest, to_json
+from core.records import digest, to_json
+from core.rows import ROWS_FORMAT
 
 ROOT = Path(__file__).resolve().parent
 StageKind = Literal["train", "convert", "compare", "evaluate", "attack", "probe"]

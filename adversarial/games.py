@@ -13,7 +13,8 @@ from core.device import pick_device, set_up_torch
 from core.games import Game, get_game
 from core.manifest import Manifest
 from core.progress import Progress
-from core.records import AttackRow, Journal
+from core.records import Journal
+from core.rows import AttackRow
 from core.seeding import require_seed
 from play.episodes import Played, episode_row, play, require_at_least_one
 from play.film.video import record, require_ffmpeg

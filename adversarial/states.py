@@ -17,7 +17,8 @@ from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
 from core.progress import Progress
-from core.records import Journal, StateAttackRow
+from core.records import Journal
+from core.rows import StateAttackRow
 from core.seeding import generator, require_seed
 from play.environments import require_in_bounds, scale
 from play.episodes import require_at_least_one

@@ -29,7 +29,7 @@ from analysis.tables import score_lines
 from analysis.words import count, doubt, percent, percents, scored, size, span
 from core import kinds
 from core.games import get_game, reference
-from core.records import AttackRow, ConversionRow, EpisodeRow
+from core.rows import AttackRow, ConversionRow, EpisodeRow
 
 
 @dataclass(frozen=True)

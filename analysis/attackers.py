@@ -11,7 +11,8 @@ import numpy as np
 from analysis.statistics import Interval, share_difference, share_interval
 from core import kinds
 from core.errors import Refusal
-from core.records import AttackRow, StateAttackRow, to_json
+from core.records import to_json
+from core.rows import AttackRow, StateAttackRow
 
 Kind = Literal["clean", "white-box", "transfer", "black-box", "noise", "control"]
 AIMED: tuple[Kind, ...] = ("white-box", "transfer", "black-box")

@@ -9,7 +9,8 @@ from typing import Any
 
 from core.errors import Refusal
 from core.manifest import Record, read_manifest
-from core.records import (
+from core.records import read_rows
+from core.rows import (
     AttackRow,
     ConversionRow,
     CurveRow,
@@ -18,7 +19,6 @@ from core.records import (
     OperationsRow,
     ResponseRow,
     StateAttackRow,
-    read_rows,
 )
 
 ROW_FILES: tuple[tuple[str, type], ...] = (
@@ -44,7 +44,7 @@ MAY_BE_NAN = {
         *("spikes_per_decision", "additions_per_decision", "mean_sim_steps"),
     },
 }
-"""Columns in which NaN says that there is nothing to say (core/records.py says when); elsewhere it is a fault."""
+"""Columns in which NaN says that there is nothing to say (core/rows.py says when); elsewhere it is a fault."""
 
 
 def findings(study: Path) -> Iterator[str]:

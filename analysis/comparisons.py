@@ -12,7 +12,7 @@ from analysis.gates import plays
 from analysis.statistics import Interval, kept_difference, kept_interval, mean_interval, paired_difference
 from analysis.words import size
 from core.games import get_game, reference
-from core.records import StateAttackRow
+from core.rows import StateAttackRow
 
 
 @dataclass(frozen=True)

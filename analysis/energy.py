@@ -14,7 +14,8 @@ from analysis.runs import TrainedAgent, own_dqns
 from analysis.tables import aligned
 from core import kinds
 from core.errors import Refusal
-from core.records import OperationsRow, require_single
+from core.records import require_single
+from core.rows import OperationsRow
 
 MAC_PICOJOULES = 4.6
 AC_PICOJOULES = 0.9

@@ -13,7 +13,7 @@ from analysis.attackers import BOUNDED, Victim, described, how, kind_of, network
 from analysis.statistics import Interval, kept_interval, mean_interval
 from core.errors import Refusal
 from core.games import get_game, reference
-from core.records import AttackRow, StateAttackRow
+from core.rows import AttackRow, StateAttackRow
 
 LEAST_STATES = 100
 """Fewer attacked states are no evidence: the interval of a share would be too wide."""

@@ -31,7 +31,7 @@ from analysis.players import players
 from analysis.statistics import mean_interval, share_interval
 from analysis.words import percent, points, scored, size
 from core.games import get_game, reference
-from core.records import StateAttackRow
+from core.rows import StateAttackRow
 
 CONVERGED = 0.02
 """By less than this share of states may twice the iterations change success."""

@@ -15,7 +15,7 @@ from analysis.tables import Line, score_lines
 from analysis.words import count
 from core import kinds
 from core.games import get_game, reference
-from core.records import AttackRow, ConversionRow, EpisodeRow
+from core.rows import AttackRow, ConversionRow, EpisodeRow
 
 GameRow = TypeVar("GameRow", EpisodeRow, AttackRow)
 

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from core.errors import Refusal
-from core.records import (
+from core.records import read_rows
+from core.rows import (
     AttackRow,
     ConversionRow,
     CurveRow,
@@ -18,7 +19,6 @@ from core.records import (
     OperationsRow,
     ResponseRow,
     StateAttackRow,
-    read_rows,
 )
 
 

@@ -9,7 +9,8 @@ from analysis.game_table import game_table, game_table_csv, game_table_latex, ga
 from analysis.rows import EPISODES, OPERATIONS, StudyRows
 from analysis.tables import markdown, score_lines
 from core.games import PUBLISHED
-from core.records import ConversionRow, write_bytes
+from core.records import write_bytes
+from core.rows import ConversionRow
 
 TABLES = ("scores.md", "games.md", "games.csv", "games.tex", "energy.md")
 """Files in a study's folder: scores of every network, the papers' table over games, and energy."""

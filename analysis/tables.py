@@ -17,7 +17,7 @@ from analysis.runs import (
 from analysis.statistics import Interval, mean_interval
 from core import kinds
 from core.games import get_game, reference
-from core.records import EpisodeRow
+from core.rows import EpisodeRow
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from analysis.tables import aligned
 from analysis.words import percent, points, scored, signed, size
 from core.cli import main
 from core.errors import Refusal
-from core.records import AttackRow, StateAttackRow, read_rows, write_bytes
+from core.records import read_rows, write_bytes
+from core.rows import AttackRow, StateAttackRow
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from convert.variants import Variant, all_variants
 from core.cli import specification
 from core.errors import Refusal
 from core.manifest import Manifest
-from core.records import ConversionRow, EpisodeRow, Journal, write_bytes
+from core.records import Journal, write_bytes
+from core.rows import ConversionRow, EpisodeRow
 from play.protocols import get_protocol
 from play.states import collect
 

@@ -15,7 +15,8 @@ from core.checkpoint import Checkpoint
 from core.dqn import DQN
 from core.progress import Progress
 from core.rate_coded.network import RateCodedNetwork
-from core.records import ConversionRow, EpisodeRow, Journal, to_json
+from core.records import Journal, to_json
+from core.rows import ConversionRow, EpisodeRow
 from play.episodes import Played, episode_row, play
 from play.protocols import Protocol
 from play.states import q_values

@@ -10,7 +10,7 @@ from analysis.tables import aligned
 from convert.comparison import DQN_ITSELF, games_label
 from convert.method import METHODS
 from core.games import get_game, reference
-from core.records import ConversionRow, EpisodeRow
+from core.rows import ConversionRow, EpisodeRow
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)

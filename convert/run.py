@@ -17,7 +17,8 @@ from core.dqn import DQN
 from core.errors import Refusal
 from core.manifest import Manifest
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from core.records import ConversionRow, to_json, write_rows
+from core.records import to_json, write_rows
+from core.rows import ConversionRow
 from play.states import collect, greedy_actions
 
 

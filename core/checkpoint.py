@@ -44,7 +44,7 @@ class Checkpoint:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What every kind of row tells of an agent, by the names of the columns (core/records.py)."""
+        """What every kind of row tells of an agent, by the names of the columns (core/rows.py)."""
         told = ("train_seed", "train_steps", "network", "recipe")
         return {
             "agent": self.agent.kind,

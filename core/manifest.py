@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Refusal
-from core.records import ROWS_FORMAT, digest, to_json, write_bytes
+from core.records import digest, to_json, write_bytes
+from core.rows import ROWS_FORMAT
 
 LIBRARIES = ("torch", "numpy", "gymnasium", "ale-py", "minatar")
 LOCK_PATIENCE_S = 30.0

@@ -34,7 +34,7 @@ from core.rate_coded.network import RateCodedNetwork
 
 
 class LayerOperations(NamedTuple):
-    """What one layer does in each decision of a batch; `core.records.OperationsRow` says what is what."""
+    """What one layer does in each decision of a batch; `core.rows.OperationsRow` says what is what."""
 
     num_neurons: int
     binary_input: bool

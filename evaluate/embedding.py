@@ -17,7 +17,7 @@ from core.errors import Refusal
 from core.quantised import QuantisedDQN
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork
-from core.records import EmbeddingRow
+from core.rows import EmbeddingRow
 from play.states import batches, q_values
 
 _PERPLEXITY = 30

@@ -9,7 +9,7 @@ from torch import Tensor
 from core.checkpoint import Checkpoint
 from core.errors import Refusal
 from core.operations import LayerOperations, count_operations
-from core.records import OperationsRow
+from core.rows import OperationsRow
 from play.states import batches
 
 

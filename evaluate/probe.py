@@ -5,7 +5,8 @@ from pathlib import Path
 
 from core.checkpoint import Checkpoint
 from core.progress import Progress
-from core.records import EmbeddingRow, OperationsRow, ResponseRow, write_rows
+from core.records import write_rows
+from core.rows import EmbeddingRow, OperationsRow, ResponseRow
 from evaluate.embedding import embed, require_embeddable
 from evaluate.operations import operations_rows
 from evaluate.responses import neuron_responses

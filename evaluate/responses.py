@@ -18,7 +18,8 @@ from core.neurons.membrane import MembraneNeuron, run
 from core.neurons.surrogates import Surrogate
 from core.options import to_config
 from core.readouts import READOUTS, Voltage
-from core.records import ResponseRow, to_json
+from core.records import to_json
+from core.rows import ResponseRow
 
 _CURRENTS = (torch.arange(-32, 160, dtype=torch.float64) + 0.5) / 64
 """Constant inputs between -0.5 and 2.5. Spike counts of 64 simulation steps jump at multiples of 1/64. The inputs lie

@@ -11,7 +11,8 @@ from analysis.statistics import mean_interval
 from core.games import Game
 from core.manifest import Manifest
 from core.progress import Progress
-from core.records import EpisodeRow, Journal, read_rows
+from core.records import Journal, read_rows
+from core.rows import EpisodeRow
 from play.entrants import Entrant, entrants, is_registered
 from play.episodes import episode_row, play, settings
 from play.film.video import record

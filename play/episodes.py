@@ -17,7 +17,8 @@ from core.checkpoint import Checkpoint
 from core.errors import Refusal
 from core.games import Game
 from core.manifest import library_versions
-from core.records import EpisodeRow, to_json
+from core.records import to_json
+from core.rows import EpisodeRow
 from play.environments import environments_of, make_environments
 from play.policies import exploring
 from play.protocols import Protocol

@@ -17,7 +17,7 @@ import torch
 from core import seeding
 from core.agents import Agent
 from core.games import get_game
-from core.records import EpisodeRow, StateAttackRow
+from core.rows import EpisodeRow, StateAttackRow
 from play.environments import make_environments
 from play.policies import exploring
 from play.protocols import get_protocol

@@ -17,7 +17,8 @@ from core.networks import NETWORKS
 from core.neurons.base import NEURONS
 from core.normalisations import NORMALISATIONS
 from core.readouts import READOUTS
-from core.records import ConversionRow, EpisodeRow, StateAttackRow, read_rows
+from core.records import read_rows
+from core.rows import ConversionRow, EpisodeRow, StateAttackRow
 from tests.conftest import AGENTS, Command
 from tests.test_house import own_sources
 from tests.test_refusals import is_refused

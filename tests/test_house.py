@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 STAGES = ("train_direct", "convert", "evaluate", "adversarial")
 PACKAGES = ("core", "play", "analysis", *STAGES)
 TORCH_FREE = (
-    "core.errors", "core.games", "core.records", "core.manifest", "core.cli", "core.progress", "core.registry",
+    "core.errors", "core.games", "core.records", "core.rows", "core.manifest", "core.cli", "core.progress", "core.registry",
     "core.kinds", "play.protocols",
 )  # fmt: skip
 """Modules outside analysis that figures, studies and `--help` need; all of analysis is free of torch too."""

@@ -13,7 +13,8 @@ from analysis.figures.registry import LAST, in_order
 from analysis.runs import Family
 from core import kinds
 from core.errors import Refusal
-from core.records import EpisodeRow, write_rows
+from core.records import write_rows
+from core.rows import EpisodeRow
 from tests.conftest import episode
 
 REPOSITORY = Path(__file__).resolve().parents[1]

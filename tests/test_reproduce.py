@@ -8,7 +8,8 @@ import pytest
 import reproduce
 from analysis.check import findings
 from core.errors import Refusal
-from core.records import ROWS_FORMAT, digest
+from core.records import digest
+from core.rows import ROWS_FORMAT
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from core.records import AttackRow, ConversionRow, CurveRow, EpisodeRow, read_rows
+from core.records import read_rows
+from core.rows import AttackRow, ConversionRow, CurveRow, EpisodeRow
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "smoke"

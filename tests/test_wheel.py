@@ -16,7 +16,8 @@ from pathlib import Path
 import core.games
 from analysis.tables import markdown, score_lines
 from core.games import PUBLISHED, get_game, reference
-from core.records import EpisodeRow, read_rows
+from core.records import read_rows
+from core.rows import EpisodeRow
 
 where = Path(core.games.__file__).resolve()
 assert where.is_relative_to(Path(sys.argv[1]).resolve()), where

@@ -28,7 +28,8 @@ from core.errors import Refusal
 from core.games import Game
 from core.manifest import Manifest
 from core.progress import Progress
-from core.records import CurveRow, EpisodeRow, read_rows, write_bytes, write_rows
+from core.records import read_rows, write_bytes, write_rows
+from core.rows import CurveRow, EpisodeRow
 from play.episodes import episode_row, play
 from play.protocols import Protocol
 from play.rollout import Step

@@ -38,7 +38,8 @@ from analysis.rows import ATTACKS, STATE_ATTACKS
 from analysis.runs import Family, families, in_order, names, require_comparable
 from analysis.statistics import Interval
 from core.games import get_game
-from core.records import StateAttackRow, require_single
+from core.records import require_single
+from core.rows import StateAttackRow
 
 _KINDS: tuple[tuple[str, Kind, str, str], ...] = (
     ("best white-box", "white-box", "#D55E00", "-"),

@@ -26,7 +26,7 @@ from analysis.rows import EPISODES, OPERATIONS
 from analysis.runs import require_comparable
 from analysis.statistics import Interval, mean_interval
 from core import kinds
-from core.records import OperationsRow
+from core.rows import OperationsRow
 
 LAYER_SHADES = ("#FFFFFF", "#C8C8C8", "#909090", "#505050", "#000000")
 """First layer to last."""

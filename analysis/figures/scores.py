@@ -23,7 +23,7 @@ from analysis.runs import (
 )
 from analysis.tables import Line, score_lines
 from core.games import PUBLISHED
-from core.records import EpisodeRow
+from core.rows import EpisodeRow
 
 
 @FIGURES.register("score_bars")

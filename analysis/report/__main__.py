@@ -25,7 +25,8 @@ from analysis.tables import markdown, score_lines
 from analysis.words import percent, size
 from core.cli import main
 from core.errors import Refusal
-from core.records import ConversionRow, EpisodeRow, write_bytes
+from core.records import write_bytes
+from core.rows import ConversionRow, EpisodeRow
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 PAGE = Path("report") / "index.html"

@@ -10,7 +10,7 @@ from typing import Any
 
 from core.kinds import order
 from core.manifest import read_manifest
-from core.records import AttackRow, EpisodeRow
+from core.rows import AttackRow, EpisodeRow
 
 
 @dataclass(frozen=True)

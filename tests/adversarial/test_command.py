@@ -17,7 +17,8 @@ from core.agents import Agent
 from core.checkpoint import load_agent
 from core.games import Game
 from core.networks import NETWORKS
-from core.records import AttackRow, StateAttackRow, read_rows
+from core.records import read_rows
+from core.rows import AttackRow, StateAttackRow
 from play.states import collect
 from tests.conftest import AGENTS, Command
 from tests.test_refusals import is_refused

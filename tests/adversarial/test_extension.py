@@ -10,7 +10,8 @@ from matplotlib.text import Text
 from adversarial.attack import ATTACKS
 from analysis.figures.attacks import flips_of_states
 from core import registry
-from core.records import AttackRow, StateAttackRow, read_rows
+from core.records import read_rows
+from core.rows import AttackRow, StateAttackRow
 from tests.conftest import AGENTS, Command
 from tests.test_refusals import is_refused
 

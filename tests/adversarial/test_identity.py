@@ -12,7 +12,8 @@ from adversarial.attacks.pgd import PGD
 from adversarial.threat import Threat, make_threat
 from core.errors import Refusal
 from core.games import get_game
-from core.records import AttackRow, StateAttackRow, read_rows
+from core.records import read_rows
+from core.rows import AttackRow, StateAttackRow
 
 BREAKOUT = get_game("minatar/breakout")
 ATTACKED = Path(__file__).parents[2] / "results" / "attacked"

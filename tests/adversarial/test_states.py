@@ -14,7 +14,7 @@ from core import seeding
 from core.agents import Decision
 from core.checkpoint import Checkpoint, load_agent
 from core.gradients import GradientSource
-from core.records import StateAttackRow
+from core.rows import StateAttackRow
 from play.rollout import Perturbed
 from tests.conftest import AGENTS
 

@@ -17,7 +17,7 @@ from analysis.energy import (
     window_sim_steps,
 )
 from core.errors import Refusal
-from core.records import OperationsRow
+from core.rows import OperationsRow
 
 NATURE_MACS = (3276800, 2654208, 1806336, 1605632, 2048)
 """At 4 actions, 9.345 M in all."""

@@ -12,7 +12,7 @@ from analysis.energy import microjoules
 from analysis.figures.energy import pareto_front, score_against_energy, spikes_and_energy
 from analysis.figures.style import NothingToDraw
 from core.errors import Refusal
-from core.records import EpisodeRow, OperationsRow
+from core.rows import EpisodeRow, OperationsRow
 from tests.analysis.test_energy import nature, spiking
 from tests.conftest import episode
 

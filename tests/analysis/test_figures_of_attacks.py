@@ -13,7 +13,8 @@ from analysis.figures import attacks
 from analysis.figures.style import NothingToDraw
 from analysis.statistics import share_interval
 from core.errors import Refusal
-from core.records import StateAttackRow, to_json, write_rows
+from core.records import to_json, write_rows
+from core.rows import StateAttackRow
 from tests.conftest import told
 
 BASE = StateAttackRow(

@@ -10,7 +10,7 @@ from matplotlib.collections import PathCollection
 
 from analysis.figures import embedding, neurons
 from core.errors import Refusal
-from core.records import EmbeddingRow
+from core.rows import EmbeddingRow
 from evaluate.responses import neuron_responses
 
 

@@ -14,7 +14,8 @@ from analysis.evidence import LEAST_EPISODES, LEAST_STATES, Evidence, attacked_s
 from analysis.gates import gates, is_allowed
 from analysis.verdict import Verdict, verdict
 from core.errors import Refusal
-from core.records import AttackRow, StateAttackRow, to_json, write_rows
+from core.records import to_json, write_rows
+from core.rows import AttackRow, StateAttackRow
 from tests.conftest import episode, told
 
 SIZE = 1 / 255

@@ -17,7 +17,8 @@ from analysis.tables import aligned
 from analysis.words import size
 from core.errors import Refusal
 from core.games import get_game, reference
-from core.records import AttackRow, ConversionRow, EpisodeRow, to_json, write_rows
+from core.records import to_json, write_rows
+from core.rows import AttackRow, ConversionRow, EpisodeRow
 from tests.conftest import episode
 
 LEFT = "flips most decisions, agents keep of their own clean score above random play"

@@ -10,7 +10,8 @@ import convert.run as stage
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from core.records import ConversionRow, read_rows
+from core.records import read_rows
+from core.rows import ConversionRow
 from play.states import batches, collect
 from tests.conftest import Command
 from tests.convert.conftest import GAME, make_dqn

@@ -16,7 +16,8 @@ from convert.methods.tan2021 import Tan2021
 from convert.variants import VARIANTS, all_variants
 from core.checkpoint import load_agent
 from core.dqn import DQN
-from core.records import ConversionRow, EpisodeRow, read_rows
+from core.records import read_rows
+from core.rows import ConversionRow, EpisodeRow
 from play.episodes import play
 from play.protocols import get_protocol
 from play.states import collect, q_values

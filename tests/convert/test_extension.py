@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from core.checkpoint import load_agent
-from core.records import ConversionRow, read_rows
+from core.records import read_rows
+from core.rows import ConversionRow
 
 REPOSITORY = Path(__file__).parents[2]
 EXTENSION = "tests.convert.mean_rate_method"

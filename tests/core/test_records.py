@@ -14,18 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from core.errors import Refusal
-from core.records import (
-    AttackRow,
-    ConversionRow,
-    CurveRow,
-    EpisodeRow,
-    read_rows,
-    require_single,
-    schema,
-    to_json,
-    write_bytes,
-    write_rows,
-)
+from core.records import read_rows, require_single, to_json, write_bytes, write_rows
+from core.rows import AttackRow, ConversionRow, CurveRow, EpisodeRow, schema
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROW_TYPES: tuple[Any, ...] = (EpisodeRow, AttackRow, CurveRow, ConversionRow)

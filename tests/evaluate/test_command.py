@@ -16,7 +16,8 @@ from analysis.check import findings
 from core.checkpoint import save_agent
 from core.games import get_game
 from core.networks import NETWORKS
-from core.records import EpisodeRow, Journal, read_rows, write_rows
+from core.records import Journal, read_rows, write_rows
+from core.rows import EpisodeRow
 from tests.conftest import Command
 from tests.test_refusals import PROVENANCE, is_refused
 

@@ -25,7 +25,8 @@ from core.neurons.membrane import MembraneNeuron
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
 from core.readouts import Rate
-from core.records import EmbeddingRow, ResponseRow, read_rows, write_rows
+from core.records import read_rows, write_rows
+from core.rows import EmbeddingRow, ResponseRow
 from evaluate.embedding import embed, last_hidden
 from evaluate.responses import neuron_responses, parameters
 from play.environments import network_input

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from core.records import EmbeddingRow, OperationsRow, ResponseRow, read_rows
+from core.records import read_rows
+from core.rows import EmbeddingRow, OperationsRow, ResponseRow
 from tests.conftest import Command
 from tests.test_refusals import is_refused
 

@@ -12,7 +12,8 @@ from core.agents import AGENTS, Agent, Decision, RandomPlay
 from core.checkpoint import load_agent
 from core.errors import Refusal
 from core.games import GAMES, Game
-from core.records import EpisodeRow, read_rows
+from core.records import read_rows
+from core.rows import EpisodeRow
 from play.entrants import entrants, is_registered
 from play.protocols import get_protocol
 from tests.conftest import AGENTS as SHIPPED

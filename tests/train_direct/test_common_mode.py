@@ -10,7 +10,8 @@ from core.checkpoint import load_agent
 from core.dsqn import DSQN
 from core.games import get_game
 from core.networks import NETWORKS
-from core.records import EpisodeRow, read_rows
+from core.records import read_rows
+from core.rows import EpisodeRow
 from tests.conftest import Command, random_batch
 from train_direct.common_mode import CommonMode
 from train_direct.learner import QLearner

@@ -17,7 +17,8 @@ from core.dqn import Actor
 from core.dsqn import SpikingActor
 from core.games import get_game
 from core.networks import NETWORKS
-from core.records import AttackRow, CurveRow, EpisodeRow, OperationsRow, read_rows
+from core.records import read_rows
+from core.rows import AttackRow, CurveRow, EpisodeRow, OperationsRow
 from tests.conftest import Command
 from train_direct.ppo import PPO, advantages, clipped_objective, critic_game, normalised
 from train_direct.recipe import PPO_RECIPES, PpoRecipe

@@ -14,7 +14,8 @@ import tyro
 
 from core.errors import Refusal
 from core.games import GAMES, Game, get_game
-from core.records import CurveRow, read_rows
+from core.records import read_rows
+from core.rows import CurveRow
 from play.protocols import Dynamics
 from tests.conftest import Command
 from train_direct.__main__ import Dqn, Dsqn, Ppo, SpikingPpo

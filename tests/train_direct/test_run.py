@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from core.networks import NETWORKS
-from core.records import CurveRow, EpisodeRow, read_rows
+from core.records import read_rows
+from core.rows import CurveRow, EpisodeRow
 from play.protocols import get_protocol
 from tests.conftest import Command
 from train_direct.algorithm import Means
