@@ -1,4 +1,4 @@
-"""The agent contract: what evaluation, attack and conversion know of any agent."""
+"""The interface of agents, on which evaluation, attacks and conversion rely."""
 
 import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from core.registry import Registry
 
 
 class Activity(NamedTuple):
-    """What a spiking agent spent on one batch of decisions."""
+    """Spikes and simulation steps of a spiking agent in one batch of decisions."""
 
     spikes: Tensor
     """[B, L] float32: spikes of each of the L spiking layers, summed over neurons and simulation steps."""
@@ -23,42 +23,45 @@ class Activity(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What an agent answers to a batch of observations."""
+    """An agent's answer to a batch of observations."""
 
     scores: Tensor
     """[B, A] float32: Q-values."""
     carry: tuple[Tensor, ...] | None
-    """[B, ...] each: what the next decision of the same episodes begins with, zero rows being an episode's start;
-    None for an agent that keeps nothing."""
+    """[B, ...] each: state for the next decision of the same episodes; None for an agent without such state.
+
+    A row of zeros is the state at the start of an episode.
+    """
     activity: Activity | None
     """None for an agent without spikes."""
 
 
 class LayerTrace(NamedTuple):
-    """What one layer of an agent heard and did in one batch of decisions: all that its operations are counted from.
+    """Inputs and spikes of one layer in one batch of decisions, from which operations are counted.
 
-    Agents with layers have a method `trace`, which takes what `decide` takes and gives one for each layer, first to
-    last. It is slower than `decide`, whose spikes these are, neuron by neuron.
+    Agents with layers have a method `trace`. It takes the arguments of `decide` and returns one trace per layer, first
+    to last. It is slower than `decide`. Its spikes are the same, but for each neuron.
     """
 
     heard: Tensor
-    """[B, *its input]: the image, activations, or how many spikes (of either sign) of each input arrived in all."""
+    """[B, *input shape]: the image, activations, or the number of spikes (of either sign) of each input."""
     hears_spikes: bool
+    """Whether the inputs are spikes."""
     fired: Tensor | None
-    """[B, *its output]: spikes (of either sign) of each of its own neurons; None if they do not spike."""
+    """[B, *output shape]: number of spikes (of either sign) of each neuron; None if they do not spike."""
     neuron_sim_steps: Tensor
-    """[B] float32: simulation steps in which its neurons' membranes were stepped; 0 if they have none."""
+    """[B] float32: simulation steps in which the membranes were updated; 0 without membranes."""
 
 
 def layer_traces(
     observations: Tensor, fired: Sequence[Tensor], neuron_sim_steps: Sequence[Tensor]
 ) -> list[LayerTrace]:
-    """Traces of a network whose first layer hears the image, and each later one the spikes of the one before.
+    """Traces of a network whose first layer gets the image, and each later layer the spikes of the previous one.
 
     Args:
         observations: [B, *observation].
-        fired: of every layer that spikes, see `LayerTrace`; all do but perhaps the last.
-        neuron_sim_steps: of every layer, see `LayerTrace`.
+        fired: `LayerTrace.fired` of every spiking layer. Every layer spikes, except perhaps the last.
+        neuron_sim_steps: `LayerTrace.neuron_sim_steps` of every layer.
     """
     heard = [observations, *fired]
     return [
@@ -73,10 +76,10 @@ def count_spikes(train: Tensor) -> Tensor:
 
 
 class Agent(nn.Module, abc.ABC):
-    """What evaluation, attack and conversion know of any agent."""
+    """Base class of agents: torch modules that score the actions of a game."""
 
     kind: str
-    """What it is: "dqn", "quantised", "rate-coded", "dsqn", "actor", "spiking-actor" or "random"."""
+    """Kind of agent, as in "dqn" or "rate-coded"; `core.kinds` lists those that are built in."""
     game: Game
     neuron_counts: tuple[int, ...] = ()
     """Neurons of each spiking layer, in the order of `Activity.spikes`; empty without spikes."""
@@ -88,11 +91,12 @@ class Agent(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
-        """Score actions, and say what that took.
+        """Score the actions, and count the spikes and simulation steps of doing so.
 
         Args:
             observations: [B, *observation] float32 within the game's bounds.
-            carry: what the previous decision of the same episodes returned, zero rows where one starts; None if all do.
+            carry: `Decision.carry` of the previous decision of the same episodes, with zeros in the rows of episodes
+                that start; None if all episodes start.
         """
 
     def forward(self, observations: Tensor) -> Tensor:
@@ -101,30 +105,30 @@ class Agent(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def config(self) -> dict[str, Any]:
-        """JSON-able values, besides the game, from which `from_config` makes an agent like this one."""
+        """JSON-able values, besides the game, from which `from_config` makes the same agent without its weights."""
 
     @classmethod
     @abc.abstractmethod
     def from_config(cls, game: Game, config: Mapping[str, Any]) -> Self:
-        """An agent as `config` described it, its weights not yet filled in.
+        """An agent from what `config` returned, with uninitialised weights.
 
         Raises:
-            Refusal: the configuration, which may come from a file, cannot be one of this agent.
+            Refusal: the configuration, which may come from a file, is not valid for this class.
         """
 
     def gradient_sources(self) -> Iterator[GradientSource]:
-        """Every differentiable network whose gradient may lead an attack on the agent, the usual one first.
+        """Every differentiable network that an attack on the agent can take its gradient from, the usual one first.
 
-        By default its own scores are differentiated.
+        By default, the agent itself.
 
         Raises:
-            Refusal: it has no gradient.
+            Refusal: the agent has no gradient.
         """
         yield GradientSource(self, "own", same_scores=True, sim_steps=self.sim_steps)
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """The device of its weights."""
         return next((tensor.device for tensor in self.parameters()), torch.device("cpu"))
 
 
@@ -138,7 +142,7 @@ AGENTS: Registry[Callable[[Game], Agent]] = Registry("agent")
 
 @AGENTS.register("random")
 class RandomPlay(Agent):
-    """Random play: every action scores 0, and it is played with epsilon 1."""
+    """Random play. Every action scores 0; protocols play it with epsilon 1."""
 
     kind = "random"
 
@@ -161,10 +165,11 @@ class RandomPlay(Agent):
 
 
 MOST_SIM_STEPS = 10_000
-"""Twenty times what Tan et al. 2021 needs; some read-outs take memory by its square."""
+"""Largest number of simulation steps: 20 times that of Tan et al. 2021. The memory of some read-outs grows with its
+square."""
 
 
 def require_sim_steps(sim_steps: int) -> None:
-    """Refuse a number of simulation steps that is none; it may come from a file, where nothing is typed."""
+    """Refuse a number of simulation steps that is not an integer in range. It may come from a file."""
     if not isinstance(sim_steps, int) or isinstance(sim_steps, bool) or not 1 <= sim_steps <= MOST_SIM_STEPS:
         raise Refusal(f"sim_steps is {sim_steps}: accepted are integers from 1 to {MOST_SIM_STEPS}")

@@ -1,10 +1,11 @@
-"""One safetensors file an agent: kind, configuration, weights and provenance; load() rebuilds any agent.
+"""Checkpoints: one safetensors file for an agent's kind, configuration, weights and provenance.
 
-Nothing is ever unpickled. What the file claims is checked against what it holds before it is believed.
+Nothing is unpickled. The file's header is checked against its tensors before an agent is made.
 """
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,22 +30,22 @@ PROVENANCE: Mapping[str, type] = {
     "network": str,
     "scores_are_q_values": bool,
 }
-"""What rows take from an agent's provenance, so that every checkpoint has it; there may be more."""
+"""Entries that every checkpoint's provenance has, because rows hold them. Others are allowed."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An agent read from a file, and what the file says of it."""
+    """An agent from a file, with its provenance."""
 
     agent: Agent
     provenance: dict[str, Any]
-    """How it came to be: recipe, seed, counters, or conversion and source."""
+    """How the agent was made: recipe, seed and counters, or conversion and source."""
     id: str
-    """First 12 hex digits of the SHA-256 of the file: names exactly these weights in rows."""
+    """First 12 hex digits of the file's SHA-256, which name these weights in rows."""
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What every kind of row tells of an agent, by the names of the columns (core/rows.py)."""
+        """The columns about the agent that every type of row has (core/rows.py)."""
         told = ("train_seed", "train_steps", "network", "recipe")
         return {
             "agent": self.agent.kind,
@@ -55,9 +56,19 @@ class Checkpoint:
 
 
 def save_agent(
-    path: Path, agent: Agent, provenance: Mapping[str, Any], dtype: torch.dtype = torch.float32
+    path: str | os.PathLike[str],
+    agent: Agent,
+    provenance: Mapping[str, Any],
+    dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write an agent atomically, its weights rounded to `dtype`; the same arguments give the same bytes."""
+    """Write an agent to a file, atomically. Equal arguments give equal bytes.
+
+    Args:
+        path: the file; missing folders are made.
+        agent: the agent.
+        provenance: how it was made, JSON-able; `PROVENANCE` lists what `load_agent` requires.
+        dtype: to which weights are rounded.
+    """
     header = {
         "format": FORMAT,
         "kind": agent.kind,
@@ -71,21 +82,24 @@ def save_agent(
     write_bytes(path, save(tensors, {_METADATA_KEY: json.dumps(header, sort_keys=True)}))
 
 
-def load_agent(path: Path, game: Game | None = None, device: torch.device | None = None) -> Checkpoint:
+def load_agent(
+    path: str | os.PathLike[str], game: Game | None = None, device: torch.device | None = None
+) -> Checkpoint:
     """Rebuild the agent of a checkpoint file, in evaluation mode.
 
     Args:
         path: a file that `save_agent` wrote.
-        game: the game it is about to play, if that is not its own.
-        device: where it will run; the CPU if None.
+        game: the game that it will play, if that is another one.
+        device: the device to move it to; the CPU if None.
 
     Raises:
-        Refusal: the file is missing, damaged, of another format, holds NaN or infinite weights, or does
-            not fit the game.
+        Refusal: the file is missing, damaged or of another format, holds NaN or infinite weights, or does not fit the
+            game.
     """
+    path = Path(path)
     if not path.is_file():
         raise Refusal(f"no checkpoint at {path}: a .safetensors file written by SpikeQ is needed")
-    content = path.read_bytes()  # once: a training that goes on may replace the file at any moment
+    content = path.read_bytes()  # only once: a running training may replace the file at any time
     header, tensors = _parse(path, content)
     own_game = get_game(header["game"])
     if game is not None and (game.num_actions, game.observation_shape) != (

@@ -1,4 +1,4 @@
-"""Where networks run, on how many threads, and with whose memory."""
+"""The device, threads and memory of a command."""
 
 import ctypes
 import os
@@ -16,18 +16,22 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def pick_device(device: Device) -> torch.device:
-    """The device a network runs on: a GPU if there is one and "auto" or "cuda" was said."""
+    """The torch device of an option: a GPU for "cuda", and for "auto" if there is one; otherwise the CPU.
+
+    Raises:
+        Refusal: "cuda" was asked for and torch finds no GPU.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise Refusal("device 'cuda': torch finds no GPU here; accepted are auto, cpu")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def available_memory_bytes() -> int:
-    """Memory that new work can have, the system's file cache included (Linux; elsewhere what is free)."""
+    """Memory that new work can use, in bytes. On Linux it includes the file cache; elsewhere it is the free memory."""
     try:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         available = 1024 * int(fields["MemAvailable"].split()[0])
-        limit = Path("/sys/fs/cgroup/memory.max")  # of the container, if this is one
+        limit = Path("/sys/fs/cgroup/memory.max")  # the limit of a container, if we are in one
         if limit.exists() and (value := limit.read_text().strip()) != "max":
             used = int(Path("/sys/fs/cgroup/memory.current").read_text())
             available = min(available, int(value) - used)
@@ -37,25 +41,28 @@ def available_memory_bytes() -> int:
 
 
 def set_up_torch(threads: int) -> None:
-    """What a command's arithmetic depends on, besides the device; called first by every command.
+    """Set torch's global options. Every command calls this first.
 
-    Denormal numbers become zero: the moments that an optimiser keeps for a neuron fallen silent decay into
-    them, and each update then takes several times as long.
+    Denormal numbers are flushed to zero. The optimiser's moments of a silent neuron decay to such numbers, and each
+    update would then take several times as long.
 
-    Freed memory is kept: glibc would hand each large array back to the system, and the next one's pages
-    would be made anew, which in a virtual machine can take as long as the arithmetic.
+    Freed memory stays with the process. glibc would return each large array to the system and ask for new pages for the
+    next one. In a virtual machine that can take as long as the arithmetic.
 
     Args:
-        threads: CPU threads; 0 leaves torch's choice. Equal bits need equal numbers.
+        threads: CPU threads; 0 for torch's default. Results are equal bit for bit only at equal numbers of threads.
+
+    Raises:
+        Refusal: `threads` is negative.
     """
     if threads < 0:
         raise Refusal(f"threads is {threads}: accepted is 0 (all) or more")
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
-        # Older ones refuse a threshold above 32 MiB, and would be left with the 128 KiB they begin with.
+        # Older versions refuse a threshold above 32 MiB and would keep their default of 128 KiB.
         libc.mallopt(_M_MMAP_THRESHOLD, 2**30) or libc.mallopt(_M_MMAP_THRESHOLD, 2**25)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**30)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32 on a GPU too
-    torch.set_flush_denormal(True)  # before the worker threads start, which inherit it
+    torch.set_flush_denormal(True)  # before worker threads start: they inherit it
     if threads:
         torch.set_num_threads(threads)

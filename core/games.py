@@ -1,6 +1,6 @@
-"""Every game: its tier, its observation and bounds, its actions, its reference scores.
+"""All games: tier, observation and its bounds, actions, and reference scores.
 
-Users type the names in GAMES, never an environment id.
+Users name games as in `GAMES`, and not by environment ids.
 """
 
 import csv
@@ -19,15 +19,15 @@ from core.registry import Registry
 Tier = Literal["control", "minatar", "atari"]
 
 PUBLISHED = Path(__file__).resolve().parent / "data"
-"""Numbers that no study of this project measured: scores of papers, random and human play."""
+"""Folder of the numbers that no study of this project measured: scores of papers, of random and of human play."""
 FRAME_STACK = 4
 FRAMES_PER_DECISION: Mapping[Tier, int] = {"control": 1, "minatar": 1, "atari": 4}
-"""Emulator frames that one agent decision lasts (Mnih et al. 2015: an action is repeated 4 times)."""
+"""Emulator frames of one decision (Mnih et al. 2015 repeat each action 4 times)."""
 
 
 @dataclass(frozen=True)
 class Game:
-    """What an agent can know of a game before it plays."""
+    """Facts about a game that an agent's network depends on."""
 
     name: str
     tier: Tier
@@ -35,13 +35,16 @@ class Game:
     """Channels first: (4, 84, 84) stacked grey frames, (C, 10, 10) MinAtar planes, or a state vector."""
     num_actions: int
     low: tuple[float, ...] = (0.0,)
-    """Lower bound of what a network sees, one value for all elements or one for each."""
+    """Lower bound of the network's input: one value for all elements, or one for each."""
     high: tuple[float, ...] = (1.0,)
+    """Upper bound of the network's input: one value for all elements, or one for each."""
     scale: tuple[float, ...] = (1.0,)
-    """What an attack's epsilon is counted in: one value for all elements of what a network sees, or one for each."""
+    """Unit of an attack's epsilon: one value for all elements of the network's input, or one for each."""
     stop_score: float | None = None
-    """Validation mean at which training may stop early: Chen et al. 2022's code (its --early_stop); some cannot
-    be reached (Boxing ends at 100)."""
+    """Mean validation score at which training may stop early, as in the code of Chen et al. 2022 (--early_stop).
+
+    Some cannot be reached: Boxing ends at 100.
+    """
 
     @property
     def frames_per_decision(self) -> int:
@@ -66,8 +69,8 @@ _ALL = (
         2,
         low=(-4.8, -math.inf, -0.41887903, -math.inf),
         high=(4.8, math.inf, 0.41887903, math.inf),
-        # Where there is a bound, it is the scale; velocities have none, and get the largest that 10,000 episodes of
-        # random play reached, rounded (3.52 and 3.34 in 222,182 decisions).
+        # The scale is the bound. Velocities have no bound. Theirs is the largest that 10,000 episodes of random play
+        # reached, rounded (3.52 and 3.34 in 222,182 decisions).
         scale=(4.8, 3.5, 0.41887903, 3.3),
     ),
     _minatar("asterix", 4),
@@ -101,10 +104,14 @@ for _game in _ALL:
 
 
 def get_game(name: str) -> Game:
-    """The game of that name, or a Refusal that suggests the nearest one."""
+    """The game of a name.
+
+    Raises:
+        Refusal: there is no such game; the message suggests the nearest one, also for environment ids.
+    """
     if name in GAMES:
         return GAMES.get(name)
-    # An environment id such as "ALE/BeamRider-v5" or "PongNoFrameskip-v4" should find its game too.
+    # Environment ids such as "ALE/BeamRider-v5" or "PongNoFrameskip-v4" suggest their game too.
     bare = re.sub(r"(NoFrameskip|Deterministic)?(-v\d+)?$", "", name.removeprefix("ALE/"))
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", bare).lower()
     near = difflib.get_close_matches(snake, GAMES.names(), n=1, cutoff=0.4)
@@ -114,7 +121,7 @@ def get_game(name: str) -> Game:
 
 @dataclass(frozen=True)
 class Reference:
-    """Scores that a game's own are held against; None where nobody measured one."""
+    """Reference scores of a game; None for one that nobody measured."""
 
     random: float | None
     human: float | None
@@ -122,11 +129,10 @@ class Reference:
 
 
 def reference(game: Game) -> Reference:
-    """Random and human scores, with where they come from.
+    """Scores of random and human play, with their source.
 
-    Atari: the 57-game table (random play and the 30-minute human starts; the Nature-2015 human
-    column differs on most games). MinAtar and CartPole: random play as measured by this project;
-    nobody published human scores.
+    Atari: the 57-game table, with random play and the 30-minute human starts. The human scores of Nature 2015 differ on
+    most games. MinAtar and CartPole: random play as measured by this project. Nobody published human scores.
     """
     if game.tier == "atari":
         row = _table("atari_random_human.csv")[game.name]

@@ -1,7 +1,7 @@
-"""What a piece of work was asked to do, and whether it was done: so that asking twice does it once.
+"""Manifests: records of what work was asked for and whether it is done, so that no work is done twice.
 
-A manifest lies beside what it describes. It is written before the work starts (with the specification) and
-again when the work is done (with the SHA-256 of every result). Never imports torch.
+A manifest is a JSON file beside the results. It is written with the specification before the work starts. When the work
+is done, the SHA-256 of every result is added. Never imports torch.
 """
 
 import contextlib
@@ -23,35 +23,36 @@ from core.rows import ROWS_FORMAT
 
 LIBRARIES = ("torch", "numpy", "gymnasium", "ale-py", "minatar")
 LOCK_PATIENCE_S = 30.0
+"""Seconds to wait for another process that holds the lock."""
 
 
 @functools.cache
 def library_versions() -> Mapping[str, str]:
-    """Versions of the libraries that can change numbers; read once, because every row names them."""
+    """Versions of the libraries that can change numbers. They are read once, because every row names them."""
     return {name: version(name) for name in LIBRARIES}
 
 
 @dataclass(frozen=True)
 class Record:
-    """A manifest as it was found."""
+    """The content of a manifest file."""
 
     path: Path
     spec: dict[str, Any]
     outputs: dict[str, str]
     """SHA-256 of each result by file name; empty while the work is unfinished."""
     command: list[str]
-    """The command line that last asked for it, after `python -m`."""
+    """The last command line that asked for this work, without `python -m`."""
     format: str
-    """Of the rows that the version of SpikeQ that made it writes."""
+    """Format of rows (`core.rows.ROWS_FORMAT`) of the version of SpikeQ that wrote it."""
 
     @property
     def missing(self) -> list[Path]:
-        """Results that were recorded and are not there."""
+        """Recorded results whose files are missing."""
         outputs = [self.path.parent / name for name in self.outputs]
         return [output for output in outputs if not output.is_file()]
 
     def mismatches(self) -> Iterator[tuple[Path, str]]:
-        """Every result that is not what was recorded, and what is wrong with it."""
+        """Every result whose file is missing or changed, with a message that says so."""
         for name, recorded in self.outputs.items():
             output = self.path.parent / name
             if not output.is_file():
@@ -60,8 +61,13 @@ class Record:
                 yield output, f"{output} was changed after {self.path.name} recorded it"
 
 
-def read_manifest(path: Path) -> Record | None:
-    """The manifest at a path, or None if there is none; refuses what is not a manifest."""
+def read_manifest(path: str | os.PathLike[str]) -> Record | None:
+    """The manifest at a path; None if there is no file.
+
+    Raises:
+        Refusal: the file is not a manifest.
+    """
+    path = Path(path)
     if not path.exists():
         return None
     try:
@@ -75,22 +81,22 @@ def read_manifest(path: Path) -> Record | None:
 
 
 class Manifest:
-    """The manifest of one run folder, or of one result file, held by the process that works on it.
+    """The manifest of one run folder or result file, for the process that does the work.
+
+    Finished work is done again if results are missing, as for committed rows without their weights.
 
     Args:
-        path: where the manifest lies.
-        spec: all that decides the numbers of the work, JSON-able.
-        adjustable: entries of the specification that unfinished work may be resumed with other values of.
-
-    Finished work whose results are not all there (committed rows come without the weights they are of) is done again.
+        path: the manifest file.
+        spec: JSON-able values that determine the numbers of the work.
+        adjustable: entries of the specification that may differ when unfinished work is resumed.
 
     Raises:
-        Refusal: another specification was run here, the manifest is damaged, a finished result was changed, or the
-            place cannot be written.
+        Refusal: other work was recorded here, the manifest is damaged, a finished result was changed, or the folder is
+            not writable.
     """
 
-    def __init__(self, path: Path, spec: dict[str, Any], adjustable: Sequence[str] = ()):
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str], spec: dict[str, Any], adjustable: Sequence[str] = ()):
+        self.path = path = Path(path)
         self._adjustable = adjustable
         self.spec = json.loads(to_json(spec))
         self.done = self._is_done()
@@ -99,9 +105,9 @@ class Manifest:
 
     @contextlib.contextmanager
     def work(self) -> Iterator[bool]:
-        """Enter the work: whether there is any to do, and if so, no other process does it meanwhile.
+        """Context in which no other process does the same work. Its value: whether there is work to do.
 
-        That it began is recorded. Where it is refused before it gave anything, nothing is left of it.
+        The start is recorded. If the work is refused before it wrote a file, the manifest and new folders are removed.
         """
         if self.done and not self._lock_file.exists():
             self._remember_command()
@@ -112,14 +118,14 @@ class Manifest:
         before = {*self.path.parent.iterdir(), self.path}
         fresh = not self.path.exists()
         try:
-            self.done = self._is_done()  # another process may have finished it meanwhile
+            self.done = self._is_done()  # another process may have finished the work
             if not self.done:
                 if (record := read_manifest(self.path)) and record.missing:
                     print(f"{record.missing[0]} is missing: the work is done again", file=sys.stderr)
                 self._write({})
             yield not self.done
         except (Refusal, OSError):
-            # What was begun keeps its manifest: without it, other work could take it for its own.
+            # Files of unfinished work keep their manifest. Without it, other work could continue them as its own.
             if fresh and before.issuperset(self.path.parent.iterdir()):
                 self.path.unlink(missing_ok=True)
             raise
@@ -128,17 +134,17 @@ class Manifest:
             os.close(lock)
             if not self.path.exists():
                 for folder in reversed(made):
-                    with contextlib.suppress(OSError):  # not empty: somebody else's files stay
+                    with contextlib.suppress(OSError):  # not empty: files of others stay
                         folder.rmdir()
 
     def _acquire(self) -> int:
-        """Hold the lock file; wait a while, because a killed predecessor may be saving its last state."""
+        """Lock the lock file. Wait for its holder a while: a process that was told to stop may still save its state."""
         give_up = time.monotonic() + LOCK_PATIENCE_S
         while True:
             lock = os.open(self._lock_file, os.O_CREAT | os.O_RDWR, 0o644)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Its holder removes the file when it leaves: what was locked may be nobody's file any more.
+                # The previous holder removes the file when it leaves. Then we locked a file that is gone.
                 if self._lock_file.exists() and os.fstat(lock).st_ino == self._lock_file.stat().st_ino:
                     return lock
             except BlockingIOError:
@@ -151,18 +157,18 @@ class Manifest:
             time.sleep(0.1)
 
     def finish(self, outputs: Sequence[Path]) -> None:
-        """Record that the work is done, and what it gave."""
+        """Record that the work is done, with the digests of its result files."""
         self._write({output.name: digest(output.read_bytes()) for output in outputs})
         self.done = True
 
     def _remember_command(self) -> None:
-        """Finished work may be asked for in other words; who asked last is recognised next time."""
+        """Record this command line, if finished work was asked for by another one before."""
         content = json.loads(self.path.read_text())
         if content["command"] != _command():
             write_bytes(self.path, _pretty({**content, "command": _command()}))
 
     def _is_done(self) -> bool:
-        """Whether this very work was finished here; refuses what stands in its way."""
+        """Whether this work is finished; refuses other work and changed results."""
         record = read_manifest(self.path)
         if record is None:
             return False
@@ -172,7 +178,7 @@ class Manifest:
             )
         self.require_same(record.spec, finished=bool(record.outputs))
         for output, mismatch in record.mismatches():
-            if output.is_file():  # what is missing is made again
+            if output.is_file():  # missing results are made again
                 raise Refusal(f"{mismatch}; remove {self.path} to run again")
         return bool(record.outputs) and not record.missing
 
@@ -191,7 +197,7 @@ class Manifest:
         write_bytes(self.path, _pretty(content))
 
     def require_same(self, recorded: dict[str, Any], finished: bool) -> None:
-        """Refuse a specification that is not this one; that of unfinished work may differ where it is adjustable."""
+        """Refuse a recorded specification that differs from this one. Adjustable entries of unfinished work may."""
         differing = sorted(
             key
             for key in recorded.keys() | self.spec.keys()
@@ -205,7 +211,7 @@ class Manifest:
 
 
 def _command() -> list[str]:
-    """What was typed behind `python -m`."""
+    """This process's command line without `python -m`."""
     program = Path(sys.argv[0])
     return [program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]]
 
@@ -215,14 +221,14 @@ def _pretty(content: dict[str, Any]) -> bytes:
 
 
 def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder with its parents; those that were not there, outermost first."""
+    """Make a folder with its parents. Returns the new ones, outermost first."""
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing[::-1]
 
 
 def _require_writable(folder: Path) -> None:
-    """Refuse now what would fail after hours: the nearest existing parent must be a writable folder."""
+    """Refuse a folder that cannot be written, before hours of work: its nearest existing parent must be writable."""
     nearest = folder
     while not nearest.exists():
         nearest = nearest.parent

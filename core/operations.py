@@ -1,19 +1,20 @@
-"""What each layer of an agent does in a decision: multiplications, additions, spikes, membranes stepped.
+"""Operations of each layer of an agent in a decision: multiplications, additions, spikes and membrane updates.
 
-Counted are synapses really wired, from what each layer really hears (`core.agents.LayerTrace`); names are
-NeuroBench's (Yik et al. 2023, arXiv 2304.04640). Three conventions are worth knowing:
+They are counted from the layers' actual inputs (`core.agents.LayerTrace`) and actual synapses. The names are those of
+NeuroBench (Yik et al. 2023, arXiv 2304.04640). The conventions:
 
-- The image is a constant current, so the first layer is computed once a decision, spikes behind it or not. Where it
-  holds only 0 and 1, as on MinAtar, that layer adds and never multiplies (`binary_input`).
-- A layer that hears spikes adds, for each spike, one weight to each neuron that it reaches; a negative spike adds too.
-  So does the output layer of a DSQN with the rate read-out: it is applied to a mean over simulation steps, which is
-  linear, so it adds a column of weights for each spike and divides A sums at the end. (Applied once to the mean, as the
-  software does, it would multiply once for each neuron that spiked at all.)
-- Biases, the neurons' own arithmetic and a voltage read-out's integration are no synaptic operations; what they are
-  proportional to is counted as `neuron_updates`. With `layer_delay`, spikes of the last simulation step count, though
-  they arrive after the decision. Every state is met as an episode's first: nothing is carried into it.
+- The image is a constant current, so the first layer is computed once per decision, in spiking networks too. If the
+  image holds only 0 and 1, as on MinAtar, the layer only adds (`binary_input`).
+- A layer with spikes as inputs adds one weight to each neuron that a spike reaches. Negative spikes count as additions.
+- The output layer of a DSQN with the rate read-out counts the same. It is linear, so it can add a column of weights for
+  each spike and divide A sums at the end. (The software applies it once to the mean. That would be one multiplication
+  for each neuron that spiked.)
+- Biases, the arithmetic of neurons and the integration of voltage read-outs are not synaptic operations. They are
+  proportional to `neuron_updates`.
+- With `layer_delay`, spikes of the last simulation step count, although they arrive after the decision.
+- Every state is taken as the first of an episode: no state is carried into it.
 
-What an operation costs is another matter: `analysis/energy.py`.
+`analysis/energy.py` has the costs of operations.
 """
 
 import math
@@ -34,26 +35,29 @@ from core.rate_coded.network import RateCodedNetwork
 
 
 class LayerOperations(NamedTuple):
-    """What one layer does in each decision of a batch; `core.rows.OperationsRow` says what is what."""
+    """Operations of one layer in each decision of a batch; `core.rows.OperationsRow` explains the fields."""
 
     num_neurons: int
     binary_input: bool
-    """In all decisions of the batch."""
+    """Whether all inputs are 0 or 1 in all decisions of the batch."""
     dense_macs: int
     effective_macs: Tensor
-    """[B] float64, as all below."""
+    """[B] float64."""
     acs: Tensor
+    """[B] float64."""
     neuron_updates: Tensor
+    """[B] float64."""
     spikes: Tensor
+    """[B] float64."""
 
 
 def fan_out(layer: Layer, input_shape: Sequence[int]) -> Tensor:
-    """How many neurons of a layer each of its inputs reaches, [*input_shape].
+    """Number of neurons of a layer that each of its inputs reaches, [*input_shape].
 
-    Inputs at the border of a convolution lie under fewer kernels than others, those that a stride passes over under
-    none. Their sum is the number of synapses that a dense pass multiplies; zeros around the input are no inputs.
+    In a convolution, inputs at the border are covered by fewer kernels, and inputs that the stride skips by none. The
+    sum is the number of synapses, and so of multiplications in a dense pass. Zeros of the padding are not inputs.
     """
-    with torch.enable_grad():  # what one more in an input adds to the sum of outputs, if every weight is 1
+    with torch.enable_grad():  # the gradient of the sum of outputs, with every weight 1
         x = layer.weight.new_zeros(1, *input_shape).requires_grad_()
         ones = torch.ones_like(layer.weight)
         if isinstance(layer, nn.Conv2d):
@@ -65,15 +69,15 @@ def fan_out(layer: Layer, input_shape: Sequence[int]) -> Tensor:
 
 
 Layered = DQN | QuantisedDQN | DSQN | RateCodedNetwork
-"""Agents that have layers: all but random play."""
+"""Built-in agents that have layers: all but random play."""
 
 
 def count_operations(agent: Agent, inputs: Tensor) -> list[LayerOperations]:
-    """Of each layer, first to last, what it does in a batch of decisions.
+    """Operations of each layer, first to last, in a batch of decisions.
 
     Args:
-        agent: one that has layers.
-        inputs: [B, *observation] float32, as the network sees them.
+        agent: an agent with layers.
+        inputs: [B, *observation] float32, the network's input.
 
     Raises:
         Refusal: the agent has no layers.

@@ -1,4 +1,4 @@
-"""Long work shows where it is, how fast, and when it ends: a live bar on a terminal, else a line now and then."""
+"""Progress of long work on standard error: a live bar on a terminal, otherwise a line every 20 seconds."""
 
 import sys
 import time
@@ -12,13 +12,13 @@ LINE_EVERY_S = 20.0
 
 
 class Progress:
-    """Counts units of work towards a total.
+    """Progress of one piece of work: units done, rate and remaining time. A context manager.
 
     Args:
-        what: what is being done, shown in front.
-        total: units to do.
+        what: name of the work, shown first.
+        total: number of units.
         unit: their plural name, as in "decisions".
-        done: units already done by an earlier session; they do not count for the rate.
+        done: units that an earlier process did. They do not count for the rate.
     """
 
     def __init__(self, what: str, total: int, unit: str, done: int = 0):
@@ -53,7 +53,7 @@ class Progress:
             self._print_line()
 
     def advance(self, units: int, note: str | None = None) -> None:
-        """Count work done; `note` replaces what is shown behind the rate."""
+        """Count units as done. A `note` replaces the text behind the rate."""
         self._done += units
         if note is not None:
             self._note = note

@@ -1,4 +1,4 @@
-"""The quantised DQN: between DQN and converted network."""
+"""The quantised DQN, a step between the DQN and the converted network."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
@@ -23,7 +23,7 @@ from core.layers import (
 
 
 class _Staircase(torch.autograd.Function):
-    """clip(floor(levels z + start), 0, levels) / levels; its gradient is that of clip(z, 0, 1)."""
+    """clip(floor(levels z + start), 0, levels) / levels, with the gradient of clip(z, 0, 1)."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, levels: int, start: float) -> Tensor:
@@ -38,25 +38,26 @@ class _Staircase(torch.autograd.Function):
 
 @AGENT_CLASSES.register("quantised")
 class QuantisedDQN(Agent):
-    """The Q-network between DQN and converted network: activations of a few levels, no time.
+    """A Q-network whose activations have a few levels, without simulation steps.
 
-    Its hidden neurons give clip(floor(L z + v_init), 0, L) / L, with v_init = 1/2 the quantisation of QCFS (Bu et al.
-    2022, arXiv 2303.04347), which is the rate of an IF neuron that hears the constant current z for L steps.
-    Weights are normalised (thresholds 1) and named as a converted network's, so one's are the other's.
+    A hidden neuron's activation is clip(floor(L z + v_init), 0, L) / L. With v_init = 1/2 this is the quantisation of
+    QCFS (Bu et al. 2022, arXiv 2303.04347). It equals the rate of an IF neuron with the constant current z after L
+    simulation steps. Weights are normalised to thresholds of 1 and have the names of a converted network's weights, so
+    each network can load the other's.
 
     Args:
-        game: whose observations and actions.
+        game: the game, which gives observation and actions.
         levels: L.
-        v_init: 1/2 rounds to the nearest level, 0 cuts off.
+        v_init: 1/2 rounds to the nearest level, 0 rounds down.
         bias: whether layers have biases.
         image_bits: see `apply_to_image`; None does not round.
-        padding: of its convolutions.
-        hidden: its hidden layers; those that the game's tier usually has if None.
+        padding: padding of the convolutions.
+        hidden: hidden layers; None for those that the game's tier usually has.
     """
 
     kind = "quantised"
     output_scale: Tensor
-    """[] float32: what the normalised output is worth in Q."""
+    """[] float32: factor from the normalised output to Q-values."""
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class QuantisedDQN(Agent):
         )
 
     def activations(self, observations: Tensor) -> list[Tensor]:
-        """What each hidden layer gives."""
+        """Activations [B, ...] of each hidden layer."""
         first, *hidden, _ = self.layers
         outputs = [
             _Staircase.apply(apply_to_image(first, observations, self.image_bits), self.levels, self.v_init)
@@ -102,9 +103,9 @@ class QuantisedDQN(Agent):
         return [LayerTrace(x, False, None, x.new_zeros(len(x))) for x in heard]
 
     def gradient_sources(self) -> Iterator[GradientSource]:
-        """Straight through its staircases, and the DQN of its weights with ReLU."""
+        """Its own gradient, straight through the staircases; and a DQN with ReLU and the same weights."""
         yield GradientSource(self, "straight-through", same_scores=True)
-        # A converted network has the same names of weights, and knows how to make a DQN of them.
+        # A converted network has the same names of weights and can make a DQN of them.
         from core.rate_coded.network import RateCodedNetwork, RateCoding
 
         converted = RateCodedNetwork(

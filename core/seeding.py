@@ -1,4 +1,4 @@
-"""One seed, many independent named streams; no global generator is ever touched."""
+"""Independent random streams by name, all from one seed. Global generators are never used."""
 
 import zlib
 
@@ -8,7 +8,7 @@ import torch
 from core.errors import Refusal
 
 EPISODE_SEED_BOUND = 2**31 - 1
-"""Episode seeds fit a signed 32-bit integer, which is what the emulator takes."""
+"""Episode seeds are below this bound, because the emulator takes signed 32-bit integers."""
 
 
 def generator(seed: int, stream: str) -> np.random.Generator:
@@ -16,28 +16,32 @@ def generator(seed: int, stream: str) -> np.random.Generator:
 
     Args:
         seed: the run's (or the episode's) seed, non-negative.
-        stream: what the numbers are for ("replay", "policy", ...). Different names give
-            statistically independent streams, so adding a stream never shifts another.
+        stream: name of the use, as in "replay" or "policy". Different names give statistically independent streams, so
+            a new stream does not change the others.
     """
     return np.random.default_rng(_sequence(seed, stream))
 
 
 def torch_generator(seed: int, stream: str) -> torch.Generator:
-    """The same for torch (CPU)."""
+    """A torch generator on the CPU for one named use of a run's seed; arguments as for `generator`."""
     return torch.Generator().manual_seed(int(generator(seed, stream).integers(2**63 - 1)))
 
 
 def episode_seed(seed: int, stream: str, index: int) -> int:
-    """The seed of one episode, a function of its index alone.
+    """The seed of one episode. It depends only on the arguments.
 
-    So every agent that is evaluated with the same seed meets the same episodes, and it does not
-    matter how many environments they were played on.
+    So all agents that are evaluated with the same seed play the same episodes, on any number of environments.
+
+    Args:
+        seed: the run's seed, non-negative.
+        stream: name of the use.
+        index: index of the episode.
     """
     return int(_sequence(seed, stream, index).generate_state(1, np.uint64)[0] % EPISODE_SEED_BOUND)
 
 
 def require_seed(seed: int) -> None:
-    """Refuse a seed that is no non-negative integer."""
+    """Refuse a negative seed."""
     if seed < 0:
         raise Refusal(f"seed is {seed}: accepted is 0 or more")
 
