@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 
@@ -13,9 +13,9 @@ from adversarial.attack import ATTACKS, Attack
 from adversarial.goals import Loss
 from adversarial.hook import make_attack
 from adversarial.threat import Scope, Threat, require_epsilon, require_frequency
-from core.agents import Agent
+from core.agents import AGENTS, Agent
 from core.checkpoint import Checkpoint
-from core.cli import Number, specification
+from core.cli import Number, OneOf, specification
 from core.errors import Refusal
 from core.games import Game
 from core.gradients import GradientSource
@@ -57,15 +57,17 @@ class Others(NamedTuple):
 class AttackOptions(ComputeOptions):
     """Who is attacked, by what, through whose gradient."""
 
-    agent: str
-    """The victim: a checkpoint (.safetensors), a training run's folder (its best weights), or the name of a registered
-    agent."""
+    agent: Annotated[
+        str,
+        OneOf(
+            AGENTS.items,
+            "The victim: a checkpoint (.safetensors), a run folder of train_direct (its best weights), or a registered "
+            "agent.",
+        ),
+    ]
     out: Path
     """Folder for the rows. The same command again continues an attack that was killed."""
-    attack: tuple[str, ...] = ("fgsm", "random-sign")
-    """Names of attacks. Along a gradient: fgsm, pgd, mi-fgsm (momentum), targeted-pgd (to the worst action). By
-    queries: spsa, square. Noise: random-sign, uniform, gaussian. Beyond l_inf: occlusion, brightness. An extension
-    adds its own."""
+    attack: Annotated[tuple[str, ...], OneOf(ATTACKS.items, "Names of attacks.")] = ("fgsm", "random-sign")
     steps: tuple[int, ...] = (10,)
     """Number of gradients of pgd, mi-fgsm and targeted-pgd. Each number makes an attack."""
     restarts: tuple[int, ...] = (1,)

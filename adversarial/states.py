@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -11,10 +12,10 @@ from adversarial.command import AttackOptions, PlannedAttack, drop_unplanned, lo
 from adversarial.threat import Threat
 from analysis.statistics import share_interval
 from core.checkpoint import Checkpoint
-from core.cli import Number
+from core.cli import Number, OneOf
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
-from core.games import get_game
+from core.games import GAMES, get_game
 from core.manifest import Manifest
 from core.progress import Progress
 from core.records import Journal
@@ -44,8 +45,13 @@ class States(AttackOptions):
     )
     """Sizes of the attacks, l_inf in network-input units; fractions are allowed (1/255 is one grey level). At 0.5 every
     agent must break down."""
-    game: str | None = None
-    """Game of the states. Default: the checkpoint's own; a registered agent needs one."""
+    game: Annotated[
+        str | None,
+        OneOf(
+            GAMES.items,
+            "Game of the states; the checkpoint's own if not given. A registered agent needs one.",
+        ),
+    ] = None
     states: int = 512
     """Number of states of one agent's play, drawn evenly from whole episodes at epsilon 0.05."""
     query_states: int = 100

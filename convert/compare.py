@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from convert.comparison import STREAMS, MethodComparison
 from convert.comparison_table import markdown
 from convert.method import Method
 from convert.options import NAMED_OPTIONS, SourceOptions, options_of
 from convert.variants import Variant, all_variants
-from core.cli import specification
+from core.cli import OneOf, specification
 from core.errors import Refusal
 from core.manifest import Manifest
 from core.records import Journal, write_bytes
 from core.rows import ConversionRow, EpisodeRow
-from play.protocols import get_protocol
+from play.protocols import PROTOCOLS, get_protocol
 from play.states import collect
 
 
@@ -28,17 +28,24 @@ class Compare(SourceOptions):
     """Folder for the rows (methods.parquet, conversion_episodes.parquet) and the table (comparison.md)."""
     sim_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 500)
     """Numbers of simulation steps."""
-    variants: tuple[str, ...] = field(default_factory=lambda: all_variants().names())
-    """Conversions, by the names in the table; a method of an --extension is one by its own name. Networks that are made
-    for their simulation steps end at 64 of them, and distilled ones at 16: beyond, there is nothing left to mend."""
+    variants: Annotated[
+        tuple[str, ...],
+        OneOf(
+            lambda: all_variants().items(),
+            "Conversions to compare, by their names in the table. Networks that are made for their number of "
+            "simulation steps are measured up to 64 of them, distilled ones up to 16.",
+        ),
+    ] = field(default_factory=lambda: all_variants().names())
     percentile: float | None = None
     """Percentile of a layer's outputs that fires at every simulation step (tan2021, v-init); 99.9 if not given."""
     distil_updates: int | None = None
     """Gradient steps of each of the four rounds of qcfs and exact; 5000 if not given."""
     episodes: int = 0
     """Evaluation games that each network plays, on the same starts. Their states are the SNN-driven ones."""
-    protocol: str | None = None
-    """Protocol of those games; the game's usual one if not given."""
+    protocol: Annotated[
+        str | None,
+        OneOf(PROTOCOLS.items, "Protocol of those games; the game's usual one if not given."),
+    ] = None
 
     def run(self) -> None:
         known = all_variants()

@@ -1,42 +1,19 @@
-"""Pretrained Nature-DQNs of other projects: told apart by their weights' names, read as tensors and never as code.
+"""Pretrained Nature-DQNs of other projects. Their formats are told apart by the names of the weights.
 
-What the projects write, as their own saving and loading code has it:
+All of these networks see four grey 84x84 frames, oldest first, and choose among the emulator's minimal actions. They
+divide bytes by 255, before the network or as its first step. The networks of this project are given divided bytes, so
+the weights are taken as they are. Only layouts with `channels_last` have axes in another order.
 
-    sb3           Stable-Baselines3, `DQN.save`: a zip, whose `policy.pth` is a torch file of the policy's weights,
-                  online network (q_net) and target network (q_net_target). The rest of the zip is not opened.
-    cleanrl       CleanRL, `dqn_atari.py --save-model`: a torch file (.cleanrl_model) of the network's weights.
-    aptx395       AptX395/Deep-Spiking-Q-Networks, the code of Liu et al. 2022: a torch file (.pkl) of the weights
-                  of its Dqn, Dsqn, DsqnIF or DsqnSpike.
-    atari-agents  floringogianu/atari-agents: a gzip of a torch file, whose entry `estimator_state` has the weights.
-    nature-same   A DQN of TensorFlow or Flax, whose convolutions have SAME padding (84 -> 21 -> 11 -> 11 pixels, so
-                  7,744 inputs of the first fully connected layer): an .npz of named arrays, as numpy.savez writes it.
+An extension registers a format of its own:
 
-Arrays of nature-same keep the names that their framework gives them (a ":0" at the end is dropped), those of the target
-network may be there too, and there are no others:
-
-    Dopamine, TensorFlow   Online/{Conv, Conv_1, Conv_2, fully_connected, fully_connected_1}/{weights, biases}
-    Dopamine, JAX          params/{Conv_0, Conv_1, Conv_2, Dense_0, Dense_1}/{kernel, bias}, which is
-                           flax.traverse_util.flatten_dict(bundle["online_params"], sep="/")
-    Baselines, deepq       deepq/q_func/convnet/{Conv, Conv_1, Conv_2}/{weights, biases} and
-                           deepq/q_func/action_value/{fully_connected, fully_connected_1}/{weights, biases}, which is
-                           models.cnn_to_mlp with hiddens=[512], dueling=False
-
-All of them see four grey 84x84 frames, oldest first, have the emulator's minimal actions, and divide bytes by 255,
-before the network or as its first step. Ours is given what was divided, so their weights are taken as they are; those
-of nature-same change the order of their axes, and of what the first fully connected layer sees.
+    FORMATS.register("my-format")(Format("of my project", (Layout(("conv1", "conv2", "conv3", "fc", "q")),)))
 """
 
-import gzip
-import io
-import re
-import warnings
-import zipfile
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,236 +21,225 @@ from core.dqn import DQN
 from core.dsqn import DSQN
 from core.errors import Refusal
 from core.games import GAMES, Game
-from core.networks import NETWORKS
-from core.records import digest
-
-Format = Literal["auto", "sb3", "cleanrl", "aptx395", "atari-agents", "nature-same"]
-MAX_BYTES = 2**26
-"""Of a file, and of what it unpacks to. A Nature-DQN with target network and optimiser state has 27 MB."""
-
-_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"  # a torch file is itself a zip, or (before PyTorch 1.6) bare pickles
+from core.layers import Padding
+from core.networks import NETWORKS, Network
+from core.registry import Registry
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What one kind of file calls the layers of a Nature-DQN."""
+    """How the weights of a Nature-DQN are named and stored in one kind of file."""
 
-    format: Format
     layers: tuple[str, ...]
-    """Names of the layers from the input to the Q-values; each has a weight and a bias."""
+    """Names of the layers from the input to the Q-values. Each has a weight and a bias."""
     networks: tuple[str, ...] = ("relu",)
-    """Networks of ours that these names may belong to: they do not tell which."""
-    left_out: str | None = None
-    """What the names of weights begin with that are not the agent's."""
+    """Networks of this project that weights of these names may belong to. The first is the usual one."""
+    ignored: str | None = None
+    """Prefix of the names of weights that are not read, such as those of a target network."""
     weight: str = ".weight"
+    """Suffix of the names of weights."""
     bias: str = ".bias"
-    """What the names of a layer's weight and bias end with."""
+    """Suffix of the names of biases."""
+    padding: Padding = "valid"
+    """Padding of the convolutions."""
+    channels_last: bool = False
+    """Whether kernels are [height, width, in, out], matrices [in, out], and images [height, width, channels]."""
 
     @property
     def names(self) -> set[str]:
+        """Names of all weights and biases."""
         return {f"{layer}{parameter}" for layer in self.layers for parameter in (self.weight, self.bias)}
 
-    @property
-    def channels_last(self) -> bool:
-        """Whether kernels are [height, width, in, out], matrices [in, out], and images flattened pixel by pixel."""
-        return self.format == "nature-same"
+
+@dataclass(frozen=True)
+class Format:
+    """A format of files of pretrained Nature-DQNs."""
+
+    description: str
+    """Where such files come from, for --help."""
+    layouts: tuple[Layout, ...]
+    """The layouts that weights in such a file may have."""
 
 
+FORMATS: Registry[Format] = Registry("format")
+"""Formats of files that can be imported, by name."""
+
+# `DQN.save` writes a zip. Its member policy.pth is a torch file of the policy's weights, of the online network (q_net)
+# and the target network (q_net_target). Nothing else in the zip is opened.
+FORMATS.register("sb3")(
+    Format(
+        "Stable-Baselines3, a zip written by DQN.save",
+        (
+            Layout(
+                (
+                    *(f"q_net.features_extractor.cnn.{index}" for index in (0, 2, 4)),
+                    "q_net.features_extractor.linear.0",
+                    "q_net.q_net.0",
+                ),
+                ignored="q_net_target.",
+            ),
+        ),
+    )
+)
+# dqn_atari.py --save-model writes a torch file of the weights.
+FORMATS.register("cleanrl")(
+    Format(
+        "CleanRL, a .cleanrl_model written by dqn_atari.py",
+        (Layout(tuple(f"network.{index}" for index in (0, 2, 4, 7, 9))),),
+    )
+)
+# Torch files (.pkl) of the weights of Dqn, of Dsqn (LIF) and DsqnIF, and of DsqnSpike. Neurons have no weights, so the
+# names of Dsqn and DsqnIF are the same. Tau, threshold and T are command-line options of that code and are not saved.
 _SPIKING_TRUNK = ("_static_conv1", "_conv2.0.0", "_conv3.0.0", "_fc1.0.1")
-LAYOUTS = (
-    Layout(
-        "sb3",
+FORMATS.register("aptx395")(
+    Format(
+        "AptX395/Deep-Spiking-Q-Networks, the code of Liu et al. 2022",
         (
-            *(f"q_net.features_extractor.cnn.{index}" for index in (0, 2, 4)),
-            "q_net.features_extractor.linear.0",
-            "q_net.q_net.0",
+            Layout(("_conv1.0", "_conv2.0", "_conv3.0", "_fc1.1", "_fc2")),
+            Layout((*_SPIKING_TRUNK, "_fc2"), ("liu2022", "liu2022-if")),
+            Layout((*_SPIKING_TRUNK, "_fc2.0.0"), ("liu2022-spike",)),
         ),
-        left_out="q_net_target.",
-    ),
-    Layout("cleanrl", tuple(f"network.{index}" for index in (0, 2, 4, 7, 9))),
-    Layout("aptx395", ("_conv1.0", "_conv2.0", "_conv3.0", "_fc1.1", "_fc2")),
-    # Neurons have no weights: Dsqn (LIF) and DsqnIF have the same names, and tau, threshold and T are options of
-    # that code's command line, which are not saved.
-    Layout("aptx395", (*_SPIKING_TRUNK, "_fc2"), ("liu2022", "liu2022-if")),
-    Layout("aptx395", (*_SPIKING_TRUNK, "_fc2.0.0"), ("liu2022-spike",)),
-    Layout(
-        "atari-agents",
-        (*(f"_AtariNet__features.{index}" for index in (0, 2, 4)), "_AtariNet__head.0", "_AtariNet__head.2"),
-    ),
-    Layout(
-        "nature-same",
-        tuple(
-            f"Online/{layer}"
-            for layer in ("Conv", "Conv_1", "Conv_2", "fully_connected", "fully_connected_1")
-        ),
-        left_out="Target/",
-        weight="/weights",
-        bias="/biases",
-    ),
-    Layout(
-        "nature-same",
-        tuple(f"params/{layer}" for layer in ("Conv_0", "Conv_1", "Conv_2", "Dense_0", "Dense_1")),
-        weight="/kernel",
-        bias="/bias",
-    ),
-    Layout(
-        "nature-same",
+    )
+)
+# A gzip of a torch file, whose entry `estimator_state` has the weights.
+FORMATS.register("atari-agents")(
+    Format(
+        "floringogianu/atari-agents",
         (
-            *(f"deepq/q_func/convnet/{layer}" for layer in ("Conv", "Conv_1", "Conv_2")),
-            *(f"deepq/q_func/action_value/{layer}" for layer in ("fully_connected", "fully_connected_1")),
+            Layout(
+                (
+                    *(f"_AtariNet__features.{index}" for index in (0, 2, 4)),
+                    "_AtariNet__head.0",
+                    "_AtariNet__head.2",
+                )
+            ),
         ),
-        left_out="deepq/target_q_func/",
-        weight="/weights",
-        bias="/biases",
-    ),
+    )
+)
+# SAME padding (84 -> 21 -> 11 -> 11 pixels, so the first fully connected layer has 7,744 inputs). Arrays keep the names
+# that their framework gives them; a ":0" at the end is dropped. Weights of the target network may be in the file.
+_CONVOLUTIONS, _MATRICES = ("Conv", "Conv_1", "Conv_2"), ("fully_connected", "fully_connected_1")
+FORMATS.register("nature-same")(
+    Format(
+        "Dopamine (TensorFlow or JAX) and OpenAI Baselines, an .npz of named arrays written by numpy.savez",
+        (
+            # Dopamine in TensorFlow.
+            Layout(
+                tuple(f"Online/{layer}" for layer in (*_CONVOLUTIONS, *_MATRICES)),
+                ignored="Target/",
+                weight="/weights",
+                bias="/biases",
+                padding="same",
+                channels_last=True,
+            ),
+            # Dopamine in JAX: flax.traverse_util.flatten_dict(bundle["online_params"], sep="/").
+            Layout(
+                tuple(f"params/{layer}" for layer in ("Conv_0", "Conv_1", "Conv_2", "Dense_0", "Dense_1")),
+                weight="/kernel",
+                bias="/bias",
+                padding="same",
+                channels_last=True,
+            ),
+            # OpenAI Baselines, deepq: models.cnn_to_mlp with hiddens=[512], dueling=False.
+            Layout(
+                (
+                    *(f"deepq/q_func/convnet/{layer}" for layer in _CONVOLUTIONS),
+                    *(f"deepq/q_func/action_value/{layer}" for layer in _MATRICES),
+                ),
+                ignored="deepq/target_q_func/",
+                weight="/weights",
+                bias="/biases",
+                padding="same",
+                channels_last=True,
+            ),
+        ),
+    )
 )
 
 
-def read_weights(path: Path) -> tuple[Mapping[Any, Any], str]:
-    """What a file of any of the formats holds, unpacked, and the SHA-256 of the file.
-
-    Returns:
-        Weights by name as far as they are (nothing about them was looked at), and 64 hex digits.
-
-    Raises:
-        Refusal: there is no such file, it is damaged, larger than MAX_BYTES, or holds code.
-    """
-    if not path.is_file():
-        raise Refusal(f"no file at {path}: accepted is a pretrained DQN ({', '.join(_formats())})")
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    try:
-        packed = _unpacked(content)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch comments on pickles that it then refuses
-            if _holds_arrays(packed):
-                held: Any = _read_arrays(packed)
-            else:
-                held = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
-    except Refusal as refusal:
-        raise Refusal(f"{path}: {refusal}")
-    except Exception as error:  # damage shows as nearly any exception, of the unpackers' and of torch's
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        if code:
-            raise Refusal(f"{path} asks for {code[1]!r}: only tensors are accepted, and none of it was run")
-        raise Refusal(f"{path} is not a whole file of tensors as torch.save writes it, nor of arrays (.npz)")
-    if isinstance(held, dict) and isinstance(held.get("estimator_state"), dict):
-        held = held["estimator_state"]
-    return (held if isinstance(held, dict) else {}), digest(content)
+def networks() -> dict[str, Network]:
+    """Networks of this project that files of the registered formats may hold, by name."""
+    names = (name for form in FORMATS.values() for layout in form.layouts for name in layout.networks)
+    return {name: NETWORKS[name] for name in names}
 
 
-def _unpacked(content: bytes) -> bytes:
-    """The torch file within a file: what a gzip holds, the policy.pth of a zip, or the file itself."""
-    _require_bounded(len(content))
-    if content.startswith(_GZIP):
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-            content = _read_bounded(stream)
-    if content.startswith(_ZIP):
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.namelist()
-            if "policy.pth" in members:
-                with archive.open("policy.pth") as member:
-                    content = _read_bounded(member)
-            elif not any(name.endswith(("/data.pkl", ".npy")) for name in members):
-                raise Refusal(
-                    "a zip with neither policy.pth (sb3) nor data.pkl (a torch file) nor arrays (.npz)"
-                )
-    if content.startswith(_ZIP):
-        # torch.load and numpy.load allocate what a member says that it unpacks to.
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            _require_bounded(sum(member.file_size for member in archive.infolist()))
-    return content
-
-
-def _holds_arrays(content: bytes) -> bool:
-    """Whether a file is an .npz, and no torch file."""
-    if not content.startswith(_ZIP):
-        return False
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return any(name.endswith(".npy") for name in archive.namelist())
-
-
-def _read_arrays(content: bytes) -> dict[str, Any]:
-    """The arrays of an .npz: tensors if they hold floating-point numbers, and whatever they are if not."""
-    held: dict[str, Any] = {}
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        for name in arrays.files:
-            try:
-                array = arrays[name]
-            except ValueError as error:
-                if "allow_pickle" not in str(error):
-                    raise
-                raise Refusal(
-                    f"{name!r} is an array of Python objects: only numbers are accepted, and no code was run"
-                )
-            numbers = isinstance(array, np.ndarray) and array.dtype.kind == "f"
-            held[name.removesuffix(":0")] = torch.from_numpy(array.astype(np.float64)) if numbers else array
-    return held
-
-
-def _read_bounded(stream: IO[bytes] | gzip.GzipFile) -> bytes:
-    content = stream.read(MAX_BYTES + 1)
-    _require_bounded(len(content))
-    return content
-
-
-def _require_bounded(size_bytes: int) -> None:
-    if size_bytes > MAX_BYTES:
-        raise Refusal(f"more than {MAX_BYTES >> 20} MiB, unpacked or not: a Nature-DQN needs less than half")
-
-
-def recognise(path: Path, weights: Mapping[Any, Any], format: Format) -> Layout:
-    """The layout whose names the weights have, all of them and no others.
+def recognise(
+    path: str | os.PathLike[str], weights: Mapping[Any, Any], format: str | None = None
+) -> tuple[str, Layout]:
+    """Find the layout whose names the weights have, all of them and no others.
 
     Args:
-        path: the file they were read from, for the refusal.
-        weights: from `read_weights`.
-        format: what the file is said to be; "auto" if nothing is said.
+        path: the file that the weights were read from, for the refusal.
+        weights: from `foreign_files.read_weights`.
+        format: name of the file's format; None tries all.
+
+    Returns:
+        Name of the format, and the layout.
+
+    Raises:
+        Refusal: there is no such format, or the names fit none of its layouts.
     """
-    possible = [layout for layout in LAYOUTS if format in ("auto", layout.format)]
-    nearest = max(possible, key=lambda layout: len(layout.names & weights.keys()))
+    possible = [
+        (name, layout)
+        for name, form in (FORMATS.items() if format is None else [(format, FORMATS[format])])
+        for layout in form.layouts
+    ]
+    name, nearest = max(possible, key=lambda each: len(each[1].names & weights.keys()))
     if not nearest.names & weights.keys():
-        looked_for = "; ".join(
-            f"{layout.format} ({layout.layers[0]} ... {layout.layers[-1]})" for layout in possible
-        )
+        looked_for = "; ".join(f"{name} ({each.layers[0]} ... {each.layers[-1]})" for name, each in possible)
         raise Refusal(
             f"{path}: no layers of a DQN among its weights ({_some(weights)}); looked for {looked_for}"
         )
     surplus = [
-        name
-        for name in weights.keys() - nearest.names
-        if not (nearest.left_out and isinstance(name, str) and name.startswith(nearest.left_out))
+        weight
+        for weight in weights.keys() - nearest.names
+        if not (nearest.ignored and isinstance(weight, str) and weight.startswith(nearest.ignored))
     ]
     missing = nearest.names - weights.keys()
     if missing or surplus:
         raise Refusal(
-            f"{path}: not the Nature-DQN of {nearest.format}: lacks {_some(missing)}, holds {_some(surplus)} besides"
+            f"{path}: not the Nature-DQN of {name}: missing weights: {_some(missing)}; "
+            f"unknown weights: {_some(surplus)}"
         )
-    return nearest
+    return name, nearest
 
 
-def choose_network(path: Path, layout: Layout, network: str | None) -> str:
-    """The network of ours that was asked for, or the first one that the names may belong to."""
+def choose_network(path: str | os.PathLike[str], layout: Layout, network: str | None) -> str:
+    """The network that was asked for, or else the first one that the names may belong to.
+
+    Raises:
+        Refusal: the names do not belong to the network that was asked for.
+    """
     if network is not None and network not in layout.networks:
         raise Refusal(
-            f"network is {network!r}: the weights' names in {path} are those of {' or '.join(layout.networks)}"
+            f"network is {network!r}: the weights in {path} have the names of {' or '.join(layout.networks)}"
         )
     return network or layout.networks[0]
 
 
-def rebuild(path: Path, weights: Mapping[str, Any], layout: Layout, game: Game, network: str) -> DQN | DSQN:
-    """Our agent with these weights, in evaluation mode.
+def rebuild(
+    path: str | os.PathLike[str], weights: Mapping[str, Any], layout: Layout, game: Game, network: str
+) -> DQN | DSQN:
+    """Make an agent of this project with these weights, in evaluation mode.
+
+    Args:
+        path: the file that the weights were read from, for refusals.
+        weights: from `foreign_files.read_weights`.
+        layout: from `recognise`.
+        game: the game that the agent plays.
+        network: from `choose_network`.
 
     Raises:
-        Refusal: the game has no Nature-DQN, or a weight does not fit it, is no plain tensor or not finite.
+        Refusal: the game has no Nature-DQN, or a weight has another shape, is not a plain tensor or is not finite.
     """
     if game.tier != "atari":
         atari = ", ".join(other.name for other in GAMES.values() if other.tier == "atari")
         raise Refusal(f"game is {game.name}: a Nature-DQN plays Atari games ({atari})")
-    agent = (
-        DQN(game, padding="same") if layout.channels_last else NETWORKS[network].make(game, torch.Generator())
-    )
-    shapes = (game.observation_shape, *agent.layer_shapes)  # of what each layer is given
+    if layout.padding == "valid":
+        agent = NETWORKS[network].make(game, torch.Generator())
+    else:
+        agent = DQN(game, padding=layout.padding)
+    input_shapes = (game.observation_shape, *agent.layer_shapes)
     own: dict[str, Tensor] = {}
     for name, wanted in agent.state_dict().items():
         _, index, parameter = name.split(".")  # layers.0.weight, ...
@@ -285,7 +251,7 @@ def rebuild(path: Path, weights: Mapping[str, Any], layout: Layout, game: Game, 
             and tensor.layout == torch.strided
             and tensor.device.type == "cpu"
         ):
-            raise Refusal(f"{path}: {theirs!r} is no plain tensor of floating-point numbers")
+            raise Refusal(f"{path}: {theirs!r} is not a plain tensor of floating-point numbers")
         given, needed = tuple(tensor.shape), tuple(wanted.shape)
         if layout.channels_last and tensor.ndim > 1:
             tensor = tensor.movedim((-1, -2), (0, 1))  # [out, in] or [out, in, height, width]
@@ -294,7 +260,7 @@ def rebuild(path: Path, weights: Mapping[str, Any], layout: Layout, game: Game, 
             if int(index) == len(layout.layers) - 1 and tensor.shape[1:] == wanted.shape[1:]:
                 raise Refusal(f"{path}: a DQN of {len(tensor)} actions, {game.name} has {game.num_actions}")
             raise Refusal(f"{path}: {theirs!r} has shape {given}, a Nature-DQN's has {needed}")
-        channels, *pixels = shapes[int(index)]
+        channels, *pixels = input_shapes[int(index)]
         if layout.channels_last and tensor.ndim == 2 and pixels:
             tensor = tensor.unflatten(1, (*pixels, channels)).movedim(-1, 1).flatten(1)
         own[name] = tensor.float()
@@ -304,12 +270,8 @@ def rebuild(path: Path, weights: Mapping[str, Any], layout: Layout, game: Game, 
     return agent.requires_grad_(False).eval()
 
 
-def _formats() -> list[str]:
-    return list(dict.fromkeys(layout.format for layout in LAYOUTS))
-
-
 def _some(names: Iterable[object], most: int = 3) -> str:
-    """Names for a message, not all of a long list."""
+    """The first names for a message, and how many more there are."""
     shown = sorted(repr(name) for name in names)
     more = [f"{len(shown) - most} more"] if len(shown) > most else []
-    return ", ".join([*shown[:most], *more]) or "nothing"
+    return ", ".join([*shown[:most], *more]) or "none"

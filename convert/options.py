@@ -12,6 +12,7 @@ from convert.methods.qcfs import Qcfs
 from convert.methods.tan2021 import Tan2021
 from convert.methods.threshold_search import Granularity, ThresholdSearch
 from core.checkpoint import Checkpoint, load_agent
+from core.cli import OneOf
 from core.device import pick_device, set_up_torch
 from core.dqn import DQN
 from core.errors import Refusal
@@ -35,17 +36,17 @@ class CodingOptions:
     """How the converted network is simulated."""
 
     readout: ChargeReadout = "robust"
-    """robust: output spikes plus residual membrane; current: the same charge in an output that does not fire; spikes:
-    output spikes alone."""
+    """How Q-values are read. robust: output spikes plus residual membranes. current: the same charge, in an output
+    that does not fire. spikes: output spikes alone."""
     firing: Firing | None = None
-    """at-once: a neuron fires when it reaches its threshold; signed: a spike that came too early is taken back by a
-    negative one; afterwards: a layer fires when it has received all its input. If not given, the method's own
-    (tan2021, max, threshold-search: at-once; reconstruct, qcfs: signed; exact: afterwards)."""
+    """When neurons fire; the method's own if not given. at-once: a neuron fires when it reaches its threshold.
+    signed: so too, and a negative spike takes back one that came too early. afterwards: a layer fires once it has
+    received all its input."""
     v_init: float | None = None
-    """Membranes before a decision, in thresholds. If not given, the method's own (tan2021, max: 0; others: 0.5)."""
+    """Membranes before a decision, in thresholds; the method's own if not given."""
     node: Literal["if", "lif"] = "if"
-    """Neurons: if keeps its charge, lif leaks by exp(-1/tau) a simulation step (Liu et al. 2022's variant of Tan's
-    code)."""
+    """Neurons. if keeps its charge. lif leaks by exp(-1/tau) a simulation step, as in Liu et al. 2022's variant of
+    Tan's code."""
     tau: float = 100.0
     """Time constant of the leak in simulation steps, with --node lif."""
     layer_delay: bool = False
@@ -83,12 +84,7 @@ class CodingOptions:
 class ConversionOptions(CodingOptions):
     """How to convert."""
 
-    method: str = "tan2021"
-    """Where weights and thresholds come from. tan2021: a percentile of each layer's outputs (Tan et al. 2021); max: the
-    largest output; threshold-search: least squared error at --sim-steps; reconstruct: the same, with each layer's
-    weights fitted, in closed form, to the rates that reach it; qcfs: the DQN's own Q-values distilled into a network
-    of --sim-steps levels (Bu et al. 2022); exact: such a network, with spike counts that are its levels exactly; or
-    the method of an --extension."""
+    method: Annotated[str, OneOf(METHODS.items, "Where weights and thresholds come from.")] = "tan2021"
     percentile: float | None = None
     """Percentile of a layer's outputs that fires at every simulation step (tan2021); 99.9 if not given."""
     thresholds: Granularity | None = None

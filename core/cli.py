@@ -7,13 +7,14 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import tyro
+from typing_extensions import Doc
 
 from core.errors import Refusal
 from core.registry import load_extension
@@ -58,6 +59,46 @@ Switch = Annotated[
     ),
 ]
 """An option that something else decides unless it is given: --double is --double True, and there is --double False."""
+
+
+class OneOf(Doc):
+    """Help of an option that takes registered names: a text, then every name, those of extensions included.
+
+        method: Annotated[str, OneOf(METHODS.items, "Conversion method.")] = "tan2021"
+
+    The names are read when a command line is parsed, after the modules of --extension were imported. A registered class
+    is explained by the first sentence of its docstring, anything else by its `description` if it has one.
+
+    Args:
+        items: returns the names, each with what is registered by it, as `Registry.items` does.
+        text: what the option is for, in whole sentences.
+    """
+
+    def __init__(self, items: Callable[[], Iterable[tuple[str, object]]], text: str):
+        self._items = items
+        self._text = text
+
+    @property
+    def documentation(self) -> str:  # type: ignore[override]  # read anew each time
+        explained, names = [], []
+        for name, entry in self._items():
+            words = entry.__doc__ if isinstance(entry, type) else getattr(entry, "description", None)
+            if words:
+                explained.append(f"- {name}: {_first_sentence(words)}")
+            else:
+                names.append(name)
+        listed = [f"Registered: {', '.join(names)}."] if names else []
+        return "\n".join([" ".join([self._text, *listed]), *explained])
+
+    # Python hashes and compares annotations. Doc would compare texts, and so import what is registered.
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+def _first_sentence(docstring: str) -> str:
+    """The first sentence of a docstring on one line."""
+    paragraph = " ".join(docstring.split("\n\n")[0].split())
+    return re.split(r"(?<=[a-z)]\.) (?=[A-Z])", paragraph)[0]
 
 
 class Command(Protocol):

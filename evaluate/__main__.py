@@ -12,11 +12,11 @@ from PIL import Image
 
 from analysis.check import findings
 from core import kinds
-from core.agents import RandomPlay
-from core.cli import main, specification
+from core.agents import AGENTS, RandomPlay
+from core.cli import OneOf, main, specification
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
-from core.games import get_game
+from core.games import GAMES, get_game
 from core.manifest import Manifest
 from core.progress import Progress
 from core.seeding import require_seed
@@ -35,9 +35,14 @@ from play.options import ComputeOptions, EpisodeOptions, PlayOptions
 class Run(PlayOptions):
     """Play whole games under a protocol, and write one row an episode to OUT/episodes.parquet."""
 
-    agent: tuple[str, ...]
-    """Any number of checkpoints (.safetensors), run folders of train_direct, and names of registered agents such as
-    random. A run folder enters its best and its final weights. Registered agents play the games of the others."""
+    agent: Annotated[
+        tuple[str, ...],
+        OneOf(
+            AGENTS.items,
+            "Any number of checkpoints (.safetensors), run folders of train_direct, and registered agents. A run "
+            "folder stands for its best and its final weights. Registered agents play the games of the others.",
+        ),
+    ]
     out: Path
     """Folder for the rows. The same command again plays what is missing only, also after a kill."""
     episodes: int | None = None
@@ -90,8 +95,13 @@ class Watch(EpisodeOptions):
     without spikes are scaled to the largest of their layer.
     """
 
-    agent: str
-    """Checkpoint (.safetensors), run folder of train_direct (its best weights), or name of a registered agent."""
+    agent: Annotated[
+        str,
+        OneOf(
+            AGENTS.items,
+            "Checkpoint (.safetensors), run folder of train_direct (its best weights), or registered agent.",
+        ),
+    ]
     steps: int | None = None
     """Decisions to show, over as many episodes as they take; one whole episode if not given."""
     episode: int = 0
@@ -170,12 +180,19 @@ class Probe(ComputeOptions):
     agents, it writes the responses of single neurons (OUT/responses.parquet).
     """
 
-    agent: tuple[str, ...] = ()
-    """Agents of one game: checkpoints (.safetensors), or run folders of train_direct (their best weights)."""
+    agent: Annotated[
+        tuple[str, ...],
+        OneOf(
+            AGENTS.items,
+            "Agents of one game: checkpoints (.safetensors), run folders of train_direct (their best weights), or "
+            "registered agents.",
+        ),
+    ] = ()
     out: Path
     """Folder for the rows."""
-    game: str | None = None
-    """Game of a registered agent; the checkpoints' own if not given."""
+    game: Annotated[
+        str | None, OneOf(GAMES.items, "Game of a registered agent; the checkpoints' own if not given.")
+    ] = None
     states: int = 1000
     """Number of states of each agent's own play, at epsilon 0.05; and of the states to represent."""
     seed: int = 0

@@ -1,9 +1,13 @@
 """Command-line options that several commands have."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from core.cli import OneOf
 from core.device import Device
+from core.games import GAMES
 from play.episodes import MAX_ENVS
+from play.protocols import PROTOCOLS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +24,10 @@ class ComputeOptions:
 class EpisodeOptions(ComputeOptions):
     """Which episodes are played."""
 
-    game: str | None = None
-    """Game to play; the checkpoint's own if not given."""
-    protocol: str | None = None
-    """Protocol, as in liu2022, chen2022, tan2021, nature, modern, minatar or cartpole; the tier's usual one if not
-    given."""
+    game: Annotated[str | None, OneOf(GAMES.items, "Game to play; the checkpoint's own if not given.")] = None
+    protocol: Annotated[
+        str | None, OneOf(PROTOCOLS.items, "How play is scored; the usual protocol of the game if not given.")
+    ] = None
     seed: int = 0
     """Decides how every episode begins. Equal seeds give every agent the same episodes."""
 

@@ -3,6 +3,7 @@
 The files lie in tests/extensions. Nothing else knows of what they register.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from adversarial.attack import ATTACKS
 from convert.method import METHODS
 from core import registry
+from core.agents import AGENTS
 from core.checkpoint import load_agent
 from core.networks import NETWORKS
 from core.neurons.base import NEURONS
@@ -19,12 +21,13 @@ from core.normalisations import NORMALISATIONS
 from core.readouts import READOUTS
 from core.records import read_rows
 from core.rows import ConversionRow, EpisodeRow, StateAttackRow
-from tests.conftest import AGENTS, Command
+from tests.conftest import AGENTS as SHIPPED
+from tests.conftest import Command
 from tests.test_house import own_sources
 from tests.test_refusals import is_refused
 
-REGISTRIES = (NEURONS, READOUTS, NORMALISATIONS, NETWORKS, METHODS, ATTACKS)
-DQN = AGENTS / "minatar-breakout-dqn-s0.safetensors"
+REGISTRIES = (AGENTS, NEURONS, READOUTS, NORMALISATIONS, NETWORKS, METHODS, ATTACKS)
+DQN = SHIPPED / "minatar-breakout-dqn-s0.safetensors"
 BRIEFLY = (
     *("--game", "minatar/breakout", "--recipe", "minatar-fast", "--total-steps", 600, "--warmup-steps", 400),
     *(
@@ -146,21 +149,47 @@ def test_a_conversion_method_goes_the_whole_way(command: Command, tmp_path: Path
     is_refused(
         command("convert", "run", "--agent", DQN, *chosen, *states, "--out", snn), "unknown", "half-largest"
     )
-    done = command("convert", "run", "--agent", DQN, *chosen, *states, *extension, "--out", snn)
+    run = ("convert", "run", "--agent", DQN, *chosen, *states, *extension, "--out", snn)
+    is_refused(command(*run, "--percentile", 99), "method half-largest has no such option")
+    done = command(*run)
     assert done.code == 0, done.err
     assert "half-largest at 8 sim steps" in done.out
+    conversion = load_agent(snn).provenance["conversion"]
+    assert (conversion["method"], conversion["method_options"]) == ("half-largest", {"share": 0.75})
     variants = ("--variants", "tan2021", "half-largest", "--sim-steps", 8)
     done = command("convert", "compare", "--agent", DQN, *variants, *states, *extension, "--out", compared)
     assert done.code == 0, done.err
     assert "half-largest" in (compared / "comparison.md").read_text()
     methods = read_rows(compared / "methods.parquet", ConversionRow)
     assert {row.variant for row in methods} == {"tan2021", "half-largest"}
+    settings = [json.loads(row.settings) for row in methods if row.variant == "half-largest"]
+    assert {each["method_options"]["share"] for each in settings} == {0.5}
 
     # A converted network is data: to play it, nobody needs the method.
     done = command("evaluate", "run", "--agent", snn, "--episodes", 2, "--threads", 1, "--out", scores)
     assert done.code == 0, done.err
     assert {row.variant for row in read_rows(scores / "episodes.parquet", EpisodeRow)} == {"half-largest"}
     _draws(tmp_path / "study", "score_bars", "agreement_of_methods")
+
+
+def test_a_foreign_network_goes_the_whole_way(command: Command, tmp_path: Path) -> None:
+    study = tmp_path / "study" / "minatar-breakout"
+    agent = ("--agent", "leaky-net", "--game", "minatar/breakout", "--threads", 1)
+    is_refused(command("evaluate", "run", *agent, "--out", study / "scores"), "leaky-net", "--extension")
+    extended = (*agent, "--extension", "tests.extensions.leaky_net")
+    done = command("evaluate", "run", *extended, "--episodes", 3, "--out", study / "scores")
+    assert done.code == 0, done.err
+    rows = read_rows(study / "scores" / "episodes.parquet", EpisodeRow)
+    assert {(row.agent, row.network, row.sim_steps) for row in rows} == {("adapted", "leaky-net", 4)}
+    assert all(row.spikes_per_decision > 0 for row in rows)
+    attack = ("--attack", "fgsm", "square", "random-sign", "--best-source", "--epsilon", 0.1, "--states", 24)
+    done = command(
+        "adversarial", "states", *extended, *attack, "--query-states", 8, "--out", study / "states"
+    )
+    assert done.code == 0, done.err
+    states = read_rows(study / "states" / "state_attacks.parquet", StateAttackRow)
+    assert {row.attacker for row in states} == {"white-box", "black-box", "noise"}
+    _draws(tmp_path / "study", "score_bars", "flips_of_states")
 
 
 @pytest.mark.parametrize(
@@ -172,6 +201,7 @@ def test_a_conversion_method_goes_the_whole_way(command: Command, tmp_path: Path
         ("small", "small"),
         ("half_largest", "half-largest"),
         ("plus_minus", "plus-minus"),
+        ("leaky_net", "leaky-net"),
     ],
 )
 def test_one_file_is_all_that_it_takes(name: str, registered: str) -> None:

@@ -2,13 +2,22 @@
 
 import itertools
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from core.cli import main
+from core.cli import OneOf, main
 from core.errors import Refusal
 from core.networks import Network
-from train_direct.network_options import NetworkOptions, SpikingOptions, relu_network, spiking_network
+from train_direct.network_options import (
+    NetworkOptions,
+    SpikingOptions,
+    relu_network,
+    relu_networks,
+    spiking_actors,
+    spiking_network,
+    spiking_networks,
+)
 from train_direct.options import QLearningOptions, RunOptions
+from train_direct.recipe import PPO_RECIPES
 from train_direct.ship import Ship
 from train_direct.start import train_actor, train_q_network
 
@@ -19,8 +28,7 @@ class Dqn(NetworkOptions, QLearningOptions):
 
     kind: ClassVar[str] = "dqn"
 
-    network: str = "relu"
-    """relu, or a network without spikes that an extension registered."""
+    network: Annotated[str, OneOf(relu_networks, "Network to train, without spikes.")] = "relu"
 
     def run(self) -> None:
         network, changes = self.changed_layers(relu_network(self.network))
@@ -33,8 +41,7 @@ class Dsqn(SpikingOptions, QLearningOptions):
 
     kind: ClassVar[str] = "dsqn"
 
-    network: str = "chen2022"
-    """chen2022, liu2022, liu2022-spike, liu2022-if, tutorial, or one that an extension registered."""
+    network: Annotated[str, OneOf(spiking_networks, "Spiking network to train.")] = "chen2022"
     prune_sim_steps: list[int] | None = None
     """Temporal pruning: fewer and fewer simulation steps that follow, each for an equal share of the run, as in
     --sim-steps 8 --prune-sim-steps 4 2."""
@@ -74,6 +81,10 @@ class Ppo(NetworkOptions, RunOptions):
 
     kind: ClassVar[str] = "ppo"
 
+    recipe: Annotated[
+        str | None, OneOf(PPO_RECIPES.items, "How training is run; the game's usual recipe if not given.")
+    ] = None
+
     def run(self) -> None:
         network, changes = self.changed_layers(relu_network("relu"))
         train_actor(self, "+".join(["relu", *changes]), network)
@@ -85,8 +96,7 @@ class SpikingPpo(SpikingOptions, Ppo):
 
     kind: ClassVar[str] = "spiking-ppo"
 
-    network: str = "tutorial"
-    """tutorial, chen2022, liu2022, liu2022-if, or one that an extension registered."""
+    network: Annotated[str, OneOf(spiking_actors, "Spiking network to train.")] = "tutorial"
 
     def run(self) -> None:
         network, changes = self.changed(*spiking_network(self.network, "ppo"))
@@ -94,7 +104,7 @@ class SpikingPpo(SpikingOptions, Ppo):
         if network.spiking.readout.output_spikes:
             raise Refusal(
                 f"network {self.network!r} answers with rates from 0 to 1, and a critic's values are larger: accepted "
-                f"are tutorial, chen2022, liu2022, liu2022-if"
+                f"are {', '.join(name for name, _ in spiking_actors())}"
             )
         train_actor(self, "+".join([self.network, *changes]), network)
 

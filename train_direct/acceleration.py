@@ -95,7 +95,7 @@ class Captured:
     def _record(self, arguments: Sequence[Tensor]) -> None:
         self._arguments = [argument.clone() for argument in arguments]
         before = [tensor.detach().clone() for tensor in self._changed]
-        side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side: Any = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # kernels choose their algorithms before they are recorded
             for _ in range(3):

@@ -1,9 +1,9 @@
 """Command-line options of the network that is trained."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from core.cli import Switch
+from core.cli import OneOf, Switch
 from core.dsqn import Spiking
 from core.errors import Refusal
 from core.layers import format_layers, parse_layers
@@ -32,6 +32,25 @@ class NetworkOptions:
             return network, []
         hidden = parse_layers(self.layers)
         return replace(network, layers=hidden), [f"layers={format_layers(hidden, ',')}"]
+
+
+def relu_networks() -> list[tuple[str, Network]]:
+    """The registered networks without spikes, with their names."""
+    return [(name, network) for name, network in NETWORKS.items() if network.spiking is None]
+
+
+def spiking_networks() -> list[tuple[str, Network]]:
+    """The registered spiking networks, with their names."""
+    return [(name, network) for name, network in NETWORKS.items() if network.spiking is not None]
+
+
+def spiking_actors() -> list[tuple[str, Network]]:
+    """The registered spiking networks whose outputs are unbounded, as a critic's values need, with their names."""
+    return [
+        (name, network)
+        for name, network in spiking_networks()
+        if network.spiking is not None and not network.spiking.readout.output_spikes
+    ]
 
 
 def relu_network(name: str) -> Network:
@@ -67,17 +86,29 @@ class SpikingOptions(NetworkOptions):
     """Options of a spiking network."""
 
     sim_steps: int | None = None
-    """Simulation steps a decision, in place of the network's own (chen2022: 8, tutorial: 16, liu2022: 64)."""
-    neuron: tuple[str, ...] = ()
-    """Neuron in place of the network's own, and its options: lif, if, or one of an extension, as in lif tau=4
-    threshold=0.5."""
-    readout: tuple[str, ...] = ()
-    """How Q-values are read, in place of the network's own: rate (Liu; Chen's fr-mlp), spike-rate, a statistic of the
-    output voltage (Chen: last-mem, max-mem, mean-mem, max-abs-mem), or one of an extension; and its options, as in
-    last-mem tau=3."""
-    normalisation: tuple[str, ...] = ()
-    """Normalisation between each hidden layer and its neurons: layer (layer normalisation), or one of an extension, and
-    its options. None if not given."""
+    """Simulation steps a decision, in place of the network's own."""
+    neuron: Annotated[
+        tuple[str, ...],
+        OneOf(
+            NEURONS.items,
+            "Neuron in place of the network's own, with its options, as in lif tau=4 threshold=0.5.",
+        ),
+    ] = ()
+    readout: Annotated[
+        tuple[str, ...],
+        OneOf(
+            READOUTS.items,
+            "How Q-values are read, in place of the network's own, with its options, as in last-mem tau=3.",
+        ),
+    ] = ()
+    normalisation: Annotated[
+        tuple[str, ...],
+        OneOf(
+            NORMALISATIONS.items,
+            "Normalisation between each hidden layer and its neurons, with its options. The network's own if not "
+            "given.",
+        ),
+    ] = ()
     reset: Literal["hard", "soft"] | None = None
     """Membrane after a spike: hard (to rest) or soft (threshold subtracted)."""
     detach_reset: Switch = None
@@ -105,8 +136,8 @@ class SpikingOptions(NetworkOptions):
         for name, value in of_neuron.items():
             if name not in known:
                 raise Refusal(
-                    f"{name} is {value}: the neuron {NEURONS.name_of(type(neuron))!r} has no such option; its options are "
-                    f"{', '.join(sorted(known)) or 'none'}"
+                    f"{name} is {value}: the neuron {NEURONS.name_of(type(neuron))!r} has no such option; its options "
+                    f"are {', '.join(sorted(known)) or 'none'}"
                 )
         given = self._given("sim_steps")
         if self.readout:

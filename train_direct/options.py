@@ -8,13 +8,13 @@ from typing import Annotated, Any, ClassVar, Generic, Literal
 import tyro
 
 from core import seeding
-from core.cli import Switch
+from core.cli import OneOf, Switch
 from core.device import Device
 from core.errors import Refusal
-from core.games import Game
+from core.games import GAMES, Game
 from core.options import parse_settings
 from train_direct.learner import Precision
-from train_direct.recipe import R, changed, label
+from train_direct.recipe import RECIPES, R, changed, label
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,11 @@ class Chosen(Generic[R]):
 class RunOptions:
     """Options of every training."""
 
-    game: str
-    """pong, breakout, ... (17 Atari games), minatar/breakout, ... (5 MinAtar games), or cartpole."""
+    game: Annotated[str, OneOf(GAMES.items, "Game to train on.")]
     out: Path
     """Run folder. The same command resumes an unfinished run, and says so if the run is done."""
     recipe: str | None = None
-    """How training is run. Q-learning: liu2022, chen2022 or atari-fast (Atari), minatar or minatar-fast (MinAtar),
-    tutorial (cartpole). PPO: tutorial-ppo (cartpole). Or one that an extension registered. The game's usual one if not
-    given."""
+    """How training is run; the game's usual recipe if not given."""
     set: Annotated[list[list[str]], tyro.conf.UseAppendAction] = field(default_factory=list)
     """Other values for fields of the recipe, as in --set learning_rate=1e-3 batch_size=64
     dynamics.sticky_action_probability=0.25. Rows name what was changed."""
@@ -127,6 +124,9 @@ class RunOptions:
 class QLearningOptions(RunOptions):
     """Options of both verbs of Q-learning."""
 
+    recipe: Annotated[
+        str | None, OneOf(RECIPES.items, "How training is run; the game's usual recipe if not given.")
+    ] = None
     warmup_steps: int | None = None
     """Random decisions before learning starts, in place of the recipe's."""
     replay_steps: int | None = None

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from adversarial.hook import make_attack
 from analysis.tables import markdown, score_lines
-from convert import foreign
+from convert import foreign, foreign_files
 from convert.bindsnet_check import bindsnet_scores
+from convert.foreign_files import read_weights
 from convert.measurement import fan_out
 from convert.methods import exact
 from convert.scaling import scaled_network
@@ -364,7 +365,7 @@ def test_what_the_file_does_not_tell_is_said(command: Command, tmp_path: Path) -
     source, out = tmp_path / "dsqn.pkl", tmp_path / "agent.safetensors"
     source.write_bytes(torch_file(seeded(AptxDsqn).state_dict()))
     said = command(*import_options(source, out)).out
-    assert "neither neurons nor simulation steps, taken as in liu2022: lif, threshold 1, reset hard" in said
+    assert "not in the file; assumed are those of liu2022: lif, threshold 1, reset hard" in said
     assert ", tau 2, 64 sim steps" in said
     is_refused(
         command(*import_options(source, tmp_path / "other.safetensors", "--network", "chen2022")),
@@ -397,8 +398,9 @@ def same_dqn(tmp_path_factory: pytest.TempPathFactory) -> DQN:
     """A nature-same DQN whose currents add up exactly."""
     path = tmp_path_factory.mktemp("same") / "dqn.npz"
     path.write_bytes(npz(same_arrays(weights=same_weights(dyadic=True))))
-    weights, _ = foreign.read_weights(path)
-    agent = foreign.rebuild(path, weights, foreign.recognise(path, weights, "auto"), GAME, "relu")
+    weights, _ = read_weights(path)
+    _, layout = foreign.recognise(path, weights)
+    agent = foreign.rebuild(path, weights, layout, GAME, "relu")
     assert isinstance(agent, DQN)
     return agent
 
@@ -558,9 +560,7 @@ def test_code_in_a_file_is_never_run(command: Command, tmp_path: Path, container
     ):
         refused(command, with_payload(container, content), tmp_path, "source", "tensors")
         assert not target.exists()
-    refused(
-        command, with_payload(container, torch_file(trap)), tmp_path, "only tensors", "none of it was run"
-    )
+    refused(command, with_payload(container, torch_file(trap)), tmp_path, "only tensors", "no code was run")
 
 
 @pytest.mark.parametrize("container", ["bare", "zip", "gzip"])
@@ -577,7 +577,7 @@ def test_what_unpacks_to_more_than_a_dqn(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A member of a zip, a gzip, a member of a torch file that says it is huge, a huge file: none is unpacked."""
-    monkeypatch.setattr(foreign, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(foreign_files, "MAX_BYTES", 2**20)
     zeros = bytes(2**21)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -600,12 +600,12 @@ def test_what_unpacks_to_more_than_a_dqn(
         ({"network.9.weight": torch.zeros(6, 512)}, ("6 actions", "breakout has 4")),
         ({"network.2.bias": torch.full((64,), torch.nan)}, ("'network.2.bias'", "NaN")),
         ({"network.2.bias": torch.full((64,), 1e300, dtype=torch.float64)}, ("'network.2.bias'", "infinity")),
-        ({"network.2.bias": torch.zeros(64, dtype=torch.int64)}, ("'network.2.bias'", "no plain tensor")),
-        ({"network.2.bias": torch.zeros(64, device="meta")}, ("'network.2.bias'", "no plain tensor")),
-        ({"network.2.bias": torch.zeros(64).to_sparse()}, ("'network.2.bias'", "no plain tensor")),
-        ({"network.2.bias": 3}, ("'network.2.bias'", "no plain tensor")),
-        ({"network.2.bias": None}, ("cleanrl", "lacks 'network.2.bias'", "holds nothing besides")),
-        ({"critic.weight": torch.zeros(1), 7: 7}, ("lacks nothing", "holds 'critic.weight', 7 besides")),
+        ({"network.2.bias": torch.zeros(64, dtype=torch.int64)}, ("'network.2.bias'", "not a plain tensor")),
+        ({"network.2.bias": torch.zeros(64, device="meta")}, ("'network.2.bias'", "not a plain tensor")),
+        ({"network.2.bias": torch.zeros(64).to_sparse()}, ("'network.2.bias'", "not a plain tensor")),
+        ({"network.2.bias": 3}, ("'network.2.bias'", "not a plain tensor")),
+        ({"network.2.bias": None}, ("cleanrl", "missing weights: 'network.2.bias'", "unknown weights: none")),
+        ({"critic.weight": torch.zeros(1), 7: 7}, ("missing weights: none", "unknown weights: 'critic.weight', 7")),
     ],
 )  # fmt: skip
 def test_weights_that_do_not_fit(
@@ -627,10 +627,10 @@ def test_weights_that_do_not_fit(
         ({"Online/fully_connected/weights": np.zeros((3136, 512))}, ("(3136, 512)", "(7744, 512)")),
         ({"Online/fully_connected_1/weights": np.zeros((512, 6))}, ("6 actions", "breakout has 4")),
         ({"Online/Conv/biases": np.full(32, np.nan)}, ("'Online/Conv/biases'", "NaN")),
-        ({"Online/Conv/biases": np.zeros(32, np.int64)}, ("'Online/Conv/biases'", "no plain tensor")),
-        ({"Online/Conv/biases": np.array(["one"] * 32)}, ("'Online/Conv/biases'", "no plain tensor")),
-        ({"Online/Conv_2/biases": None}, ("nature-same", "lacks 'Online/Conv_2/biases'", "holds nothing besides")),
-        ({"global_step": np.zeros(())}, ("lacks nothing", "holds 'global_step' besides")),
+        ({"Online/Conv/biases": np.zeros(32, np.int64)}, ("'Online/Conv/biases'", "not a plain tensor")),
+        ({"Online/Conv/biases": np.array(["one"] * 32)}, ("'Online/Conv/biases'", "not a plain tensor")),
+        ({"Online/Conv_2/biases": None}, ("weights: 'Online/Conv_2/biases'; unknown weights: none",)),
+        ({"global_step": np.zeros(())}, ("missing weights: none", "unknown weights: 'global_step'")),
     ],
 )  # fmt: skip
 def test_arrays_that_do_not_fit(

@@ -18,12 +18,13 @@ from core.errors import Refusal
 from core.games import GAMES, Game
 from core.layers import Layer, SameConv2d, initialise, same_margins
 from core.neurons.lif import LIF
+from core.operations import LayerOperations, count_operations, fan_out
 from core.quantised import QuantisedDQN
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
 from core.readouts import READOUTS
-from evaluate.operations import LayerOperations, count_operations, fan_out, operations_rows
+from evaluate.operations import operations_rows
 from play.environments import network_input
 from play.states import batches
 from tests.conftest import AGENTS, opening
