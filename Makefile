@@ -16,7 +16,7 @@ help: ## say what can be made
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bindsnet,dev,nir,peers,spikingjelly,video]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bindsnet,dev,foreign,nir,peers,spikingjelly,video]'
 	@touch $@
 
 setup: .venv/.installed ## make .venv and install what constraints.txt pins

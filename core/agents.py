@@ -81,6 +81,8 @@ class Agent(nn.Module, abc.ABC):
     kind: str
     """Kind of agent, as in "dqn" or "rate-coded"; `core.kinds` lists those that are built in."""
     game: Game
+    scores_are_q_values: bool = True
+    """Whether its scores are Q-values. Measures of Q-values are not made of others."""
     neuron_counts: tuple[int, ...] = ()
     """Neurons of each spiking layer, in the order of `Activity.spikes`; empty without spikes."""
 
@@ -133,7 +135,7 @@ class Agent(nn.Module, abc.ABC):
 
 
 AGENT_CLASSES: Registry[type[Agent]] = Registry(
-    "kind of agent", modules=("core.dqn", "core.quantised", "core.rate_coded.network", "core.dsqn")
+    "kind of agent", modules=("core.dqn", "core.quantised", "core.rate_coded.network", "core.dsqn", "core.adapt.adapted")
 )
 """Classes of agents that checkpoints hold, by kind."""
 AGENTS: Registry[Callable[[Game], Agent]] = Registry("agent")
@@ -145,6 +147,7 @@ class RandomPlay(Agent):
     """Random play. Every action scores 0; protocols play it with epsilon 1."""
 
     kind = "random"
+    scores_are_q_values = False
 
     def __init__(self, game: Game):
         super().__init__()

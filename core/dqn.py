@@ -80,4 +80,5 @@ class Actor(DQN):
     """
 
     kind = "actor"
+    scores_are_q_values = False
     architecture = ACTOR_HIDDEN_LAYERS

@@ -272,4 +272,5 @@ class SpikingActor(DSQN):
     """The policy of PPO with spikes: its read-out gives logits of actions."""
 
     kind = "spiking-actor"
+    scores_are_q_values = False
     architecture = ACTOR_HIDDEN_LAYERS

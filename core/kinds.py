@@ -29,6 +29,7 @@ KINDS.register("dqn")(Kind("DQN"))
 KINDS.register("quantised")(Kind("quantised DQN", "straight-through", is_conversion=True))
 KINDS.register("rate-coded")(Kind("converted SNN", "ann-twin", is_conversion=True))
 KINDS.register("dsqn")(Kind("DSQN", "own-surrogate"))
+KINDS.register("adapted")(Kind("adapted network"))
 KINDS.register("actor")(Kind("PPO", is_policy=True))
 KINDS.register("spiking-actor")(Kind("spiking PPO", "own-surrogate", is_policy=True))
 

@@ -12,7 +12,6 @@ from core.agents import AGENTS, Agent, RandomPlay
 from core.checkpoint import Checkpoint, load_agent
 from core.errors import Refusal
 from core.games import Game
-from core.kinds import kind_of
 from core.records import to_json
 from play.protocols import Protocol, get_protocol
 
@@ -97,7 +96,7 @@ def _registered(name: str, game: Game, device: torch.device | None) -> Checkpoin
         "recipe_steps": 0,
         "recipe": "",
         "network": "" if is_random else name,
-        "scores_are_q_values": not (is_random or kind_of(agent.kind).is_policy),
+        "scores_are_q_values": agent.scores_are_q_values,
     }
     identity = "" if is_random else _identity(name, agent)
     return Checkpoint(agent.to(device or torch.device("cpu")), provenance, identity)

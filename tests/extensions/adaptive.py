@@ -13,7 +13,10 @@ from core.options import require_number
 @dataclass(frozen=True, kw_only=True)
 class Adaptive(Neuron):
     """Leaky integrate and fire whose threshold rises with every spike and decays back (Bellec et al. 2018, arXiv
-    1803.09574): v[t] = a v[t-1] + x[t] - theta[t] s[t], b[t] = r b[t-1] + (1 - r) s[t-1], theta[t] = theta + beta b[t]."""
+    1803.09574).
+
+    v[t] = a v[t-1] + x[t] - theta[t] s[t], b[t] = r b[t-1] + (1 - r) s[t-1], theta[t] = theta + beta b[t].
+    """
 
     threshold: float = 1.0
     """Threshold without adaptation."""

@@ -1,0 +1,220 @@
+"""Foreign modules as agents: equal to our own DSQN where they are the same network, counted, or refused by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.adapt.adapted import adapt
+from core.checkpoint import load_agent
+from core.dsqn import DSQN
+from core.errors import Refusal
+from core.games import get_game
+from play.episodes import play
+from play.protocols import get_protocol
+from tests.conftest import AGENTS
+
+GAME = get_game("minatar/breakout")
+snn = pytest.importorskip("snntorch")
+norse = pytest.importorskip("norse.torch")
+
+
+def observations(size: int = 5) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return (torch.rand(size, *GAME.observation_shape, generator=generator) < 0.2).float()
+
+
+def ours() -> DSQN:
+    agent = load_agent(AGENTS / "minatar-breakout-dsqn-s0.safetensors").agent
+    assert isinstance(agent, DSQN)
+    return agent
+
+
+class SpikingJellyDSQN(nn.Module):
+    """Chen et al. 2022's network of SpikingJelly's own layers, read by the largest voltage."""
+
+    def __init__(self, multi_step: bool):
+        super().__init__()
+        from spikingjelly.activation_based import neuron, surrogate
+
+        mode = "m" if multi_step else "s"
+        make = lambda: neuron.LIFNode(  # noqa: E731
+            tau=2.0, detach_reset=True, surrogate_function=surrogate.ATan(alpha=2.0), step_mode=mode
+        )
+        self.multi_step = multi_step
+        self.conv, self.fc, self.head = nn.Conv2d(4, 16, 3), nn.Linear(1024, 128), nn.Linear(128, 6)
+        self.first, self.second = make(), make()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, A] voltages' input at one step, or [T, B, A] of all steps."""
+        if not self.multi_step:
+            return self.head(self.second(self.fc(self.first(self.conv(x)).flatten(1))))
+        steps = x.shape[:2]
+        spikes = self.first(self.conv(x.flatten(0, 1)).unflatten(0, steps))
+        spikes = self.second(self.fc(spikes.flatten(2)))
+        return self.head(spikes)
+
+
+def largest_voltage(currents: Tensor) -> Tensor:
+    """The read-out max-mem, step by step."""
+    v, voltages = torch.zeros_like(currents[0]), []
+    for current in currents:
+        v = v + (current - v) / 2.0
+        voltages.append(v)
+    return torch.stack(voltages).max(0).values
+
+
+def with_our_weights(module: nn.Module) -> nn.Module:
+    for mine, its in zip(ours().layers, (module.conv, module.fc, module.head), strict=True):
+        its.load_state_dict(mine.state_dict())  # type: ignore[union-attr]
+    return module
+
+
+@pytest.mark.parametrize("multi_step", [True, False])
+def test_a_spikingjelly_network_with_our_weights_plays_and_spikes_as_ours(multi_step: bool) -> None:
+    dsqn = ours()
+    theirs = adapt(
+        with_our_weights(SpikingJellyDSQN(multi_step)), GAME, sim_steps=dsqn.sim_steps, read=largest_voltage
+    )
+    assert theirs.call == ("sequence" if multi_step else "steps")
+    assert theirs.neuron_counts == dsqn.neuron_counts
+    mine, foreign = dsqn.decide(observations()), theirs.decide(observations())
+    torch.testing.assert_close(foreign.scores, mine.scores)
+    assert mine.activity is not None and foreign.activity is not None  # noqa: PT018
+    assert torch.equal(foreign.activity.spikes, mine.activity.spikes)
+    assert foreign.activity.sim_steps.tolist() == mine.activity.sim_steps.tolist() == [4.0] * 5
+
+    protocol = get_protocol(None, GAME)
+    games = [
+        {played.episode: played for played in play(agent, GAME, protocol, eval_seed=1, episodes=range(3))}
+        for agent in (dsqn, theirs)
+    ]
+    for episode in range(3):
+        mine_, its = games[0][episode], games[1][episode]
+        assert (its.score, its.length_steps) == (mine_.score, mine_.length_steps)
+
+
+class SnnTorchNet(nn.Module):
+    """A leaky network of snnTorch with hidden states kept inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.lif = nn.Linear(400, 32), snn.Leaky(beta=0.5, init_hidden=True)
+        self.head = nn.Linear(32, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lif(3 * self.fc(x.flatten(1))))
+
+
+class NorseNet(nn.Module):
+    """A LIF network of Norse, whose state is passed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = norse.SequentialState(nn.Flatten(), nn.Linear(400, 32), norse.LIFCell(), nn.Linear(32, 6))
+
+    def forward(self, x: Tensor, state: Any = None) -> Any:
+        return self.net(10 * x, state)
+
+
+@pytest.mark.parametrize(("make", "library"), [(SnnTorchNet, "snntorch"), (NorseNet, "norse")])
+def test_spikes_are_counted_as_by_hand(make: Callable[[], nn.Module], library: str) -> None:
+    torch.manual_seed(0)
+    module = make()
+    agent = adapt(module, GAME, sim_steps=6)
+    assert (agent.library_name, agent.call, agent.sim_steps) == (library, "steps", 6)
+    activity = agent.decide(observations()).activity
+    assert activity is not None
+
+    # By hand: the same steps once more, with the spikes of the one layer of neurons summed.
+    total, state = torch.zeros(5), None
+    if library == "snntorch":
+        module.lif.reset_mem()  # type: ignore[union-attr,operator]
+    for _ in range(6):
+        if library == "snntorch":
+            spikes = module.lif(3 * module.fc(observations().flatten(1)))  # type: ignore[operator]
+        else:
+            cell, linear = module.net[2], module.net[1]  # type: ignore[index]
+            spikes, state = cell(linear(10 * observations().flatten(1)), state)
+        total += spikes.sum(1)
+    assert total.sum() > 0
+    assert activity.spikes[:, 0].tolist() == total.tolist()
+
+
+def test_surrogates_are_swept_where_the_library_lets_them_be_exchanged() -> None:
+    agent = adapt(with_our_weights(SpikingJellyDSQN(True)), GAME, sim_steps=4, read=largest_voltage)
+    found = list(agent.gradient_sources())
+    assert (found[0].name, len(found)) == ("own", 41)
+    wide = next(each for each in found if each.surrogate == "triangle width 4")
+    x = observations().requires_grad_()
+    scores = wide.network(x)
+    assert torch.equal(scores, agent(observations()))
+    (gradient,) = torch.autograd.grad(scores.sum(), x)
+    assert bool((gradient != 0).any())
+    assert [each.name for each in adapt(NorseNet(), GAME, sim_steps=4).gradient_sources()] == ["own"]
+
+
+class Plain(nn.Module):
+    def __init__(self, actions: int = 6) -> None:
+        super().__init__()
+        self.fc = nn.Linear(400, actions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.flatten(1))
+
+
+class Noisy(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 0.1 * torch.rand(())
+
+
+class Remembers(Plain):
+    last: Any = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores, self.last = super().forward(x) + 0.1 * self.last, super().forward(x).detach()
+        return scores
+
+
+class Normalises(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        scores = super().forward(x)
+        return scores - scores.mean(0)
+
+
+def test_a_plain_network_is_an_agent_without_spikes() -> None:
+    agent = adapt(Plain(), GAME)
+    decision = agent.decide(observations())
+    assert decision.activity is None
+    assert agent.sim_steps == 0
+    assert [each.name for each in agent.gradient_sources()] == ["own"]
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "named"),
+    [
+        (lambda: Plain(5), {}, r"returns \(3, 5\).*\(3, 6\)"),
+        (Noisy, {}, "answers the same observations differently"),
+        (Remembers, {}, "differently|keeps state"),
+        (Normalises, {}, "batch otherwise than its rows"),
+        (lambda: nn.Linear(7, 6), {}, "cannot be called with observations"),
+        (Plain, {"sim_steps": 0}, "sim_steps is 0"),
+        (Plain, {"read": "loudest"}, "read 'loudest'"),
+        (Plain, {"call": "once", "sim_steps": 3}, "called once"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_by_name(
+    make: Callable[[], nn.Module], options: dict[str, Any], named: str
+) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(Refusal, match=named):
+        adapt(make(), GAME, **options)
+
+
+def test_inputs_outside_the_bounds_are_refused() -> None:
+    with pytest.raises(Refusal, match="outside the bounds"):
+        adapt(Plain(), GAME)(torch.full((1, *GAME.observation_shape), 255.0))
+    assert np.isfinite(GAME.high).all()
