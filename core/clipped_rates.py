@@ -1,4 +1,4 @@
-"""A DSQN without time, for attacks that follow the gradient of its neurons' rates."""
+"""A DSQN without simulation steps, for attacks that use the gradient of its neurons' rates."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class ClippedRates(nn.Module):
-    """A DSQN without time: the rate of every neuron is a ramp of its mean current, so it has a derivative.
+    """A DSQN without simulation steps: the rate of every neuron is a ramp of its mean current, so it has a derivative.
 
-    Under a constant current a neuron is silent below one value, and fires at every simulation step from another one on
-    (`Neuron.rate_range`). The ramp joins these ends. What the output layer hears is constant too.
+    With a constant current, a neuron is silent below one value and fires at every simulation step above another
+    (`Neuron.rate_range`). The ramp rises from 0 to 1 between them. The input of the output layer is constant too.
 
     Args:
-        dsqn: whose layers are taken; they are shared, not copied. Its neuron must have a rate range, and no
-            normalisation may stand before it.
-        real: whether layers hear, forward, the simulated rates of the neurons before them; otherwise the ramps'.
+        dsqn: the DSQN. Its layers are shared, not copied. Its neuron must have a rate range, and it must have no
+            normalisation.
+        real: whether inputs of layers in the forward pass are simulated rates; otherwise they are those of the ramps.
     """
 
     def __init__(self, dsqn: "DSQN", real: bool):
@@ -50,7 +50,7 @@ class ClippedRates(nn.Module):
 
 
 class _ConstantOutput:
-    """An output layer whose current is the same at every simulation step (core.readouts.Output)."""
+    """An output layer with the same current at every simulation step (core.readouts.Output)."""
 
     def __init__(self, current: Tensor, sim_steps: int, rate: Callable[[Tensor], Tensor]):
         self._current, self._sim_steps, self._rate = current, sim_steps, rate

@@ -1,4 +1,4 @@
-"""The DQN, and the actor of PPO: networks with ReLU."""
+"""The DQN and the actor of PPO, both networks with ReLU."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -26,10 +26,10 @@ class DQN(Agent):
     """The Q-network with ReLU.
 
     Args:
-        game: whose observations and actions.
+        game: the game, which gives observation and actions.
         bias: whether layers have biases.
-        padding: of its convolutions.
-        hidden: its hidden layers; those that the game's tier usually has if None.
+        padding: padding of the convolutions.
+        hidden: hidden layers; None for those that the game's tier usually has.
     """
 
     kind = "dqn"
@@ -49,7 +49,7 @@ class DQN(Agent):
         return Decision(self.preactivations(observations)[-1], None, None)
 
     def preactivations(self, observations: Tensor) -> list[Tensor]:
-        """What each layer gives before its ReLU, the last one being the Q-values [B, A]."""
+        """Outputs of each layer before its ReLU. The last are the Q-values [B, A]."""
         *hidden, output = self.layers
         outputs: list[Tensor] = []
         x = observations
@@ -74,9 +74,9 @@ class DQN(Agent):
 
 @AGENT_CLASSES.register("actor")
 class Actor(DQN):
-    """The policy of PPO with ReLU: a smaller network of the same make, whose scores [B, A] are logits of actions.
+    """The policy of PPO: a smaller network with ReLU, whose scores [B, A] are the logits of actions.
 
-    Its greedy action, which evaluation plays, is the most probable one.
+    The greedy action, which evaluation plays, is the most probable one.
     """
 
     kind = "actor"

@@ -44,7 +44,7 @@ from core.readouts import READOUTS, LargestVoltage, Readout
 
 @dataclass(frozen=True)
 class Spiking:
-    """What makes a network spike, and how its Q-values are read."""
+    """The spiking part of a network: neuron, simulation steps, read-out and normalisation."""
 
     neuron: Neuron = field(default_factory=LIF)
     """The neuron behind every hidden layer."""
@@ -53,7 +53,7 @@ class Spiking:
     readout: Readout = field(default_factory=LargestVoltage)
     """How Q-values are taken from the last hidden layer's spikes."""
     normalisation: Normalisation | None = None
-    """What stands between each hidden layer and its neurons; None for nothing."""
+    """Normalisation between each hidden layer and its neurons; None for no normalisation."""
 
     def __post_init__(self) -> None:
         require_sim_steps(self.sim_steps)
@@ -71,7 +71,11 @@ class Spiking:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """What `config` wrote, or a version of SpikeQ before 0.2 (see `_modern`)."""
+        """A `Spiking` from what `config` returned, in this version of SpikeQ or one before 0.2 (see `_modern`).
+
+        Raises:
+            Refusal: an option is unknown, missing or not valid.
+        """
         modern = _modern(config)
         unknown = sorted(modern.keys() - {"neuron", "sim_steps", "readout", "normalisation"})
         if unknown:
@@ -113,14 +117,14 @@ def _modern(config: Mapping[str, Any]) -> dict[str, Any]:
 class DSQN(Agent):
     """The Q-network with spiking neurons behind every hidden layer, trained directly.
 
-    The observation is a constant current. So the first layer is computed once, and its output drives its neurons at
-    every simulation step. In later layers simulation steps are folded into the batch.
+    The observation is a constant current. So the first layer is computed once, and its output is the current of its
+    neurons at every simulation step. In later layers, simulation steps are folded into the batch.
 
     Args:
-        game: whose observations and actions.
+        game: the game, which gives observation and actions.
         spiking: neuron, simulation steps, read-out and normalisation.
         bias: whether layers have biases.
-        hidden: its hidden layers; those that the game's tier usually has if None.
+        hidden: hidden layers; None for those that the game's tier usually has.
     """
 
     kind = "dsqn"
@@ -165,7 +169,7 @@ class DSQN(Agent):
         return layer_traces(observations, fired, [taken] * (len(self.layers) - 1) + [of_output])
 
     def _simulate(self, observations: Tensor, look: Callable[[Tensor], None] | None) -> Tensor:
-        """Q-values [B, A]. If there is a `look`, it is shown the spike train [T, B, ...] of every spiking layer."""
+        """Q-values [B, A]. A given `look` is called with the spike train [T, B, ...] of every spiking layer."""
         sim_steps, readout = self.spiking.sim_steps, self.spiking.readout
         first, *hidden, output = self.layers
         currents = self._normalised(0, apply_layer(first, observations)[None])  # [1, B, ...]: constant
@@ -208,18 +212,18 @@ class DSQN(Agent):
         return normalised.to(currents.dtype).unflatten(0, currents.shape[:2])
 
     def _read_sum(self, spikes: Tensor, weights: Tensor) -> Tensor:
-        """Q-values [B, A] of the last hidden layer's weighted spikes [B, ...].
+        """Q-values [B, A] from the weighted sums over time [B, ...] of the last hidden layer's spikes.
 
-        Integrator and output layer are both linear, so they may change places.
+        The order of integrator and output layer does not matter, because both are linear.
         """
         *_, output = self.layers
         bias = None if output.bias is None else float(weights.sum()) * output.bias
         return F.linear(spikes.flatten(1), output.weight, bias)
 
     def gradient_sources(self) -> Iterator[GradientSource]:
-        """Its own surrogate's gradient, those of its neurons' rates, and a sweep of other surrogates.
+        """The gradient of its own surrogate, those of its neurons' rates, and a sweep of other surrogates.
 
-        Sources that its neuron does not have are left out.
+        Sources that the neuron does not have are left out.
         """
         neuron, sim_steps = self.spiking.neuron, self.sim_steps
         yield GradientSource(self, "own-surrogate", neuron.surrogate_label, True, sim_steps)
@@ -229,7 +233,7 @@ class DSQN(Agent):
         yield from swept(self._through, sim_steps, same_scores=True)
 
     def _through(self, surrogate: Surrogate, width: float) -> "DSQN | None":
-        """The same network, weights shared, through another surrogate; None if its neuron cannot exchange it."""
+        """The same network with another surrogate and shared weights; None if the neuron's surrogate is fixed."""
         slope = slope_of_width(surrogate, width * self.spiking.neuron.threshold_scale)
         neuron = self.spiking.neuron.with_surrogate(SpikeDerivative(surrogate, slope, detach_reset=True))
         if neuron is None:
@@ -269,7 +273,7 @@ class _OutputLayer:
 
 @AGENT_CLASSES.register("spiking-actor")
 class SpikingActor(DSQN):
-    """The policy of PPO with spikes: its read-out gives logits of actions."""
+    """The policy of PPO as a spiking network: its read-out gives the logits of actions."""
 
     kind = "spiking-actor"
     scores_are_q_values = False

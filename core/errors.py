@@ -1,9 +1,9 @@
-"""The one exception a user is meant to read."""
+"""The exception for bad input, whose message is for the user."""
 
 
 class Refusal(ValueError):
-    """Bad input, refused before any harm is done.
+    """Bad input, refused before anything is changed.
 
-    The message is one line that names the offending value and what would be accepted. The command
-    line prints it and exits with code 2; a library caller catches it as a ValueError.
+    The message is one line that names the wrong value and what is accepted. The command line prints it and exits with
+    code 2. Callers of the library can catch it as a ValueError.
     """

@@ -1,9 +1,9 @@
-"""Gradient sources: differentiable networks whose gradient stands for an agent's.
+"""Gradient sources: differentiable networks whose gradient replaces an agent's.
 
-A spike has no derivative, so every gradient of a spiking network is that of something else. It may be a surrogate at
-each spike, the rates that spike counts approach, or a network without spikes. Nobody can tell beforehand which of them
-leads an attack best, and a poor one makes an agent look robust that is not (Athalye et al. 2018, arXiv 1802.00420). So
-an agent offers all that it knows (`Agent.gradient_sources`), and attacks try them.
+A spike has no derivative, so the gradient of a spiking network is always that of something else. It may be a surrogate
+at each spike, the rates that spike counts approach, or a network without spikes. Which one is best for an attack is not
+known in advance. A poor one makes an agent look robust that is not (Athalye et al. 2018, arXiv 1802.00420). So an agent
+offers all that it has (`Agent.gradient_sources`), and attacks try them.
 """
 
 import itertools
@@ -15,17 +15,18 @@ from torch import nn
 from core.neurons.surrogates import SURROGATES, Surrogate
 
 WIDTHS = tuple(2.0**exponent for exponent in range(-7, 3))
-"""Widths of swept surrogates: distances from the threshold at which they have fallen to half their height.
+"""Widths of swept surrogates: distances from the threshold at which they fall to half their height, in thresholds.
 
-They are in thresholds. Which one leads depends on victim and size of the attack. On MinAtar's shipped spiking
-networks 1/16 to 1/4 lead at a size of a thousandth, where it matters which spikes are about to change, and 1/2 to 1 at
-a twentieth. On Pong the narrowest leads on the DSQN, and 1 on the converted networks. Narrower ones led no better, up
-to what 128 states of Pong can tell; wider ones make the network nearly linear."""
+The best width depends on the victim and on the attack's size. On the shipped spiking networks of MinAtar, 1/16 to 1/4
+are best at a size of a thousandth, where it matters which spikes are about to change. At a twentieth, 1/2 to 1 are. On
+Pong the narrowest is best on the DSQN, and 1 on the converted networks. Narrower ones were no better on 128 states of
+Pong; wider ones make the network nearly linear.
+"""
 
 
 @dataclass(frozen=True)
 class GradientSource:
-    """A differentiable network whose gradient stands for an agent's, and what rows call it."""
+    """A differentiable network whose gradient replaces an agent's, and its name in rows."""
 
     network: nn.Module
     """From inputs [B, *observation] to scores [B, A]."""
@@ -41,11 +42,11 @@ class GradientSource:
     transfer:KIND ID: another agent's.
     """
     surrogate: str = ""
-    """What stands for the derivative of a spike or stair, if anything does."""
+    """What replaces the derivative of a spike or step; empty if nothing does."""
     same_scores: bool = False
-    """Whether its scores are the agent's own, to the last bit."""
+    """Whether its scores equal the agent's own, bit for bit."""
     sim_steps: int = 0
-    """Simulation steps that the gradient goes through; 0 without time."""
+    """Simulation steps that the gradient goes through; 0 without any."""
 
 
 def swept(
@@ -57,7 +58,7 @@ def swept(
         network: (family, width in thresholds) -> the network with that surrogate. Resets should be detached: through
             them, gradients of narrow surrogates explode. None: surrogates cannot be exchanged.
         sim_steps: simulation steps of a decision.
-        same_scores: whether its scores are the agent's own, to the last bit.
+        same_scores: whether its scores equal the agent's own, bit for bit.
     """
     for family, width in itertools.product(SURROGATES, WIDTHS):
         exchanged = network(family, width)

@@ -1,6 +1,6 @@
-"""Kinds of agents: what readers of rows must know of them. Never imports torch.
+"""Kinds of agents, for tables and figures. Never imports torch.
 
-A kind that nobody registered (an agent from outside) is labelled with its own name and listed after the known ones.
+A kind that is not registered, as of an agent from outside, is labelled with its own name and listed last.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ class Kind:
     label: str
     """Its name in tables and figures."""
     training_gradient: str = "own"
-    """The gradient source (core/gradients.py) that trained it, which FGSM usually follows."""
+    """The gradient source (core/gradients.py) of its training, which FGSM uses by default."""
     is_conversion: bool = False
-    """Whether it is made from a DQN. It then carries the DQN's seed, recipe and decisions."""
+    """Whether it is made from a DQN. Its rows then have the DQN's seed, recipe and decisions."""
     is_policy: bool = False
-    """Whether it learnt a policy and no Q-values."""
+    """Whether it learns a policy, without Q-values."""
 
 
 KINDS: Registry[Kind] = Registry("kind of agent")
@@ -35,7 +35,7 @@ KINDS.register("spiking-actor")(Kind("spiking PPO", "own-surrogate", is_policy=T
 
 
 def kind_of(agent: str) -> Kind:
-    """The facts about a kind of agent; of one that is not registered, what its name alone tells."""
+    """The facts about a kind of agent. One that is not registered has its name as label, and otherwise defaults."""
     return KINDS[agent] if agent in KINDS else Kind(agent)
 
 

@@ -1,7 +1,7 @@
 """Layers as data: convolutions and fully connected layers, from the observation to the action scores.
 
-Hidden layers are written in the notation of the field: `32c8s4 64c4s2 64c3s1 512` is three convolutions (channels, c,
-side of the kernel, s, stride) and a fully connected layer of 512 neurons."""
+Hidden layers are written as in `32c8s4 64c4s2 64c3s1 512`: three convolutions and a fully connected layer of 512
+neurons. `32c8s4` has 32 channels, a kernel of 8 by 8 pixels and a stride of 4."""
 
 import math
 import re
@@ -18,16 +18,21 @@ from core.games import Game, Tier
 
 Padding = Literal["valid", "same"]
 PADDINGS: tuple[Padding, ...] = ("valid", "same")
-"""What surrounds a convolution's input. valid: nothing (Mnih et al. 2015). same: zeros, so that ceil(size / stride)
-come out, as in TensorFlow (OpenAI Baselines, Dopamine)."""
+"""Padding of a convolution's input.
+
+valid: none (Mnih et al. 2015). same: zeros, so that the output has ceil(size / stride) pixels a side, as in TensorFlow
+(OpenAI Baselines, Dopamine).
+"""
 MOST_LAYERS, MOST_WIDTH, MOST_WEIGHTS = 32, 65_536, 500_000_000
-"""Bounds of what is accepted: layers, neurons or channels of one, and weights of all. They keep a typing error, or a
-file, from filling the memory."""
+"""Upper bounds: layers of a network, neurons or channels of a layer, and weights of a network.
+
+They keep a typing error or a file from filling the memory.
+"""
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution, with the padding that its network has."""
+    """A convolution. Its padding is an option of the network."""
 
     out_channels: int
     kernel_size: int
@@ -36,7 +41,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class Dense:
-    """A fully connected layer; what precedes it is flattened."""
+    """A fully connected layer. Its input is flattened."""
 
     out_features: int
 
@@ -111,7 +116,7 @@ def usual_layers(game: Game, architecture: Mapping[Tier, Hidden] = HIDDEN_LAYERS
 
 
 def layers_config(hidden: Hidden, usual: Hidden | None) -> dict[str, str]:
-    """The entry of an agent's configuration that tells its hidden layers; none if they are the tier's usual ones."""
+    """The entry `layers` of an agent's configuration; no entry if the layers are the tier's usual ones."""
     return {} if hidden == usual else {"layers": format_layers(hidden)}
 
 
@@ -144,17 +149,17 @@ class Layers(nn.ModuleList):
 
 
 def same_margins(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after a row of `size` pixels under TensorFlow's SAME padding, which puts the odd one after it.
+    """Zeros before and after a row of `size` pixels with TensorFlow's SAME padding.
 
-    Source: TensorFlow's documentation of tf.nn, "Notes on padding": (ceil(size / stride) - 1) stride + kernel - size
-    in all, if that is positive.
+    There are (ceil(size / stride) - 1) stride + kernel - size zeros, if that is positive. An odd one is put after the
+    row. Source: TensorFlow's documentation of tf.nn, "Notes on padding".
     """
     total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
     return total // 2, total - total // 2
 
 
 def padded(layer: Layer, x: Tensor) -> Tensor:
-    """What a layer's kernel runs over: [B, C, H, W] with the zeros around it, or x itself if the layer pads nothing."""
+    """The input [B, C, H, W] with the layer's zeros around it; x itself if the layer has no padding."""
     if not isinstance(layer, SameConv2d):
         return x
     height, width = (
@@ -170,15 +175,14 @@ def build_layers(
     """The layers of a game's network, the output layer included.
 
     Args:
-        game: whose observations and actions.
+        game: the game, which gives observation and actions.
         hidden: the layers before the output layer.
         bias: whether layers have biases.
-        padding: of the convolutions.
-        num_outputs: outputs in place of one an action.
+        padding: padding of the convolutions.
+        num_outputs: number of outputs; None for one per action.
 
     Returns:
-        The layers and the shape of what each one gives. Weights are uninitialised memory until `initialise` or a
-        checkpoint fills them.
+        The layers, and the output shape of each. Weights are not initialised: `initialise` or a checkpoint sets them.
 
     Raises:
         Refusal: the layers do not fit the observation, or have too many weights.
@@ -220,19 +224,18 @@ def build_layers(
 
 
 def apply_layer(layer: Layer, x: Tensor) -> Tensor:
-    """One convolution or fully connected layer on [B, ...], in the precision of its weights."""
+    """Output of a convolution or fully connected layer for x [B, ...], in the precision of its weights."""
     x = x.to(layer.weight.dtype)
     return layer(x.flatten(1) if isinstance(layer, nn.Linear) else x)
 
 
 def apply_to_image(layer: Layer, images: Tensor, bits: int | None) -> Tensor:
-    """The first layer on images [B, ...].
+    """Output of the first layer for images [B, ...].
 
-    With bits, its currents are computed in double precision and rounded to multiples of 2^-bits. A network whose
-    weights are such multiples then adds up exactly, whatever the order. Gradients pass as if nothing had been
-    rounded.
+    With bits, currents are computed in double precision and rounded to multiples of 2^-bits. If weights are such
+    multiples too, the network's sums are exact in any order. Gradients ignore the rounding.
 
-    A pixel that is n / 255 in float32 is taken as that fraction, not as the float32 beside it. Others stay as they are.
+    A pixel that is the float32 nearest to n / 255 is taken as n / 255. Other pixels are not changed.
     """
     current = apply_layer(layer, images)
     if bits is None:
@@ -251,7 +254,7 @@ def apply_to_image(layer: Layer, images: Tensor, bits: int | None) -> Tensor:
 
 
 def halve_precision(network: nn.Module) -> None:
-    """Make all layers bfloat16 but the output layers: Q-values lie closer together than bfloat16 can tell."""
+    """Make all layers bfloat16 except the output layers, because bfloat16 cannot tell close Q-values apart."""
     for module in network.modules():
         if isinstance(module, Layers):
             for layer in list(module)[:-1]:

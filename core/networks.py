@@ -1,4 +1,4 @@
-"""Networks by name: what is trained. Each one is its papers' choice of neuron, simulation steps and read-out.
+"""Networks that can be trained, by name. Each has the neuron, simulation steps and read-out of a paper.
 
 To add one, register a `Network` in one file: `NETWORKS.register("my-network")(Network(...))`.
 """
@@ -20,7 +20,7 @@ from core.registry import Registry
 
 @dataclass(frozen=True)
 class Network:
-    """What is trained: what stands between the layers, and, if they are its own, the layers."""
+    """A network to train: biases, spiking part and layers."""
 
     bias: bool
     """Whether layers have biases."""
@@ -30,7 +30,7 @@ class Network:
     """Hidden layers; None for those that the game's tier usually has."""
 
     def make(self, game: Game, generator: torch.Generator) -> DQN | DSQN:
-        """A fresh Q-network. The ReLU and the spiking one draw the same weights from equal generators."""
+        """A new Q-network. With equal generators, networks with ReLU and with spikes get equal weights."""
         agent: DQN | DSQN
         if self.spiking is None:
             agent = DQN(game, self.bias, hidden=self.layers)
@@ -40,7 +40,7 @@ class Network:
         return agent
 
     def make_actor(self, game: Game, generator: torch.Generator) -> Actor | SpikingActor:
-        """A fresh actor of PPO. For a game with one action it is a critic: its score [B, 1] is the state's value."""
+        """A new actor of PPO. For a game with one action it is a critic: its score [B, 1] is the state's value."""
         actor: Actor | SpikingActor
         if self.spiking is None:
             actor = Actor(game, self.bias, hidden=self.layers)
@@ -50,7 +50,7 @@ class Network:
         return actor
 
     def config(self) -> dict[str, Any]:
-        """JSON-able: all that tells it from other networks, for manifests."""
+        """JSON-able values for manifests, which differ between any two networks."""
         config: dict[str, Any] = {
             "bias": self.bias,
             "spiking": None if self.spiking is None else self.spiking.config(),

@@ -17,9 +17,9 @@ class Normalisation(abc.ABC):
 
     @abc.abstractmethod
     def module(self, shape: tuple[int, ...]) -> nn.Module:
-        """The module from currents [N, *shape] to currents of the same shape, with parameters set to their start.
+        """The module from currents [N, *shape] to currents of the same shape, with initialised parameters.
 
-        What it gives for one row must not depend on the other rows: a batch of decisions equals its rows.
+        The output of a row must not depend on other rows, because a batch of decisions equals its rows.
         """
 
 
@@ -30,8 +30,10 @@ NORMALISATIONS: Registry[type[Normalisation]] = Registry("normalisation")
 @NORMALISATIONS.register("layer")
 @dataclass(frozen=True, kw_only=True)
 class LayerNormalisation(Normalisation):
-    """Layer normalisation (Ba, Kiros & Hinton 2016, arXiv 1607.06450) over all neurons of a layer, at every
-    simulation step, with a gain and a bias for each neuron that learn."""
+    """Layer normalisation over all neurons of a layer at every simulation step.
+
+    Each neuron has a trainable gain and bias. Source: Ba, Kiros & Hinton 2016 (arXiv 1607.06450).
+    """
 
     eps: float = 1e-5
     """Added to the variance."""

@@ -1,7 +1,7 @@
-"""Options as data: frozen dataclasses to and from JSON and command-line words, every value checked by its type.
+"""Options as data: frozen dataclasses from and to JSON and command-line words, with every value's type checked.
 
-Everything registered is such a dataclass. A checkpoint, a manifest and a command line all name it the same way: by
-its registered name and its fields. Never imports torch.
+Registered entries with options are such dataclasses. Checkpoints, manifests and command lines name them by registered
+name and fields. Never imports torch.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ Entry = TypeVar("Entry")
 
 
 def to_config(registry: Registry[type[Entry]], entry: Entry) -> dict[str, Any]:
-    """A registered thing as JSON-able values: its name, and every field."""
+    """JSON-able values of a registered entry: its name and every field."""
     return {"name": registry.name_of(type(entry)), **dataclasses.asdict(entry)}  # type: ignore[call-overload]
 
 
 def from_config(registry: Registry[type[Entry]], config: object) -> Entry:
-    """What `to_config` wrote, made again.
+    """The entry from what `to_config` returned.
 
     Raises:
         Refusal: the name is not registered, or a field is unknown, missing or of the wrong type.
@@ -37,9 +37,14 @@ def from_config(registry: Registry[type[Entry]], config: object) -> Entry:
 
 
 def choose(registry: Registry[type[Entry]], words: Sequence[str]) -> Entry:
-    """A registered thing as a command line names it: its name, then any number of field=value.
+    """The entry that a command line names, as in --neuron lif tau=4 threshold=0.5.
 
-    As in --neuron lif tau=4 threshold=0.5.
+    Args:
+        registry: the concept's registry.
+        words: the registered name, then any number of field=value.
+
+    Raises:
+        Refusal: the name is missing or unknown, or a setting is not valid.
     """
     if not words:
         raise Refusal(f"no {registry.concept} given: accepted are {', '.join(registry)}")
@@ -52,12 +57,12 @@ def parse_settings(words: Sequence[str], options: type, what: str) -> dict[str, 
     """Values for fields of a dataclass from words of the form field=value.
 
     Args:
-        words: field=value each; a field of a field that is a dataclass is field.subfield=value.
+        words: words field=value. A field of a nested dataclass is field.subfield=value.
         options: the dataclass.
-        what: whose options these are, for messages, as in "recipe minatar-fast".
+        what: owner of the options for messages, as in "recipe minatar-fast".
 
     Returns:
-        Values by field name as it was typed. Ranges are the dataclass's own business.
+        Values by field name as it was typed. Their ranges are not checked; the dataclass does that.
 
     Raises:
         Refusal: a word has no "=", a field is unknown or given twice, or a value is not of the field's type.
@@ -74,7 +79,7 @@ def parse_settings(words: Sequence[str], options: type, what: str) -> dict[str, 
 
 
 def checked(options: type, given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Values that came from JSON, refused where they are not of their field's type.
+    """Values from JSON after a check of their types. Integers for float fields become floats.
 
     Raises:
         Refusal: a field is unknown or missing, or a value is of the wrong type.
@@ -99,10 +104,13 @@ def require_number(
     """Refuse a number outside its range, NaN included.
 
     Args:
-        name: of the option.
-        value: what was given.
-        least, most: the range, both ends included; an infinite end accepts any finite number.
+        name: name of the option.
+        value: the given value.
+        least, most: the range, both ends included. An infinite end accepts any finite number.
         above: whether `least` itself is refused.
+
+    Raises:
+        Refusal: the value is not a finite number in the range.
     """
     number = float("nan")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -114,7 +122,7 @@ def require_number(
 
 
 def _hint(options: type, name: str, what: str) -> Any:
-    """The type of a field, or of a field's field."""
+    """The type of a field, which may be nested."""
     first, dot, rest = name.partition(".")
     hints = get_type_hints(options)
     names = [field.name for field in dataclasses.fields(options) if field.init]
@@ -131,7 +139,7 @@ def _hint(options: type, name: str, what: str) -> Any:
 
 
 def _parse(text: str, hint: Any, name: str) -> Any:
-    """A value of a type from what was typed."""
+    """A value of a type from its text."""
     refusal = Refusal(f"{name} is {text!r}: accepted is {_described(hint)}")
     if get_origin(hint) in (Union, types.UnionType):
         if type(None) in get_args(hint) and text.lower() in ("none", "null"):
@@ -154,7 +162,7 @@ def _parse(text: str, hint: Any, name: str) -> Any:
     if hint is str:
         return text
     try:
-        if len(text) > 40:  # no number needs more; a million digits would keep the parser busy
+        if len(text) > 40:  # no number needs more, and a million digits take long to parse
             raise ValueError
         if hint is int:
             return int(text.replace("_", ""))
@@ -168,7 +176,7 @@ def _parse(text: str, hint: Any, name: str) -> Any:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Whether a value from JSON is of a field's type; an integer is a number, a bool is neither."""
+    """Whether a value from JSON has a field's type. An integer is a float too; a bool is no number."""
     if get_origin(hint) in (Union, types.UnionType):
         return any(_fits(value, each) for each in get_args(hint))
     if get_origin(hint) is Literal:

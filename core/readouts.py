@@ -1,7 +1,8 @@
-"""Read-outs: how Q-values are taken from the last hidden layer's spikes.
+"""Read-outs: how Q-values are computed from the last hidden layer's spikes.
 
 To add one, register a frozen dataclass that derives from `Readout`, in one file. It gets the spike train of the last
-hidden layer and the output layer, and returns one score an action."""
+hidden layer and the output layer, and returns one score per action.
+"""
 
 import abc
 import functools
@@ -20,15 +21,15 @@ class Output(Protocol):
     """The output layer, as a read-out uses it."""
 
     def currents(self, train: Tensor) -> Tensor:
-        """Its currents [T, B, A] for spikes [T, B, ...]."""
+        """Currents [T, B, A] for spikes [T, B, ...]."""
         ...
 
     def mean_current(self, train: Tensor) -> Tensor:
-        """The mean of these over simulation steps [B, A]. The layer is linear, so it is applied once, to the mean."""
+        """Mean current [B, A] over simulation steps. The layer is linear, so it is applied once, to the mean spikes."""
         ...
 
     def spikes(self, currents: Tensor) -> Tensor:
-        """Spikes [T, B, A] of neurons behind the output layer. Only read-outs with `output_spikes` may ask."""
+        """Spikes [T, B, A] of neurons behind the output layer, for read-outs with `output_spikes` only."""
         ...
 
 
@@ -38,9 +39,9 @@ class Readout(abc.ABC):
     output_spikes: ClassVar[bool] = False
     """Whether the output layer has spiking neurons."""
     output_has_membrane: ClassVar[bool] = True
-    """Whether something behind the output layer is stepped at every simulation step, and counted as neuron updates."""
+    """Whether the output layer has a membrane or integrator, whose steps count as neuron updates."""
     q_values: ClassVar[str] = ""
-    """In words, how Q-values follow from the output of the NIR graph; empty if the graph cannot tell."""
+    """How Q-values follow from the output of a NIR graph, in words; empty if they do not."""
 
     @abc.abstractmethod
     def scores(self, train: Tensor, output: Output) -> Tensor:
@@ -52,9 +53,9 @@ class Readout(abc.ABC):
         """
 
     def weights(self, sim_steps: int) -> Tensor | None:
-        """[T] float32: the weight of each simulation step's current, if the score is a weighted sum of currents.
+        """[T] float32: weight of each simulation step's current, if the score is a weighted sum of currents.
 
-        Integrator and output layer then change places, and no spike train has to be kept. None if it is no such sum.
+        Then integrator and output layer can change places, so that no spike train is stored. None for other read-outs.
         """
         return None
 

@@ -1,7 +1,7 @@
-"""Registries: the one way to add a thing of a kind (a neuron, a conversion method, an attack, ...).
+"""Registries: the one way to add a neuron, a conversion method, an attack or any other concept.
 
-Each concept has one registry, in the module that defines the concept. What is built in is registered by the same
-decorator that an extension uses:
+Each concept has one registry, in the module that defines it. Built-in entries and those of extensions use the same
+decorator:
 
     @METHODS.register("my-method")
     class MyMethod(Method): ...
@@ -30,9 +30,9 @@ class Registry(Generic[Entry]):
 
     Args:
         concept: singular noun for messages, as in "conversion method".
-        package: dotted name of a package whose modules register what is built in. They are imported when the registry
-            is first asked for anything. Entries of the package come first, by name.
-        modules: more modules to import then.
+        package: dotted name of a package whose modules register the built-in entries. They are imported at the first
+            use of the registry. Entries of the package come first, sorted by name.
+        modules: more modules to import at the first use.
     """
 
     def __init__(self, concept: str, package: str | None = None, modules: Sequence[str] = ()):
@@ -43,7 +43,7 @@ class Registry(Generic[Entry]):
         self._origins: dict[str, str] = {}
 
     def register(self, name: str) -> Callable[[Registered], Registered]:
-        """Decorator, or function of a value: make it known under a name.
+        """Register an entry under a name, as a decorator or as a function of the entry.
 
         Raises:
             Refusal: the name is taken, or is not made of lower-case letters, digits, "-", "_" and "/".
@@ -103,7 +103,7 @@ class Registry(Generic[Entry]):
         return len(self.names())
 
     def name_of(self, entry: object) -> str:
-        """The name under which an entry is registered."""
+        """The name of a registered entry."""
         self._load()
         return next(name for name, known in self._entries.items() if known is entry)
 
@@ -120,18 +120,18 @@ class Registry(Generic[Entry]):
             name, self._package = self._package, None
             for found in pkgutil.iter_modules(importlib.import_module(name).__path__, f"{name}."):
                 importlib.import_module(found.name)
-            # Whoever imported one of the modules earlier must not decide the order.
+            # The order must not depend on which of the modules was imported earlier.
             own = {entry: self._origins[entry].startswith(f"{name}.") for entry in self._entries}
             order = sorted(filter(own.get, own)) + [entry for entry in own if not own[entry]]
             self._entries = {entry: self._entries[entry] for entry in order}
 
 
 EXTENSIONS: dict[str, str] = {}
-"""SHA-256 of every extension that was loaded, by its name. Only what the user named is in here."""
+"""SHA-256 of every loaded extension, by name. It has only those that the user named."""
 
 
 def load_extension(name: str) -> None:
-    """Import a module because the user named it (--extension NAME), so that it registers what it defines.
+    """Import a module that the user named (--extension NAME), which registers what it defines.
 
     Args:
         name: a module on Python's path or in the working directory, as in my_module or my_package.my_module.

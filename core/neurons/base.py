@@ -1,8 +1,9 @@
-"""What a spiking neuron is: its options, the population that it makes, and what other rooms must know of it.
+"""Spiking neurons: their options, their populations, and facts for attacks and export.
 
-To add a neuron, register a frozen dataclass of options that derives from `Neuron`, in one file. Its `population` may
-be any module from currents to spikes; `SteppedPopulation` is a base for neurons that are written step by step, with
-any number of state variables and with parameters that learn."""
+To add a neuron, register a frozen dataclass of options that derives from `Neuron`, in one file. Its `population` may be
+any module from currents to spikes. `SteppedPopulation` is a base class for neurons that are written step by step, with
+any number of state variables and trainable parameters.
+"""
 
 import abc
 from collections.abc import Mapping
@@ -26,11 +27,11 @@ class NirNode:
     parameters: Mapping[str, float]
     """Value of each parameter, the same for all neurons."""
     metadata: Mapping[str, object] = field(default_factory=dict)
-    """What the node cannot say and an executor has to know."""
+    """Further values that an executor needs and the node has no parameters for."""
 
 
 class Population(nn.Module, abc.ABC):
-    """The neurons behind one layer: a module from currents to spikes that keeps no state between calls."""
+    """The neurons behind one layer: a module from currents to spikes, without state between calls."""
 
     @abc.abstractmethod
     def forward(self, currents: Tensor, sim_steps: int) -> Tensor:
@@ -42,8 +43,16 @@ class Population(nn.Module, abc.ABC):
         """
 
     def weighted_spikes(self, currents: Tensor, sim_steps: int, weights: Tensor) -> Tensor | None:
-        """The spikes' sum over simulation steps [B, *shape] with weights [T], by a path that is faster than the
-        spike train; None where there is no such path."""
+        """Weighted sum [B, *shape] of the spikes over simulation steps, faster than from the spike train.
+
+        Args:
+            currents: as for `forward`.
+            sim_steps: T.
+            weights: [T] float32.
+
+        Returns:
+            The sum, or None if there is no faster way.
+        """
         return None
 
 
@@ -59,7 +68,7 @@ class SteppedPopulation(Population):
         """One simulation step: spikes [B, *shape] and the new state, from a current [B, *shape] and the old state."""
 
     def forward(self, currents: Tensor, sim_steps: int) -> Tensor:
-        # State is float32 at least, whatever the layers before it were computed in.
+        # State is at least float32, even behind layers in bfloat16.
         precise = currents.to(torch.promote_types(currents.dtype, torch.float32))
         state = self.start(precise[0])
         train = []
@@ -74,27 +83,27 @@ class Neuron(abc.ABC):
 
     @abc.abstractmethod
     def population(self, shape: tuple[int, ...]) -> Population:
-        """Neurons of this kind behind a layer whose output has a shape."""
+        """Neurons of this kind for a layer with an output shape."""
 
     def with_surrogate(self, derivative: SpikeDerivative) -> Self | None:
-        """The same neuron with another surrogate gradient, which attacks sweep; None if it cannot be exchanged."""
+        """The same neuron with another surrogate gradient, for sweeps of attacks; None if the surrogate is fixed."""
         return None
 
     @property
     def surrogate_label(self) -> str:
-        """Its own surrogate in words, as rows of attacks tell it; empty if it has no name."""
+        """Its own surrogate in words, for rows of attacks; empty if it has no name."""
         return ""
 
     @property
     def threshold_scale(self) -> float:
-        """The threshold, which widths of swept surrogates are multiples of."""
+        """The threshold. Widths of swept surrogates are multiples of it."""
         return 1.0
 
     def rate_range(self) -> tuple[float, float] | None:
-        """The constant currents from which on it fires at all, and at every step.
+        """Two constant currents: the one above which it fires, and the one above which it fires at every step.
 
-        Between them attacks take its rate for a ramp. None: such a ramp says nothing of this neuron, so there is no
-        gradient source of rates for it.
+        Attacks take its rate for a ramp between them. None if a ramp does not describe this neuron. Then it has no
+        gradient source of rates.
         """
         return None
 

@@ -1,8 +1,9 @@
-"""The CPU's fast path of neurons with one membrane: all simulation steps of a population in one compiled pass.
+"""The fast path on the CPU for neurons with one membrane: all simulation steps of a population in one compiled pass.
 
 Neurons of a population do not depend on each other. So a block of them is simulated for all steps while its membranes
-stay in registers. Only the input currents are kept for the backward pass, which simulates the steps once more. The
-equations, and the reference that this is tested against, stand in core/neurons/membrane.py."""
+stay in registers. Only the input currents are kept for the backward pass, which simulates the steps again.
+core/neurons/membrane.py has the equations, and the reference that tests compare this with.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from core.neurons.membrane import MembraneNeuron
 
 LANES = 256
-"""Neurons that one block of the compiled loops holds: a few vector registers a variable, all in the first cache."""
+"""Neurons in one block of the compiled loops: a few vector registers per variable, all in the first-level cache."""
 ATAN, SIGMOID, TRIANGLE = (SURROGATES.index(family) for family in ("atan", "sigmoid", "triangle"))
 
 _pool = ThreadPoolExecutor(thread_name_prefix="fused")
@@ -27,7 +28,7 @@ _pool = ThreadPoolExecutor(thread_name_prefix="fused")
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _load(row: np.ndarray, bits: np.ndarray, values: np.ndarray, lanes: int, bfloat16: bool) -> None:
-    """Read a row as float32 into `values`, which shares its memory with `bits`. A bfloat16 row holds 16-bit words."""
+    """Read a row as float32 into `values`, which shares memory with `bits`. A bfloat16 row has 16-bit words."""
     if bfloat16:
         for lane in range(lanes):
             bits[lane] = np.uint32(row[lane]) << np.uint32(16)
@@ -38,7 +39,7 @@ def _load(row: np.ndarray, bits: np.ndarray, values: np.ndarray, lanes: int, bfl
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _store(row: np.ndarray, bits: np.ndarray, values: np.ndarray, lanes: int, bfloat16: bool) -> None:
-    """Write `values` to a row, rounded to the nearest bfloat16 (ties to even) if the row holds 16-bit words."""
+    """Write `values` to a row, rounded to the nearest bfloat16 (ties to even) if the row has 16-bit words."""
     if bfloat16:
         for lane in range(lanes):
             odd = (bits[lane] >> np.uint32(16)) & np.uint32(1)
@@ -59,19 +60,22 @@ def derivatives(
     power_bits: np.ndarray,
     power: np.ndarray,
 ) -> None:
-    """Derivatives of a surrogate at h - threshold, of a family by its index in `SURROGATES`; the last two are room for
-    LANES values, which share their memory as uint32 and float32."""
+    """Write the derivatives of a surrogate at h - threshold to `slopes`.
+
+    `family` is an index of `SURROGATES`. `power_bits` and `power` are working memory for LANES values, the same memory
+    as uint32 and as float32.
+    """
     zero, one = np.float32(0), np.float32(1)
     half_slope, pi_slope = slope * np.float32(0.5), slope * np.float32(np.pi / 2)
-    # The loops below have no branches on options, so that they compile to vector instructions.
+    # The loops have no branches on options, so that they compile to vector instructions.
     if family == ATAN:
         for lane in range(lanes):
             z = pi_slope * (h[lane] - threshold)
             slopes[lane] = half_slope / (one + z * z)
     elif family == SIGMOID:
-        # sigma (1 - sigma) = e / (1 + e)^2 with e = exp(-|a x|) = 2^-k exp(k ln 2 - |a x|): what libm's exp
-        # takes is most of a backward pass, and no vector instructions come of a call. The polynomial is that
-        # of Cephes' expf; an error of the last bits is all that it makes.
+        # sigma (1 - sigma) = e / (1 + e)^2 with e = exp(-|a x|) = 2^-k exp(k ln 2 - |a x|). With libm's exp, calls
+        # would take most of the backward pass and prevent vector instructions. The polynomial is that of Cephes' expf;
+        # its error is in the last bits.
         for lane in range(lanes):
             z = min(abs(slope * (h[lane] - threshold)), np.float32(87))
             k = np.floor(z * np.float32(1.44269504) + np.float32(0.5))
@@ -109,8 +113,10 @@ def _forward(
     tau: np.float32,
     threshold: np.float32,
 ) -> None:
-    """Spikes [T, N] of neurons start to stop, or, if they are to be summed, their sums [1, N] with T weights; currents
-    are [T, N], or [1, N] if constant."""
+    """Spikes [T, N] of the neurons from start to stop; if `summed`, their weighted sums [1, N].
+
+    `currents` are [T, N], or [1, N] if constant. `weights` are [T].
+    """
     sim_steps, given = weights.shape[0], currents.shape[0]
     zero, one = np.float32(0), np.float32(1)
     v = np.empty(LANES, np.float32)
@@ -158,12 +164,14 @@ def _backward(
     threshold: np.float32,
     slope: np.float32,
 ) -> None:
-    """Gradient of the currents, [T, N], or [1, N] summed over steps if they are constant, given that of the spikes
-    [T, N] or of their weighted sums [1, N]; the family is an index of `SURROGATES`."""
+    """Gradient of the currents, given that of the spikes [T, N] or of their weighted sums [1, N].
+
+    It is [T, N], or [1, N] summed over steps if currents are constant. `family` is an index of `SURROGATES`.
+    """
     sim_steps, given = weights.shape[0], currents.shape[0]
     zero, one = np.float32(0), np.float32(1)
     kept_by_spike = one if soft else zero
-    # What a spike takes from the membrane (h, or the threshold), where gradients pass through the reset.
+    # How much a spike lowers the membrane (by h or by the threshold), if gradients pass through the reset.
     hard_path = zero if soft or detach else one
     soft_path = threshold if soft and not detach else zero
     v = np.empty(LANES, np.float32)
@@ -227,7 +235,13 @@ def _backward(
 
 
 def on_threads(work: Callable[..., None], neurons: int, *arguments: Any) -> None:
-    """Share neurons out to as many threads as torch has; a call is (first arguments, start, stop, the rest)."""
+    """Run a compiled loop on as many threads as torch has, each for a range of neurons.
+
+    Args:
+        work: the loop, called with the arrays, start, stop and the other arguments.
+        neurons: number of neurons.
+        arguments: arrays first, then the other arguments.
+    """
     threads = min(torch.get_num_threads(), max(1, neurons // (16 * LANES)))
     arrays = [argument for argument in arguments if isinstance(argument, np.ndarray)]
     rest = arguments[len(arrays) :]
@@ -240,7 +254,7 @@ def on_threads(work: Callable[..., None], neurons: int, *arguments: Any) -> None
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    """The tensor's memory; NumPy knows no bfloat16, so of that its bits."""
+    """The tensor's memory as an array. NumPy has no bfloat16, so that becomes 16-bit words."""
     return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
@@ -294,15 +308,15 @@ class _Run(torch.autograd.Function):
 
 
 def run(currents: Tensor, sim_steps: int, neuron: "MembraneNeuron", weights: Tensor | None = None) -> Tensor:
-    """Spikes [T, ...] of a population driven from rest; in float32 equal to `membrane.run` to the last spike.
+    """Spikes [T, ...] of a population from rest; in float32 they equal those of `membrane.run`.
 
     Args:
-        currents: [T, ...] on the CPU, or [1, ...] for a current that is the same at every step; float32, or
-            bfloat16, whose membranes are float32 all the same and whose spikes are exact.
+        currents: [T, ...] on the CPU, or [1, ...] for a current that is the same at every step. float32 or bfloat16;
+            membranes are float32 for both.
         sim_steps: T.
-        neuron: the population's options.
-        weights: [T] float32. If they are given, the spikes' sums [1, ...] with these weights are what is returned, and
-            no spike train is ever in memory.
+        neuron: options of the neurons.
+        weights: [T] float32. If given, the weighted sums [1, ...] of the spikes are returned, and no spike train is
+            stored.
     """
     order = order_in_memory(currents)
     in_memory = currents.permute(order)
@@ -311,8 +325,10 @@ def run(currents: Tensor, sim_steps: int, neuron: "MembraneNeuron", weights: Ten
 
 
 def order_in_memory(currents: Tensor) -> list[int]:
-    """The axes of [T, ...] currents, the neurons' in the order in which they lie in memory: flattened so, a
-    channels-last tensor is not copied."""
+    """The axes of currents [T, ...], those of the neurons in the order of the memory.
+
+    Flattened in this order, a channels-last tensor is not copied.
+    """
     return [0, *sorted(range(1, currents.ndim), key=currents.stride, reverse=True)]
 
 

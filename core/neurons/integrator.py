@@ -1,4 +1,4 @@
-"""The leaky integrator that never fires, from whose voltage read-outs take Q-values."""
+"""The leaky integrator, which never fires. Read-outs take Q-values from its voltage."""
 
 import functools
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @functools.lru_cache(maxsize=64)
 def leaky_kernel(sim_steps: int, tau: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """What each input [r] is worth in each voltage [t] of a leaky integrator: (1/tau) (1 - 1/tau)^(t-r) for r <= t.
+    """Weight of each input [r] in each voltage [t] of a leaky integrator: (1/tau) (1 - 1/tau)^(t-r) for r <= t.
 
     Args:
         sim_steps: T.
@@ -16,7 +16,7 @@ def leaky_kernel(sim_steps: int, tau: float, dtype: torch.dtype, device: torch.d
         dtype, device: of the result.
 
     Returns:
-        [T, T]. It is made once; do not write into it.
+        [T, T]. Calls share it, so it must not be changed.
     """
     t = torch.arange(sim_steps, device=device)
     age = t[:, None] - t[None, :]  # [T, T]
@@ -27,7 +27,7 @@ def leaky_kernel(sim_steps: int, tau: float, dtype: torch.dtype, device: torch.d
 def leaky_integral(currents: Tensor, tau: float) -> Tensor:
     """Voltages of a leaky integrator that never fires (Chen et al. 2022's output neurons).
 
-    v[t] = v[t-1] + (x[t] - v[t-1]) / tau from v = 0 is linear in x, so all steps are one product with a lower
+    v[t] = v[t-1] + (x[t] - v[t-1]) / tau, from v = 0, is linear in x. So all steps are one product with a lower
     triangular matrix: v[t] = sum_{r <= t} (1/tau) (1 - 1/tau)^(t-r) x[r].
 
     Args:

@@ -2,7 +2,7 @@ r"""Neurons with one membrane: charge, fire, reset.
 
 One simulation step of a neuron with membrane v, input x and threshold theta; membranes start at rest, v = 0:
 
-    charge   h[t] from v[t-1] and x[t], which is what tells LIF from IF
+    charge   h[t] from v[t-1] and x[t]; LIF and IF differ in this
     fire     s[t] = 1 if h[t] >= theta else 0
     reset    hard  v[t] = (1 - s[t]) h[t]
              soft  v[t] = h[t] - theta s[t]
@@ -69,8 +69,11 @@ class MembraneNeuron(Neuron):
 
     @property
     def has_these_equations(self) -> bool:
-        """Whether charge, fire and reset are those of this class. Only then does the compiled pass compute them, and
-        only then do the facts below hold; a subclass with equations of its own takes the reference path."""
+        """Whether charge, fire and reset are those of this class.
+
+        The compiled pass computes only these equations. The rate range and the NIR node hold only for them. A subclass
+        with other equations takes the reference path.
+        """
         return all(
             getattr(type(self), name) is getattr(MembraneNeuron, name) for name in ("charge", "fire", "after")
         )
@@ -97,9 +100,9 @@ class MembraneNeuron(Neuron):
     def rate_range(self) -> tuple[float, float] | None:
         if not self.has_these_equations:
             return None
-        # An IF neuron that starts at rest fires at every step from theta on. A LIF neuron is silent below theta and
-        # fires at every step from tau theta on. The range is at least one theta wide, or a neuron that keeps nothing
-        # would have no slope.
+        # An IF neuron that starts at rest fires at every step for currents of theta and more. A LIF neuron is silent
+        # below theta and fires at every step from tau theta on. The range is at least one theta wide: with tau = 1 the
+        # ramp would otherwise have no slope.
         high = self.threshold * (self.leak_tau or 1.0)
         return min(self.threshold, high - self.threshold), high
 
@@ -117,8 +120,8 @@ class MembraneNeuron(Neuron):
 class MembranePopulation(Population):
     """A population of neurons with one membrane each.
 
-    On the CPU all simulation steps are one compiled pass (core/neurons/compiled.py), elsewhere the reference; the
-    spikes are the same.
+    On the CPU, all simulation steps are one compiled pass (core/neurons/compiled.py). Other devices use the reference.
+    The spikes are the same.
     """
 
     def __init__(self, neuron: MembraneNeuron):
@@ -128,7 +131,7 @@ class MembranePopulation(Population):
     def forward(self, currents: Tensor, sim_steps: int) -> Tensor:
         if self._is_compiled(currents, torch.float32, torch.bfloat16):
             return compiled.run(currents, sim_steps, self.neuron)
-        # Membranes are float32 whatever the convolutions before them were computed in.
+        # Membranes are float32, even behind layers in bfloat16.
         precise = currents.to(torch.promote_types(currents.dtype, torch.float32))
         return run(precise.expand(sim_steps, *currents.shape[1:]), self.neuron).to(currents.dtype)
 
@@ -142,14 +145,14 @@ class MembranePopulation(Population):
 
 
 def run(currents: Iterable[Tensor], neuron: MembraneNeuron) -> Tensor:
-    """The reference: a population driven from rest, step by step, for as many simulation steps as there are currents.
+    """The reference simulation of a population from rest, step by step.
 
     Args:
-        currents: one tensor a simulation step, all of one shape [...]; a [T, ...] tensor will do.
-        neuron: its options.
+        currents: one tensor [...] per simulation step, all of the same shape, or a tensor [T, ...].
+        neuron: options of the neurons.
 
     Returns:
-        Spikes [T, ...]; differentiable by the surrogate.
+        Spikes [T, ...], differentiable by the surrogate gradient.
     """
     spikes = []
     v: Tensor | None = None

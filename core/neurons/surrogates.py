@@ -1,8 +1,9 @@
-r"""Surrogate gradients: what stands for the derivative of a spike.
+r"""Surrogate gradients: what replaces the derivative of a spike.
 
 A spike is a step function of the membrane's distance x from the threshold, and has no useful derivative. In the
-backward pass its derivative is replaced by that of a smooth or piecewise curve. Under each curve lies an area of 1,
-so a larger slope is a higher and narrower one."""
+backward pass its derivative is replaced by that of a smooth or piecewise curve. The area under each derivative is 1, so
+a larger slope makes it higher and narrower.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -51,12 +52,12 @@ _SLOPE_TIMES_WIDTH: Mapping[Surrogate, float] = {
 
 
 def slope_of_width(surrogate: Surrogate, width: float) -> float:
-    """The slope at which a surrogate has fallen to half its height (the rectangle: to 0) at a distance `width`."""
+    """The slope at which a surrogate falls to half its height (the rectangle: to 0) at a distance `width`."""
     return _SLOPE_TIMES_WIDTH[surrogate] / width
 
 
 class SpikeDerivative(NamedTuple):
-    """What stands for the derivative of a spike."""
+    """The surrogate gradient of a simulation, which replaces the derivative of its spikes."""
 
     surrogate: Surrogate
     slope: float
@@ -65,7 +66,7 @@ class SpikeDerivative(NamedTuple):
 
 
 class _Spike(torch.autograd.Function):
-    """The step function, whose derivative is a surrogate's."""
+    """The step function with a surrogate's derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, surrogate: Surrogate, slope: float) -> Tensor:

@@ -1,8 +1,8 @@
-"""A converted network with gradients with respect to what it sees, for attacks that follow them.
+"""Gradients of a converted network with respect to its input, for attacks.
 
-A spike has no derivative, so one is put in its place: either a surrogate's at every simulation step, through which
-gradients go back in time, or, where there are too many steps for that, the slope of the clipped ReLU that a neuron's
-rate approaches. What is computed forward is the converted network itself.
+A spike has no derivative, so another one replaces it. It is a surrogate's at every simulation step, with gradients
+through time. For many simulation steps it is the slope of the clipped ReLU that a neuron's rate approaches. The forward
+pass is that of the converted network itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,16 +20,15 @@ from core.rate_coded.network import RateCodedNetwork
 from core.rate_coded.torch_engine import BLOCK_ROWS, IFNeuron, IFPopulation
 
 MAX_SIM_STEPS = 16
-"""Up to so many simulation steps gradients go through each of them; the memory they need grows with every one."""
+"""Largest number of simulation steps for gradients through time. Their memory grows with each step."""
 
 
 class Fire(torch.autograd.Function):
-    """Neurons [B, ...] through T simulation steps: from currents [T, B, ...], their spikes [T, B, ...] and their last
-    membranes [B, ...].
+    """T simulation steps of neurons: from currents [T, B, ...] to spikes [T, B, ...] and last membranes [B, ...].
 
-    With h the membrane as it decides, d the leak and g' the surrogate's derivative, backward in time
+    With h the membrane before firing, d the leak and g' the surrogate's derivative, backward in time:
 
-        d s / d h = g'(h - 1), and where neurons are signed and may take a spike back, + g'(h)
+        d s / d h = g'(h - 1), plus g'(h) for signed neurons that may take a spike back
         grad_h[t] = (1 - ds/dh) grad_v[t] + ds/dh grad_s[t]     (detached reset: grad_v[t] + ds/dh grad_s[t])
         grad_x[t] = grad_h[t]        grad_v[t-1] = d grad_h[t]
     """
@@ -78,16 +77,16 @@ def spike_train(
     neuron: IFNeuron,
     derivative: SpikeDerivative,
 ) -> tuple[Tensor, Tensor]:
-    """Spikes [T, B, ...], those taken back as -1, and last membranes [B, ...] of a layer's neurons.
+    """Spikes [T, B, ...] of a layer's neurons, negative ones as -1, and last membranes [B, ...].
 
-    On the CPU by the compiled pass, elsewhere by the reference: the spikes are the same.
+    The CPU uses the compiled pass, other devices the reference. The spikes are the same.
 
     Args:
         currents: [T, B, ...], or [1, B, ...] if they are the same at every simulation step.
         sim_steps: T.
-        silent: [B, ...] bool, neurons that may not fire, if any.
-        neuron: what every neuron is.
-        derivative: what stands for that of a spike.
+        silent: [B, ...] bool, neurons that must not fire; None if all may.
+        neuron: options of all neurons.
+        derivative: what replaces the derivative of a spike.
     """
     if currents.device.type == "cpu" and currents.dtype == torch.float32:
         return fused.run(currents, sim_steps, silent, neuron, derivative)
@@ -97,18 +96,18 @@ def spike_train(
 
 
 class SurrogateSimulation(nn.Module):
-    """A converted network whose scores [B, A] can be differentiated, by a surrogate and through all simulation steps.
+    """A converted network with differentiable scores [B, A]: a surrogate gradient through all simulation steps.
 
-    Spikes are those of the reference engine, one for one, and so are scores. What an episode's earlier decisions
-    left in the membranes is not looked at: every decision is taken as its episode's first.
+    Spikes and scores equal those of the reference engine. Every decision is taken as the first of its episode, without
+    membranes of earlier decisions.
 
     Args:
-        network: whose weights and coding; they are shared, not copied.
-        surrogate: family.
-        width: at which distance from the threshold the surrogate has fallen to half its height, in thresholds.
-        detach_reset: whether gradients leave out the path through the reset. They cannot grow from step to step then,
-            however narrow the surrogate is. An output layer whose whole charge is read keeps that path: with it,
-            the charge's gradient is exact.
+        network: the converted network. Its weights are shared, not copied.
+        surrogate: family of surrogate gradients.
+        width: distance from the threshold at which the surrogate falls to half its height, in thresholds.
+        detach_reset: whether gradients leave out the path through the reset. Then they cannot grow from step to step,
+            for surrogates of any width. An output layer whose charge is read keeps the path, because it makes the
+            charge's gradient exact.
 
     Raises:
         Refusal: the network fires for more than 16 simulation steps.
@@ -134,32 +133,32 @@ class SurrogateSimulation(nn.Module):
         return _by_sim_steps(self.network, observations, self._scores)
 
     def trains(self, observations: Tensor, sim_steps: int) -> tuple[list[Tensor], Tensor]:
-        """Spikes [T, B, ...] of every layer, those taken back as -1, and the output's last membranes [B, A]."""
+        """Spikes [T, B, ...] of every layer, negative ones as -1, and last membranes [B, A] of the output layer."""
         network, coding = self.network, self.network.coding
         silent: Sequence[Tensor | None] = [None] * len(network.layers)
         if coding.presteps:
             silent = network.silenced(observations)[1]
         derivatives = [self.derivative] * len(network.layers)
-        if coding.readout != "spikes":  # all charge is read
+        if coding.readout != "spikes":  # the charge is read
             derivatives[-1] = self.derivative._replace(detach_reset=False)
         trains: list[Tensor] = []
         membranes = observations
         for index, layer in enumerate(network.layers):
             if index == 0:
                 currents = apply_to_image(layer, observations, coding.image_bits)[None]
-                if coding.layer_delay:  # before the image arrives, the bias alone
+                if coding.layer_delay:  # before the image arrives there is only the bias
                     bias = apply_layer(layer, torch.zeros_like(observations))
                     currents = torch.cat([bias[None], currents.expand(sim_steps - 1, *bias.shape)])
             else:
                 heard = trains[-1]
                 if coding.layer_delay:
                     heard = torch.cat([torch.zeros_like(heard[:1]), heard[:-1]])
-                # In the engine's blocks, so that sums are rounded as there.
+                # In the blocks of the reference engine, so that sums are rounded alike.
                 parts = [
                     apply_layer(layer, part.flatten(0, 1)).unflatten(0, part.shape[:2])
                     for part in heard.split(max(1, BLOCK_ROWS // len(observations)))
                 ]
-                if coding.neuron.firing == "afterwards":  # all of it arrives before the first spike
+                if coding.neuron.firing == "afterwards":  # all input arrives before the first spike
                     listened = reduce(torch.add, [part.sum(0) for part in parts])
                     silence = listened.new_zeros(sim_steps - 1, *listened.shape)
                     currents = torch.cat([listened[None], silence])
@@ -180,20 +179,20 @@ class SurrogateSimulation(nn.Module):
 
 
 def ramp(currents: Tensor, low: float, high: float, rates: Tensor | None = None) -> Tensor:
-    """clip((z - low) / (high - low), 0, 1); with `rates`, these forward and the ramp's derivative backward."""
+    """clip((z - low) / (high - low), 0, 1). With `rates`, it returns these and keeps the ramp's derivative."""
     relaxed = ((currents - low) / (high - low)).clamp(0.0, 1.0)
     return relaxed if rates is None else relaxed + (rates - relaxed).detach()
 
 
 class RateGradient(nn.Module):
-    """A converted network whose scores [B, A] can be differentiated, its neurons' rates being taken for clipped ReLUs.
+    """A converted network with differentiable scores [B, A]: its neurons' rates are taken for clipped ReLUs.
 
-    Forward, each layer hears the rates that the simulated one before it had (spike counts a step); backward, where a
-    neuron's mean current z lies in [0, 1], its rate's derivative is that of clip(z, 0, 1), else 0. Memory does not
-    grow with simulation steps.
+    In the forward pass, a layer's inputs are the simulated rates of the previous layer (spikes per simulation step). In
+    the backward pass, the derivative of a neuron's rate is that of clip(z, 0, 1), with z its mean current. Memory does
+    not grow with simulation steps.
 
     Args:
-        network: whose weights and coding; they are shared, not copied.
+        network: the converted network. Its weights are shared, not copied.
     """
 
     def __init__(self, network: RateCodedNetwork):
@@ -219,7 +218,7 @@ class RateGradient(nn.Module):
 def _by_sim_steps(
     network: RateCodedNetwork, observations: Tensor, scores: Callable[[Tensor, int], Tensor]
 ) -> Tensor:
-    """Scores [B, A] of each row after the simulation steps that its decision takes: fewer where a gap stops it."""
+    """Scores [B, A], each row after the simulation steps that its decision takes, which `stop_gap` may reduce."""
     coding = network.coding
     if coding.stop_gap is None:
         return scores(observations, coding.sim_steps)

@@ -1,15 +1,15 @@
-"""The fast simulation of a converted network on the CPU: it visits spikes only.
+"""The fast simulation of a converted network on the CPU, which computes only where there are spikes.
 
-Spikes are sparse (a few neurons in a hundred fire at a step), so instead of multiplying mostly by zero, each
-spike's weights are added where it arrives. Layers do not feed back, so each lives through all simulation steps
-before the next one begins: a neuron group's membranes stay in registers, and its weights in the cache.
+Spikes are sparse: a few neurons in a hundred fire at a step. So each spike's weights are added to the neurons that it
+reaches, and nothing is multiplied by zero. There are no recurrent connections, so each layer is simulated for all steps
+before the next one. The membranes of a group of neurons stay in registers, and their weights in the cache.
 
-Spikes of a layer are kept for each simulation step as the sorted numbers of the neurons that fired, channels
-last; so what one output pixel sees of one row of its kernel is a contiguous stretch of that list, and `starts`
-says where each pixel's stretch begins.
+The spikes of a layer are kept for each simulation step, as the sorted numbers of the neurons that fired, channels last.
+So an output pixel's inputs from one row of its kernel are contiguous in that list. `starts` holds the position of each
+pixel's first spike.
 
-The equations are those of torch_engine, to which this is compared in tests: decisions may differ only where
-the order of additions moves a membrane across the threshold.
+The equations are those of torch_engine, and tests compare the two. Decisions may differ only if another order of
+additions moves a membrane across the threshold.
 """
 
 import math
@@ -38,11 +38,11 @@ from core.rate_coded.torch_engine import (
 )
 
 LANES = 64
-"""Neurons of one pixel that are simulated together; a layer's channels are padded to a multiple of it."""
+"""Neurons of one pixel that are simulated together. A layer's channels are padded to a multiple of this number."""
 EVENTS = 8
-"""Spikes that are added at once, so that membranes are read and written once for all of them."""
+"""Spikes that are added together, so that membranes are read and written once for all of them."""
 TAKEN_BACK = 1 << 15
-"""Added to a neuron's number where it takes a spike back; no layer has so many neurons."""
+"""Added to a neuron's number for a negative spike. It is also the bound on the neurons of a layer."""
 
 _pool = ThreadPoolExecutor(thread_name_prefix="event")
 
@@ -58,36 +58,40 @@ def _lowest_bit(context: Any, word: Any) -> Any:
 
 
 class Prepared(NamedTuple):
-    """A layer's weights as the compiled loops want them."""
+    """A layer's weights in the layout of the compiled loops."""
 
     weights: np.ndarray
-    """[G, (2 K + 1) * LANES]: for each group of output channels, what each of the K inputs of a pixel's view adds
-    to each channel, zeros, and what it adds when it takes a spike back (only for neurons that do)."""
+    """[G, (2 K + 1) * LANES] for G groups of output channels and K inputs of a pixel.
+
+    A group has the weights of each input to its channels, a row of zeros, and the negated weights for negative spikes.
+    The last part exists only for signed neurons.
+    """
     bias: np.ndarray
-    """[G, LANES]."""
+    """[G, LANES] biases of each group of output channels."""
     kernel: int
-    """Side of the kernel; a fully connected layer sees all of its input as one pixel."""
+    """Side of the kernel; 1 for a fully connected layer, whose input is one pixel with many channels."""
     stride: int
     margin: int
-    """Pixels of padding, left of the input and above it: nothing fires there."""
+    """Pixels of padding to the left of the input and above it."""
     in_width: int
-    """Pixels of a row of the input; it is square."""
+    """Pixels of a row of the square input."""
     in_channels: int
-    """Channels of a pixel of the input."""
+    """Channels of the input."""
     out_width: int
-    """Pixels of a row of the output; it is square."""
+    """Pixels of a row of the square output."""
     out_channels: int
+    """Channels of the output."""
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _fire_constantly(
     currents: np.ndarray, v_init: float, events: np.ndarray, starts: np.ndarray, lengths: np.ndarray
 ) -> None:
-    """Spikes of neurons [P, C] (pixels, channels) that a constant current drives, at every simulation step.
+    """Spikes of neurons [P, C] (pixels, channels) with constant currents, at every simulation step.
 
-    A soft-reset IF neuron that starts at v and receives c a step has fired floor(v + c t) times after t steps if
-    c is at most 1, and at every step once it is more; so its j-th spike comes at ceil((j - v) / c), and no step
-    without one is visited.
+    A soft-reset IF neuron starts at v and receives c at each step. If c is at most 1, it has fired floor(v + c t) times
+    after t steps, so its j-th spike comes at step ceil((j - v) / c). If c is larger, it fires at every step from its
+    first spike on. Steps without a spike are skipped.
     """
     pixels, channels = currents.shape
     sim_steps = events.shape[0]
@@ -111,7 +115,7 @@ def _fire_constantly(
 
 
 def _compile(firing: Firing) -> Callable[..., None]:
-    """The loops of a layer whose neurons fire so; the branches of other neurons are compiled away."""
+    """Compile the loops of a layer for one kind of firing, without the branches of others."""
     signed, afterwards = firing == "signed", firing == "afterwards"
 
     @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})
@@ -138,30 +142,30 @@ def _compile(firing: Firing) -> Callable[..., None]:
         """Spikes of a layer at every simulation step, given those of the layer before it.
 
         Args:
-            events_in, starts_in: of the layer before: [T, N] neurons that fired, [P + 1, T] where a pixel's begin.
-            weights to out_channels: see `Prepared`.
-            v_init: membrane of every neuron before the first step.
-            events, starts, lengths: the same of this layer, to be filled; `lengths` [T] is the number that fired.
-            record_at: [R] ascending steps (from 1) at which `counts` and `residuals` [R, out_channels] are taken;
-                only for a layer of one pixel.
+            events_in, starts_in: spikes of the previous layer. [T, N] neurons that fired; [P + 1, T] position of each
+                pixel's first spike.
+            weights to out_channels: see `Prepared`. v_init: membrane of every neuron before the first step. events,
+            starts, lengths: spikes of this layer, to be filled. `lengths` [T] is the number of spikes. record_at: [R]
+            ascending steps (from 1) at which `counts` and `residuals` [R, out_channels] are recorded. Only
+                for a layer of one pixel.
         """
         sim_steps = events.shape[0]
         run = kernel * in_channels
         v = np.empty(LANES, np.float32)
-        net = np.empty(LANES, np.float32)  # spikes so far less those taken back
+        net = np.empty(LANES, np.float32)  # spikes so far, minus negative ones
         fired_bits = np.empty(LANES, np.uint32)
         fired = fired_bits.view(np.float32)
         zero, one = np.float32(0), np.float32(1)
         counted = signed or len(record_at) > 0
         arrived = np.empty(
             kernel * run + EVENTS, np.uint32
-        )  # where the weights of the spikes that arrive begin
+        )  # offsets of the weights of the spikes that arrive
         silent = np.uint32(kernel * run * LANES)
         negated = kernel * run + 1 - TAKEN_BACK
         lengths[:] = 0
         for pixel in range(out_width * out_width):
             row, column = pixel // out_width * stride - margin, pixel % out_width * stride - margin
-            # What of the kernel lies on the input, and not on the padding around it.
+            # The part of the kernel that is on the input and not on the padding.
             top, bottom = max(0, -row), min(kernel, in_width - row)
             left, right = max(0, -column), min(kernel, in_width - column)
             starts[pixel, :] = lengths
@@ -181,7 +185,7 @@ def _compile(firing: Firing) -> Callable[..., None]:
                         for k in range(top, bottom):
                             begin_pixel = (row + k) * in_width + column
                             begin, end = starts_in[begin_pixel + left, t], starts_in[begin_pixel + right, t]
-                            # Where a neuron's weights stand: row of the kernel, then pixel and channel within it.
+                            # Offset of a neuron's weights: row of the kernel, then pixel and channel in the row.
                             offset = k * run - begin_pixel * in_channels
                             for at in range(begin, end):
                                 event = np.int64(events_in[t, at])
@@ -252,12 +256,15 @@ _FIRE = {firing: _compile(firing) for firing in FIRINGS}
 
 @torch.no_grad()
 def prepare(layers: Layers, shapes: Sequence[tuple[int, ...]], signed: bool = False) -> list[Prepared]:
-    """Weights of all layers but the first, laid out for the compiled loops.
+    """Weights of all layers but the first, in the layout of the compiled loops.
 
     Args:
-        layers: of the network.
-        shapes: of what each layer gives.
-        signed: whether neurons may take spikes back.
+        layers: layers of the network.
+        shapes: output shape of each layer.
+        signed: whether neurons fire negative spikes.
+
+    Raises:
+        Refusal: a layer has too many neurons.
     """
     if max(math.prod(shape) for shape in shapes) >= TAKEN_BACK:
         raise Refusal(
@@ -274,7 +281,7 @@ def prepare(layers: Layers, shapes: Sequence[tuple[int, ...]], signed: bool = Fa
                 before[0],
             )
             margin = same_margins(in_width, kernel, stride)[0] if isinstance(layer, SameConv2d) else 0
-        else:  # what is flattened channels first is numbered channels last here
+        else:  # inputs were flattened channels first; events number them channels last
             weights = layer.weight.unflatten(1, before).movedim(1, -1).flatten(1).T
             kernel, stride, in_width, in_channels = 1, 1, 1, math.prod(before)
             margin = 0
@@ -301,14 +308,14 @@ def prepare(layers: Layers, shapes: Sequence[tuple[int, ...]], signed: bool = Fa
 
 
 class _Spikes(NamedTuple):
-    """What a layer did, see `_compile`."""
+    """Spikes of a layer (see `_compile`)."""
 
     events: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
 
     def of_neurons(self) -> np.ndarray:
-        """[P C] spikes of each neuron, of either sign, over all simulation steps."""
+        """[P C] number of spikes of each neuron, of either sign, over all simulation steps."""
         fired = [row[:length] for row, length in zip(self.events, self.lengths, strict=True)]
         return np.bincount(np.concatenate(fired) & (TAKEN_BACK - 1), minlength=self.events.shape[1])
 
@@ -333,10 +340,20 @@ def simulate(
     image_bits: int | None = None,
     each_neuron: bool = False,
 ) -> Simulation:
-    """Soft-reset IF neurons (threshold 1) after every layer, driven by a constant image.
+    """Simulate a network with neurons behind every layer and a constant image as input.
 
-    Arguments and result are those of `torch_engine.simulate`, for networks on the CPU whose neurons do not leak; with
-    `each_neuron` also what each of them fired.
+    It must be on the CPU, and its neurons must not leak. Other arguments and the result are those of
+    `torch_engine.simulate`.
+
+    Args:
+        layers: normalised convolutions and fully connected layers.
+        prepared: what `prepare` made of them.
+        observations: [B, *observation] float32, the input of every simulation step.
+        sim_steps: number of simulation steps.
+        neuron: options of all neurons.
+        record_at: steps at which outputs are recorded; the last one if empty.
+        image_bits: see `core.layers.apply_to_image`.
+        each_neuron: whether to return the spikes of each neuron too (`Simulation.fired`).
     """
     steps = require_record_at(record_at, sim_steps, neuron)
     currents = apply_to_image(
@@ -354,7 +371,7 @@ def simulate(
 
     def one(index: int, workspace: list[_Spikes]) -> None:
         before = workspace[0]
-        # Whatever comes later, a constant current gives nothing to take back and needs no waiting.
+        # With a constant current there are no negative spikes, and no reason to fire afterwards.
         _fire_constantly(images[index], neuron.v_init, *before)
         spikes[:, index, 0] = before.lengths.cumsum()[until]
         for position, (layer, now) in enumerate(zip(prepared, workspace[1:], strict=True)):
@@ -368,7 +385,7 @@ def simulate(
             fire(before.events, starts, *layer, np.float32(neuron.v_init), *now, *recorded)
             spikes[:, index, position + 1] = now.lengths.cumsum()[until]
             before = now
-        for of_layer, spent in zip(fired, workspace, strict=False):  # nothing unless asked to
+        for of_layer, spent in zip(fired, workspace, strict=False):  # empty unless each_neuron
             of_layer[index] = spent.of_neurons().reshape(of_layer.shape[1:])
 
     def share(first: int) -> None:

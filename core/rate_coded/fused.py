@@ -1,8 +1,8 @@
 """The CPU's fast path of `differentiable.spike_train`: all simulation steps of a converted layer in one compiled pass.
 
-As core/neurons/compiled.py does for directly trained networks, whose neurons are others: here the threshold is 1 and is
-subtracted, membranes need not begin at 0, and a spike may be taken back. The equations, and the reference that this is
-tested against, stand in core/rate_coded/differentiable.py.
+core/neurons/compiled.py is the same for the neurons of directly trained networks. Here the threshold is 1 with soft
+reset, membranes may start above 0, and spikes may be negative. core/rate_coded/differentiable.py has the equations, and
+the reference that tests compare this with.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ def _step(
     signed: bool,
     leak: np.float32,
 ) -> None:
-    """One simulation step of a block: the membranes as they decide, what is fired, and what is left."""
+    """One simulation step of a block: membranes before firing (h), spikes (fired) and membranes after reset (v)."""
     zero, one = np.float32(0), np.float32(1)
     for lane in range(lanes):
         charged = v[lane] * leak + x[lane]
@@ -55,8 +55,10 @@ def _forward(
     leak: np.float32,
     v_init: np.float32,
 ) -> None:
-    """Spikes [T, N] and last membranes [N] of neurons start to stop, of [T, N] currents, or [1, N] if constant; those
-    that may fire are 1, others 0; if there are no such numbers, all may."""
+    """Spikes [T, N] and last membranes [N] of the neurons from start to stop.
+
+    `currents` are [T, N], or [1, N] if constant. `may_fire` [N] is 1 or 0, or empty if all neurons may fire.
+    """
     h, v, count = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
     may = np.ones(LANES, np.float32)
     for first in range(start, stop, LANES):
@@ -87,8 +89,10 @@ def _backward(
     family: int,
     slope: np.float32,
 ) -> None:
-    """Gradient of the currents, [T, N], or [1, N] summed over steps if they are constant, given those of the spikes
-    [T, N] and of the last membranes [N]; the family is an index of `SURROGATES`."""
+    """Gradient of the currents, given those of the spikes [T, N] and of the last membranes [N].
+
+    It is [T, N], or [1, N] summed over steps if currents are constant. `family` is an index of `SURROGATES`.
+    """
     sim_steps = grad_spikes.shape[0]
     zero, one = np.float32(0), np.float32(1)
     through_reset = zero if detach else one
@@ -178,7 +182,7 @@ def run(
     neuron: IFNeuron,
     derivative: SpikeDerivative,
 ) -> tuple[Tensor, Tensor]:
-    """As `differentiable.spike_train`, of float32 currents on the CPU."""
+    """Spikes and last membranes as from `differentiable.spike_train`, for float32 currents on the CPU."""
     order = order_in_memory(currents)
     in_memory = currents.permute(order)
     may_fire = currents.new_empty(0)

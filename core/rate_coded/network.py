@@ -29,32 +29,44 @@ from core.rate_coded.torch_engine import IFNeuron, Simulation
 
 ChargeReadout = Literal["robust", "current", "spikes"]
 CHARGE_READOUTS: tuple[ChargeReadout, ...] = ("robust", "current", "spikes")
-"""What the last layer's Q-values are read from. robust: spike count plus residual membrane (Tan et al. 2021);
-current: the charge that output neurons received which do not fire: the same numbers, without output spikes;
-spikes: the count alone."""
+"""What Q-values are read from.
+
+robust: spike count plus residual membrane of the output neurons (Tan et al. 2021).
+current: charge of output neurons that do not fire. The numbers are those of robust, without output spikes.
+spikes: spike count alone.
+"""
 
 
 @dataclass(frozen=True)
 class RateCoding:
-    """How a converted network lives through a decision."""
+    """How a converted network is simulated during a decision."""
 
     sim_steps: int = 500
-    """Simulation steps a layer fires for. A decision takes as many, and more with `presteps` or with neurons that
-    fire afterwards: `RateCodedNetwork.latency_sim_steps`."""
+    """Simulation steps in which a layer fires.
+
+    A decision takes as many, or more with `presteps` or with neurons that fire afterwards. See
+    `RateCodedNetwork.latency_sim_steps`.
+    """
     readout: ChargeReadout = "robust"
+    """What Q-values are read from: robust, current or spikes (see `CHARGE_READOUTS`)."""
     neuron: IFNeuron = field(default_factory=IFNeuron)
+    """Options of all neurons."""
     layer_delay: bool = False
-    """Simulate one step of delay a layer, as BindsNET does."""
+    """Whether spikes take one simulation step to reach the next layer, as in BindsNET."""
     presteps: int = 0
-    """Simulate so many steps first, and silence the neurons whose membranes are below 0 after them: they would
-    not have fired at all, had everything arrived at once (SRP: Hao et al. 2023, arXiv 2302.02091)."""
+    """Simulation steps before the decision proper. Neurons whose membranes are below 0 after them are silenced.
+
+    Such neurons would not have fired if all input had arrived at once (SRP: Hao et al. 2023, arXiv 2302.02091).
+    """
     residual_alpha: float = 0.0
-    """Share of what a decision left in the membranes, over `neuron.v_init`, that the episode's next one begins with
-    (CRPI: Xu et al. 2026, arXiv 2610.07808): u_{k+1}(0) = v_init + alpha (u_k(T) - v_init)."""
+    """Share alpha of the residual membranes that the next decision of the episode starts with.
+
+    u_{k+1}(0) = v_init + alpha (u_k(T) - v_init) (CRPI: Xu et al. 2026, arXiv 2610.07808).
+    """
     image_bits: int | None = None
-    """Round the image's currents to multiples of 2^-image_bits (`convert/methods/exact.py` says why); None: do not."""
+    """Round currents of the image to multiples of 2^-image_bits (`convert/methods/exact.py`); None for no rounding."""
     stop_gap: float | None = None
-    """Decide at the first step at which the two largest Q-values lie so far apart; None: after all steps."""
+    """Decide at the first simulation step at which the two largest Q-values differ by this; None for the last step."""
 
     def __post_init__(self) -> None:
         require_sim_steps(self.sim_steps)
@@ -85,13 +97,13 @@ class RateCoding:
 
 
 def top_gaps(scores: Tensor) -> Tensor:
-    """How far the two largest of [..., A] action scores lie apart, [...]."""
+    """Differences [...] between the two largest of action scores [..., A]."""
     best, second = scores.topk(2, dim=-1).values.unbind(-1)
     return best - second
 
 
 def first_reaching(gaps: Tensor, bound: float) -> Tensor:
-    """Index [B] of the first of R recorded steps at which [R, B] gaps reach a bound; of the last if none does."""
+    """Index [B] of the first of R recorded steps at which gaps [R, B] reach a bound; of the last one if none does."""
     reached = gaps >= bound
     return torch.where(reached.any(0), reached.float().argmax(0), len(gaps) - 1)
 
@@ -100,20 +112,20 @@ def first_reaching(gaps: Tensor, bound: float) -> Tensor:
 class RateCodedNetwork(Agent):
     """A converted spiking Q-network (Tan et al. 2021, arXiv 2009.14456).
 
-    Every layer's weights are normalised so that all thresholds are 1; the output layer spikes too.
-    Scores are in units of the DQN's Q-values, because the output layer's scale is kept.
+    Weights of every layer are normalised to thresholds of 1. The output layer spikes too. Scores are in units of the
+    DQN's Q-values, because the scale of the output layer is kept.
 
     Args:
-        game: whose observations and actions.
-        coding: how it lives through a decision.
+        game: the game, which gives observation and actions.
+        coding: how the network is simulated during a decision.
         bias: whether layers have biases.
-        padding: of its convolutions.
-        hidden: its hidden layers; those that the game's tier usually has if None.
+        padding: padding of the convolutions.
+        hidden: hidden layers; None for those that the game's tier usually has.
     """
 
     kind = "rate-coded"
     output_scale: Tensor
-    """[] float32: what one output spike a simulation step is worth in Q."""
+    """[] float32: Q-value of one output spike per simulation step."""
 
     def __init__(
         self,
@@ -141,10 +153,11 @@ class RateCodedNetwork(Agent):
 
     @property
     def latency_sim_steps(self) -> int:
-        """Simulation steps until Q-values can be read, if nothing stops it earlier."""
+        """Simulation steps until Q-values can be read, without an early stop."""
         if self.coding.neuron.firing != "afterwards":
             return self.coding.presteps + self.coding.sim_steps
-        # The first layer fires while it listens; each later one fires after it, the output only to be counted.
+        # The first layer fires while it integrates, each later one after the previous one. The output layer fires only
+        # if its spikes are read.
         return (len(self.layers) - (self.coding.readout != "spikes")) * self.coding.sim_steps
 
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
@@ -165,12 +178,12 @@ class RateCodedNetwork(Agent):
         return Decision(scores[chosen, rows], left, Activity(spikes, (elapsed[chosen] + extra).float()))
 
     def _starts(self, carry: tuple[Tensor, ...] | None) -> list[Tensor]:
-        """Membranes [B, ...] of every layer that a decision begins with; none where they begin at `neuron.v_init`."""
+        """Membranes [B, ...] of every layer before the first step; empty if they start at `neuron.v_init`."""
         coding = self.coding
         if not coding.residual_alpha or carry is None:
             return []
         starts = [coding.neuron.v_init + coding.residual_alpha * left for left in carry]
-        if coding.readout != "spikes":  # this read-out leaves nothing in the membranes
+        if coding.readout != "spikes":  # these read-outs read all of the output membranes
             starts[-1] = torch.full_like(starts[-1], coding.neuron.v_init)
         return starts
 
@@ -183,7 +196,7 @@ class RateCodedNetwork(Agent):
             assert activity is not None
             steps = activity.sim_steps - (self.latency_sim_steps - coding.sim_steps)
         fired = [observations.new_zeros(len(steps), *shape) for shape in self.layer_shapes]
-        # What a decision that ends early fires is what it fires in so many steps.
+        # A decision that ended early is simulated again for the steps that it took.
         for taken in sorted({int(each) for each in steps.tolist()}):
             starts = [start[steps == taken] for start in self._starts(carry)]
             simulation = self._simulate(observations[steps == taken], (taken,), starts, each_neuron=True)
@@ -192,14 +205,14 @@ class RateCodedNetwork(Agent):
         updates = [coding.presteps + steps] * len(self.layers)
         if (
             coding.neuron.firing == "afterwards"
-        ):  # those after the first listen first; the output fires only where its spikes are read
+        ):  # later layers integrate before they fire; the output layer fires only if its spikes are read
             updates = [steps, *([2 * steps] * (len(self.layers) - 1))]
             if coding.readout != "spikes":
                 updates[-1] = steps
         return layer_traces(observations, fired[: len(self.neuron_counts)], updates)
 
     def scores_over_time(self, observations: Tensor, record_at: Sequence[int]) -> dict[ChargeReadout, Tensor]:
-        """Q-values after each recorded simulation step, from one simulation: [R, B, A] a read-out."""
+        """Q-values [R, B, A] at each recorded simulation step for every read-out, from one simulation."""
         simulation = self._simulate(observations, record_at)
         elapsed = torch.tensor(record_at, device=observations.device)
         return {readout: self._read(simulation, readout, elapsed) for readout in CHARGE_READOUTS}
@@ -211,8 +224,11 @@ class RateCodedNetwork(Agent):
         starts: Sequence[Tensor] = (),
         each_neuron: bool = False,
     ) -> Simulation:
-        """As long as there is something to record: on the CPU by the engine that visits spikes only; elsewhere, and
-        for what that one does not know, by the reference."""
+        """Simulate until the last recorded step.
+
+        The event engine does so on the CPU. The reference engine does so on other devices, and for options that the
+        event engine does not have.
+        """
         coding, neuron, sim_steps = self.coding, self.coding.neuron, max(record_at)
         special = coding.layer_delay or coding.presteps or coding.residual_alpha or neuron.tau is not None
         if observations.device.type == "cpu" and not special:
@@ -235,9 +251,9 @@ class RateCodedNetwork(Agent):
 
     @torch.no_grad()
     def layer_counts(self, observations: Tensor, sim_steps: int) -> list[Tensor]:
-        """Of every layer, [B, ...]: spikes of each neuron in so many steps, those taken back subtracted."""
+        """For every layer, [B, ...]: spikes of each neuron in `sim_steps` steps, minus negative ones."""
         if self.coding.neuron.firing == "signed" or self.coding.presteps:
-            # The other engine counts spikes of both signs together, and those of presteps too.
+            # `Simulation.fired` counts spikes of both signs, and those of presteps.
             return [counts[0] for counts in self.reference(observations, (sim_steps,)).layer_counts]
         fired = self._simulate(observations, (sim_steps,), each_neuron=True).fired
         return [found.reshape(-1, *shape) for found, shape in zip(fired, self.layer_shapes, strict=True)]
@@ -245,12 +261,18 @@ class RateCodedNetwork(Agent):
     def reference(
         self, observations: Tensor, record_at: Sequence[int], starts: Sequence[Tensor] = ()
     ) -> Simulation:
-        """By the reference engine, which tells all of what each neuron did. Arguments are those of its `simulate`."""
+        """Simulate with the reference engine, whose result has all of what each neuron did.
+
+        Args:
+            observations: [B, *observation].
+            record_at: simulation steps at which outputs are recorded; the last one ends the simulation.
+            starts: membranes [B, ...] of every layer before the first step; `neuron.v_init` if empty.
+        """
         if not self.coding.presteps:
             return self._refer(observations, max(record_at), record_at, starts, ())
         first, silent = self.silenced(observations, starts)
         simulation = self._refer(observations, max(record_at), record_at, starts, silent)
-        # Spikes of presteps are counted in.
+        # Spikes of presteps count too.
         return simulation._replace(
             spikes=first.spikes + simulation.spikes,
             fired=[before + after for before, after in zip(first.fired, simulation.fired, strict=True)],
@@ -259,9 +281,9 @@ class RateCodedNetwork(Agent):
     def silenced(
         self, observations: Tensor, starts: Sequence[Tensor] = ()
     ) -> tuple[Simulation, list[Tensor]]:
-        """What `presteps` simulation steps gave, and which neurons [B, ...] of every layer they silence."""
+        """The simulation of `presteps` steps, and the neurons [B, ...] of every layer that it silences."""
         first = self._refer(observations, self.coding.presteps, (), starts, ())
-        # The output layer has no silent neurons: its membranes are read.
+        # No output neuron is silenced: their membranes are read.
         silent = [v < 0.0 for v in first.membranes[:-1]] + [
             torch.zeros_like(first.membranes[-1], dtype=torch.bool)
         ]
@@ -292,12 +314,12 @@ class RateCodedNetwork(Agent):
         """Q-values [R, B, A] after `elapsed` [R] steps."""
         charge = simulation.counts
         if readout != "spikes":
-            # What the output layer received is what it fired and what its membrane gained.
+            # The charge that an output neuron received is its spikes plus the gain of its membrane.
             charge = charge + simulation.residuals - self.coding.neuron.v_init
         return self.output_scale * charge / elapsed[:, None, None]
 
     def varied(self, **changes: Any) -> "RateCodedNetwork":
-        """The same weights, living otherwise through a decision: `changes` are fields of RateCoding."""
+        """A network with the same weights and another coding: `changes` are fields of `RateCoding`."""
         other = RateCodedNetwork(
             self.game, replace(self.coding, **changes), self.bias, self.padding, self.hidden
         )
@@ -305,24 +327,24 @@ class RateCodedNetwork(Agent):
         return other.to(self.output_scale.device).requires_grad_(False).eval()
 
     def gradient_sources(self) -> Iterator[GradientSource]:
-        """The DQN of its weights with ReLU, the gradient of its neurons' rates, and a sweep of surrogates."""
+        """A DQN with ReLU and the same weights, the gradient of the neurons' rates, and a sweep of surrogates."""
         from core.rate_coded.differentiable import MAX_SIM_STEPS, RateGradient, SurrogateSimulation
 
         yield self.twin_source()
         yield GradientSource(RateGradient(self), "rate-gradient", "clipped relu")
         if self.coding.sim_steps <= MAX_SIM_STEPS:
-            # The engine that plays games adds in another order than the differentiable simulation.
+            # Scores differ in the last bits: the event engine adds in another order than the differentiable simulation.
             yield from swept(
                 functools.partial(SurrogateSimulation, self), self.coding.sim_steps, same_scores=False
             )
 
     def twin_source(self) -> GradientSource:
-        """The DQN of its weights with ReLU, as a gradient source."""
+        """A DQN with ReLU and the same weights, as a gradient source."""
         return GradientSource(self.twin().requires_grad_(False), "ann-twin", "relu, own weights")
 
     @torch.no_grad()
     def twin(self) -> DQN:
-        """The DQN this network came from, up to rounding: same weights, ReLU, Q in the old units."""
+        """The DQN from which this network was converted, up to rounding: ReLU, the same weights, the same units."""
         dqn = DQN(self.game, self.bias, self.padding, self.hidden)
         for mine, its in zip(self.layers, dqn.layers, strict=True):
             for name, parameter in its.named_parameters():
@@ -333,7 +355,7 @@ class RateCodedNetwork(Agent):
         return dqn.to(self.output_scale.device)
 
     def quantised(self) -> QuantisedDQN:
-        """The same weights without time: what this network computes if nothing arrives unevenly."""
+        """The quantised DQN with the same weights: what this network computes if spikes arrive evenly."""
         coding = self.coding
         quantised = QuantisedDQN(
             self.game,

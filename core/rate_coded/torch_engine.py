@@ -1,8 +1,8 @@
 """The reference simulation of a converted network, in plain torch, on any device.
 
-Layers do not feed back, so each can be run over a block of simulation steps before the next one starts:
-the block's steps are folded into the batch of one convolution, and only the membranes live on from block
-to block. Memory stays that of one block, however many steps are simulated.
+There are no recurrent connections, so each layer is run over a block of simulation steps before the next layer starts.
+The block's steps are folded into the batch of one convolution, and only membranes are kept between blocks. Memory is
+that of one block, for any number of simulation steps.
 """
 
 import math
@@ -17,7 +17,7 @@ from core.errors import Refusal
 from core.layers import Layers, apply_layer, apply_to_image
 
 BLOCK_ROWS = 128
-"""Rows (batch x simulation steps) of one block: large enough to fill a convolution, small enough for a cache."""
+"""Rows (batch x simulation steps) of one block: enough for an efficient convolution, few enough for the cache."""
 
 Firing = Literal["at-once", "signed", "afterwards"]
 FIRINGS: tuple[Firing, ...] = ("at-once", "signed", "afterwards")
@@ -25,19 +25,26 @@ FIRINGS: tuple[Firing, ...] = ("at-once", "signed", "afterwards")
 
 @dataclass(frozen=True)
 class IFNeuron:
-    """The neuron of a converted network: integrate and fire, threshold 1, which is subtracted from the membrane."""
+    """The neuron of a converted network: integrate and fire with threshold 1 and soft reset."""
 
     firing: Firing = "at-once"
-    """at-once: as soon as the membrane reaches 1 (Tan et al. 2021). signed: also -1 when it is below 0 and the neuron
-    has fired more spikes than it took back, so that what came too early is corrected (Wang et al. 2022, "Signed neuron
-    with memory"). afterwards: a layer listens for T steps and fires during the T that follow, while the next one
-    listens; its count is then clip(floor(v_init + charge), 0, T) whatever the order of arrival."""
+    """When the neuron fires.
+
+    at-once: as soon as the membrane reaches 1 (Tan et al. 2021). signed: also a spike of -1 if the membrane is below 0
+    and the neuron has fired more spikes of +1 than of -1. It takes back a spike that came too early (Wang et al. 2022,
+    "Signed neuron with memory"). afterwards: a layer integrates for T steps and fires in the T steps that follow, while
+    the next layer integrates. Its count is clip(floor(v_init + charge), 0, T) for any order of arrival.
+    """
     v_init: float = 0.0
-    """Membrane before the first step: 0, or 1/2 so that counts are rounded and not cut off (Bu et al. 2022, arXiv
-    2202.01440)."""
+    """Membrane before the first step: 0, or 1/2 so that counts are rounded to the nearest and not down.
+
+    Source: Bu et al. 2022 (arXiv 2202.01440).
+    """
     tau: float | None = None
-    """Time constant of a leak in simulation steps, membranes shrinking by exp(-1/tau) a step (the LIF variant of Liu
-    et al. 2022's fork); None: no leak."""
+    """Time constant of a leak in simulation steps; None for no leak.
+
+    A membrane shrinks by exp(-1/tau) at each step, as in the LIF variant of the fork by Liu et al. 2022.
+    """
 
     def __post_init__(self) -> None:
         if self.firing not in FIRINGS:
@@ -49,7 +56,7 @@ class IFNeuron:
 
     @property
     def leak(self) -> float:
-        """What a membrane keeps from one simulation step to the next."""
+        """Factor of a membrane from one simulation step to the next."""
         return 1.0 if self.tau is None else math.exp(-1 / self.tau)
 
 
@@ -57,25 +64,31 @@ DEFAULT_NEURON = IFNeuron()
 
 
 class Simulation(NamedTuple):
-    """What one simulation gave, at R recorded steps and at its end."""
+    """Result of one simulation at R recorded steps and at its end."""
 
     counts: Tensor
-    """[R, B, A] output spikes so far, those taken back subtracted."""
+    """[R, B, A] output spikes so far, minus negative ones."""
     residuals: Tensor
     """[R, B, A] output membranes, in units of the threshold."""
     spikes: Tensor
-    """[R, B, L] spikes of each layer so far, of either sign (the output layer is the last)."""
+    """[R, B, L] spikes of each layer so far, of either sign. The output layer is the last."""
     layer_counts: list[Tensor]
-    """Of each layer, [R, B, ...]: spikes of each neuron so far, as `counts`; the event engine gives none."""
+    """For each layer, [R, B, ...]: spikes of each neuron so far, minus negative ones; empty from the event engine."""
     membranes: list[Tensor]
-    """Of each layer, [B, ...], after the last step; the event engine gives none."""
+    """For each layer, [B, ...]: membranes after the last step; empty from the event engine."""
     fired: list[Tensor]
-    """Of each layer, [B, ...]: spikes of each neuron over all steps, of either sign; the event engine gives them if it
-    is asked to."""
+    """For each layer, [B, ...]: spikes of each neuron over all steps, of either sign.
+
+    Empty from the event engine, unless `each_neuron` is true.
+    """
 
 
 def require_record_at(record_at: Sequence[int], sim_steps: int, neuron: IFNeuron) -> tuple[int, ...]:
-    """The steps at which outputs are recorded: the last one if none is said; refused if they cannot be."""
+    """The simulation steps at which outputs are recorded: by default the last one.
+
+    Raises:
+        Refusal: the steps are not ascending, not in range, or not possible for the neuron.
+    """
     steps = tuple(record_at) or (sim_steps,)
     if neuron.firing == "afterwards" and steps != (sim_steps,):
         raise Refusal(
@@ -88,26 +101,26 @@ def require_record_at(record_at: Sequence[int], sim_steps: int, neuron: IFNeuron
 
 @dataclass
 class IFPopulation:
-    """A layer's neurons while they are simulated."""
+    """State of a layer's neurons during a simulation."""
 
     neuron: IFNeuron
     v: Tensor
-    """[B, ...]."""
+    """[B, ...] membranes."""
     silent: Tensor | None
-    """[B, ...] bool: neurons that may not fire."""
+    """[B, ...] bool: neurons that must not fire; None if all may."""
     count: Tensor
-    """[B, ...] spikes so far, those taken back subtracted."""
+    """[B, ...] spikes so far, minus negative ones."""
     fired: Tensor
     """[B, ...] spikes so far, of either sign."""
 
     @classmethod
     def at_rest(cls, like: Tensor, neuron: IFNeuron) -> "IFPopulation":
-        """One neuron an entry of [B, ...]."""
+        """Neurons before the first step, one for each element of a tensor [B, ...]."""
         v = torch.full_like(like, neuron.v_init)
         return cls(neuron, v, None, torch.zeros_like(like), torch.zeros_like(like))
 
     def step(self, x: Tensor) -> None:
-        """Let the currents of one simulation step arrive, and put in their place what is fired."""
+        """One simulation step. The currents x [B, ...] are overwritten with the spikes."""
         if self.neuron.tau is not None:
             self.v *= self.neuron.leak
         self.v += x
@@ -137,19 +150,22 @@ def simulate(
     silent: Sequence[Tensor] = (),
     image_bits: int | None = None,
 ) -> Simulation:
-    """Neurons after every layer, driven by a constant image.
+    """Simulate a network with neurons behind every layer and a constant image as input.
 
     Args:
         layers: normalised convolutions and fully connected layers.
-        observations: [B, *observation] float32, the current of every simulation step.
-        sim_steps: how many steps to simulate; neurons that fire afterwards take as many for each layer.
-        neuron: what every neuron is.
-        layer_delay: whether a spike takes one step to reach the next layer (the image too), while
-            biases flow from the first step: how BindsNET, and so Tan et al. 2021, simulate.
+        observations: [B, *observation] float32, the input of every simulation step.
+        sim_steps: number of simulation steps; neurons that fire afterwards take as many for each layer.
+        neuron: options of all neurons.
+        layer_delay: whether spikes, and the image, take one step to reach the next layer. Biases act from the first
+            step. BindsNET, and so Tan et al. 2021, simulate like this.
         record_at: steps (1 to sim_steps, ascending) at which outputs are recorded; the last one if empty.
-        starts: of every layer, the membranes [B, ...] before the first step, if not `neuron.v_init`.
-        silent: of every layer, which neurons [B, ...] may not fire, if any.
-        image_bits: see `core.networks.apply_to_image`.
+        starts: membranes [B, ...] of every layer before the first step; `neuron.v_init` if empty.
+        silent: neurons [B, ...] of every layer that must not fire; none if empty.
+        image_bits: see `core.layers.apply_to_image`.
+
+    Raises:
+        Refusal: `record_at` is not possible, or the neuron cannot be combined with another argument.
     """
     record_at = require_record_at(record_at, sim_steps, neuron)
     if neuron.firing == "afterwards":
@@ -161,12 +177,12 @@ def simulate(
     first = next(iter(layers))
     image_current = apply_to_image(first, observations, image_bits)  # [B, ...], the same at every step
     populations: list[IFPopulation] = []
-    previous: list[Tensor] = []  # each layer's spikes at the step before the block, for layer_delay
+    previous: list[Tensor] = []  # spikes of each layer at the step before the block, for layer_delay
     recorded: list[_Recorded] = []
 
     start = 0
     while start < sim_steps:
-        # A block ends where something is recorded, so that only its end need be looked at.
+        # A block ends where outputs are recorded, so only ends of blocks are recorded.
         end = min(start + block, *(step for step in record_at if step > start), sim_steps)
         steps = end - start
         trains = image_current.expand(steps, *image_current.shape).clone()
@@ -199,13 +215,16 @@ def simulate(
 def _in_turn(
     layers: Layers, observations: Tensor, sim_steps: int, neuron: IFNeuron, image_bits: int | None
 ) -> Simulation:
-    """One layer after the other: the first fires at once, for its current is constant; the second listens to all it
-    fires before it fires itself, while the third listens; and so on. The output fires when it has heard everything."""
+    """Simulate neurons that fire afterwards, one layer after the other.
+
+    The first layer fires at once, because its current is constant. Each later layer integrates all spikes of the
+    previous one before it fires. The output layer fires last.
+    """
     block = max(1, BLOCK_ROWS // observations.shape[0])
     first, *others = layers
     current = apply_to_image(first, observations, image_bits)
     populations = [IFPopulation.at_rest(current, neuron)]
-    heard = current  # what still drives the layer that fires: nothing, once all it hears has arrived
+    heard = current  # current of the firing layer: zero for later layers, whose inputs have all arrived
     for layer in (*others, None):
         population = populations[-1]
         listening: Tensor | None = None
@@ -225,7 +244,7 @@ def _in_turn(
 
 
 class _Recorded(NamedTuple):
-    """What all layers had done when they were recorded."""
+    """State of all layers at a recorded step."""
 
     counts: list[Tensor]
     residual: Tensor
