@@ -25,6 +25,7 @@ from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Record, read_manifest
 from core.records import digest, to_json
+from core.registry import load_extension
 from core.rows import ROWS_FORMAT
 
 ROOT = Path(__file__).resolve().parent
@@ -138,6 +139,7 @@ def plan(study: str) -> list[Stage]:
         settings = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise Refusal(f"{path.name} is not TOML: {error}")
+    extensions = [word for name in _extensions(settings, path.name) for word in ("--extension", name)]
     stages: list[Stage] = []
     for name, tables in settings["games"].items():
         get_game(name)
@@ -147,7 +149,7 @@ def plan(study: str) -> list[Stage]:
             tables,
             Path("results") / study / name.replace("/", "-"),
             settings["checkpoint"],
-            ("--threads", str(settings["threads"])),
+            ("--threads", str(settings["threads"]), *extensions),
             ("--seed", str(settings["evaluation_seed"])),
         )
         stages += game.stages(tables.get("train_seeds", settings["train_seeds"]))
@@ -155,6 +157,20 @@ def plan(study: str) -> list[Stage]:
         folder = Path("results") / study / "neurons" / "probe"
         stages.append(_stage("probe", ["evaluate", "probe"], folder, "responses.parquet", (), []))
     return stages
+
+
+def _extensions(settings: Mapping[str, Any], file: str) -> list[str]:
+    """The modules that a study names as its extensions; they are imported, because they may register its games.
+
+    Raises:
+        Refusal: they are not a list of names, or one cannot be imported.
+    """
+    names = settings.get("extensions", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise Refusal(f'{file}: extensions is {names!r}: a list of modules is needed, as in ["my_module"]')
+    for name in names:
+        load_extension(name)
+    return names
 
 
 def _require_known(tables: Mapping[str, Any], game: str, file: str) -> None:

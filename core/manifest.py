@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from core import registry
 from core.errors import Refusal
 from core.records import digest, to_json, write_bytes
 from core.rows import ROWS_FORMAT
@@ -187,13 +188,15 @@ class Manifest:
         return self.path.with_suffix(".lock")
 
     def _write(self, outputs: dict[str, str]) -> None:
-        content = {
+        content: dict[str, Any] = {
             "command": _command(),
             "format": ROWS_FORMAT,
             "spec": self.spec,
             "versions": library_versions(),
             "outputs": outputs,
         }
+        if registry.EXTENSIONS:
+            content["extensions"] = registry.EXTENSIONS
         write_bytes(self.path, _pretty(content))
 
     def require_same(self, recorded: dict[str, Any], finished: bool) -> None:

@@ -5,18 +5,19 @@ import itertools
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-from core import seeding
+from core import registry, seeding
 from core.agents import Agent
 from core.games import get_game
+from core.registry import Registry
 from core.rows import EpisodeRow, StateAttackRow
 from play.environments import make_environments
 from play.policies import exploring
@@ -46,6 +47,38 @@ Command = Callable[..., Finished]
 def one_thread() -> None:
     """Equal bits need equal thread counts, and tiny tensors are fastest on one."""
     torch.set_num_threads(1)
+
+
+def registries() -> tuple[Registry[Any], ...]:
+    """The registries that extensions of tests add to."""
+    names = {
+        "adversarial.attack": "ATTACKS",
+        "analysis.figures.registry": "FIGURES",
+        "convert.method": "METHODS",
+        "core.agents": "AGENTS",
+        "core.games": "GAMES",
+        "core.networks": "NETWORKS",
+        "core.neurons.base": "NEURONS",
+        "core.normalisations": "NORMALISATIONS",
+        "core.readouts": "READOUTS",
+        "play.environments": "ENVIRONMENTS",
+        "play.protocols": "PROTOCOLS",
+        "train_direct.recipe": "RECIPES",
+    }
+    return tuple(getattr(importlib.import_module(module), name) for module, name in names.items())
+
+
+@pytest.fixture
+def forget_extensions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers is forgotten after it, and the modules that it named are imported again by the next."""
+    for each in registries():
+        each.names()
+        monkeypatch.setattr(each, "_entries", dict(each._entries))
+        monkeypatch.setattr(each, "_origins", dict(each._origins))
+    monkeypatch.setattr(registry, "EXTENSIONS", {})
+    yield
+    for name in [name for name in sys.modules if name.startswith("tests.extensions.")]:
+        del sys.modules[name]
 
 
 @pytest.fixture

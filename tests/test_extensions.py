@@ -5,29 +5,20 @@ The files lie in tests/extensions. Nothing else knows of what they register.
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from adversarial.attack import ATTACKS
-from convert.method import METHODS
 from core import registry
-from core.agents import AGENTS
 from core.checkpoint import load_agent
-from core.networks import NETWORKS
-from core.neurons.base import NEURONS
-from core.normalisations import NORMALISATIONS
-from core.readouts import READOUTS
-from core.records import read_rows
+from core.records import digest, read_rows
 from core.rows import ConversionRow, EpisodeRow, StateAttackRow
-from tests.conftest import AGENTS as SHIPPED
-from tests.conftest import Command
+from tests.conftest import AGENTS, Command, registries
 from tests.test_house import own_sources
 from tests.test_refusals import is_refused
 
-REGISTRIES = (AGENTS, NEURONS, READOUTS, NORMALISATIONS, NETWORKS, METHODS, ATTACKS)
-DQN = SHIPPED / "minatar-breakout-dqn-s0.safetensors"
+REGISTRIES = registries()
+DQN = AGENTS / "minatar-breakout-dqn-s0.safetensors"
 BRIEFLY = (
     *("--game", "minatar/breakout", "--recipe", "minatar-fast", "--total-steps", 600, "--warmup-steps", 400),
     *(
@@ -79,16 +70,8 @@ NAMES = {
 
 
 @pytest.fixture(autouse=True)
-def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def forgotten(forget_extensions: None) -> None:
     """What a test registers is forgotten after it."""
-    for each in REGISTRIES:
-        each.names()
-        monkeypatch.setattr(each, "_entries", dict(each._entries))
-        monkeypatch.setattr(each, "_origins", dict(each._origins))
-    monkeypatch.setattr(registry, "EXTENSIONS", {})
-    yield
-    for name in [name for name in sys.modules if name.startswith("tests.extensions.")]:
-        del sys.modules[name]
 
 
 @pytest.mark.parametrize("name", SPIKING)
@@ -104,6 +87,9 @@ def test_a_part_of_a_spiking_network_goes_the_whole_way(name: str, command: Comm
     assert not run.exists()
     done = command("train_direct", "dsqn", *BRIEFLY, *SPIKING[name], *extension, "--out", run)
     assert done.code == 0, done.err
+    manifest = json.loads((run / "manifest.json").read_text())
+    source = Path(__file__).parent / "extensions" / f"{name}.py"
+    assert manifest["extensions"] == {extension[1]: digest(source.read_bytes())}
     trained = load_agent(agent)
     assert trained.agent.config()["spiking"] == load_agent(run / "best.safetensors").agent.config()["spiking"]
 

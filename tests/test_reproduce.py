@@ -167,6 +167,18 @@ def test_a_setting_that_means_nothing_is_refused(study: Path) -> None:
         reproduce.plan("made")
 
 
+def test_extensions_of_a_study_go_to_every_stage(study: Path, forget_extensions: None) -> None:
+    games = '[games."minatar/breakout"]\ndqn = { total_steps = 9000 }\nevaluate = { episodes = 1 }\n'
+    study.write_text('extensions = ["tests.extensions.plus_minus"]\n' + HEAD + games)
+    for stage in reproduce.plan("made"):
+        at = stage.arguments.index("--extension")
+        assert stage.arguments[at + 1] == "tests.extensions.plus_minus"
+    for wrong, named in (('"a"', "a list of modules"), ('["no_such_module"]', "no_such_module")):
+        study.write_text(f"extensions = {wrong}\n" + HEAD + games)
+        with pytest.raises(Refusal, match=named):
+            reproduce.plan("made")
+
+
 @pytest.mark.parametrize(
     "path", sorted((reproduce.ROOT / "studies").glob("*.toml")), ids=lambda path: path.stem
 )

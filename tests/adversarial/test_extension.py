@@ -4,12 +4,9 @@ import json
 from pathlib import Path
 
 import pandas as pd
-import pytest
 from matplotlib.text import Text
 
-from adversarial.attack import ATTACKS
 from analysis.figures.attacks import flips_of_states
-from core import registry
 from core.records import read_rows
 from core.rows import AttackRow, StateAttackRow
 from tests.conftest import AGENTS, Command
@@ -20,7 +17,7 @@ EXTENSION = "tests.extensions.plus_minus"
 
 
 def test_an_attack_of_an_extension_runs_and_is_judged(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, tmp_path: Path, forget_extensions: None
 ) -> None:
     built_in = ("--agent", DQN, "--attack", "fgsm", "random-sign", "--epsilon", 0.02, "--threads", 1)
     named = (
@@ -39,10 +36,6 @@ def test_an_attack_of_an_extension_runs_and_is_judged(
         command("adversarial", "states", *named, "--out", tmp_path / "none"), "unknown attack 'plus-minus'"
     )
 
-    # What is registered here is forgotten after the test.
-    monkeypatch.setattr(ATTACKS, "_entries", dict(ATTACKS._entries))
-    monkeypatch.setattr(ATTACKS, "_origins", dict(ATTACKS._origins))
-    monkeypatch.setattr(registry, "EXTENSIONS", {})
     study = tmp_path / "study" / "minatar-breakout"
     extended = (*named, "--extension", EXTENSION)
     done = command(
