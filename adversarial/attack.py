@@ -6,7 +6,7 @@ perturbed inputs. What is built in lies in adversarial/attacks; an extension reg
     @ATTACKS.register("my-attack")
     @dataclass(frozen=True)
     class MyAttack(Attack):
-        kind: ClassVar[Kind] = "black-box"
+        kind: ClassVar[AttackerKind] = "black-box"
 
         def perturb(self, problem: Problem) -> Found: ...
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from adversarial.box import Box
 from adversarial.goals import Goal, Loss, Scores, goal
-from analysis.attackers import Kind
+from analysis.attackers import AttackerKind
 from core.errors import Refusal
 from core.games import Game
 from core.registry import Registry
@@ -72,7 +72,7 @@ class Attack(abc.ABC):
         Refusal: an option is out of range.
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[AttackerKind]
     """What the attacker knows of the victim. Only a white-box attack is given a source of gradients."""
     norm: ClassVar[Literal["l_inf", "patch"]] = "l_inf"
     """What epsilon is the size of: every element's change, or a patch that may change without limit."""

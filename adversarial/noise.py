@@ -13,7 +13,7 @@ from adversarial.attack import Attack, Found, Problem
 from adversarial.box import Box
 from adversarial.goals import Loss
 from adversarial.queries import random_search
-from analysis.attackers import Kind
+from analysis.attackers import AttackerKind
 from core.errors import Refusal
 
 
@@ -49,7 +49,7 @@ class Noise(Attack, abc.ABC):
     The worst of many draws is the control of attacks that ask the victim as often.
     """
 
-    kind: ClassVar[Kind] = "noise"
+    kind: ClassVar[AttackerKind] = "noise"
     takes: ClassVar[tuple[str, ...]] = ("draws",)
 
     loss: Loss | Literal[""] = ""

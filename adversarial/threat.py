@@ -11,7 +11,7 @@ from dataclasses import Field, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
 from adversarial.attack import ATTACKS, Attack
-from analysis.attackers import Kind
+from analysis.attackers import AttackerKind
 from core.errors import Refusal
 from core.games import Game
 from core.options import checked
@@ -114,7 +114,7 @@ class Threat:
         return CLEAN if self.attack is None else self.attack.name
 
     @property
-    def attacker(self) -> Kind:
+    def attacker(self) -> AttackerKind:
         """What the attacker knows of the victim, as rows tell it."""
         if self.attack is None:
             return "clean"

@@ -14,12 +14,12 @@ from core.errors import Refusal
 from core.records import to_json
 from core.rows import AttackRow, StateAttackRow
 
-Kind = Literal["clean", "white-box", "transfer", "black-box", "noise", "control"]
-AIMED: tuple[Kind, ...] = ("white-box", "transfer", "black-box")
+AttackerKind = Literal["clean", "white-box", "transfer", "black-box", "noise", "control"]
+AIMED: tuple[AttackerKind, ...] = ("white-box", "transfer", "black-box")
 """Kinds that seek what changes a choice; noise does not."""
-BOUNDED: tuple[Kind, ...] = (*AIMED, "noise")
+BOUNDED: tuple[AttackerKind, ...] = (*AIMED, "noise")
 """Kinds that keep to the l_inf ball, so that attacks of one size compare."""
-OF_ATTACK: Mapping[str, Kind] = {
+OF_ATTACK: Mapping[str, AttackerKind] = {
     "none": "clean",
     **dict.fromkeys(("random-sign", "uniform", "gaussian"), "noise"),
     **dict.fromkeys(("spsa", "square"), "black-box"),
@@ -84,16 +84,18 @@ def network_of(row: AttackRow | StateAttackRow) -> Victim:
     return Victim(**{each.name: getattr(row, each.name) for each in fields(Victim)})
 
 
-def kind_of(row: AttackRow | StateAttackRow) -> Kind:
+def kind_of(row: AttackRow | StateAttackRow) -> AttackerKind:
     """What an attacker knows of its victim: what the row says, or for older rows what its attack's name implies.
 
     Raises:
         Refusal: an unknown kind of attacker, or an older row whose attack needs a gradient and names none.
     """
     if row.attacker:
-        if row.attacker not in get_args(Kind):
-            raise Refusal(f"attacker {row.attacker!r} is unknown: accepted are {', '.join(get_args(Kind))}")
-        return cast(Kind, row.attacker)
+        if row.attacker not in get_args(AttackerKind):
+            raise Refusal(
+                f"attacker {row.attacker!r} is unknown: accepted are {', '.join(get_args(AttackerKind))}"
+            )
+        return cast(AttackerKind, row.attacker)
     if row.attack in OF_ATTACK:
         return OF_ATTACK[row.attack]
     if not row.gradient_source:
@@ -203,7 +205,7 @@ def share(those: np.ndarray) -> Interval:
     return share_interval(int(those.sum()), len(those))
 
 
-def strongest(rows: Iterable[StateAttackRow], *kinds: Kind) -> StateAttackRow | None:
+def strongest(rows: Iterable[StateAttackRow], *kinds: AttackerKind) -> StateAttackRow | None:
     """The row of some kinds that flips most; of equal ones that with the most states, then the first."""
     return max((row for row in rows if kind_of(row) in kinds), key=_success, default=None)
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from analysis.rows import ROW_FILES
 from core.errors import Refusal
 from core.manifest import Record, read_manifest
 from core.records import read_rows
@@ -14,26 +15,10 @@ from core.rows import (
     AttackRow,
     ConversionRow,
     CurveRow,
-    EmbeddingRow,
     EpisodeRow,
-    OperationsRow,
-    ResponseRow,
     StateAttackRow,
 )
 
-ROW_FILES: tuple[tuple[str, type], ...] = (
-    ("episodes.parquet", EpisodeRow),
-    ("validation.parquet", EpisodeRow),
-    ("state_attacks.parquet", StateAttackRow),
-    ("attacks.parquet", AttackRow),
-    ("curve.parquet", CurveRow),
-    ("methods.parquet", ConversionRow),
-    (".conversion.parquet", ConversionRow),
-    ("operations.parquet", OperationsRow),
-    ("responses.parquet", ResponseRow),
-    ("embedding.parquet", EmbeddingRow),
-)
-"""How the name of a file ends, and the rows that it holds: the first ending that fits."""
 MAY_BE_NAN = {
     EpisodeRow: {"max_q_mean", "max_q", "mean_sim_steps"},
     AttackRow: {"max_q_mean", "max_q", "mean_sim_steps", "zero_gradient_share", "attacked_share"},
@@ -75,7 +60,7 @@ def findings(study: Path) -> Iterator[str]:
     attacked: list[EpisodeRow] = []
     rows: list[Any]
     for path in files:
-        row_type = next((kind for ending, kind in ROW_FILES if path.name.endswith(ending)), None)
+        row_type = next((files.row_type for files in ROW_FILES if files.are_named_like(path)), None)
         name = path.relative_to(study)
         if path.name.startswith("."):
             if path.parent not in unfinished:

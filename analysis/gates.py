@@ -15,7 +15,7 @@ from typing import Any, Literal
 from analysis.attackers import (
     AIMED,
     BOUNDED,
-    Kind,
+    AttackerKind,
     cells,
     described,
     how,
@@ -116,7 +116,7 @@ def _white_box_leads(shown: Evidence) -> Gate:
     rivals = [kind for kind in BOUNDED if kind != "white-box"]
     failed: list[tuple[float, str]] = []
     passed: list[tuple[float, str]] = []
-    measured: dict[float, set[Kind]] = defaultdict(set)
+    measured: dict[float, set[AttackerKind]] = defaultdict(set)
     for (_, epsilon), cell in cells(shown.states).items():
         own = [row for row in cell if kind_of(row) == "white-box"]
         for rival in cell if own else ():

@@ -3,7 +3,8 @@
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
 from typing import Any
 
 import pandas as pd
@@ -40,6 +41,10 @@ class RowFiles:
         """
         return [row for path in sorted(study.glob(self.pattern)) for row in read_rows(path, self.row_type)]
 
+    def are_named_like(self, path: Path) -> bool:
+        """Whether a file has the name of such files, in whatever folder it lies."""
+        return fnmatchcase(path.name, PurePath(self.pattern).name)
+
 
 EPISODES = RowFiles("*/*/episodes.parquet", EpisodeRow, "evaluate run")
 VALIDATION = RowFiles("*/*/validation.parquet", EpisodeRow, "train_direct dqn (dsqn)")
@@ -52,6 +57,12 @@ STATE_ATTACKS = RowFiles("*/*/state_attacks.parquet", StateAttackRow, "adversari
 OPERATIONS = RowFiles("*/*/operations.parquet", OperationsRow, "evaluate probe --agent A [B ...]")
 RESPONSES = RowFiles("*/*/responses.parquet", ResponseRow, "evaluate probe")
 EMBEDDINGS = RowFiles("*/*/embedding.parquet", EmbeddingRow, "evaluate probe --agent A [B ...]")
+
+ROW_FILES = (
+    *(EPISODES, VALIDATION, CURVES, CONVERSIONS, METHODS, METHOD_GAMES, ATTACKS, STATE_ATTACKS),
+    *(OPERATIONS, RESPONSES, EMBEDDINGS),
+)
+"""All kinds of files that SpikeQ writes. A file name fits one of them at most."""
 
 
 class StudyRows:

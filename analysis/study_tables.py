@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from analysis.energy import energy_table
-from analysis.game_table import game_table, game_table_csv, game_table_latex, game_table_markdown
+from analysis.game_table import game_table
+from analysis.game_table_formats import game_table_csv, game_table_latex, game_table_markdown
 from analysis.rows import EPISODES, OPERATIONS, StudyRows
 from analysis.tables import markdown, score_lines
 from core.games import PUBLISHED

@@ -8,7 +8,7 @@ import torch
 from adversarial.attack import ATTACKS, Attack, Found, Problem
 from adversarial.goals import Loss
 from adversarial.queries import worst_of
-from analysis.attackers import Kind
+from analysis.attackers import AttackerKind
 
 
 @ATTACKS.register("brightness")
@@ -16,7 +16,7 @@ from analysis.attackers import Kind
 class Brightness(Attack):
     """The whole input brighter by epsilon, or darker, whichever is worse for the victim."""
 
-    kind: ClassVar[Kind] = "control"
+    kind: ClassVar[AttackerKind] = "control"
 
     loss: Loss | Literal[""] = "margin"
 

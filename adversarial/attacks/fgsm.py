@@ -7,7 +7,7 @@ from adversarial.attack import ATTACKS, Attack, Found, Problem
 from adversarial.box import Box
 from adversarial.goals import Goal, Scores
 from adversarial.gradient_ascent import Iterate, last_iterate
-from analysis.attackers import Kind
+from analysis.attackers import AttackerKind
 
 
 @ATTACKS.register("fgsm")
@@ -18,7 +18,7 @@ class FGSM(Attack):
     x' = clip(x + epsilon sign(grad_x loss)).
     """
 
-    kind: ClassVar[Kind] = "white-box"
+    kind: ClassVar[AttackerKind] = "white-box"
 
     def recorded(self, epsilon: float) -> dict[str, Any]:
         return {**super().recorded(epsilon), "steps": 1, "restarts": 1, "step_size": epsilon}

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from adversarial.attack import ATTACKS, Found, Problem, SteppedAttack
 from adversarial.gradient_ascent import worst_iterate
-from analysis.attackers import Kind
+from analysis.attackers import AttackerKind
 from core.errors import Refusal
 
 
@@ -20,7 +20,7 @@ class MIFGSM(SteppedAttack):
     Each state keeps the worst iterate.
     """
 
-    kind: ClassVar[Kind] = "white-box"
+    kind: ClassVar[AttackerKind] = "white-box"
     takes: ClassVar[tuple[str, ...]] = ("loss", "steps")
     stride: ClassVar[float] = 1.0
     least: ClassVar[Mapping[str, int]] = {"steps": 1}

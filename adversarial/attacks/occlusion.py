@@ -11,7 +11,7 @@ from torch import Tensor
 from adversarial.attack import ATTACKS, Attack, Found, Problem
 from adversarial.goals import Loss
 from adversarial.queries import worst_of
-from analysis.attackers import Kind
+from analysis.attackers import AttackerKind
 
 
 @ATTACKS.register("occlusion")
@@ -23,7 +23,7 @@ class Occlusion(Attack):
     is rounded.
     """
 
-    kind: ClassVar[Kind] = "control"
+    kind: ClassVar[AttackerKind] = "control"
     norm: ClassVar[Literal["l_inf", "patch"]] = "patch"
     needs_image: ClassVar[bool] = True
     most_epsilon: ClassVar[float] = 1.0

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from adversarial.attack import ATTACKS, Found, Problem, SteppedAttack
 from adversarial.gradient_ascent import worst_iterate
-from analysis.attackers import Kind
+from analysis.attackers import AttackerKind
 from core.errors import Refusal
 
 
@@ -18,7 +18,7 @@ class PGD(SteppedAttack):
     delta <- box(delta + step_size sign(grad loss)). Each state keeps the worst iterate of all starts.
     """
 
-    kind: ClassVar[Kind] = "white-box"
+    kind: ClassVar[AttackerKind] = "white-box"
     takes: ClassVar[tuple[str, ...]] = ("loss", "steps", "restarts")
     least: ClassVar[Mapping[str, int]] = {"steps": 1, "restarts": 1}
 

@@ -12,7 +12,7 @@ from adversarial.attack import ATTACKS, Found, Problem, SteppedAttack
 from adversarial.box import Box
 from adversarial.goals import Loss
 from adversarial.noise import drawn
-from analysis.attackers import Kind
+from analysis.attackers import AttackerKind
 from core.errors import Refusal
 
 
@@ -25,7 +25,7 @@ class SPSA(SteppedAttack):
     g = sum over pairs of (L(x + epsilon v) - L(x - epsilon v)) v, with random signs v.
     """
 
-    kind: ClassVar[Kind] = "black-box"
+    kind: ClassVar[AttackerKind] = "black-box"
     least: ClassVar[Mapping[str, int]] = {"steps": 1, "queries": 2}
 
     loss: Loss | Literal[""] = "margin"

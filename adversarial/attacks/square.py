@@ -11,7 +11,7 @@ from torch import Tensor
 from adversarial.attack import ATTACKS, Attack, Found, Problem
 from adversarial.goals import Loss
 from adversarial.queries import random_search
-from analysis.attackers import Kind
+from analysis.attackers import AttackerKind
 
 FIRST_SHARE = 0.8
 """Share of the frame that a square covers at first (Croce & Hein 2020, AutoAttack)."""
@@ -28,7 +28,7 @@ class Square(Attack):
     square stays if the loss rose. A state whose goal is reached is asked about no more.
     """
 
-    kind: ClassVar[Kind] = "black-box"
+    kind: ClassVar[AttackerKind] = "black-box"
     needs_image: ClassVar[bool] = True
     least: ClassVar[Mapping[str, int]] = {"queries": 1}
 

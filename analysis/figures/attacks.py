@@ -12,7 +12,7 @@ from analysis.aggregates import mean_of_games, stratified_interval
 from analysis.attackers import (
     AIMED,
     BOUNDED,
-    Kind,
+    AttackerKind,
     Victim,
     cells,
     flips,
@@ -41,7 +41,7 @@ from core.games import get_game
 from core.records import require_single
 from core.rows import StateAttackRow
 
-_KINDS: tuple[tuple[str, Kind, str, str], ...] = (
+_KINDS: tuple[tuple[str, AttackerKind, str, str], ...] = (
     ("best white-box", "white-box", "#D55E00", "-"),
     ("transfer", "transfer", "#CC79A7", "-."),
     ("black-box", "black-box", "#0072B2", "-."),

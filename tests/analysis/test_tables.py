@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from analysis.figures import scores
-from analysis.game_table import Block, game_table, game_table_csv, game_table_latex, game_table_markdown
+from analysis.game_table import Block, game_table
+from analysis.game_table_formats import game_table_csv, game_table_latex, game_table_markdown
 from analysis.runs import (
     Family,
     TrainedAgent,

@@ -7,7 +7,7 @@ import torch
 
 from adversarial.attack import ATTACKS, Attack, Found, Problem
 from adversarial.queries import worst_of
-from analysis.attackers import Kind
+from analysis.attackers import AttackerKind
 
 
 @ATTACKS.register("plus-minus")
@@ -15,7 +15,7 @@ from analysis.attackers import Kind
 class PlusMinus(Attack):
     """Half of all elements move up and the others down, in stripes or the other way round, whichever is worse."""
 
-    kind: ClassVar[Kind] = "black-box"
+    kind: ClassVar[AttackerKind] = "black-box"
 
     period: int = 2
     """Width of two stripes, in elements."""

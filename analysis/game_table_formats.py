@@ -1,0 +1,211 @@
+"""The table of games as CSV, Markdown and LaTeX. Never imports torch."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+
+from analysis.game_table import PUBLISHED_AGENTS, Block, Cell, PublishedScore
+from analysis.tables import aligned
+from core import kinds
+from core.games import get_game, reference
+
+FOOT = "better / equal / worse"
+RULES = (
+    "± is the population standard deviation over the episodes of one network (root mean square over training seeds "
+    "where there are several), not over training seeds. n is training seeds x episodes of each.",
+    "% of DQN is 100 (score - random) / (score of the own DQN - random). The own DQN has the same recipe and, for a "
+    "converted network, the same training seeds and decisions; best is held against best, final against final. Blank "
+    "without one that plays better than random.",
+    "+ better, - worse: the difference to the own DQN is more than 1.96 standard errors (Welch's, over episodes of "
+    "these very networks: nothing is claimed about other training seeds); = otherwise.",
+    "The counts and the mean % at the foot are over the games of that column.",
+)
+
+
+def game_table_csv(blocks: Sequence[Block]) -> str:
+    """All numbers of the table, one a line: ours, the references and every published one."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    ours = [each.name for each in fields(Cell)]
+    header = (
+        "block",
+        "game",
+        "source",
+        "agent",
+        "network",
+        "recipe",
+        "variant",
+        "checkpoint",
+        *ours,
+        "kind",
+        "note",
+    )
+    writer.writerow(header)
+
+    def line(**values: object) -> None:
+        writer.writerow(["" if values.get(name) is None else values[name] for name in header])
+
+    for block in blocks:
+        for game in block.games:
+            known = reference(get_game(game))
+            for agent, mean in (("random", known.random), ("human", known.human)):
+                if mean is not None:
+                    line(block=block.title, game=game, source=known.source, agent=agent, mean=mean)
+            for column in block.columns:
+                cell = block.cells.get((game, column))
+                if cell is not None:
+                    family = column.family
+                    line(
+                        block=block.title,
+                        game=game,
+                        source="ours",
+                        agent=family.agent,
+                        network=family.network,
+                        recipe=family.recipe,
+                        variant=family.variant,
+                        checkpoint=column.checkpoint,
+                        **{name: getattr(cell, name) for name in ours},
+                    )
+            for number in block.published:
+                if number.game == game:
+                    line(block=block.title, source=f"{number.paper} {number.table}", **vars(number))
+    return out.getvalue()
+
+
+def game_table_markdown(blocks: Sequence[Block]) -> str:
+    """The table as Markdown, one a block, and below it what its numbers are."""
+    parts = []
+    for block in blocks:
+        cells, notes = _print(block, "≈ ", " ± ", lambda key: f" [{key}]")
+        parts += [f"**{_heading(block)}**", aligned(cells).rstrip()]
+        parts.append("\n".join(f"- {note}" for note in notes))
+    return "\n\n".join([*parts, "\n".join(f"- {rule}" for rule in RULES)]) + "\n"
+
+
+def game_table_latex(blocks: Sequence[Block]) -> str:
+    """The table for LaTeX with booktabs: a `table*` a block."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    for block in blocks:
+        cells, notes = _print(block, "@approx@", "@pm@", lambda key: f"@key@{key}@/key@")
+        body = [" & ".join(map(_latex, row)) + r" \\" for row in cells]
+        foot = next(index for index, row in enumerate(cells) if row[0] == FOOT)
+        caption = " ".join(
+            f"{_latex(text)}." for text in (_heading(block), *(x.rstrip(".") for x in (*RULES, *notes)))
+        )
+        parts += [
+            r"\begin{table*}",
+            r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
+            r"\begin{tabular}{l" + "r" * (len(cells[0]) - 1) + "}",
+            *(r"\toprule", body[0], r"\midrule", *body[1:foot], r"\midrule", *body[foot:], r"\bottomrule"),
+            r"\end{tabular}",
+            rf"\caption{{{caption}}}",
+            r"\end{table*}",
+        ]
+    return "\n".join(parts) + "\n"
+
+
+def _print(
+    block: Block, approximately: str, spread: str, mark: Callable[[str], str]
+) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Rows of cells, the header first, and what the marks of the published numbers mean."""
+    known = {game: reference(get_game(game)) for game in block.games}
+    human = next((each.source for each in known.values() if each.human is not None), None)
+    series = {kind: _series(block, kind) for kind in PUBLISHED_AGENTS if any(_series(block, kind))}
+    keys = {
+        source: chr(ord("a") + index)
+        for index, source in enumerate(source for each in series.values() for source in each)
+    }
+    header = ["game", "random", *([f"human ({human})"] if human else [])]
+    for column, heading in zip(block.columns, block.headings, strict=True):
+        header += [heading, "n", *([] if column.family.agent == "dqn" else ["% of DQN"])]
+    header += [f"published {kinds.label(kind)}" for kind in series]
+    rows = [tuple(header)]
+    signs = {"better": " +", "equal": " =", "worse": " -", "": ""}
+    for game in block.games:
+        row = [game, _score(known[game].random), *([_score(known[game].human)] if human else [])]
+        for column in block.columns:
+            cell = block.cells.get((game, column))
+            row += [
+                f"{_score(cell.mean)}{spread}{_score(cell.std)}" if cell else "",
+                f"{cell.seeds} x {cell.episodes}" if cell else "",
+            ]
+            if column.family.agent != "dqn":
+                percent = cell.percent_of_dqn if cell else None
+                row.append("" if percent is None or cell is None else f"{percent:.0f}{signs[cell.verdict]}")
+        for sources in series.values():
+            numbers = []
+            for source, scores in sources.items():
+                exact = all(each.kind == "exact" for each in scores)
+                values = [
+                    _score(each.mean) if exact else f"{each.mean:,.0f}"
+                    for each in scores
+                    if each.game == game
+                ]
+                if values:
+                    about = "" if exact else approximately
+                    numbers.append(f"{about}{'/'.join(values)}{mark(keys[source])}")
+            row.append(", ".join(numbers))
+        rows.append(tuple(row))
+    counts, means = [FOOT], ["mean % of DQN"]
+    for column in block.columns:
+        cells = [cell for (_, other), cell in block.cells.items() if other == column]
+        percents = [cell.percent_of_dqn for cell in cells if cell.percent_of_dqn is not None]
+        if column.family.agent != "dqn":
+            told = [cell.verdict for cell in cells]
+            counts.append(" / ".join(str(told.count(each)) for each in ("better", "equal", "worse")))
+            games = f"{len(percents)} game{'s' if len(percents) > 1 else ''}"
+            means.append(f"{sum(percents) / len(percents):.0f} ({games})" if percents else "")
+        # A mean over games of raw scores says nothing: these cells stay blank.
+    rows += [_foot(counts, block, len(rows[0])), _foot(means, block, len(rows[0]))]
+    notes = []
+    for sources in series.values():
+        for source, scores in sources.items():
+            paper, table, agent, kind, note = source
+            steps = "/".join(str(each) for each in dict.fromkeys(score.sim_steps for score in scores) if each)
+            details = [f"{steps} sim steps" if steps else "", "" if kind == "exact" else kind, note]
+            notes.append(f"{keys[source]}: {paper} {table}, {agent}; {'; '.join(filter(None, details))}")
+    return rows, notes
+
+
+def _foot(values: Sequence[str], block: Block, width: int) -> tuple[str, ...]:
+    """A line of the foot: its name, and under each % what is said about it."""
+    name, *told = values
+    row = [
+        name,
+        "",
+        *([""] if any(reference(get_game(game)).human is not None for game in block.games) else []),
+    ]
+    for column in block.columns:
+        row += ["", ""] if column.family.agent == "dqn" else ["", "", told.pop(0)]
+    return (*row, *[""] * (width - len(row)))
+
+
+def _series(block: Block, kind: str) -> dict[tuple[str, str, str, str, str], list[PublishedScore]]:
+    """Published numbers that stand beside one kind of agent, by paper, table, agent, kind and note."""
+    found: dict[tuple[str, str, str, str, str], list[PublishedScore]] = {}
+    for score in block.published:
+        if score.agent in PUBLISHED_AGENTS[kind]:
+            source = (score.paper, score.table, score.agent, score.kind, score.note)
+            found.setdefault(source, []).append(score)
+    return found
+
+
+def _heading(block: Block) -> str:
+    return (
+        f"{block.title}: protocol {', '.join(block.protocols)}; mean ± std over the episodes of one network"
+    )
+
+
+def _latex(text: str) -> str:
+    for plain, escaped in (
+        *(("\\", r"\textbackslash{}"), ("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("#", r"\#")),
+        *(("±", r"$\pm$"), ("≈", r"$\approx$"), (" x ", r" $\times$ ")),
+        *(("@approx@", r"$\approx$"), ("@pm@", r" $\pm$ "), ("@key@", r"\textsuperscript{"), ("@/key@", "}")),
+    ):
+        text = text.replace(plain, escaped)
+    return text
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:,.2f}" if abs(value) < 100 else f"{value:,.1f}"
