@@ -1,8 +1,8 @@
-"""The same converted network in BindsNET, as an independent witness. The only file that imports BindsNET.
+"""Simulation of a converted network in BindsNET, as an independent check. This is the only file that imports BindsNET.
 
-BindsNET's own `ann_to_snn` (0.3.4) scales convolutions wrongly and leaves linear layers unscaled, so the
-network is built here from our normalised weights, out of its nodes and connections. BindsNET is AGPL-3.0:
-it is an optional extra, never needed to train, evaluate or attack.
+BindsNET's own `ann_to_snn` (0.3.4) scales convolutions wrongly and leaves linear layers unscaled. So the network is
+built here from BindsNET's nodes and connections, with normalised weights. BindsNET is licensed under the AGPL-3.0. It
+is an optional extra that training, evaluation and attacks never need.
 """
 
 import numpy as np
@@ -18,13 +18,13 @@ from core.rate_coded.network import RateCodedNetwork
 def bindsnet_scores(
     snn: RateCodedNetwork, inputs: Tensor, batch_size: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Simulate a converted network in BindsNET, with its one step of delay a layer.
+    """Simulate a converted network in BindsNET, which delays each layer by one simulation step.
 
     Args:
-        snn: the converted network; its own delay is not looked at.
+        snn: the converted network. Its own `layer_delay` is ignored.
         inputs: [B, *observation] float32.
-        batch_size: images simulated together. One, with a monitor on the output, is how Tan et al. run it; larger
-            batches go without the monitor.
+        batch_size: images simulated together. Tan et al. simulate one at a time, with a monitor on the output. Larger
+            batches have no monitor.
 
     Returns:
         Output spike counts [B, A] and residual membranes [B, A] after `snn.coding.sim_steps` steps.
@@ -36,18 +36,16 @@ def bindsnet_scores(
         from bindsnet.network.nodes import Input
         from bindsnet.network.topology import Connection, Conv2dConnection
     except ImportError as error:
-        raise Refusal(
-            f"BindsNET is not installed ({error}); the extra that brings it: pip install '.[bindsnet]'"
-        )
+        raise Refusal(f"BindsNET is not installed ({error}); install it with pip install '.[bindsnet]'")
 
     class RealInput(Input):  # type: ignore[misc]
-        """An input whose values are a current; BindsNET's own Input takes spikes."""
+        """An input layer whose values are currents. BindsNET's own Input takes spikes."""
 
         def forward(self, x: Tensor) -> None:
             self.s = x.clone()  # BindsNET zeroes s in place when it resets
 
     class CountingNodes(SubtractiveResetIFNodes):  # type: ignore[misc]
-        """An output that counts what it fires."""
+        """Output neurons that count their spikes."""
 
         count: Tensor
 
@@ -69,7 +67,7 @@ def bindsnet_scores(
             before, after = (0, 0)
             if isinstance(layer, SameConv2d):
                 before, after = same_margins(source.shape[1], layer.kernel_size[0], layer.stride[0])
-            # BindsNET pads all sides alike: zeros in the kernel make up for the row and column too many.
+            # BindsNET pads all sides equally. Zeros in the kernel cancel the extra row and column.
             weight = F.pad(layer.weight.detach(), (after - before, 0, after - before, 0))
             connection = Conv2dConnection(
                 source,

@@ -21,8 +21,10 @@ from play.states import collect
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(SourceOptions):
-    """Compare conversions of one DQN at several numbers of simulation steps: agreement, regret, errors, spikes and,
-    with --episodes, scores."""
+    """Compare conversions of one DQN at several numbers of simulation steps.
+
+    The table shows agreement, regret, errors and spikes, and scores with --episodes.
+    """
 
     out: Path
     """Folder for the rows (methods.parquet, conversion_episodes.parquet) and the table (comparison.md)."""
@@ -32,8 +34,8 @@ class Compare(SourceOptions):
         tuple[str, ...],
         OneOf(
             lambda: all_variants().items(),
-            "Conversions to compare, by their names in the table. Networks that are made for their number of "
-            "simulation steps are measured up to 64 of them, distilled ones up to 16.",
+            "Conversions to compare, by their names in the table. Methods that convert for one number of simulation "
+            "steps are measured up to 64 steps, distilled networks up to 16.",
         ),
     ] = field(default_factory=lambda: all_variants().names())
     percentile: float | None = None
@@ -41,7 +43,7 @@ class Compare(SourceOptions):
     distil_updates: int | None = None
     """Gradient steps of each of the four rounds of qcfs and exact; 5000 if not given."""
     episodes: int = 0
-    """Evaluation games that each network plays, on the same starts. Their states are the SNN-driven ones."""
+    """Evaluation games that each network plays, with the same starts. Agreement is also measured on their states."""
     protocol: Annotated[
         str | None,
         OneOf(PROTOCOLS.items, "Protocol of those games; the game's usual one if not given."),
@@ -60,7 +62,7 @@ class Compare(SourceOptions):
         names = [name for name, variant in chosen.items() if self.episodes or not variant.carries]
         if not names:
             raise Refusal(
-                f"{' '.join(self.variants)} compares by whole games alone: --episodes is needed with it"
+                f"{' '.join(self.variants)} is compared by whole games alone: --episodes is needed with it"
             )
         shared = self._shared(list(chosen.values()))
         methods = {name: variant.chosen(shared) for name, variant in chosen.items()}
@@ -89,7 +91,9 @@ class Compare(SourceOptions):
                 return
             if len(names) < len(chosen):
                 left_out = ", ".join(name for name in chosen if name not in names)
-                print(f"left out without --episodes, because decisions follow one another: {left_out}")
+                print(
+                    f"left out without --episodes, because their decisions depend on earlier ones: {left_out}"
+                )
             rows = Journal(rows_file, ConversionRow, manifest.spec)
             games = Journal(games_file, EpisodeRow, manifest.spec)
             calibration = collect(dqn, self.calibration_states, self.seed, "calibration")
@@ -120,7 +124,11 @@ class Compare(SourceOptions):
         print(table)
 
     def _shared(self, variants: Sequence[Variant]) -> dict[str, Any]:
-        """The options of methods that were given; refused if none of the methods has one."""
+        """The given options of methods.
+
+        Raises:
+            Refusal: no chosen method has one of them.
+        """
         given = {"percentile": self.percentile, "distil_updates": self.distil_updates}
         shared = {name: value for name, value in given.items() if value is not None}
         for name, value in shared.items():
@@ -133,5 +141,5 @@ class Compare(SourceOptions):
         ends = [method.max_sim_steps for method in methods if method.max_sim_steps is not None]
         if len(ends) == len(methods) and max(ends) < min(self.sim_steps):
             raise Refusal(
-                f"sim_steps is {min(self.sim_steps)} at least, and {' '.join(self.variants)} ends at {max(ends)}"
+                f"the least sim_steps is {min(self.sim_steps)}: {' '.join(self.variants)} is measured up to {max(ends)}"
             )

@@ -1,4 +1,4 @@
-"""Conversions of one DQN side by side: how much of its choices survives each, at each number of simulation steps."""
+"""Comparison of conversions of one DQN at several numbers of simulation steps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +22,7 @@ from play.protocols import Protocol
 from play.states import q_values
 
 STREAMS = ("validation", "test")
-"""Held-out states. A method is chosen on those of the first stream, and reported on those of the second."""
+"""Streams of held-out states. Methods are chosen on states of the first, and reported on states of the second."""
 R2_STATES = 128
 """Test states on which `layer_r2` is measured."""
 DQN_ITSELF = "dqn"
@@ -36,7 +36,7 @@ def games_label(name: str, sim_steps: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodComparison:
-    """Measures one DQN's conversions one after the other. What was measured before is not measured again."""
+    """Measures the conversions of one DQN in turn. Finished measurements are not repeated."""
 
     checkpoint: Checkpoint
     dqn: DQN
@@ -47,7 +47,7 @@ class MethodComparison:
     test: dict[str, np.ndarray]
     """Held-out states of each of STREAMS."""
     protocol: Protocol
-    """Of the games that networks play."""
+    """Protocol of the games that networks play."""
     episodes: int
     """Games that each network plays; 0 measures on stored states only."""
     seed: int
@@ -55,9 +55,9 @@ class MethodComparison:
     games: Journal[EpisodeRow]
 
     def run(self, names: Sequence[str], sim_steps: Sequence[int]) -> None:
-        """Measure each variant at each number of simulation steps, and keep the rows so far after each."""
+        """Measure each variant at each number of simulation steps. Rows are kept after each measurement."""
         variants = all_variants()
-        # Games are kept first, so that a row is never without its games.
+        # Games are kept before the row that needs them.
         measured = {(row.variant, row.sim_steps) for row in self.rows.rows}
         whole = {DQN_ITSELF, *(games_label(*each) for each in measured)}
         self.games.rows = [game for game in self.games.rows if game.variant in whole]
@@ -102,7 +102,7 @@ class MethodComparison:
                 progress.advance(1, f"{name} at {steps} sim steps: {new_rows[-1].agreement:.1%} agreement")
 
     def _games_of_the_dqn(self) -> list[EpisodeRow]:
-        """The scores that those of converted networks are compared with."""
+        """The DQN's own games, with which those of converted networks are compared."""
         return [
             self._game_row(played, self.checkpoint, DQN_ITSELF)
             for played in play(
@@ -125,7 +125,7 @@ class MethodComparison:
         """The rows of one network: on its own games, and on states of the DQN's play."""
         snn = made.snn
         r2 = ""
-        # layer_r2 does not simulate the silence that presteps cause, and trained layers are not in the DQN's units.
+        # layer_r2 does not simulate neurons that presteps silence. Trained layers are not in the DQN's units.
         if not (snn.coding.presteps or variant.carries or method.training is not None):
             explained = measurement.layer_r2(self.dqn, made, self.test["test"][:R2_STATES])
             r2 = to_json([round(value, 4) for value in explained])

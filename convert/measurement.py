@@ -1,4 +1,4 @@
-"""How a converted network decides beside its DQN, on states that were stored and in games of its own."""
+"""Compare a converted network with its DQN, on stored states and in games that it plays."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,9 +22,9 @@ from play.rollout import Step
 from play.states import batches, greedy_actions, q_values
 
 ANYTIME_STATES = 1000
-"""Calibration states on which the gap to stop at is found."""
+"""Number of calibration states on which the stop gap is found."""
 ANYTIME_AGREEMENT = 0.99
-"""Share of them in which stopping early must decide as all steps do."""
+"""Share of these states in which an early decision must equal the decision after all steps."""
 
 
 class Measures(NamedTuple):
@@ -39,7 +39,7 @@ class Measures(NamedTuple):
     common_error: float
     """Root mean square over states of the error's mean over actions."""
     differential_error: float
-    """Root mean square of the error less its mean over actions, which alone can change a choice."""
+    """Root mean square of the error minus its mean over actions. Only this part can change a choice."""
 
 
 def measures(q_dqn: np.ndarray, q_snn: np.ndarray) -> Measures:
@@ -61,16 +61,16 @@ def measures(q_dqn: np.ndarray, q_snn: np.ndarray) -> Measures:
 def agreements(dqn: DQN, snn: RateCodedNetwork, states: np.ndarray) -> dict[tuple[ChargeReadout, int], float]:
     """Share of states in which the spiking network prefers the DQN's action.
 
-    One simulation gives every number of simulation steps.
+    One simulation serves all numbers of simulation steps.
 
     Returns:
-        Shares by read-out and simulation steps: powers of two, and the network's own. Neurons that fire afterwards
-        have the network's own only.
+        Shares by read-out and number of simulation steps: powers of two, and the network's own number. For neurons that
+        fire afterwards, the network's own number alone.
     """
     record_at = sorted(
         {2**power for power in range(snn.coding.sim_steps.bit_length())} | {snn.coding.sim_steps}
     )
-    if snn.coding.neuron.firing == "afterwards":  # there is nothing to read before the end
+    if snn.coding.neuron.firing == "afterwards":  # there is no output before the end
         record_at = [snn.coding.sim_steps]
     # The read-out `current` gives the Q-values of `robust`.
     preferred: dict[ChargeReadout, list[np.ndarray]] = {"robust": [], "spikes": []}
@@ -89,14 +89,14 @@ def agreements(dqn: DQN, snn: RateCodedNetwork, states: np.ndarray) -> dict[tupl
 
 
 def bindsnet_agreements(snn: RateCodedNetwork, states: np.ndarray) -> dict[ChargeReadout, float]:
-    """Share of states in which our simulation and BindsNET's, of the same weights, prefer the same action.
+    """Share of states in which this simulation and BindsNET's, with the same weights, prefer the same action.
 
-    Ours is simulated with BindsNET's layer delay.
+    Both have BindsNET's layer delay.
 
     Raises:
         Refusal: BindsNET is not installed.
     """
-    ours = snn.varied(layer_delay=True).to("cpu")  # where BindsNET is built
+    ours = snn.varied(layer_delay=True).to("cpu")  # BindsNET networks are built on the CPU
     (inputs,) = batches(ours, states, size=len(states))
     counts, residuals = bindsnet_scores(ours, inputs)
     mine = {
@@ -141,12 +141,11 @@ def stop_gap(snn: RateCodedNetwork, states: np.ndarray) -> float:
     """The smallest gap between the two best Q-values at which an early decision changes at most 1 % of the choices.
 
     Args:
-        snn: simulated for all its steps, whatever its own `stop_gap`.
-        states: [S, *observation] to find it on.
+        snn: the network. It is simulated for all its steps, whatever its own `stop_gap`.
+        states: [S, *observation] to search on.
 
     Returns:
-        One of 256 quantiles of the gaps that occur. If none will do it is the largest gap, which is hardly ever
-        reached.
+        One of 256 quantiles of the gaps that occur. If none qualifies, the largest gap, which is hardly ever reached.
     """
     record_at = range(1, snn.coding.sim_steps + 1)
     found = [snn.scores_over_time(batch, record_at)["robust"].cpu() for batch in batches(snn, states)]
@@ -162,7 +161,7 @@ def stop_gap(snn: RateCodedNetwork, states: np.ndarray) -> float:
 
 @torch.no_grad()
 def layer_r2(dqn: DQN, converted: Converted, states: np.ndarray) -> list[float]:
-    """How much of the DQN's activations the simulated rates explain, for each hidden layer (r2; 1 is all)."""
+    """r2 of the simulated rates as predictions of the DQN's activations, for each hidden layer."""
     snn = converted.snn
     coding = snn.coding
     wanted: list[list[Tensor]] = [[] for _ in converted.scales[:-1]]
@@ -194,7 +193,11 @@ def fan_out(snn: RateCodedNetwork) -> np.ndarray:
 def play_beside(
     dqn: DQN, snn: RateCodedNetwork, protocol: Protocol, eval_seed: int, episodes: Sequence[int]
 ) -> tuple[list[Played], np.ndarray, np.ndarray]:
-    """Evaluation games of the spiking network, and Q-values [S, A] of the DQN and of its own in all their states."""
+    """Play evaluation games with the spiking network, and compute both networks' Q-values in all their states.
+
+    Returns:
+        The games, and Q-values [S, A] of the DQN and of the spiking network.
+    """
     q_dqn: list[np.ndarray] = []
     q_snn: list[np.ndarray] = []
 

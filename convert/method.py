@@ -1,4 +1,4 @@
-"""Conversion methods: what one must offer, and the registry of them.
+"""Conversion methods: their interface and their registry.
 
 A method makes a rate-coded network from a trained DQN. It is a frozen dataclass whose fields are its options, in one
 file of its own, registered in `METHODS`:
@@ -11,8 +11,8 @@ file of its own, registered in `METHODS`:
         def convert(self, dqn, states, coding, seed=0, held_out=None, taught=None):
             ...
 
-`convert run --method my-method --method-options gain=2` runs it, and `convert compare --variants my-method` measures it
-beside others.
+`convert run --method my-method --method-options gain=2` runs it. `convert compare --variants tan2021 my-method` measures
+it beside another one.
 """
 
 import abc
@@ -56,10 +56,10 @@ class Method(abc.ABC):
     depends_on_sim_steps: ClassVar[bool] = True
     """Whether a network is made for one number of simulation steps, so that another one needs another conversion."""
     max_sim_steps: ClassVar[int | None] = None
-    """The largest number of simulation steps at which `convert compare` measures the method; None: any."""
+    """The largest number of simulation steps at which `convert compare` measures the method. None sets no limit."""
     training: ClassVar[str | None] = None
-    """Name of the training that makes the weights; None if they are computed. Methods that name the same training,
-    with the same options, can share its weights."""
+    """Name of the training that makes the weights; None if they are computed. Methods with the same training and the
+    same options can share weights."""
 
     @property
     def name(self) -> str:
@@ -85,9 +85,9 @@ class Method(abc.ABC):
             dqn: the network to convert; it is not changed.
             states: [S, *observation] to calibrate on, as the environments gave them.
             coding: how the converted network is simulated.
-            seed: of everything that training draws.
+            seed: seed of everything that training draws.
             held_out: [S, *observation] that training must not use.
-            taught: a network with the weights that the same training gave before; None trains.
+            taught: a network with weights from an earlier run of the same training; None trains anew.
 
         Raises:
             Refusal: a layer is dead on the calibration states.

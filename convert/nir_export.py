@@ -1,22 +1,20 @@
 """A spiking network as a NIR graph (Pedersen et al. 2024, arXiv 2311.14641), for other simulators and for hardware.
-The only file that imports nir.
+This is the only file that imports nir. SpikingJelly's own mapper refuses soft reset and has no leaky integrator, and
+most networks here need one of them.
 
-Why a mapper of our own: SpikingJelly's refuses soft reset and has no leaky integrator, which most of our networks need.
-
-NIR states a neuron as a differential equation, tau dv/dt = (v_leak - v) + R I, and leaves time open. Here one unit of
-time is one simulation step: forward Euler with dt = 1 gives the equations of `core.neurons` and
-`core.rate_coded.torch_engine` and no others. What the nodes cannot say and an executor has to know is in the graph's
-metadata:
+NIR describes a neuron by a differential equation, tau dv/dt = (v_leak - v) + R I, and does not fix a time step. Here
+one unit of time is one simulation step. Forward Euler with dt = 1 then gives exactly the equations of `core.neurons`
+and `core.rate_coded.torch_engine`. The graph's metadata holds what an executor must know and nodes cannot express:
 
     kind, game, sim_steps, dt (1)
-    input         "constant": the observation is the current of every simulation step
-    layer_delay   0: a spike reaches all later layers within its own simulation step
-    firing        "at-once", and spike_when "v >= v_threshold" (NIR's text says v > v_threshold)
-    reset         "hard": v = v_reset; "soft": v = v - v_threshold, whatever v_reset says
-    v_init        membranes before the first step
-    readout       as the checkpoint has it, and q_values, which says it in words
-    readout_tau   of read-outs by voltage
-    output_scale  what the read-out is multiplied by to be in units of Q
+    input         "constant": the observation is the input current of every simulation step
+    layer_delay   0: a spike reaches all later layers in the same simulation step
+    firing        "at-once", with spike_when "v >= v_threshold" (NIR's documentation says v > v_threshold)
+    reset         "hard": v = v_reset; "soft": v = v - v_threshold, and v_reset is ignored
+    v_init        membranes before the first simulation step
+    readout       name of the read-out; q_values describes it in words
+    readout_tau   time constant, for read-outs of the output voltage
+    output_scale  factor from the read-out to Q-values
 """
 
 import io
@@ -43,20 +41,24 @@ Q_VALUES: Mapping[str, str] = {
     "current": "output_scale * mean output over sim_steps",
     "spikes": "output_scale * output spikes / sim_steps",
 }
-"""How Q-values follow from a converted network's output; directly trained networks' read-outs say it themselves."""
+"""Q-values of a converted network from its output, in words. Read-outs of directly trained networks have their own."""
 
 
 def require_nir() -> Any:
-    """The module nir, or a Refusal where it is not installed."""
+    """The module nir.
+
+    Raises:
+        Refusal: it is not installed.
+    """
     try:
         import nir
     except ImportError as error:
-        raise Refusal(f"nir is not installed ({error}); the extra that brings it: pip install '.[nir]'")
+        raise Refusal(f"nir is not installed ({error}); install it with pip install '.[nir]'")
     return nir
 
 
 def require_expressible(coding: RateCoding, padding: Padding) -> None:
-    """Refuse what a converted network may do and neither a NIR graph nor its reader can be expected to know."""
+    """Refuse features of a converted network that a NIR graph cannot express."""
     beyond = {
         f"firing {coding.neuron.firing}": coding.neuron.firing != "at-once",
         f"presteps {coding.presteps}": bool(coding.presteps),
@@ -64,26 +66,27 @@ def require_expressible(coding: RateCoding, padding: Padding) -> None:
         f"stop_gap {coding.stop_gap}": coding.stop_gap is not None,
         "layer_delay": coding.layer_delay,
         f"image_bits {coding.image_bits}": coding.image_bits is not None,
-        "padding same (uneven where strides leave a rest)": padding != "valid",
+        "padding same (uneven where a stride does not divide the size)": padding != "valid",
     }
     found = [name for name, present in beyond.items() if present]
     if found:
-        raise Refusal(f"NIR has no word for {', '.join(found)}: a network without can be exported")
+        raise Refusal(f"NIR cannot express {', '.join(found)}: export a network without")
 
 
 def to_graph(agent: RateCodedNetwork | DSQN) -> "nir.NIRGraph":
-    """The network as one chain of nodes, without a batch dimension, in float32.
+    """Express a network as one chain of nodes, without a batch dimension, in float32.
 
     Args:
-        agent: a converted network or a DSQN, in any weights; it is not changed, and shares no memory with the graph.
+        agent: a converted network or a DSQN. It is not changed and shares no memory with the graph.
 
     Returns:
-        input, then of each layer, counted from 1: layerN_flatten (where an image meets a fully connected layer),
-        layerN_conv or layerN_linear, layerN_neurons (where it spikes: [C, H, W] or [F] neurons), layerN_readout (the
-        leaky integrator of *-mem), then output [A]. Sorted by name, as HDF5 lists them, they are in this order.
+        The graph. Its first node is input and its last is output [A]. For each layer N from 1 there are layerN_flatten
+        (between an image and a fully connected layer), layerN_conv or layerN_linear, layerN_neurons ([C, H, W] or [F],
+        if the layer spikes) and layerN_readout (the leaky integrator of *-mem read-outs). This is also their order by
+        name, in which HDF5 lists them.
 
     Raises:
-        Refusal: nir is not installed, or the network does what NIR cannot say.
+        Refusal: nir is not installed, or NIR cannot express the network.
     """
     nir = require_nir()
     if isinstance(agent, DSQN):
@@ -91,7 +94,7 @@ def to_graph(agent: RateCodedNetwork | DSQN) -> "nir.NIRGraph":
         readout, q_values = READOUTS.name_of(type(agent.spiking.readout)), agent.spiking.readout.q_values
         if agent.spiking.normalisation is not None or not q_values:
             raise Refusal(
-                "NIR has no word for this network's read-out or normalisation: a network without can be exported"
+                "NIR cannot express this network's read-out or normalisation: export a network without"
             )
         own = {**node.metadata, "output_scale": 1.0}
     else:
@@ -127,7 +130,7 @@ def to_graph(agent: RateCodedNetwork | DSQN) -> "nir.NIRGraph":
                 padding=layer.padding,
                 dilation=layer.dilation,
                 groups=layer.groups,
-                # A convolution of NIR's always has biases.
+                # Convolutions in NIR always have biases.
                 bias=_full(shape[:1], 0.0) if layer.bias is None else _array(layer.bias),
             )
         else:
@@ -152,7 +155,7 @@ def to_graph(agent: RateCodedNetwork | DSQN) -> "nir.NIRGraph":
 
 
 def to_bytes(agent: RateCodedNetwork | DSQN) -> bytes:
-    """What a NIR file (HDF5) of the network holds; equal networks give equal bytes."""
+    """The bytes of a NIR file (HDF5) of the network. Equal networks give equal bytes."""
     file = io.BytesIO()
     require_nir().write(file, to_graph(agent))
     return file.getvalue()

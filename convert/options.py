@@ -1,4 +1,4 @@
-"""What a user chooses about a conversion: the method, its options, and how the network is simulated."""
+"""Command-line options of conversions: the method, its options, and how the network is simulated."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -27,8 +27,10 @@ NAMED_OPTIONS: Mapping[str, Any] = {
     "thresholds": ThresholdSearch.thresholds,
     "distil_updates": Qcfs.distil_updates,
 }
-"""Options of methods that the command line calls by name, with their usual values. Rows, manifests and checkpoints
-hold all of them, of every method, because those that were written before do."""
+"""Options of methods that have a command-line option of their own, with their usual values.
+
+Rows, manifests and checkpoints hold all of them for every method, as those of earlier versions do.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +54,14 @@ class CodingOptions:
     layer_delay: bool = False
     """Delay every layer by one simulation step, as Tan's simulator BindsNET does."""
     presteps: int = 0
-    """Simulate so many steps first, and silence the neurons whose membranes are then below 0 (SRP)."""
+    """Simulation steps that come first; neurons whose membranes are below 0 after them are silenced (SRP)."""
     residual_alpha: float = 0.0
-    """Share of its membranes that a decision leaves to the next one (CRPI)."""
+    """Share of its final membranes from which the next decision starts (CRPI)."""
     stop_gap: float | None = None
-    """Decide as soon as the two largest Q-values lie so far apart. The mean of the simulation steps is reported."""
+    """Gap between the two largest Q-values at which a decision stops early. The mean number of steps is reported."""
 
     def coding(self, sim_steps: int, method: Method) -> RateCoding:
-        """The coding of a network of so many simulation steps; what was not chosen is the method's own.
+        """The coding of a network of so many simulation steps. Options that were not given are the method's own.
 
         Raises:
             Refusal: a value is out of range, or options contradict each other.
@@ -93,7 +95,7 @@ class ConversionOptions(CodingOptions):
     """Gradient steps of each of the four rounds of qcfs and exact; 5000 if not given. For exact, 0 quantises without
     training."""
     method_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE ...")] = field(default=())
-    """Options of the method as field=value, which reaches every option of a method from an --extension."""
+    """Options of the method as field=value. Options of a method from an --extension are set this way."""
 
     def chosen(self) -> Method:
         """The method with its options.
@@ -122,9 +124,9 @@ class SourceOptions(ComputeOptions):
     agent: Path
     """Checkpoint of a DQN."""
     calibration_states: int = 15_000
-    """States on which thresholds and weights are made."""
+    """Number of states on which thresholds and weights are computed."""
     test_states: int = 1000
-    """Held-out states, from other episodes, on which choices are compared."""
+    """Number of held-out states, from other episodes, on which decisions are compared."""
     seed: int = 0
     """Seed of the episodes that states are collected from, and of distillation."""
 
@@ -137,7 +139,7 @@ class SourceOptions(ComputeOptions):
                 raise Refusal(f"{name} is {getattr(self, name)}: at least 1 is needed")
         checkpoint = load_agent(self.agent, device=pick_device(self.device))
         dqn = checkpoint.agent
-        if not isinstance(dqn, DQN) or dqn.kind != DQN.kind:  # an actor's logits are no Q-values
+        if not isinstance(dqn, DQN) or dqn.kind != DQN.kind:  # the logits of an actor are not Q-values
             raise Refusal(f"{self.agent} holds the agent {dqn.kind!r}: only a dqn can be converted")
         return checkpoint, dqn
 

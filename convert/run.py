@@ -1,4 +1,4 @@
-"""convert run: convert a DQN, and measure how often the spiking network decides as it does."""
+"""convert run: convert a DQN, and measure how often the spiking network makes the same decisions."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -24,21 +24,22 @@ from play.states import collect, greedy_actions
 
 @dataclass(frozen=True, kw_only=True)
 class Run(ConversionOptions, SourceOptions):
-    """Convert a DQN, and measure on held-out states how often the spiking network decides as it does."""
+    """Convert a DQN, and measure on held-out states how often the spiking network makes the same decisions."""
 
     out: Path
-    """The spiking network (.safetensors). Agreement rows go to OUT with the ending .conversion.parquet."""
+    """Spiking network to write (.safetensors). Agreement rows go to OUT with the ending .conversion.parquet."""
     sim_steps: int = 500
-    """Simulation steps of a decision. Neurons that fire afterwards take as many for every layer."""
+    """Simulation steps of a decision. Neurons that fire afterwards take this many in every layer."""
     quantised: bool = False
-    """Write the quantised DQN too, as OUT with the ending .quantised.safetensors: the same weights without time."""
+    """Also write the quantised DQN, which has the same weights and no simulation steps, as OUT with the ending
+    .quantised.safetensors."""
     bindsnet_states: int = 0
     """Held-out states on which the network is also simulated in BindsNET and compared (slow)."""
     nir: Path | None = None
-    """Write the spiking network as NIR too (.nir), as `convert export` does."""
+    """Also write the spiking network as a NIR graph (.nir), as `convert export` does."""
 
     def run(self) -> None:
-        if self.nir is not None:  # refuse before the work what would be refused after it
+        if self.nir is not None:  # refuse before the work begins
             require_ending(self.nir, ".nir", "--nir")
             nir_export.require_nir()
         self._convert()
@@ -78,7 +79,9 @@ class Run(ConversionOptions, SourceOptions):
             write_rows(rows_file, ConversionRow, rows)
             manifest.finish(results)
         if converted.guarded:
-            print("output scale: its percentile was not positive, the percentile of magnitudes was taken")
+            print(
+                "output scale: the percentile of magnitudes, because the percentile of the outputs was not positive"
+            )
         for row in rows:
             if row.sim_steps == self.sim_steps:
                 print(
@@ -88,16 +91,16 @@ class Run(ConversionOptions, SourceOptions):
                 )
 
     def _require_bindsnet(self, coding: RateCoding) -> None:
-        """Refuse states for BindsNET where it is not installed, or cannot simulate the network."""
+        """Refuse --bindsnet-states where BindsNET is not installed or cannot simulate the network."""
         given = f"bindsnet_states is {self.bindsnet_states}"
         if not 0 <= self.bindsnet_states <= self.test_states:
             raise Refusal(f"{given}: accepted is 0 to test_states ({self.test_states})")
         if not self.bindsnet_states:
             return
         if importlib.util.find_spec("bindsnet") is None:
-            raise Refusal(f"{given}: BindsNET is not installed; 0 goes without")
+            raise Refusal(f"{given}: BindsNET is not installed; 0 does without")
         if coding.neuron.firing != "at-once" or coding.neuron.tau is not None or coding.presteps:
-            raise Refusal(f"{given}: BindsNET knows no leak, presteps or later firing; 0 goes without")
+            raise Refusal(f"{given}: BindsNET has no leak, presteps or later firing; 0 does without")
 
     def _rows(
         self,

@@ -1,4 +1,4 @@
-"""From scales to a network: how every method turns a DQN's weights into those of neurons with threshold 1.
+"""Weights of a DQN scaled to those of neurons with threshold 1, as every method does.
 
 The scale lambda_l of a layer is the activation that a firing rate of 1 stands for. With
 
@@ -29,7 +29,7 @@ def scaled_network(
 
     Args:
         dqn: the network to convert; it is not changed.
-        scales: one positive number a layer; or, for a hidden layer, one a channel, [C].
+        scales: one positive number for each layer, or [C], one for each channel, for a hidden layer.
         coding: how the network is simulated.
 
     Raises:
@@ -56,12 +56,12 @@ def scaled_network(
 
 
 def activations(counts: Tensor, scale: Tensor, sim_steps: int) -> Tensor:
-    """The activations of the DQN that spike counts of a layer stand for.
+    """The activations of the DQN that the spike counts of a layer represent.
 
     Args:
         counts: [B, C, ...] spikes in all simulation steps.
         scale: [1] or [C] of the layer.
-        sim_steps: in which the spikes were counted.
+        sim_steps: number of simulation steps in which the spikes were counted.
     """
     return counts * scale.to(counts.device).reshape(-1, *[1] * (counts.ndim - 2)) / sim_steps
 

@@ -1,4 +1,4 @@
-"""python -m train_direct dqn, dsqn, ppo, spiking-ppo, ship: train a network on a game; make a trained one small."""
+"""python -m train_direct dqn | dsqn | ppo | spiking-ppo | ship: train a network on a game, or shrink a trained one."""
 
 import itertools
 from dataclasses import dataclass
@@ -43,11 +43,11 @@ class Dsqn(SpikingOptions, QLearningOptions):
 
     network: Annotated[str, OneOf(spiking_networks, "Spiking network to train.")] = "chen2022"
     prune_sim_steps: list[int] | None = None
-    """Temporal pruning: fewer and fewer simulation steps that follow, each for an equal share of the run, as in
-    --sim-steps 8 --prune-sim-steps 4 2."""
+    """Temporal pruning: falling numbers of simulation steps that follow the first, each for an equal share of the run.
+    Example: --sim-steps 8 --prune-sim-steps 4 2."""
     cmc: bool = False
-    """Common-mode compensation (Xu et al. 2026): an auxiliary network, dropped after training, takes what all
-    actions' values have in common. Made for 2 to 4 simulation steps."""
+    """Common-mode compensation (Xu et al. 2026), meant for 2 to 4 simulation steps. An auxiliary network learns what
+    the values of all actions have in common. It is dropped after training."""
 
     def run(self) -> None:
         network, changes = self.changed(*spiking_network(self.network, "dqn"))
@@ -57,7 +57,7 @@ class Dsqn(SpikingOptions, QLearningOptions):
         train_q_network(self, label, network, self.cmc, self._sim_steps_in_turn(network))
 
     def _sim_steps_in_turn(self, network: Network) -> list[int]:
-        """The numbers of simulation steps that follow one another, if they are to be pruned."""
+        """The numbers of simulation steps of temporal pruning, in turn; empty without pruning."""
         if not self.prune_sim_steps:
             return []
         if self.early_stop:
@@ -113,5 +113,5 @@ if __name__ == "__main__":
     main(
         "python -m train_direct",
         {"dqn": Dqn, "dsqn": Dsqn, "ppo": Ppo, "spiking-ppo": SpikingPpo, "ship": Ship},
-        "Train networks with gradients; each spiking one by the recipe of its twin without spikes.",
+        "Train networks with gradients. Spiking networks are trained by the same recipes as networks without spikes.",
     )

@@ -1,4 +1,4 @@
-"""What makes updates fast and changes no number: flat parameters, working copies in bfloat16, CUDA graphs."""
+"""Faster updates: flat parameters, working copies in bfloat16, CUDA graphs."""
 
 import copy
 import itertools
@@ -65,7 +65,7 @@ def half_copy(network: Module) -> Module:
 
 
 def refresh(working: nn.Module, network: nn.Module) -> None:
-    """Give a working copy the network's weights. A network that works itself has them already."""
+    """Copy the network's weights into its working copy, if it has one."""
     if working is not network:
         torch._foreach_copy_(list(working.parameters()), list(network.parameters()))
 

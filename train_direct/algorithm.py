@@ -15,7 +15,7 @@ class Means(NamedTuple):
 
     loss: float
     q_mean: float
-    """Mean Q-value of the replayed actions. Of PPO: the critic's mean value of the states it learnt from."""
+    """Mean Q-value of the replayed actions. For PPO, the critic's mean value of the replayed states."""
 
 
 class EpisodeScores:
@@ -77,11 +77,11 @@ class Algorithm(Protocol):
         ...
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, and JSON-able values, from which `restore` goes on with the same bits."""
+        """Tensors, and JSON-able values, from which `restore` continues with the same bits."""
         ...
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         ...
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """One update of deep Q-learning (Mnih et al. 2015): TD target, loss, gradient step, copy into the target network.
 
-A name ends in _tm1 if it belongs to the state that was decided in, and in _t if it belongs to what followed.
+Names end in _tm1 for the state in which an action was chosen, and in _t for what followed.
 """
 
 import copy
@@ -76,8 +76,8 @@ def make_optimizer(recipe: Recipe, weights: FlatParameters, capturable: bool) ->
     """The recipe's optimiser of a network's weights.
 
     Args:
-        recipe: names it, and its learning rate.
-        weights: what it steps.
+        recipe: recipe that names the optimiser and its learning rate.
+        weights: weights that it changes.
         capturable: whether its step can be part of a CUDA graph.
     """
     if recipe.optimizer == "adam":
@@ -102,7 +102,7 @@ def make_optimizer(recipe: Recipe, weights: FlatParameters, capturable: bool) ->
 
 
 class _Transitions(NamedTuple):
-    """A batch as networks see it, on their device."""
+    """A batch as network inputs, on the networks' device."""
 
     obs_tm1: Tensor
     """[B, *observation] float32."""
@@ -128,13 +128,13 @@ class QLearner:
 
     def __init__(self, network: QNetwork, recipe: Recipe, precision: Precision = "fp32"):
         if network.game.tier == "atari":
-            # Convolutions are fastest with channels last, and so are the neurons behind them; on MinAtar's small
-            # boards the way there and back takes longer than that saves.
+            # Convolutions and the neurons behind them are fastest with channels last. On MinAtar's small boards the
+            # conversion to that layout and back takes longer than it saves.
             network.to(memory_format=torch.channels_last)
         self.online = network
         self.target = copy.deepcopy(network)
         self._weights, self._target_weights = FlatParameters(self.online), FlatParameters(self.target)
-        # What computes: the networks themselves, or copies of them in half precision.
+        # The networks that compute: the originals, or copies in half precision.
         self.working, self._working_target = self.online, self.target
         if precision == "bf16":
             self.working, self._working_target = half_copy(self.online), half_copy(self.target)
@@ -249,7 +249,7 @@ class QLearner:
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
-        """Go on from what `tensors` gave after so many updates."""
+        """Continue from what `tensors` returned after so many updates."""
         self.updates = updates
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])

@@ -15,7 +15,7 @@ from core.options import choose
 from core.readouts import READOUTS
 
 _OF_NEURON = ("reset", "detach_reset", "threshold", "tau", "surrogate", "surrogate_slope")
-"""Options that set a field of the neuron."""
+"""Options that set fields of the neuron."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class NetworkOptions:
     kernel, s, stride) and a fully connected layer."""
 
     def changed_layers(self, network: Network) -> tuple[Network, list[str]]:
-        """A network with the layers that were asked for, and what that adds to its name in rows."""
+        """A network with the given layers, and the parts that they add to its name in rows."""
         if self.layers is None:
             return network, []
         hidden = parse_layers(self.layers)
@@ -86,7 +86,7 @@ class SpikingOptions(NetworkOptions):
     """Options of a spiking network."""
 
     sim_steps: int | None = None
-    """Simulation steps a decision, in place of the network's own."""
+    """Simulation steps of a decision, in place of the network's own."""
     neuron: Annotated[
         tuple[str, ...],
         OneOf(
@@ -112,7 +112,7 @@ class SpikingOptions(NetworkOptions):
     reset: Literal["hard", "soft"] | None = None
     """Membrane after a spike: hard (to rest) or soft (threshold subtracted)."""
     detach_reset: Switch = None
-    """Whether gradients leave out the path through the reset."""
+    """Whether no gradient flows through the reset."""
     threshold: float | None = None
     """Firing threshold."""
     tau: float | None = None
@@ -125,7 +125,7 @@ class SpikingOptions(NetworkOptions):
     """Whether layers have biases (Chen's paper: False, its code: True)."""
 
     def changed(self, network: Network, spiking: Spiking) -> tuple[Network, list[str]]:
-        """A network with what was asked for in place of its own, and what that adds to its name in rows.
+        """A network with the given options, and the parts that they add to its name in rows.
 
         Raises:
             Refusal: a name is not registered, an option does not exist, or a value is out of range.

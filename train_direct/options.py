@@ -19,14 +19,14 @@ from train_direct.recipe import RECIPES, R, changed, label
 
 @dataclass(frozen=True)
 class Chosen(Generic[R]):
-    """A recipe as a command asks for it."""
+    """The recipe of a command."""
 
     named: R
-    """The recipe of that name, as it applies to the game."""
+    """The named recipe, as it applies to the game."""
     recipe: R
-    """The same with what the command changes."""
+    """The same with the changes of the command."""
     label: str
-    """The name that rows carry."""
+    """Its name in rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class RunOptions:
     seed: int = 0
     """Seed of weights, episodes, exploration and the order of replay."""
     total_steps: int | None = None
-    """Decisions to train for, in place of the recipe's. An unfinished run may be given another end."""
+    """Decisions to train for, in place of the recipe's. It may be changed when an unfinished run is resumed."""
     eval_interval_steps: int | None = None
     """Decisions between validations, in place of the recipe's."""
     eval_episodes: int | None = None
@@ -57,13 +57,13 @@ class RunOptions:
     checkpoint_interval_steps: int = 10_000
     """Decisions between two states to resume from."""
     keep_interval_steps: int | None = None
-    """Decisions between weights that are kept for good (OUT/steps-*.safetensors), besides the best and the last."""
+    """Decisions between weights that are kept as OUT/steps-*.safetensors, besides the best and the last."""
     keep_episodes: list[int] | None = None
-    """Numbers of training episodes after which weights are kept for good too (OUT/episodes-*.safetensors)."""
+    """Numbers of training episodes after which weights are kept as OUT/episodes-*.safetensors."""
     device: Device = "auto"
-    """Where the network is trained."""
+    """Device on which the network is trained."""
     threads: int = 0
-    """CPU threads; 0 takes all. Runs are equal bit for bit only with equal numbers of threads."""
+    """CPU threads; 0 takes all. Only runs with equal numbers of threads are equal bit for bit."""
 
     kind: ClassVar[str]
     options_by_field: ClassVar[Mapping[str, str]] = {
@@ -75,7 +75,7 @@ class RunOptions:
     """Options that set one field of the recipe, by that field."""
 
     def choose(self, named: R, game: Game) -> Chosen[R]:
-        """The recipe with what this command changes.
+        """The recipe with the changes of this command.
 
         Args:
             named: the recipe of that name, as it applies to the game.
@@ -107,7 +107,7 @@ class RunOptions:
         return given
 
     def require_numbers(self) -> None:
-        """Refuse numbers out of range before anything is made; the recipe checks its own."""
+        """Refuse numbers that are out of range. The recipe checks its own fields."""
         seeding.require_seed(self.seed)
         for name in ("curve_interval_steps", "checkpoint_interval_steps", "keep_interval_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
@@ -136,12 +136,12 @@ class QLearningOptions(RunOptions):
     early_stop: bool = False
     """End when a validation mean reaches the game's stop score (Chen et al. 2022's code; Atari)."""
     double: Switch = None
-    """Double DQN: the online network chooses the action, the target network values it (Liu et al. 2022's generalisation
-    table). In place of the recipe's."""
+    """Double DQN, in place of the recipe's choice: the online network chooses the action and the target network values
+    it (Liu et al. 2022, generalisation table)."""
     n_step: int | None = None
-    """Rewards that are added up before the rest of the return is estimated, in place of the recipe's."""
+    """Rewards that are summed before the rest of the return is estimated, in place of the recipe's."""
     life_loss_terminal: Switch = None
-    """Whether a lost life ends the return that is learnt, in place of the recipe's."""
+    """Whether a lost life ends the return, in place of the recipe's choice."""
     sticky_action_probability: float | None = None
     """Chance that the emulator repeats an action while training, in place of the recipe's."""
     precision: Precision = "fp32"

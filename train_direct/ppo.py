@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347).
 
-The actor and its spiking twin differ by the network alone. The critic is a network of the same make. It is dropped
-after training.
+The actor and the spiking actor differ in the network alone. The critic has the same architecture as the actor. It is
+dropped after training.
 """
 
 import math
@@ -40,7 +40,7 @@ def advantages(
 
     Args:
         reward_t: [T, N] of N environments side by side.
-        value_tm1: [T, N] values of the states that were decided in.
+        value_tm1: [T, N] values of the states in which actions were chosen.
         value_t: [T, N] values of the states that followed, before another episode began.
         terminated: [T, N] bool, whether the game was over.
         ended: [T, N] bool, whether the episode was over, by the game's end or by a cut.
@@ -106,9 +106,9 @@ class PPO:
         agent: the actor to train, on the device where it is trained.
         critic: a network of a game with a single action (`critic_game`), on the same device. Its score is a state's
             value.
-        game: what it plays.
+        game: game that it plays.
         recipe: how it is trained.
-        seed: of everything random.
+        seed: seed of everything random.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class PPO:
         return math.nan
 
     def advance(self) -> list[float]:
-        """One decision in every environment. After the last one of a rollout, the updates that learn from it.
+        """Make one decision in every environment. After the last one of a rollout, make the updates that learn from it.
 
         Returns:
             The scores of the training episodes that ended.
@@ -204,7 +204,7 @@ class PPO:
         """One gradient step.
 
         Args:
-            obs_tm1: [B, *observation] states that were decided in.
+            obs_tm1: [B, *observation] states in which actions were chosen.
             action_tm1: [B, 1] actions that were taken.
             old: [B] log-probabilities of these actions when they were taken.
             advantage: [B] estimated advantages.
@@ -245,7 +245,7 @@ class PPO:
         )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, and JSON-able values, from which `restore` goes on with the same bits."""
+        """Tensors, and JSON-able values, from which `restore` continues with the same bits."""
         return self._tensors(), {
             "updates": self.updates,
             "updates_counted": self._updates_counted,
@@ -257,7 +257,7 @@ class PPO:
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         for name, tensor in self._tensors().items():
             tensor.copy_(tensors[name])
         self.updates, self._updates_counted = values["updates"], values["updates_counted"]
@@ -272,5 +272,5 @@ class PPO:
 
 
 def critic_game(game: Game) -> Game:
-    """The game as a critic sees it: its network has a single output, a state's value."""
+    """The game with a single action, for a critic: its only output is the value of a state."""
     return replace(game, num_actions=1)

@@ -1,6 +1,6 @@
 """Deep Q-learning (Mnih et al. 2015): the loop of acting, replay and updates.
 
-The DQN and the DSQN differ by the network alone. To see how a DQN learns, read this file, then replay.py, then
+The DQN and the DSQN differ in the network alone. To see how a DQN learns, read this file, then replay.py, then
 learner.py.
 """
 
@@ -30,9 +30,9 @@ class QLearning:
 
     Args:
         agent: the network to train, on the device where it is trained.
-        game: what it plays.
+        game: game that it plays.
         recipe: how it is trained.
-        seed: of everything random.
+        seed: seed of everything random.
         folder: run folder; the replay's files lie in it.
         checkpoint_interval_steps: decisions between two states to resume from.
         precision: of the updates.
@@ -104,7 +104,7 @@ class QLearning:
         return self.recipe.epsilon(self.steps)
 
     def advance(self) -> list[float]:
-        """One decision in every environment, and meanwhile the updates that are due after it.
+        """Make one decision in every environment, and meanwhile the updates that are due after it.
 
         Returns:
             The scores of the training episodes that ended.
@@ -117,7 +117,7 @@ class QLearning:
         return self._scores.add(step)
 
     def _prune_sim_steps(self) -> None:
-        """Go over to the next number of simulation steps, if its share of the run begins now.
+        """Switch to the next number of simulation steps if its share of the run begins now.
 
         Each number starts from the weights that were learnt with the one before it (Chowdhury, Rathi & Roy 2021, arXiv
         2110.05929).
@@ -129,7 +129,7 @@ class QLearning:
                 self._learner.set_sim_steps(sim_steps)
 
     def _update(self, steps: int) -> None:
-        """Make the updates that are due after so many decisions. The last of these are just being taken."""
+        """Make the updates that are due after so many decisions, while the environments compute the last of them."""
         due = (steps - self.recipe.warmup_steps) // self.recipe.train_interval_steps
         updates = due - self.updates
         if updates > 0:
@@ -145,7 +145,7 @@ class QLearning:
         return Means(loss, q_mean)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, and JSON-able values, from which `restore` goes on with the same bits."""
+        """Tensors, and JSON-able values, from which `restore` continues with the same bits."""
         self._replay.flush()
         return self._learner.tensors() | {"sums": self._sums}, {
             "updates": self.updates,
@@ -157,7 +157,7 @@ class QLearning:
         }
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self._sums = tensors["sums"].to(self.agent.device)
         self._learner.restore(tensors, values["updates"])
         self._updates_counted = values["updates_counted"]

@@ -19,8 +19,8 @@ MOST_DECISIONS = 10**12
 """No run, schedule or interval is longer."""
 IDENTITY = ("name", "tier", "is_default", "protocol")
 """Fields that say which recipe it is. A command cannot set them, and they are not part of a run's specification."""
-UNTOLD = ("total_steps", "eval_interval_steps", "eval_episodes")
-"""Fields that are not named in rows when they are changed: rows count decisions and episodes themselves."""
+UNLABELLED = ("total_steps", "eval_interval_steps", "eval_episodes")
+"""Fields whose changes are not part of the recipe's label: rows hold these counts themselves."""
 
 
 class Range(NamedTuple):
@@ -45,13 +45,13 @@ DYNAMICS_RANGES: Mapping[str, Range] = {
 
 @dataclass(frozen=True, kw_only=True)
 class BaseRecipe:
-    """What every recipe says. Values that are out of range are refused when it is made."""
+    """Fields of every recipe. Values that are out of range are refused when a recipe is made."""
 
     name: str
     tier: Tier
     """The games that it trains on."""
     is_default: bool = False
-    """Whether it trains the games of its tier when no recipe is named. If several do, the one registered first."""
+    """Whether it trains the games of its tier when no recipe is named. Of several, the first registered is taken."""
     protocol: str
     """The protocol by which validation episodes are scored."""
     total_steps: int = field(metadata=within(1, MOST_DECISIONS))
@@ -61,13 +61,13 @@ class BaseRecipe:
     eval_episodes: int = field(metadata=within(1, 1_000_000))
     """Episodes that one validation plays."""
     dynamics: Dynamics
-    """Settings of training episodes."""
+    """How training episodes are played."""
     learning_rate: float = field(metadata=within(1e-12, 10))
     """Step size of the optimiser."""
     batch_size: int = field(metadata=within(1, 65_536))
     """Decisions that one update learns from."""
     discount: float = field(metadata=within(0, 1))
-    """What a reward counts for when it comes one decision later."""
+    """Weight of a reward that comes one decision later."""
 
     def __post_init__(self) -> None:
         what = f"recipe {self.name}"
@@ -117,15 +117,15 @@ class Recipe(BaseRecipe):
     gradient_clamp: float | None = field(default=None, metadata=within(1e-12, 1e6))
     """Largest magnitude of an element of the gradient; larger ones are cut to it. None cuts nothing."""
     epsilon_end: float = field(metadata=within(0, 1))
-    """Share of random actions when exploration has stopped falling. It begins at 1."""
+    """Share of random actions at the end of the decay. It begins at 1."""
     epsilon_decay_steps: int = field(metadata=within(1, MOST_DECISIONS))
-    """Decisions over which exploration falls linearly. If it falls exponentially: the time constant."""
+    """Decisions over which the share of random actions falls linearly, or the time constant of an exponential fall."""
     decay_follows_warmup: bool
-    """Whether exploration begins to fall at the end of the warm-up, or else at the first decision."""
+    """Whether the decay begins at the end of the warm-up instead of at the first decision."""
     epsilon_exponential_from: float | None = field(default=None, metadata=within(0, 1))
-    """Where an exponential fall of exploration begins, at decision 0 of the decay. None: it falls linearly."""
+    """Share of random actions at the start of an exponential decay. None makes the decay linear."""
     clip_rewards: bool
-    """Whether the learner sees the sign of a reward instead of the reward."""
+    """Whether the learner is given the sign of a reward instead of the reward."""
     life_loss_terminal: bool
     """Whether a lost life ends the return that the learner estimates."""
     truncation_terminal: bool
@@ -159,7 +159,7 @@ class PpoRecipe(BaseRecipe):
     """One way of running proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), with Adam."""
 
     batch_size: int = field(metadata=within(2, 65_536))
-    """Decisions that one update learns from. One alone has no advantage to be compared with."""
+    """Decisions that one update learns from. At least 2, because advantages are normalised over them."""
     num_envs: int = field(metadata=within(1, 1024))
     """Games played side by side."""
     rollout_steps: int = field(metadata=within(1, 65_536))
@@ -169,7 +169,7 @@ class PpoRecipe(BaseRecipe):
     trace_decay: float = field(metadata=within(0, 1))
     """Lambda of generalised advantage estimation."""
     clip: float = field(metadata=within(0, 1000))
-    """Relative change of an action's probability beyond which moving on gains nothing."""
+    """Relative change of an action's probability beyond which the objective no longer grows."""
     value_weight: float = field(metadata=within(0, 1e6))
     """Weight of the critic's squared error in the loss."""
     entropy_weight: float = field(metadata=within(0, 1e6))
@@ -262,16 +262,18 @@ def label(named: R, recipe: R, game: Game) -> str:
         recipe: the same with changes.
         game: what it trains on.
     """
-    own = [each.name for each in fields(named) if each.name not in (*IDENTITY, *UNTOLD, "dynamics")]
+    own = [each.name for each in fields(named) if each.name not in (*IDENTITY, *UNLABELLED, "dynamics")]
     dynamics = [f"dynamics.{each.name}" for each in fields(Dynamics) if each.name != "max_episode_frames"]
     names = ("dynamics.max_episode_frames", *own, *dynamics)
     parts = [
-        _told(name, recipe.value(name), game) for name in names if recipe.value(name) != named.value(name)
+        _label_part(name, recipe.value(name), game)
+        for name in names
+        if recipe.value(name) != named.value(name)
     ]
     return "+".join([named.name, *parts])
 
 
-def _told(name: str, value: Any, game: Game) -> str:
+def _label_part(name: str, value: Any, game: Game) -> str:
     """One changed value as a part of a label."""
     if name == "dynamics.max_episode_frames":
         if value is None:

@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     """B transitions, as the learner needs them."""
 
     obs_tm1: np.ndarray | Tensor
-    """[B, *observation] observations that were decided in, as the environments give them (uint8 frames)."""
+    """[B, *observation] observations in which actions were chosen, as the environments give them (uint8 frames)."""
     action_tm1: np.ndarray
     """[B] int64 actions that were taken."""
     reward_t: np.ndarray

@@ -1,9 +1,9 @@
 """The skeleton of a training run, for any algorithm: intervals, progress, curves, checkpoints, resume.
 
 A run folder holds agent.safetensors (the last weights), best.safetensors (the best validation mean), curve.parquet,
-validation.parquet, tensorboard/ and manifest.json. Weights that were asked for besides are best-episode, steps-* and
+validation.parquet, tensorboard/ and manifest.json. Weights kept on request are best-episode.safetensors, steps-* and
 episodes-*. Until the run is done there are also state.safetensors and the algorithm's own files. From these a killed
-run goes on with the same bits.
+run continues with the same bits.
 """
 
 import json
@@ -45,7 +45,7 @@ class _Stopped(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """Which run it is, how long it is, and how often things happen."""
+    """What a run trains, how long it takes, and how often it validates and saves."""
 
     game: Game
     network: str
@@ -66,7 +66,7 @@ class Plan:
     stop_score: float | None
     """Validation mean at which the run ends early, if any."""
     scores_are_q_values: bool
-    """Whether the agent's scores are Q-values. Logits are not, nor are scores less what all actions have in common."""
+    """Whether the agent's scores are Q-values. Logits are not, and scores without their common mode are not."""
     keep_episodes: Sequence[int] = ()
     """Numbers of training episodes after which weights are kept for good."""
     keep_best_episode: bool = False
@@ -74,12 +74,12 @@ class Plan:
 
 
 class TrainingRun:
-    """One run in its folder. It begins, or goes on from the last state in the folder.
+    """One run in its folder. It begins anew, or continues from the last state in the folder.
 
     Args:
         folder: the run folder.
-        plan: what to do.
-        algorithm: freshly made; a state that is found in the folder is restored into it.
+        plan: length and intervals of the run.
+        algorithm: freshly made. A state that is found in the folder is restored into it.
         manifest: the manifest of the folder, whose work has begun.
 
     Raises:
@@ -100,11 +100,11 @@ class TrainingRun:
         self._saved_steps = 0
         self._last_score = ""
         self._training_s = 0.0  # since the last point of the curve, without validations and states
-        # What was due after the latest decisions may be undone: then, the count of decisions before them.
+        # Count of decisions before the latest ones, while what is due after these is unfinished; None otherwise.
         self._due_since: int | None = None
         if self._state_file.exists():
             self._restore()
-        # The points at the state's own count of decisions were written before it.
+        # Points at the state's own count of decisions were written before the state.
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=algorithm.steps + 1)
 
     @property
@@ -112,7 +112,7 @@ class TrainingRun:
         return self._folder / "state.safetensors"
 
     def run(self) -> None:
-        """Train to the end. SIGTERM saves a state to resume from, and leaves."""
+        """Train to the end. SIGTERM saves a state to resume from and ends the process."""
         plan, algorithm = self._plan, self._algorithm
         previous = signal.signal(signal.SIGTERM, self._request_stop)
         what = f"train {algorithm.agent.kind} on {plan.game.name}"
@@ -163,7 +163,7 @@ class TrainingRun:
                 save_agent(kept, self._algorithm.agent, self._provenance())
 
     def _after(self, before: int, steps: int) -> None:
-        """Do what is due between two counts of decisions. At the end everything is, so that short runs show it too."""
+        """Do what is due between two counts of decisions. At the end of a run, however short, everything is due."""
         plan = self._plan
 
         def due(interval: int) -> bool:
@@ -207,7 +207,10 @@ class TrainingRun:
             self._writer.add_scalar(f"train/{name}", getattr(row, name), steps)
 
     def _validate(self) -> None:
-        """Play validation episodes, which no evaluation plays. Keep the best weights, and of equals the later ones."""
+        """Play validation episodes, and keep the best weights so far (the later ones of equals).
+
+        Evaluations play other episodes.
+        """
         plan, algorithm = self._plan, self._algorithm
         here = Checkpoint(algorithm.agent, self._provenance(), "")
         rows = [
@@ -257,7 +260,7 @@ class TrainingRun:
         return [curve, validation]
 
     def _save_state(self) -> None:
-        """Write rows, then the state that counts them. Rows beyond its count are cut off on resume."""
+        """Write rows, then the state with their numbers. On resume, rows beyond these numbers are dropped."""
         self._write_rows()
         tensors, values = self._algorithm.state()
         header = {
@@ -313,7 +316,9 @@ class TrainingRun:
         """
         end = self._plan.total_steps
         if self._saved_steps >= end:
-            raise Refusal(f"total_steps is {end}: {self._saved_steps} decisions are made in {self._folder}")
+            raise Refusal(
+                f"total_steps is {end}: {self._saved_steps} decisions were already made in {self._folder}"
+            )
         for path in sorted(set(self._folder.glob("*.safetensors")) - {self._state_file}):
             kept_steps = load_agent(path).provenance["train_steps"]
             if kept_steps > end:
@@ -327,7 +332,7 @@ class TrainingRun:
         return self._folder / f"steps-{steps:09d}.safetensors"
 
     def _finish(self) -> None:
-        """Write the results, and only then remove what a resume needs."""
+        """Write the results, then remove the files that only a resume needs."""
         outputs = self._write_rows()
         agent_file = self._folder / "agent.safetensors"
         save_agent(agent_file, self._algorithm.agent, self._provenance())

@@ -38,7 +38,7 @@ def train_q_network(
     Args:
         options: of the command.
         network_name: the name of the network in rows, with what was changed in it.
-        network: what is trained.
+        network: the network to train.
         compensate: whether the DSQN's common mode is compensated while it is trained.
         sim_steps: simulation steps of temporal pruning, one after the other for equal shares of the run.
 
@@ -83,7 +83,7 @@ def train_q_network(
         )
         gib = algorithm.replay_bytes / 2**30
         print(
-            f"{options.out}: the replay takes {gib:.2f} GiB of disk, and is read from memory while as much is free "
+            f"{options.out}: the replay takes {gib:.2f} GiB of disk and is read from memory while that much is free "
             f"({available_memory_bytes() / 2**30:.1f} GiB now)",
             file=sys.stderr,
         )
@@ -102,7 +102,7 @@ def train_actor(options: RunOptions, network_name: str, network: Network) -> Non
     Args:
         options: of the command.
         network_name: the name of the network in rows, with what was changed in it.
-        network: what is trained; the critic is of the same make.
+        network: the network to train. The critic has the same architecture.
 
     Raises:
         Refusal: the options do not fit each other, the game or the folder.
@@ -130,20 +130,20 @@ def train_actor(options: RunOptions, network_name: str, network: Network) -> Non
 
 
 def _require_long_enough(recipe: Recipe, shares: int) -> None:
-    """Refuse a run of which some number of simulation steps would get no update."""
+    """Refuse a run that is too short for each number of simulation steps to get an update."""
     least = max(recipe.warmup_steps + recipe.train_interval_steps, recipe.num_envs)
     if shares and recipe.total_steps // shares < least:
         raise Refusal(
             f"total_steps is {recipe.total_steps}: {recipe.total_steps // shares} decisions for each of {shares} "
-            f"numbers of simulation steps, at least {least} are needed"
+            f"numbers of simulation steps, and at least {least} are needed"
         )
 
 
 def _spec(options: RunOptions, game: Game, recipe: BaseRecipe) -> dict[str, Any]:
     """The part of a manifest's specification that all trainings have.
 
-    A value of None is left out. A field of a recipe that is None by default can so be added later, and folders from
-    before keep their specification.
+    Values of None are left out. So a later version can add a field that is None by default, and older folders keep
+    their specification.
     """
     told = {name: value for name, value in asdict(recipe).items() if value is not None}
     return {
@@ -160,10 +160,10 @@ def _spec(options: RunOptions, game: Game, recipe: BaseRecipe) -> dict[str, Any]
 
 
 def _network_settings(network: Network, folder: Path) -> str:
-    """The network in a manifest's specification: as the folder's manifest has it, if that is the same network.
+    """The network in a manifest's specification, in the words of the folder's manifest if that has the same network.
 
-    Versions before 0.2 wrote spiking networks in another form. Runs that they began go on, and runs that they finished
-    are done.
+    Versions before 0.2 wrote spiking networks in another form. This way their runs can be resumed, and their finished
+    runs are recognised.
     """
     settings = network.config()
     record = read_manifest(folder / "manifest.json")
@@ -218,7 +218,7 @@ def _work(
     Args:
         options: of the command.
         spec: all that decides the run's numbers.
-        adjustable: entries of it that a run may be resumed with other values of.
+        adjustable: entries of `spec` that may have other values when a run is resumed.
         make: makes the algorithm and the plan; it is called only if there is work to do.
     """
     results = options.out / "agent.safetensors"

@@ -7,7 +7,7 @@ float32, every order gives the same membrane. Neurons that fire afterwards then 
     N_l = clip(floor(sum_j W_ij N_j + T b_i + v_init), 0, T)
 
 of the quantised network, in integer arithmetic. The image's currents are sums of pixels / 255, which are no such
-multiples. They are rounded to 2^-k from double precision; 255 is odd, so no pixel sum lies on a boundary of rounding.
+multiples. They are rounded to 2^-k from double precision. 255 is odd, so no pixel sum lies on a rounding boundary.
 """
 
 import math
@@ -25,17 +25,17 @@ from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import Firing
 
 MANTISSA_BITS = 24
-"""Of a float32: integers up to 2^24 have no gaps."""
+"""Bits of the significand of a float32, which holds every integer up to 2^24."""
 
 
 @METHODS.register("exact")
 @dataclass(frozen=True, kw_only=True)
 class Exact(Qcfs):
-    """A network distilled as by qcfs, with rounded weights and neurons whose counts are its levels exactly."""
+    """A network distilled as by qcfs, with rounded weights, whose spike counts equal its levels exactly."""
 
     firing: ClassVar[Firing] = "afterwards"
     min_distil_updates: ClassVar[int] = 0
-    """With 0 the network is quantised without training."""
+    """Smallest number of gradient steps; with 0 the network is quantised without training."""
 
     def require_sound(self, coding: RateCoding) -> None:
         if coding.neuron.firing != "afterwards":
@@ -61,7 +61,7 @@ def whole_numbers(snn: RateCodedNetwork) -> RateCodedNetwork:
     No sum of a decision exceeds T (sum |w| + |b|) + 1, taken over the neuron with the largest.
 
     Raises:
-        Refusal: a layer's sums are too large for a float32, or v_init is no multiple of 2^-k.
+        Refusal: a layer's sums are too large for a float32, or v_init is not a multiple of 2^-k.
     """
     sim_steps = snn.coding.sim_steps
     bits = []
@@ -72,7 +72,7 @@ def whole_numbers(snn: RateCodedNetwork) -> RateCodedNetwork:
         largest = sim_steps * (1.01 * received.max().item() + 1) + 1  # weights may be rounded up
         bits.append(MANTISSA_BITS - math.ceil(math.log2(largest)))
         if bits[-1] < 1:
-            raise Refusal(f"layer {number} sums up to {largest:.3g}: no float32 holds such sums exactly")
+            raise Refusal(f"layer {number} has sums up to {largest:.3g}: a float32 cannot hold these exactly")
     v_init = snn.coding.neuron.v_init
     if v_init * 2 ** min(bits) % 1 != 0:
         raise Refusal(f"v_init is {v_init}: exact counts need a multiple of 2^-{min(bits)}, as 0 and 0.5 are")

@@ -1,7 +1,7 @@
 """max: the largest output of each layer is its scale (Diehl et al. 2015, doi 10.1109/IJCNN.2015.7280696).
 
-It is percentile normalisation at 100 %: no neuron needs to fire more than once a simulation step on the calibration
-states, and a single large output makes all others fire rarely.
+It is percentile normalisation at 100 %. On the calibration states no neuron needs to fire more than once a simulation
+step. A single large output makes all others fire rarely.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from core.rate_coded.network import RateCodedNetwork, RateCoding
 @METHODS.register("max")
 @dataclass(frozen=True, kw_only=True)
 class Max(Method):
-    """Scales are the largest output of each layer."""
+    """The scale of each layer is its largest output (Diehl et al. 2015)."""
 
     depends_on_sim_steps: ClassVar[bool] = False
 

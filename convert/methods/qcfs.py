@@ -1,4 +1,4 @@
-"""qcfs: a quantised network taught by its DQN, then simulated for as many steps as it has levels.
+"""qcfs: a quantised network is distilled from its DQN, then simulated for as many steps as it has levels.
 
 The quantisation is QCFS (Bu et al. 2022, arXiv 2303.04347). The student's activations have L levels,
 h(z) = clip(floor(L z + 1/2), 0, L) / L in normalised weights, and gradients pass through the staircase as through
@@ -35,7 +35,7 @@ from play.states import collect, q_values
 ROUNDS = 4
 BATCH = 64
 LEARNING_RATE = 1e-3
-# The rest is in units of the standard deviation of the teacher's advantages, so that it serves every game.
+# The following are in units of the standard deviation of the teacher's advantages, so that it serves every game.
 TEMPERATURE = 0.2
 ADVANTAGE_WEIGHT, COMMON_WEIGHT = 0.3, 0.03
 """Weights of two mean squared errors, where the regret has weight 1: of advantages, and of the mean over actions."""
@@ -98,10 +98,10 @@ def distil(
     Args:
         student: starts from converted weights.
         teacher: the DQN.
-        states: [S, *observation] of the teacher's play; half as many of the student's join at each further round.
-        updates: gradient steps a round, at least 1; their size falls to 0 along half a cosine.
-        seed: of the student's episodes and of the batches.
-        held_out: states that are left out of the student's own.
+        states: [S, *observation] of the teacher's play. Each further round adds half as many of the student's.
+        updates: gradient steps in a round, at least 1. The learning rate falls to 0 along half a cosine.
+        seed: seed of the student's episodes and of the batches.
+        held_out: states that must not be among the student's own.
     """
     if updates < 1:
         raise Refusal(f"distil_updates is {updates}: at least 1 is needed")

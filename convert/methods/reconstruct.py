@@ -1,13 +1,13 @@
-"""reconstruct: weights fitted to the rates that really reach them, layer by layer, in closed form.
+"""reconstruct: weights fitted to simulated input rates, layer by layer, in closed form.
 
-A layer of the converted network receives rates, and its weights were made for activations. From the image to the
-output, each layer's weights are replaced by those that come closest, over the calibration states, to the outputs of
-the DQN's layer. Their inputs are the rates of the simulated layers before. Then the layer's thresholds are searched
-for the same target. No gradients and no labels are needed.
+A layer of the converted network receives rates, but its weights were trained on activations. From the image to the
+output, the weights of each layer are fitted again. Inputs are the rates of the simulated layers before it, targets are
+the outputs of the DQN's layer on the calibration states. Then the layer's thresholds are searched for the same target.
+No gradients and no labels are needed.
 
 The idea is that of post-training quantisation. Nagel et al. 2020 (arXiv 2004.10568) reconstruct layer outputs, and
 Frantar et al. 2022 (arXiv 2210.17323) solve for weights with the inputs' second moments. Here the target is one-sided:
-where a ReLU gives 0, any negative input is as good.
+where a ReLU outputs 0, any negative input is equally good.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,15 +30,15 @@ from core.rate_coded.torch_engine import Firing
 from play.states import batches
 
 RIDGE = 1e-3
-"""How strongly weights are held where they were: this share of the inputs' mean squared rate."""
+"""Weight of the penalty on changes of the weights, as a share of the inputs' mean squared rate."""
 SOLUTIONS = 3
-"""How often a hidden layer is solved. Each time the one-sided target follows from the solution before."""
+"""How often a hidden layer is fitted. Each fit takes its one-sided target from the one before."""
 
 
 @METHODS.register("reconstruct")
 @dataclass(frozen=True, kw_only=True)
 class Reconstruct(Method):
-    """Each layer's weights and thresholds are fitted to the rates that reach it."""
+    """Weights and thresholds of each layer are fitted, in closed form, to the rates that it receives."""
 
     firing: ClassVar[Firing] = "signed"
     v_init: ClassVar[float] = 0.5
@@ -111,26 +111,26 @@ class _LayerDrives:
 
     def __call__(self) -> Iterator[Sequence[tuple[Tensor, Tensor]]]:
         for position, batch in enumerate(batches(self.dqn, self.states)):
-            heard = self.inputs[position] if self.inputs else batch
+            received = self.inputs[position] if self.inputs else batch
             wanted = self.dqn.preactivations(batch)[self.index]
-            yield [(apply_layer(self.layer, heard), wanted.relu())]
+            yield [(apply_layer(self.layer, received), wanted.relu())]
 
 
 def _fit(
     layer: Layer, dqn: DQN, states: np.ndarray, inputs: Sequence[Tensor], index: int, solutions: int
 ) -> None:
-    """Ridge regression of the DQN's layer outputs on the inputs, around the weights there are."""
+    """Ridge regression of the DQN's layer outputs on the inputs, around the present weights."""
 
     def rows() -> Iterator[tuple[Tensor, Tensor]]:
         """Patches of the inputs [N, K + 1], a one appended for the bias, and wanted outputs [N, C]."""
-        for batch, heard in zip(batches(dqn, states), inputs, strict=True):
+        for batch, received in zip(batches(dqn, states), inputs, strict=True):
             wanted = dqn.preactivations(batch)[index]
             if isinstance(layer, nn.Conv2d):
-                patches = F.unfold(padded(layer, heard), layer.kernel_size, stride=layer.stride)
+                patches = F.unfold(padded(layer, received), layer.kernel_size, stride=layer.stride)
                 patches = patches.mT.flatten(0, 1)
                 wanted = wanted.flatten(2).mT.flatten(0, 1)
             else:
-                patches = heard.flatten(1)
+                patches = received.flatten(1)
             if layer.bias is not None:
                 patches = F.pad(patches, (0, 1), value=1.0)
             yield patches, wanted
@@ -147,7 +147,7 @@ def _fit(
         gradient = torch.zeros_like(weights, dtype=torch.float64)
         for patches, wanted in rows():
             given = patches @ weights
-            if solutions > 1:  # a hidden layer: below 0, any negative value is as good
+            if solutions > 1:  # a hidden layer: below 0, any negative value is equally good
                 wanted = torch.where(wanted > 0, wanted, given.clamp(max=0.0))
             gradient += (patches.T @ (wanted - given)).double()
         weights = weights + torch.cholesky_solve(gradient, factor).float()

@@ -1,7 +1,7 @@
 """tan2021: percentile weight normalisation of a DQN into IF neurons (Tan, Patel & Kozma 2021, arXiv 2009.14456).
 
 For every layer l, the output layer included, the scale lambda_l is a high percentile of the layer's outputs on
-calibration states. They are taken before the ReLU, which makes no difference to a positive percentile. Then
+calibration states. Outputs are those before the ReLU, which makes no difference to a positive percentile. Then
 
     W_l <- W_l lambda_{l-1} / lambda_l,    b_l <- b_l / lambda_l,    lambda_0 = 1,
 
@@ -27,7 +27,7 @@ from play.states import batches, q_values
 @METHODS.register("tan2021")
 @dataclass(frozen=True, kw_only=True)
 class Tan2021(Method):
-    """Scales are a percentile of each layer's outputs (Tan et al. 2021)."""
+    """The scale of each layer is a percentile of its outputs (Tan et al. 2021)."""
 
     depends_on_sim_steps: ClassVar[bool] = False
 
@@ -88,8 +88,8 @@ def guarded_scales(dqn: DQN, states: np.ndarray, percentile: float) -> tuple[lis
     """The scale of each layer, and whether that of the output layer had to be replaced.
 
     An agent that expects to lose has only negative Q-values. Its output percentile is not positive, and dividing by it
-    would reverse the preferences (Tan's code does that). The guard is ours: it takes the percentile of the outputs'
-    magnitude instead, a positive scale, which keeps their order.
+    would reverse the preferences (Tan's code does that). The guard, which is not in the paper, takes the percentile of
+    the outputs' magnitudes instead. It is positive, so the order of Q-values is kept.
 
     Raises:
         Refusal: the percentile of a hidden layer's outputs is not positive, or every Q-value is 0.

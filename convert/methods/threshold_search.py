@@ -28,11 +28,11 @@ CANDIDATES = 64
 """Thresholds that are compared, evenly spaced up to the largest output on the calibration states."""
 
 Granularity = Literal["channel", "layer"]
-"""What one threshold is for. In fully connected layers a channel is a neuron."""
+"""Whether each channel or each layer has a threshold. In fully connected layers a channel is a neuron."""
 
 Drives = Callable[[], Iterator[Sequence[tuple[Tensor, Tensor]]]]
 """Starts a pass over the calibration states. A pass yields, for each batch, one pair a layer: the layer's input
-currents [B, C, ...] and the activations that it should give."""
+currents [B, C, ...] and its wanted activations."""
 
 
 @METHODS.register("threshold-search")
@@ -70,13 +70,13 @@ def least_squares(
     Args:
         dqn: the network.
         states: [S, *observation] to calibrate on.
-        sim_steps: T, for which the thresholds are best.
+        sim_steps: T, for which the thresholds are optimised.
         v_init: membranes before a decision, in thresholds.
         by_channel: one threshold a channel instead of one a layer.
 
     Returns:
-        [C] or [1] positive thresholds a hidden layer. For the output layer [1], its largest magnitude: the read-out
-        depends on no threshold.
+        Positive thresholds [C] or [1] of each hidden layer. For the output layer, its largest magnitude [1], because
+        the read-out depends on no threshold.
     """
 
     def drives() -> Iterator[Sequence[tuple[Tensor, Tensor]]]:
@@ -91,7 +91,7 @@ def least_squares(
 def search(
     drives: Drives, sim_steps: int, v_init: float, by_channel: bool, first_layer: int = 1
 ) -> list[Tensor]:
-    """The thresholds with which layers come closest to the activations that they should give.
+    """The thresholds with which layers come closest to their wanted activations.
 
     Args:
         drives: see `Drives`.
@@ -111,7 +111,7 @@ def search(
                 f"layer {number} is dead: none of its outputs on the calibration states is positive"
             )
     peaks = [peak if by_channel else peak.amax().expand(1) for peak in largest]
-    # A channel that never fired has no scale of its own. Any will do, and that of the layer keeps its bias harmless.
+    # A channel that never fired has no scale of its own. It gets that of the layer, which keeps its bias harmless.
     peaks = [torch.where(peak > 0, peak, peak.amax()) for peak in peaks]
     fractions = torch.arange(1, CANDIDATES + 1, device=peaks[0].device) / CANDIDATES
     errors = [torch.zeros(CANDIDATES, len(peak), device=peak.device) for peak in peaks]

@@ -181,8 +181,8 @@ def test_no_variant_trains_without_saying_so() -> None:
         (("--percentile", 101), "percentile is 101"),
         (("--percentile", 99, "--variants", "max", "qcfs"), "no method of max qcfs has such an option"),
         (("--distil-updates", 5, "--variants", "reconstruct"), "no method of reconstruct has such an option"),
-        (("--variants", "qcfs", "--sim-steps", 32), "sim_steps is 32 at least, and qcfs ends at 16"),
-        (("--variants", "residual"), "residual compares by whole games alone: --episodes is needed"),
+        (("--variants", "qcfs", "--sim-steps", 32), "the least sim_steps is 32: qcfs is measured up to 16"),
+        (("--variants", "residual"), "residual is compared by whole games alone: --episodes is needed"),
     ],
 )
 def test_bad_comparisons_are_refused(

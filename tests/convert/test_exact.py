@@ -136,5 +136,5 @@ def test_a_start_that_is_no_binary_fraction_is_refused(v_init: float) -> None:
 
 def test_sums_that_float32_cannot_hold_are_refused() -> None:
     snn = scaled_network(make_dqn(0), [1e-9, 1.0, 1.0], RateCoding(4, neuron=AFTERWARDS))
-    with pytest.raises(Refusal, match="layer 1 sums up to"):
+    with pytest.raises(Refusal, match="layer 1 has sums up to"):
         exact.whole_numbers(snn)

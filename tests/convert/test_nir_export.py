@@ -275,7 +275,7 @@ def test_a_graph_is_nobody_elses_memory() -> None:
 
 def test_uneven_padding_is_refused() -> None:
     snn = RateCodedNetwork(GAMES["pong"], RateCoding(4), padding="same")
-    with pytest.raises(Refusal, match="NIR has no word for padding same"):
+    with pytest.raises(Refusal, match="NIR cannot express padding same"):
         nir_export.to_graph(snn)
 
 
@@ -293,7 +293,7 @@ def test_uneven_padding_is_refused() -> None:
     ],
 )
 def test_what_nir_has_no_word_for_is_named(options: dict[str, Any], named: str) -> None:
-    with pytest.raises(Refusal, match=f"NIR has no word for {named}|{named}: a network without"):
+    with pytest.raises(Refusal, match=f"NIR cannot express {named}|{named}: export a network without"):
         nir_export.to_graph(RateCodedNetwork(GAME, RateCoding(4, **options)))
 
 

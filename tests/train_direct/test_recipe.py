@@ -25,7 +25,7 @@ from train_direct.recipe import (
     IDENTITY,
     PPO_RECIPES,
     RECIPES,
-    UNTOLD,
+    UNLABELLED,
     BaseRecipe,
     PpoRecipe,
     Recipe,
@@ -131,13 +131,13 @@ def test_set_reaches_every_field_of_every_recipe_and_nothing_else(recipe: BaseRe
         assert type(chosen.recipe.value(name)) is type(value)
         assert chosen.named == recipe
         told = chosen.label.removeprefix(recipe.name)
-        assert told.count("+") == (name not in UNTOLD)  # readers of rows part names at "+"
+        assert told.count("+") == (name not in UNLABELLED)  # readers of rows part names at "+"
 
 
 @pytest.mark.parametrize("recipe", ALL, ids=named)
 def test_changes_of_different_fields_have_different_names(recipe: BaseRecipe) -> None:
     verb, game = VERBS[type(recipe)][0], game_of(recipe)
-    told = [name for name in settable(type(recipe)) if name not in UNTOLD]
+    told = [name for name in settable(type(recipe)) if name not in UNLABELLED]
     labels = {
         setting(verb, f"{name}={other_value(recipe, name)}").choose(recipe, game).label for name in told
     }
