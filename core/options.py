@@ -5,15 +5,14 @@ name and fields. Never imports torch.
 """
 
 import dataclasses
-import difflib
 import math
 import types
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from core.errors import Refusal
-from core.registry import Registry
+from core.registry import Registry, nearest
 
 Entry = TypeVar("Entry")
 
@@ -71,7 +70,7 @@ def parse_settings(words: Sequence[str], options: type, what: str) -> dict[str, 
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name:
-            raise Refusal(f"{word!r}: field=value is needed, as in {_example(options)}")
+            raise Refusal(f"{word!r}: field=value is needed; {what} has {_example(options)}")
         if name in found:
             raise Refusal(f"{name} is given twice: {found[name]!r} and {text!r}")
         found[name] = _parse(text, _hint(options, name, what), f"{name} of {what}")
@@ -112,10 +111,7 @@ def require_number(
     Raises:
         Refusal: the value is not a finite number in the range.
     """
-    number = float("nan")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        number = value
-    if not math.isfinite(number) or not least <= number <= most or (above and number == least):
+    if not _is_finite(value) or not least <= value <= most or (above and value == least):
         lower = f"above {least:g}" if above else f"at least {least:g}"
         upper = "" if math.isinf(most) else f" and at most {most:g}"
         raise Refusal(f"{name} is {value}: accepted is any finite number {lower}{upper}")
@@ -127,10 +123,8 @@ def _hint(options: type, name: str, what: str) -> Any:
     hints = get_type_hints(options)
     names = [field.name for field in dataclasses.fields(options) if field.init]
     if first not in names:
-        near = difflib.get_close_matches(first, names, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
         accepted = ", ".join(names) or "none"
-        raise Refusal(f"{what} has no option {name!r}: {hint}accepted are {accepted}")
+        raise Refusal(f"{what} has no option {name!r}: {nearest(first, names)}accepted are {accepted}")
     if dot:
         if not dataclasses.is_dataclass(hints[first]):
             raise Refusal(f"{what}: {first} has no parts, so there is no {name!r}")
@@ -182,10 +176,20 @@ def _fits(value: object, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return _is_finite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)
+
+
+def _is_finite(value: object) -> TypeGuard[float]:
+    """Whether a value is a finite number and can be a float."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond the range of floats
+        return False
 
 
 def _described(hint: Any) -> str:
@@ -204,7 +208,8 @@ def _described(hint: Any) -> str:
 
 
 def _example(options: type) -> str:
-    field, *_ = dataclasses.fields(options)
-    return (
-        f"{field.name}={field.default}" if field.default is not dataclasses.MISSING else f"{field.name}=..."
-    )
+    """One option of a dataclass, for messages."""
+    for field in dataclasses.fields(options):
+        if field.init:
+            return f"{field.name}={'...' if field.default is dataclasses.MISSING else field.default}"
+    return "no options"

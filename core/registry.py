@@ -14,7 +14,8 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -23,6 +24,12 @@ from core.records import digest
 
 Entry = TypeVar("Entry")
 Registered = TypeVar("Registered")
+
+
+def nearest(name: object, accepted: Iterable[str]) -> str:
+    """The words that suggest the accepted name nearest to one that is not; empty if none is near."""
+    near = difflib.get_close_matches(str(name), list(accepted), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 class Registry(Generic[Entry]):
@@ -73,11 +80,9 @@ class Registry(Generic[Entry]):
         self._load()
         if name in self._entries:
             return self._entries[name]
-        near = difflib.get_close_matches(str(name), self._entries, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
         missing = "" if EXTENSIONS else "; one of your own needs its --extension"
         raise Refusal(
-            f"unknown {self.concept} {name!r}: {hint}accepted are {', '.join(self._entries)}{missing}"
+            f"unknown {self.concept} {name!r}: {nearest(name, self._entries)}accepted are {', '.join(self._entries)}{missing}"
         )
 
     __getitem__ = get
@@ -103,9 +108,16 @@ class Registry(Generic[Entry]):
         return len(self.names())
 
     def name_of(self, entry: object) -> str:
-        """The name of a registered entry."""
+        """The name of a registered entry.
+
+        Raises:
+            Refusal: the entry is not registered.
+        """
         self._load()
-        return next(name for name, known in self._entries.items() if known is entry)
+        for name, known in self._entries.items():
+            if known is entry:
+                return name
+        raise Refusal(f"{self.concept} {getattr(entry, '__name__', entry)} is not registered")
 
     def __contains__(self, name: object) -> bool:
         self._load()
@@ -145,12 +157,9 @@ def load_extension(name: str) -> None:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or spec.origin is None:
-        raise Refusal(f"extension {name!r}: no such module in {here} or on Python's path")
-    try:
+        spec = _find(name)
+        if spec is None or spec.origin is None or not spec.has_location:
+            raise Refusal(f"no such module in {here} or on Python's path")
         importlib.import_module(name)
     except Refusal as refusal:
         raise Refusal(f"extension {name!r}: {refusal}")
@@ -158,3 +167,17 @@ def load_extension(name: str) -> None:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise Refusal(f"extension {name!r} cannot be imported: {type(error).__name__}: {error}{line}")
     EXTENSIONS[name] = digest(Path(spec.origin).read_bytes())
+
+
+def _find(name: str) -> ModuleSpec | None:
+    """Where Python finds a module; None if it does not. Packages around the module are imported."""
+    if name.startswith("."):
+        return None
+    try:
+        return importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            return None
+        raise  # a package around the module imports something that is missing
+    except ValueError:
+        return None

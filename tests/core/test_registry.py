@@ -1,0 +1,193 @@
+"""Registries and extensions: names, order, and one-line refusals of everything that an extension can do wrong."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core import registry
+from core.errors import Refusal
+from core.registry import EXTENSIONS, Registry, load_extension
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+Write = Callable[..., None]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Write a module to the working directory; what tests load is forgotten after them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(registry, "EXTENSIONS", {})
+    for name in ("ext_one", "ext_two", "ext_package", "ext_package.inner"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    def module(name: str, text: str) -> None:
+        path = tmp_path / f"{name.replace('.', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    return module
+
+
+@pytest.fixture
+def colours() -> Registry[int]:
+    found: Registry[int] = Registry("colour")
+    for value, name in enumerate(("red", "green", "dark-blue")):
+        found.register(name)(value)
+    return found
+
+
+def test_entries_are_found_by_name_in_the_order_of_registration(colours: Registry[int]) -> None:
+    assert colours["green"] == colours.get("green") == 1
+    assert tuple(colours) == colours.names() == ("red", "green", "dark-blue")
+    assert colours.values() == (0, 1, 2)
+    assert dict(colours.items()) == {"red": 0, "green": 1, "dark-blue": 2}
+    assert len(colours) == 3
+    assert "red" in colours
+    assert "pink" not in colours
+    assert colours.name_of(colours["red"]) == "red"
+
+
+def test_the_decorator_gives_back_what_it_registers() -> None:
+    things: Registry[type] = Registry("thing")
+
+    @things.register("a")
+    class A: ...
+
+    assert things["a"] is A
+    assert things.name_of(A) == "a"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "gren",
+            r"unknown colour 'gren': did you mean 'green'\? accepted are red, green, dark-blue; .*--extension",
+        ),
+        ("xyz", r"unknown colour 'xyz': accepted are red, green, dark-blue"),
+        ("", "unknown colour '': accepted are"),
+        ("GREEN", "unknown colour 'GREEN'"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_one(
+    name: str, message: str, colours: Registry[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "EXTENSIONS", {})
+    with pytest.raises(Refusal, match=message):
+        colours.get(name)
+
+
+def test_the_hint_of_an_extension_is_left_out_when_one_is_loaded(
+    colours: Registry[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "EXTENSIONS", {"mine": "0" * 64})
+    with pytest.raises(Refusal) as refused:
+        colours.get("pink")
+    assert "--extension" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["", "Red", "dark blue", "tau=3", "é", "a\n", "a.b"])
+def test_a_bad_name_is_refused(name: str, colours: Registry[int]) -> None:
+    with pytest.raises(Refusal, match="a name of lower-case letters"):
+        colours.register(name)
+    assert len(colours) == 3
+
+
+def test_what_is_not_registered_has_no_name(colours: Registry[int]) -> None:
+    class Pink: ...
+
+    with pytest.raises(Refusal, match="colour Pink is not registered"):
+        colours.name_of(Pink)
+
+
+@pytest.mark.parametrize("first", ["core.neurons.lif", "core.neurons.integrate_and_fire", "core.dsqn"])
+def test_the_order_of_built_in_entries_does_not_depend_on_imports(first: str) -> None:
+    code = f"import {first}, core.neurons.base as base; print(*base.NEURONS)"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert shown == ["if", "lif"]
+
+
+# Extensions ------------------------------------------------------------------------------------------
+
+REGISTER = "from core.neurons.base import NEURONS\nNEURONS.register('{}')(object)\n"
+
+
+def test_an_extension_is_imported_once(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    write("ext_one", "print('imported')\n")
+    load_extension("ext_one")
+    load_extension("ext_one")
+    assert capsys.readouterr().out == "imported\n"
+    assert list(registry.EXTENSIONS) == ["ext_one"]
+    assert len(registry.EXTENSIONS["ext_one"]) == 64
+    assert EXTENSIONS is not registry.EXTENSIONS  # the fixture's own
+
+
+def test_two_extensions_that_register_one_name_are_refused(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.neurons.base import NEURONS
+
+    monkeypatch.setattr(NEURONS, "_entries", dict(NEURONS.items()))
+    monkeypatch.setattr(NEURONS, "_origins", dict(NEURONS._origins))
+    write("ext_one", REGISTER.format("twice"))
+    write("ext_two", REGISTER.format("twice"))
+    load_extension("ext_one")
+    with pytest.raises(Refusal, match=r"'ext_two': neuron 'twice' is registered by both ext_one and ext_two"):
+        load_extension("ext_two")
+    assert list(registry.EXTENSIONS) == ["ext_one"]
+
+
+def test_an_extension_cannot_replace_what_is_built_in(write: Write) -> None:
+    from core.neurons.base import NEURONS
+
+    known = NEURONS["lif"]
+    write("ext_one", REGISTER.format("lif"))
+    with pytest.raises(Refusal, match=r"'lif' is registered by both core\.neurons\.lif and ext_one"):
+        load_extension("ext_one")
+    assert NEURONS["lif"] is known
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def f(:\n", r"'ext_one' cannot be imported: SyntaxError: .*line 1"),
+        ("raise SystemExit(0)\n", "'ext_one' cannot be imported: SystemExit: 0"),
+        ("import sys; sys.exit('gone')\n", "'ext_one' cannot be imported: SystemExit: gone"),
+        ("import no_such_library\n", "'ext_one' cannot be imported: ModuleNotFoundError: .*no_such_library"),
+        ("1 / 0\n", "'ext_one' cannot be imported: ZeroDivisionError"),
+        ("\0", "'ext_one' cannot be imported"),
+        ("from core.errors import Refusal\nraise Refusal('no')\n", "extension 'ext_one': no$"),
+    ],
+)
+def test_an_extension_that_fails_is_refused(text: str, message: str, write: Write) -> None:
+    write("ext_one", text)
+    with pytest.raises(Refusal, match=message):
+        load_extension("ext_one")
+    assert registry.EXTENSIONS == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["ext_none", "ext_package.none", "", "a b", "../ext_one", "sys", "ext_one.inner"]
+)
+def test_an_extension_that_is_missing_is_refused(name: str, write: Write) -> None:
+    write("ext_package.__init__", "")
+    write("ext_one", "")
+    with pytest.raises(Refusal, match="no such module in"):
+        load_extension(name)
+    assert registry.EXTENSIONS == {}
+
+
+def test_a_package_that_fails_around_an_extension_is_refused(write: Write) -> None:
+    write("ext_package.__init__", "def f(:\n")
+    write("ext_package.inner", "")
+    with pytest.raises(Refusal, match=r"'ext_package\.inner' cannot be imported: SyntaxError"):
+        load_extension("ext_package.inner")
+    write("ext_package.__init__", "import no_such_library\n")
+    with pytest.raises(Refusal, match=r"cannot be imported: ModuleNotFoundError: .*no_such_library"):
+        load_extension("ext_package.inner")
