@@ -82,7 +82,8 @@ class Registry(Generic[Entry]):
             return self._entries[name]
         missing = "" if EXTENSIONS else "; one of your own needs its --extension"
         raise Refusal(
-            f"unknown {self.concept} {name!r}: {nearest(name, self._entries)}accepted are {', '.join(self._entries)}{missing}"
+            f"unknown {self.concept} {name!r}: {nearest(name, self._entries)}accepted are "
+            f"{', '.join(self._entries)}{missing}"
         )
 
     __getitem__ = get

@@ -10,6 +10,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 STAGES = ("train_direct", "convert", "evaluate", "adversarial")
 PACKAGES = ("core", "play", "analysis", *STAGES)
+"""Rooms of the house; the public face `spikeq` re-exports names of all of them."""
 TORCH_FREE = (
     "core.errors", "core.games", "core.records", "core.rows", "core.manifest", "core.cli", "core.progress", "core.registry",
     "core.kinds", "play.protocols",

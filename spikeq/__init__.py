@@ -1,0 +1,65 @@
+"""SpikeQ for other projects: what an extension or a notebook imports.
+
+Everything here is re-exported from the package where it lives, when it is first used. So `import spikeq` costs
+nothing, and torch is imported when something needs it."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+_PLACES: Mapping[str, str] = {
+    # Registries.
+    "AGENTS": "core.agents",
+    "NETWORKS": "core.networks",
+    "NEURONS": "core.neurons.base",
+    "NORMALISATIONS": "core.normalisations",
+    "READOUTS": "core.readouts",
+    "GAMES": "core.games",
+    "ENVIRONMENTS": "play.environments",
+    "PROTOCOLS": "play.protocols",
+    "RECIPES": "train_direct.recipe",
+    "METHODS": "convert.method",
+    "ATTACKS": "adversarial.attack",
+    "FIGURES": "analysis.figures.registry",
+    # What is registered derives from these.
+    "Agent": "core.agents",
+    "Activity": "core.agents",
+    "Decision": "core.agents",
+    "Attack": "adversarial.attack",
+    "Game": "core.games",
+    "Method": "convert.method",
+    "Network": "core.networks",
+    "Neuron": "core.neurons.base",
+    "Normalisation": "core.normalisations",
+    "Readout": "core.readouts",
+    "Spiking": "core.dsqn",
+    "SteppedPopulation": "core.neurons.base",
+    # Functions.
+    "adapt": "core.adapt.adapted",
+    "get_game": "core.games",
+    "get_protocol": "play.protocols",
+    "load_agent": "core.checkpoint",
+    "load_extension": "core.registry",
+    "parse_layers": "core.layers",
+    "play": "play.episodes",
+    "read_rows": "core.records",
+    "save_agent": "core.checkpoint",
+    "spike": "core.neurons.surrogates",
+    # Errors.
+    "Refusal": "core.errors",
+}
+"""Where each name lives."""
+
+__all__ = sorted(_PLACES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'spikeq' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

@@ -1,0 +1,64 @@
+"""spikeq VERB ...: every command of SpikeQ under one name. `spikeq train dqn` is `python -m train_direct dqn`."""
+
+import runpy
+import sys
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Verb(NamedTuple):
+    """A verb of the command `spikeq`."""
+
+    module: str
+    """The module that is run as with `python -m`."""
+    does: str
+    """What it does, for the list of verbs."""
+
+
+VERBS: Mapping[str, Verb] = {
+    "train": Verb("train_direct", "train a DQN, a DSQN or PPO; make the small copy of a trained agent"),
+    "convert": Verb("convert", "convert a DQN, compare methods, import and export networks"),
+    "evaluate": Verb("evaluate", "score, watch and probe agents; check rows"),
+    "attack": Verb("adversarial", "attack agents in games and on states; judge what that shows"),
+    "reproduce": Verb("reproduce", "run a study"),
+    "plot": Verb("plot", "draw the figures and write the tables of a study"),
+    "report": Verb("analysis.report", "write the page of a study"),
+}
+
+
+def usage() -> str:
+    """What can be typed."""
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {verb.does}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: spikeq VERB ... [--extension MODULE]",
+            "",
+            *lines,
+            "",
+            "spikeq VERB --help lists the options of a verb. --extension imports a module of your own, which "
+            "registers what it adds.",
+        ]
+    )
+
+
+def main() -> None:
+    """Run a verb, as `python -m` would run its module."""
+    verb, *rest = sys.argv[1:] or ["--help"]
+    if verb in ("--help", "-h", "help"):
+        print(usage())
+        return
+    if verb not in VERBS:
+        from core.registry import nearest
+
+        print(
+            f"error: unknown verb {verb!r}: {nearest(verb, VERBS)}verbs are {', '.join(VERBS)}",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    sys.argv[1:] = rest
+    runpy.run_module(VERBS[verb].module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
