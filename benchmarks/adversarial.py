@@ -1,6 +1,6 @@
-"""Adversarial states a second on the shipped Pong DQN: ours against torchattack, and the cost of spikes.
+"""Adversarial states a second on the shipped Pong DQN, beside torchattack, and the cost of spikes.
 
-Attacked are states of the DQN's own play, with FGSM and PGD-10 at 1/255, in one batch. All contenders take turns in one
+States of the DQN's own play are attacked with FGSM and PGD-10 at 1/255, in one batch. All contenders take turns in one
 process, so a noisy machine slows them all; values are medians. torchattack runs as its users run it, with a network
 whose parameters ask for gradients, and once more with frozen parameters. Spikes cost most in the convolutions of hidden
 layers, forward and backward, on as many spike maps as there are simulation steps.
@@ -91,7 +91,7 @@ def measurements() -> Iterator[Measurement]:
 
 
 def _cost_of_spikes(dqn: DQN, states: object, its_goal: Goal, box: Box) -> Iterator[Measurement]:
-    """Cost of a gradient through simulation steps, in gradients of the DQN, and where its time goes."""
+    """Cost of a gradient through simulation steps, relative to the DQN's, and the operations that take most of it."""
     scales, _ = tan2021.guarded_scales(dqn, states, 99.9)  # type: ignore[arg-type]
     networks: dict[str, nn.Module] = {
         "dqn": dqn,

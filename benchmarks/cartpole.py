@@ -1,4 +1,4 @@
-"""Training on CartPole beside SpikingJelly's tutorials.
+"""Speed of training on CartPole, compared with SpikingJelly's tutorials.
 
 Ours (benchmarks/ours.py) takes turns with the tutorials' loops (benchmarks/tutorials.py), each in its own process, with
 the same networks, batches and updates a decision. A tutorial runs as its user would run it, and once more on one

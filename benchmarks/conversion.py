@@ -1,4 +1,4 @@
-"""One decision of a converted Nature network at T = 500: our engines against BindsNET with the same weights.
+"""One decision of a converted Nature network at T = 500: compared with BindsNET with the same weights.
 
 The network is that of the shipped Pong DQN, on states of its own play. All contenders take turns in one process, so a
 noisy machine slows them all.

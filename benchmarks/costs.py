@@ -1,7 +1,7 @@
-"""Draw what a decision of a converted Nature network costs, against simulation steps and against firing rate.
+"""Draw the cost of a decision of a converted Nature network against simulation steps and against firing rate.
 
 Both engines run on the shipped Pong DQN, in batches of 16. Lower and higher thresholds move the firing rate. Costs are
-CPU milliseconds a decision, over all threads, the least of three measurements.
+CPU milliseconds per decision, summed over threads, the least of three measurements.
 """
 
 import time

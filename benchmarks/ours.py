@@ -1,4 +1,4 @@
-"""Our contenders, set up as our commands set themselves up (core/device.py)."""
+"""Contenders of this project, set up as its commands are (core/device.py)."""
 
 import contextlib
 import os
@@ -78,7 +78,7 @@ def _training(
 
     Args:
         game_name: the game.
-        network: what is trained.
+        network: the network to train.
         recipe: how it is trained; with a short warm-up and a small replay.
         precision: of updates.
         folder: for the replay.
@@ -130,8 +130,8 @@ def spiking_ppo(decisions: int) -> Callable[[], object]:
 def checkpoint_cost(folder: Path) -> float:
     """Share of a Breakout run's time that is spent on states to resume from, between the first state and the third.
 
-    The run has a command's defaults, except bf16. It trains faster with bf16, which makes the share larger. The first
-    state is taken where updates begin.
+    The run has the defaults of the command, except for bf16. Training is faster with bf16, so the share is larger. The
+    first state is taken where updates begin.
     """
     saves: list[tuple[float, float]] = []  # begin and end of each, in seconds
     save_state = TrainingRun._save_state

@@ -1,4 +1,4 @@
-"""What a user would run instead, as they would run it. Nothing of ours is imported or set here.
+"""The other libraries, run as their users run them. Nothing of this project is imported or set here.
 
 Stable-Baselines3 comes with the extra `peers`.
 """
@@ -133,7 +133,7 @@ def pong(**kwargs: Any) -> gymnasium.Env:
 def sb3_evaluation(num_envs: int, subprocesses: bool, agent: Path, episodes: int) -> float:
     """Frames a second of Stable-Baselines3's evaluate_policy in whole games of Pong.
 
-    The DQN has the weights of one of our checkpoints, and explores as in the papers' evaluations.
+    The DQN has the weights of one of this project's checkpoints, and explores as in the papers' evaluations.
     """
     from stable_baselines3 import DQN
     from stable_baselines3.common.env_util import make_atari_env
@@ -163,7 +163,7 @@ def sb3_evaluation(num_envs: int, subprocesses: bool, agent: Path, episodes: int
 
 
 def bare_stepping(num_envs: int, decisions: int) -> float:
-    """Frames a second of ALE's own vector environment under random actions, whose frames nobody uses."""
+    """Frames a second of ALE's own vector environment under random actions. Its frames are not used."""
     env = ale_py.vector_env.AtariVectorEnv("pong", num_envs, noop_max=30)
     env.reset(seed=0)
     rng = np.random.default_rng(0)

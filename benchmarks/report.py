@@ -1,4 +1,4 @@
-"""How every benchmark reports: one line a measurement, `name value unit`, and the same as JSON with --json FILE."""
+"""Report of a benchmark: one line per measurement, `name value unit`, and the same as JSON with --json FILE."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 Measurement = tuple[str, float, str]
-"""Name, value and unit. Ratios are named ..._ratio: ours over the peer's, larger is better."""
+"""Name, value and unit. Names of ratios end in _ratio: ours over the peer's, so larger is better."""
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -26,10 +26,12 @@ RUNS = {
 """Command lines, each of 12 checkpoints."""
 COMMON = "--seed 3 --threads 1 --replay-steps 2000 --eval-episodes 1 --curve-interval-steps 200"
 KILLS = (7, 7, 6)
-"""Of each run."""
+"""Number of kills of each run."""
 MOMENTS = (("manifest.json", 0.5), ("curve.parquet", 0.02), ("state.safetensors", 0.2))
-"""A kill follows the writing of a file by up to so many seconds. The files take turns: the run starts or resumes, it
-writes a checkpoint (rows come first), or it trains or validates after one."""
+"""Files in turn, and the longest time in seconds between the writing of a file and a kill.
+
+At these moments the run starts or resumes, writes a checkpoint (rows come first), or trains or validates after one.
+"""
 RESULTS = ("agent.safetensors", "best.safetensors", "kept weights", "validation rows", "curve rows")
 PATIENCE_S = 300.0
 
@@ -42,7 +44,7 @@ class Kills:
         self._moments = random.Random(0)
 
     def kill(self, process: subprocess.Popen[bytes], folder: Path) -> None:
-        """Kill a process at the next moment, unless it ends before."""
+        """Kill a process at the next moment, unless it ends earlier."""
         name, within_s = MOMENTS[self.made % len(MOMENTS)]
         writes = 1 if name == "manifest.json" else self._moments.randint(1, 3)
         give_up = time.monotonic() + PATIENCE_S
@@ -61,12 +63,12 @@ class Kills:
 
 
 def written(file: Path) -> int:
-    """Time at which a file was last written (ns); 0 if there is none."""
+    """Time (ns) at which a file was last written; 0 if it does not exist."""
     return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def run(arguments: str, folder: Path, kills: Kills, until: int) -> None:
-    """Repeat a training command until it ends by itself; kill it as long as fewer than `until` kills were made."""
+    """Repeat a training command until it ends by itself. Kill it while fewer than `until` kills were made."""
     returncode = None
     while returncode != 0:
         options = [*arguments.split(), *COMMON.split(), "--out", str(folder)]
@@ -89,7 +91,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def measurements(differing: list[str]) -> Iterator[Measurement]:
-    """The measurements. Results that differ are added to a list."""
+    """Measure. Names of results that differ are added to `differing`."""
     kills, until, compared = Kills(), 0, 0
     with tempfile.TemporaryDirectory() as name:
         for (run_name, arguments), wanted in zip(RUNS.items(), KILLS, strict=True):
@@ -109,7 +111,7 @@ def main() -> None:
     differing: list[str] = []
     report(measurements(differing), __doc__)
     if differing:
-        sys.exit(f"error: killed runs ended with other bits: {', '.join(differing)}")
+        sys.exit(f"error: killed runs ended with different bits: {', '.join(differing)}")
 
 
 if __name__ == "__main__":

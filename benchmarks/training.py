@@ -1,4 +1,4 @@
-"""Training beside what a user would run instead.
+"""Speed of training, compared with what a user would run instead.
 
 Peers (benchmarks/peers.py) take turns with ours (benchmarks/ours.py), each in its own process.
 """

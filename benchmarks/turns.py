@@ -1,7 +1,7 @@
 """Contenders take turns, each in a process of its own.
 
-So what one contender sets for its process (threads, denormals, memory) does not reach another. A noisy machine slows
-them all. Processes wait for their turn on a pipe.
+Settings of one contender (threads, denormals, memory) so do not affect another. A noisy machine slows all of them.
+Processes wait for their turn on a pipe.
 """
 
 import atexit
@@ -22,16 +22,16 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 class Turns(NamedTuple):
-    """What the rounds of a contender took."""
+    """Time and memory of a contender's rounds."""
 
     seconds: float
-    """Median over rounds. Of processes side by side, the slowest counts."""
+    """Median over rounds. Of processes that run side by side, the slowest counts."""
     peak_mib: float
     """Most resident memory (MiB) that one of its processes ever held."""
 
 
 def take_turns(contenders: Mapping[str, Sequence[Callable[[], Round]]], rounds: int) -> dict[str, Turns]:
-    """Let contenders work in turn. The first round warms up and is not counted.
+    """Run contenders in turn. The first round warms up and is not counted.
 
     Args:
         contenders: for each name, functions that make the rounds of its processes, which work at the same time. Each is
@@ -71,7 +71,7 @@ def _build(build: Callable[[], Round]) -> None:
 
 
 def _leave_with_parent() -> None:
-    """End this process when its parent is killed; an executor's process would wait for ever."""
+    """End this process when its parent is killed. Otherwise it would wait for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -86,6 +86,6 @@ def _round() -> Turns:
     start = time.perf_counter()
     _work()
     seconds = time.perf_counter() - start
-    # getrusage's ru_maxrss will not do: it begins with what the parent held when it started this process.
+    # Not getrusage's ru_maxrss: it begins with the memory of the parent when this process was started.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return Turns(seconds, int(status["VmHWM"].split()[0]) / 1024)

@@ -1,8 +1,8 @@
 """The training loops of SpikingJelly's CartPole tutorials, with the same layers, on today's gymnasium.
 
-They are examples/spiking_dqn_state.py and spiking_ppo.py of version 2.0.0. Nothing of ours is imported or set here.
-Left out are what the tutorials print, their TensorBoard, and the test games of the second one. Its environments run
-in this process, which is faster for CartPole than processes of their own.
+They are examples/spiking_dqn_state.py and spiking_ppo.py of version 2.0.0. Nothing of this project is imported or set
+here. Printing, TensorBoard and the test games of the second tutorial are left out. Its environments run in this
+process, which is faster for CartPole than separate processes.
 """
 
 import math
@@ -47,7 +47,7 @@ def spiking_network(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 def last_voltage(network: nn.Sequential, x: Tensor) -> Tensor:
-    """The network's last output voltage, as the tutorials read it. Reset its state before the next call."""
+    """The network's last output voltage, as in the tutorials. Reset the network's state before the next call."""
     for _ in range(SIM_STEPS):
         network(x)
     return network[-1].v
@@ -64,7 +64,7 @@ def spiking_dqn(threads: int) -> Callable[[], object]:
     """Rounds of DQN_DECISIONS decisions of the tutorial's spiking DQN, after its first update.
 
     Args:
-        threads: of torch; 0 leaves its default.
+        threads: threads of torch; 0 leaves its default.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -151,7 +151,7 @@ def spiking_ppo(threads: int) -> Callable[[], object]:
     """Rounds of PPO_DECISIONS decisions of the tutorial's spiking PPO, and the updates that learn from them.
 
     Args:
-        threads: of torch; 0 leaves its default.
+        threads: threads of torch; 0 leaves its default.
     """
     if threads:
         torch.set_num_threads(threads)

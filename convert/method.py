@@ -11,8 +11,7 @@ file of its own, registered in `METHODS`:
         def convert(self, dqn, states, coding, seed=0, held_out=None, taught=None):
             ...
 
-`convert run --method my-method --method-options gain=2` runs it. `convert compare --variants tan2021 my-method` measures
-it beside another one.
+`convert run --method my-method --method-options gain=2` runs it. `convert compare --variants my-method` measures it.
 """
 
 import abc

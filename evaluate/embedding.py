@@ -1,4 +1,4 @@
-"""Representations of states: what an agent's last hidden layer makes of them, drawn in the plane by t-SNE."""
+"""Representations of states in an agent's last hidden layer, embedded in the plane by t-SNE."""
 
 import math
 
@@ -21,7 +21,7 @@ from core.rows import EmbeddingRow
 from play.states import batches, q_values
 
 _PERPLEXITY = 30
-"""Roughly the number of a state's neighbours that count: the usual value of scikit-learn and of the authors."""
+"""Roughly the number of neighbours of a state that count. It is the default of scikit-learn and of the authors."""
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def last_hidden(agent: Agent, observations: Tensor) -> Tensor:
         [B, F] float32: activations (DQN, quantised DQN) or firing rates (spiking networks).
 
     Raises:
-        Refusal: the agent has no hidden layer, or its rates cannot be told.
+        Refusal: the agent has no hidden layer, or its rates are unknown.
     """
     require_embeddable(agent, _PERPLEXITY + 1)
     batch = len(observations)
@@ -57,19 +57,19 @@ def last_hidden(agent: Agent, observations: Tensor) -> Tensor:
 
 
 def require_embeddable(agent: Agent, num_states: int) -> None:
-    """Refuse agents and numbers of states that `embed` cannot draw."""
+    """Refuse agents and numbers of states that `embed` cannot embed."""
     if num_states <= _PERPLEXITY:
         raise Refusal(f"number of states is {num_states}: t-SNE needs more than {_PERPLEXITY}")
     if not isinstance(agent, DQN | QuantisedDQN | DSQN | RateCodedNetwork):
         raise Refusal(f"agent {agent.kind!r} has no hidden layer: dqn, quantised, rate-coded and dsqn have")
     if isinstance(agent, RateCodedNetwork) and agent.coding.presteps:
-        raise Refusal(f"presteps is {agent.coding.presteps}: rates are told of networks with 0 only")
+        raise Refusal(f"presteps is {agent.coding.presteps}: only the rates of networks with 0 are known")
 
 
 def embed(checkpoint: Checkpoint, states: np.ndarray, states_of: str, seed: int) -> list[EmbeddingRow]:
-    """Draw an agent's representations of states in the plane by t-SNE (van der Maaten & Hinton 2008).
+    """Embed an agent's representations of states in the plane by t-SNE (van der Maaten & Hinton 2008).
 
-    It begins with the first two principal components, so that large distances have a meaning too (Kobak & Berens 2019).
+    It begins with the first two principal components, so that large distances are meaningful too (Kobak & Berens 2019).
     Equal arguments give equal bits with equal numbers of threads.
 
     Args:
@@ -88,10 +88,10 @@ def embed(checkpoint: Checkpoint, states: np.ndarray, states_of: str, seed: int)
     require_embeddable(agent, len(states))
     hidden = torch.cat([last_hidden(agent, batch) for batch in batches(agent, states)]).cpu().numpy()
     random_state = int(seeding.generator(seed, "t-sne").integers(2**32))
-    if (hidden == hidden[0]).all():  # a silent layer makes all states one
+    if (hidden == hidden[0]).all():  # a silent layer does not tell states apart
         plane = np.zeros((len(states), 2))
     else:
-        # More threads add in another order, and on a busy machine they wait for each other.
+        # More threads change the order of sums, and on a busy machine they wait for each other.
         with threadpool_limits(1):
             plane = TSNE(perplexity=_PERPLEXITY, init="pca", random_state=random_state).fit_transform(hidden)
     scores = q_values(agent, states)

@@ -1,4 +1,4 @@
-"""Operations of an agent on states of its own play, one row a layer. `core/operations.py` says how they are counted."""
+"""Operations of an agent on states of its own play, one row per layer. See core/operations.py for the counting."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Looking into agents and neurons: which rows `evaluate probe` writes."""
+"""Measurements of layers, representations and single neurons, which `evaluate probe` writes as rows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from play.states import collect
 
 
 def probe_agents(checkpoints: Sequence[Checkpoint], num_states: int, seed: int, folder: Path) -> list[Path]:
-    """Write what the layers of agents do, and how the first agent of each kind represents states.
+    """Write the operations of agents' layers, and how the first agent of each kind represents states.
 
     Args:
         checkpoints: agents of one game; the first one's play gives the states to represent.

@@ -1,6 +1,6 @@
-"""Responses of single neurons: firing rates, surrogate gradients, and voltages behind a neuron.
+"""Responses of single neurons: firing rates, surrogate gradients, and voltages of an integrator behind a neuron.
 
-They are the curves of Liu et al. 2022, Figs 3 to 5 (arXiv 2201.07211), and Chen et al. 2022, Fig 4 (arXiv 2201.09754).
+These are the curves of Liu et al. 2022, Figs 3 to 5 (arXiv 2201.07211), and Chen et al. 2022, Fig 4 (arXiv 2201.09754).
 """
 
 import itertools
@@ -22,14 +22,17 @@ from core.records import to_json
 from core.rows import ResponseRow
 
 _CURRENTS = (torch.arange(-32, 160, dtype=torch.float64) + 0.5) / 64
-"""Constant inputs between -0.5 and 2.5. Spike counts of 64 simulation steps jump at multiples of 1/64. The inputs lie
-between these, so that no rounding decides whether a neuron fires."""
+"""Constant inputs between -0.5 and 2.5.
+
+Spike counts of 64 simulation steps change at multiples of 1/64. The inputs lie between these, so rounding never decides
+whether a neuron fires.
+"""
 _DISTANCES = torch.arange(-64, 65, dtype=torch.float64) / 32
 """Membrane minus threshold, from -2 to 2."""
 _SLOPES: dict[Surrogate, tuple[float, ...]] = {"atan": (1.0, 2.0, 4.0), "sigmoid": (2.0, 4.0, 8.0)}
 """The middle ones are those of Liu et al. 2022's code. Each pair is equally steep at the threshold."""
 _FEWER_SIM_STEPS = (4, 16)
-"""Simulation steps beside the 64 of Liu et al."""
+"""Numbers of simulation steps, besides the 64 of Liu et al."""
 _THRESHOLDS = (0.2, 0.5, 1.0)
 """Liu et al. 2022, Fig 5."""
 
@@ -46,7 +49,7 @@ def neuron_responses() -> list[ResponseRow]:
         for slope in slopes:
             neuron = replace(lif, surrogate=surrogate, surrogate_slope=slope)
             rows += _rows(neuron, "surrogate", 0, _DISTANCES, surrogate_derivatives(neuron, _DISTANCES))
-    # An IF neuron whose threshold 1 is subtracted, as conversion puts it in place of ReLU.
+    # An IF neuron with threshold 1 and soft reset, which conversion uses in place of a ReLU.
     soft_if = IF(reset="soft")
     rows += _rows(None, "relu", 0, _CURRENTS, _CURRENTS.relu())
     for sim_steps in _FEWER_SIM_STEPS:
@@ -70,7 +73,7 @@ def neuron_responses() -> list[ResponseRow]:
 
 
 def surrogate_derivatives(neuron: MembraneNeuron, distances: Tensor) -> Tensor:
-    """The derivative [N] that a neuron's spike passes back, at membranes [N] above its threshold by given distances."""
+    """The surrogate derivative [N] of a neuron, at membranes with given distances [N] from its threshold."""
     membranes = (neuron.threshold + distances).requires_grad_()
     (derivatives,) = torch.autograd.grad(neuron.fire(membranes).sum(), membranes)
     return derivatives
@@ -94,7 +97,7 @@ def voltage_statistics(neuron: MembraneNeuron, readout: Voltage, sim_steps: int,
 
 
 def parameters(neuron: MembraneNeuron | None) -> str:
-    """A neuron as rows name it: JSON of its parameters; empty for None."""
+    """A neuron as written in rows: JSON of its parameters; empty for None."""
     if neuron is None:
         return ""
     return to_json(to_config(NEURONS, neuron))

@@ -1,4 +1,4 @@
-"""Scoring agents: who plays, their games, one row an episode, and a film of each one's first game."""
+"""Scoring of agents: their games, one row per episode, and a film of the first game of each."""
 
 import os
 from collections.abc import Sequence
@@ -29,11 +29,11 @@ class Evaluation:
     episodes: int
     """Number of games."""
     eval_seed: int
-    """Decides every game's start."""
+    """Seed of the starts of games."""
 
     @property
     def label(self) -> str:
-        """The entrant in words, as in "pong dqn (best)"."""
+        """Name of the entrant in messages, as in "pong dqn (best)"."""
         which = " and ".join(filter(None, self.entrant.which))
         return f"{self.entrant.game.name} {self.entrant.checkpoint.agent.kind}{which and f' ({which})'}"
 
@@ -45,7 +45,7 @@ class Evaluation:
 def line_up(
     agents: Sequence[str | os.PathLike[str]], game: Game | None, device: torch.device | None = None
 ) -> list[Entrant]:
-    """Every agent once on each game that it plays, registered agents first.
+    """The entrants of all agents, once for each game that they play, registered agents first.
 
     Args:
         agents: words of --agent, see `play.entrants.entrants`.
@@ -60,7 +60,7 @@ def line_up(
         for entrant in [] if is_registered(agent) else entrants(agent, game, device):
             others = found[entrant.key].which if entrant.key in found else ()
             which = tuple(dict.fromkeys((*others, *entrant.which)))
-            # A file that is also in a run folder that was named counts as the folder's.
+            # A file that is also in a named run folder counts as part of the folder.
             found[entrant.key] = replace(entrant, which=tuple(filter(None, which)) or which)
     own = dict.fromkeys(entrant.game for entrant in found.values())
     games: list[Game | None] = [game] if game or not own else [*own]
@@ -77,12 +77,12 @@ def score(evaluations: Sequence[Evaluation], manifest: Manifest, rows_file: Path
     """Play the games that are missing, write all rows, and print each mean score.
 
     Args:
-        evaluations: who plays what.
+        evaluations: the games of each entrant.
         manifest: of this work; it records that the work is finished.
         rows_file: the file for the rows.
         num_envs: games played side by side.
     """
-    # Rows of other library versions do not compare. They are in the specification, so such rows are not continued.
+    # Rows of other library versions cannot be compared. The specification has versions, so such rows are not continued.
     under = [settings(each.entrant.game, each.protocol) for each in evaluations]
     journal = Journal(rows_file, EpisodeRow, {**manifest.spec, "settings": under})
     known = {(row.checkpoint_id, row.game, row.episode) for row in journal.rows}
@@ -142,7 +142,7 @@ def _play(
 
 
 def film(evaluation: Evaluation, rows_file: Path) -> None:
-    """Record the first episode beside the rows, unless its video is there.
+    """Record the first episode in the folder of the rows, unless its video exists.
 
     It is played once more, alone, because the scored game may have been played before a kill.
     """
@@ -154,8 +154,8 @@ def film(evaluation: Evaluation, rows_file: Path) -> None:
         return
     played = record(file, checkpoint, game, evaluation.protocol, eval_seed=evaluation.eval_seed)
     scored = evaluation.of(read_rows(rows_file, EpisodeRow))[0]
-    # In a batch of its own, Q-values differ in the last bit, so a tie of two actions may be broken the other way.
+    # Played alone, Q-values may differ in the last bit, so a tie between two actions may be broken differently.
     other = ""
     if (played.score, played.length_steps) != (scored.score, scored.length_steps):
-        other = f", another course than the scored game's ({scored.score:g}): Q-values were nearly tied"
+        other = f", which differs from the scored game ({scored.score:g}) because Q-values were nearly tied"
     print(f"{file}: {played.length_steps:,} decisions, score {played.score:g}{other}")

@@ -1,7 +1,7 @@
-"""A look into a network while it plays: the game, its action scores, and every hidden neuron.
+"""Pictures of a network while it plays: the game, its action scores, and every hidden neuron.
 
 It follows `play` of SpikingJelly's CartPole tutorial, for every tier and every agent with layers. The tutorial shows
-means since play began. Here firing rates are those of one decision, as the scores beside them are.
+means over the play so far. Here firing rates and scores are those of one decision.
 """
 
 import contextlib
@@ -24,15 +24,15 @@ from play.protocols import Protocol
 from play.rollout import Step
 
 Show = Callable[[Image.Image], None]
-"""What is done with each picture."""
+"""A function that receives each picture."""
 
 
 class Enough(Exception):
-    """The show is over: all decisions that were asked for were shown, or the window was closed."""
+    """Raised when all requested decisions were shown, or the window was closed."""
 
 
 def hidden_activity(agent: Layered, step: Step, row: int) -> tuple[np.ndarray, ...]:
-    """What every hidden neuron did in one decision, which is computed once more from where it began.
+    """The activity of every hidden neuron in one decision, which is computed again from its start.
 
     Args:
         agent: the agent that decided.
@@ -64,7 +64,7 @@ def require_layers(agent: Agent) -> Layered:
 
 
 class Watcher:
-    """Draws and shows the decisions of games played one after the other. It is called as the `on_step` of `play`.
+    """Draws and shows the decisions of games that are played in turn. It is the `on_step` of `play`.
 
     Args:
         checkpoint: the agent that plays.
