@@ -19,14 +19,17 @@ from core.dqn import DQN, Actor
 from core.dsqn import DSQN, Spiking, SpikingActor
 from core.errors import Refusal
 from core.games import GAMES
-from core.layers import initialise
+from core.layers import initialise, parse_layers
 from core.networks import NETWORKS
 from core.neurons.integrate_and_fire import IF
+from core.neurons.lif import LIF
+from core.quantised import QuantisedDQN
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
 from core.readouts import READOUTS
 
 GAME = GAMES["minatar/breakout"]
+AGENTS_FOLDER = Path(__file__).resolve().parents[2] / "results" / "agents"
 PROVENANCE = {
     "train_seed": 3,
     "train_steps": 1000,
@@ -392,3 +395,147 @@ def test_the_weights_of_another_game_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(Refusal, match=r"layers\.0\.weight"):
         load_agent(altered(tmp_path / "agent.safetensors", a_dqn(), rename))
+
+
+# Paths, layers and older files -----------------------------------------------------------------------
+
+
+def test_paths_may_be_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    agent = a_dqn()
+    save_agent("x.safetensors", agent, PROVENANCE)
+    save_agent(tmp_path / "y.safetensors", agent, PROVENANCE)
+    assert load_agent("x.safetensors").id == load_agent(tmp_path / "y.safetensors").id
+    with pytest.raises(Refusal, match=r"no checkpoint at z\.safetensors"):
+        load_agent("z.safetensors")
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        header: dict[str, Any] = json.loads(file.metadata()["spikeq"])
+    return header
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda hidden: DQN(GAME, hidden=hidden),
+        lambda hidden: DSQN(GAME, Spiking(), hidden=hidden),
+        lambda hidden: QuantisedDQN(GAME, 8, hidden=hidden),
+        lambda hidden: RateCodedNetwork(GAME, RateCoding(8), hidden=hidden),
+        lambda hidden: Actor(GAME, hidden=hidden),
+        lambda hidden: SpikingActor(GAME, Spiking(), hidden=hidden),
+    ],
+)
+def test_layers_of_ones_own_come_back(make: Callable[[Any], Any], tmp_path: Path) -> None:
+    agent, path = make(parse_layers("8c3s2 6c2s1 40 30")), tmp_path / "agent.safetensors"
+    initialise(agent.layers, torch.Generator().manual_seed(0))
+    save_agent(path, agent, PROVENANCE)
+    assert header_of(path)["config"]["layers"] == "8c3s2 6c2s1 40 30"
+    loaded = load_agent(path).agent
+    assert type(loaded) is type(agent)
+    x = torch.rand(3, *GAME.observation_shape, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(loaded(x), agent(x))
+
+
+@pytest.mark.parametrize("make", [a_dqn, a_dsqn, a_rate_coded, lambda: QuantisedDQN(GAME, 8)])
+def test_usual_layers_are_no_entry_of_a_file(make: Callable[[], Agent], tmp_path: Path) -> None:
+    agent = make()
+    assert "layers" not in agent.config()
+    # Given by hand they are the same layers, and the same bytes.
+    config = {**agent.config(), "layers": "16c3s1 128"}
+    again = type(agent).from_config(GAME, config)
+    again.load_state_dict(agent.state_dict())
+    save_agent(tmp_path / "usual", agent, PROVENANCE)
+    save_agent(tmp_path / "given", again, PROVENANCE)
+    assert (tmp_path / "usual").read_bytes() == (tmp_path / "given").read_bytes()
+
+
+def test_a_dqns_file_is_the_same_as_before_layers_could_be_chosen(tmp_path: Path) -> None:
+    save_agent(tmp_path / "dqn", a_dqn(), PROVENANCE)
+    assert header_of(tmp_path / "dqn")["config"] == {"bias": True, "padding": "valid"}
+
+
+@pytest.mark.parametrize("layers", [5, ["512"], "16x3", "", "16c30s1"])
+def test_layers_that_make_no_sense_are_refused(layers: Any, tmp_path: Path) -> None:
+    path = altered(
+        tmp_path / "x.safetensors", a_dqn(), lambda _, header: header["config"].update(layers=layers)
+    )
+    with pytest.raises(Refusal, match=r"x\.safetensors: layer"):
+        load_agent(path)
+
+
+def pattern(channels: int) -> Tensor:
+    """An observation of MinAtar in which every eleventh pixel is set."""
+    return (torch.arange(channels * 100).reshape(1, channels, 10, 10) * 7 % 11 == 0).float()
+
+
+@pytest.mark.parametrize(
+    ("name", "scores", "spikes"),
+    [
+        (
+            "minatar-breakout-dqn-s0",
+            [8.055744171, 8.831941605, 8.098867416, 6.738846779, 8.113381386, 8.073835373],
+            None,
+        ),
+        (
+            "minatar-breakout-dsqn-s0",
+            [2.758590698, 4.997594833, 2.162450790, 2.787080765, 2.794826508, 2.422994614],
+            [739, 103],
+        ),
+        (
+            "minatar-space_invaders-dsqn-s1",
+            [7.178500175, 8.139211655, 7.235291004, 7.586163044, 7.060852051, 7.177097321],
+            [733, 146],
+        ),
+    ],
+)
+@torch.no_grad()
+def test_a_shipped_agent_scores_as_when_it_was_shipped(
+    name: str, scores: list[float], spikes: list[int] | None
+) -> None:
+    # Made by the version that wrote the files, whose neurons have a `charge` and whose read-out is a word.
+    path = AGENTS_FOLDER / f"{name}.safetensors"
+    config = header_of(path)["config"]
+    assert ("spiking" in config) == (spikes is not None)
+    if spikes is not None:
+        assert config["spiking"]["neuron"]["charge"] == "lif"
+        assert config["spiking"]["readout"] == "max-mem"
+    agent = load_agent(path).agent
+    decision = agent.decide(pattern(agent.game.observation_shape[0]))
+    torch.testing.assert_close(decision.scores, torch.tensor([scores]), rtol=1e-5, atol=1e-5)
+    if spikes is not None:
+        assert decision.activity is not None
+        assert decision.activity.spikes.tolist() == [spikes]
+
+
+@pytest.mark.parametrize(
+    ("neuron", "readout", "old_neuron", "old_readout"),
+    [
+        (IF(threshold=0.5), READOUTS["rate"](), {"charge": "if", "tau": 2.0, "threshold": 0.5}, "rate"),
+        (LIF(tau=3.0), READOUTS["spike-rate"](), {"charge": "lif", "tau": 3.0}, "spike-rate"),
+        (LIF(), READOUTS["mean-mem"](tau=4.0), {"charge": "lif", "tau": 2.0}, "mean-mem"),
+    ],
+)
+@torch.no_grad()
+def test_a_spiking_network_of_the_old_format_is_read(
+    neuron: Any, readout: Any, old_neuron: dict[str, Any], old_readout: str, tmp_path: Path
+) -> None:
+    agent = DSQN(GAME, Spiking(neuron, 6, readout))
+    initialise(agent.layers, torch.Generator().manual_seed(0))
+    for parameter in agent.parameters():
+        parameter.mul_(6.0)  # so that output neurons spike
+
+    def age(tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+        spiking = header["config"]["spiking"]
+        spiking["neuron"] = {**spiking["neuron"], **old_neuron}
+        del spiking["neuron"]["name"]
+        spiking["readout"] = old_readout
+        spiking["readout_tau"] = 4.0
+
+    loaded = load_agent(altered(tmp_path / "old.safetensors", agent, age)).agent
+    assert isinstance(loaded, DSQN)
+    assert loaded.spiking == agent.spiking
+    x = torch.rand(3, *GAME.observation_shape, generator=torch.Generator().manual_seed(1))
+    assert agent(x).std() > 0
+    assert torch.equal(loaded(x), agent(x))

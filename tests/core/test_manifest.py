@@ -240,3 +240,13 @@ def test_work_of_a_version_with_other_rows_is_refused(
     monkeypatch.setattr(manifest, "ROWS_FORMAT", "another")
     with pytest.raises(Refusal, match="another version of SpikeQ"):
         Manifest(path, SPEC)
+
+
+def test_paths_of_manifests_may_be_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_manifest("manifest.json") is None
+    with Manifest("manifest.json", {"a": 1}).work() as needed:
+        assert needed
+    record = read_manifest("manifest.json")
+    assert record is not None
+    assert record.spec == {"a": 1}

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor
 
 from core.errors import Refusal
+from core.neurons.base import SteppedPopulation
 from core.neurons.integrate_and_fire import IF
 from core.neurons.integrator import leaky_integral
 from core.neurons.lif import LIF
@@ -302,3 +303,64 @@ def test_leaky_integral_equals_an_explicit_loop_in_values_and_gradient(tau: floa
 def test_a_neuron_refuses_what_it_cannot_be_and_names_it(options: dict[str, Any], named: str) -> None:
     with pytest.raises(Refusal, match=named):
         LIF(**options)
+
+
+# Equations of one's own ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubled(LIF):
+    """A neuron whose input counts twice."""
+
+    def charge(self, v: Tensor, x: Tensor) -> Tensor:
+        return super().charge(v, 2 * x)
+
+
+@torch.no_grad()
+def test_a_neuron_with_another_charge_takes_the_reference_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    currents = torch.rand(8, 3, 50, generator=torch.Generator().manual_seed(0))
+    usual = LIF().population((50,))(currents, 8)
+    found = Doubled().population((50,))(currents, 8)
+    assert torch.equal(found, run(currents, Doubled()))
+    assert torch.equal(found, LIF().population((50,))(2 * currents, 8))
+    assert found.sum() > usual.sum()
+    assert Doubled().population((50,)).weighted_spikes(currents, 8, torch.ones(8)) is None
+    monkeypatch.setattr("core.neurons.compiled.run", None)  # the compiled pass is not even asked
+    assert torch.equal(Doubled().population((50,))(currents, 8), found)
+
+
+def test_a_neuron_with_another_charge_has_no_facts_of_the_usual_one() -> None:
+    assert LIF().has_these_equations
+    assert not Doubled().has_these_equations
+    assert Doubled().rate_range() is None
+    with pytest.raises(Refusal, match="neuron Doubled is not registered"):
+        Doubled().nir_node()
+    assert LIF().rate_range() == (1.0, 2.0)
+    assert LIF().nir_node().type_name == "LIF"
+
+
+class Counting(SteppedPopulation):
+    """Neurons that fire at every second current above 0: two state variables, one of them only looked at."""
+
+    def start(self, current: Tensor) -> tuple[Tensor, ...]:
+        return torch.zeros_like(current), torch.zeros_like(current)
+
+    def step(self, current: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        count, steps = state
+        count = count + (current > 0).to(count.dtype)
+        spikes = (count == 2).to(count.dtype)
+        return spikes, (count * (1 - spikes), steps + 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_stepped_population_is_stepped_from_its_start(dtype: torch.dtype) -> None:
+    currents = torch.tensor([1.0, -1.0, 1.0, 1.0, 1.0, -1.0], dtype=dtype)[:, None, None]
+    population = Counting()
+    for _ in range(2):  # it keeps nothing between calls
+        spikes = population(currents, 6)
+        assert spikes.dtype == dtype
+        assert spikes.flatten().tolist() == [0, 0, 1, 0, 1, 0]
+    constant = population(torch.ones(1, 2, 3, dtype=dtype), 5)
+    assert constant.shape == (5, 2, 3)
+    assert constant[:, 0, 0].tolist() == [0, 1, 0, 1, 0]
+    assert population.weighted_spikes(currents, 6, torch.ones(6)) is None

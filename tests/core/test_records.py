@@ -88,6 +88,15 @@ def test_the_columns_are_the_fields_in_their_order() -> None:
     assert schema(AttackRow).names[: len(names)] == names  # an attacked game is a game, too
 
 
+def test_paths_of_rows_may_be_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_rows("rows.parquet", ConversionRow, [CONVERSION])
+    assert read_rows("rows.parquet", ConversionRow) == [CONVERSION]
+    assert read_rows(os.fspath(tmp_path / "rows.parquet"), ConversionRow) == [CONVERSION]
+    write_bytes("a file", b"new")
+    assert Path("a file").read_bytes() == b"new"
+
+
 # What does not get in --------------------------------------------------------------------------------
 
 
