@@ -110,13 +110,15 @@ class Agent(nn.Module, abc.ABC):
         """JSON-able values, besides the game, from which `from_config` makes the same agent without its weights."""
 
     @classmethod
-    @abc.abstractmethod
     def from_config(cls, game: Game, config: Mapping[str, Any]) -> Self:
-        """An agent from what `config` returned, with uninitialised weights.
+        """An agent as `config` described it, its weights not yet filled in.
+
+        Only agents that checkpoints hold need it (`AGENT_CLASSES`).
 
         Raises:
-            Refusal: the configuration, which may come from a file, is not valid for this class.
+            Refusal: the configuration, which may come from a file, cannot be one of this agent.
         """
+        raise Refusal(f"an agent of kind {cls.kind!r} cannot be made from a file")
 
     def gradient_sources(self) -> Iterator[GradientSource]:
         """Every differentiable network that an attack on the agent can take its gradient from, the usual one first.
@@ -135,7 +137,8 @@ class Agent(nn.Module, abc.ABC):
 
 
 AGENT_CLASSES: Registry[type[Agent]] = Registry(
-    "kind of agent", modules=("core.dqn", "core.quantised", "core.rate_coded.network", "core.dsqn", "core.adapt.adapted")
+    "kind of agent",
+    modules=("core.dqn", "core.quantised", "core.rate_coded.network", "core.dsqn", "core.adapt.adapted"),
 )
 """Classes of agents that checkpoints hold, by kind."""
 AGENTS: Registry[Callable[[Game], Agent]] = Registry("agent")
