@@ -1,7 +1,7 @@
 """python reproduce.py STUDY: run the stages of a study, each as the command a user would type.
 
-Files alone tell what is done. A stage is skipped if its manifest was made by the same command from the same inputs and
-its results are unchanged. Any other stage is started; it resumes or refuses by itself.
+Files alone show which stages are done. A stage is skipped if its manifest was made by the same command from the same
+inputs and its results are unchanged. Any other stage is started, and its command resumes or refuses.
 """
 
 import ctypes
@@ -31,18 +31,18 @@ from core.rows import ROWS_FORMAT
 ROOT = Path(__file__).resolve().parent
 StageKind = Literal["train", "convert", "compare", "evaluate", "attack", "probe"]
 SETTINGS = ("train_seeds", "shipped", "evaluate", "compare", "attack", "states", "probe")
-"""What a study may set for a game, besides what it trains and converts.
+"""Settings of a game in a study, besides those of trainings and conversions.
 
-train_seeds replaces the study's own, shipped lists agents that exist, and the others hold options of commands.
+train_seeds replaces the study's own, shipped lists existing agents, and the others hold options of commands.
 A command without an entry is not run. `compare` converts the game's first DQN.
 """
 TRAINED = re.compile(r"(dqn|dsqn|ppo|spiking-ppo)(-[a-z0-9-]+)?")
-"""Names of what a study trains: dqn, dsqn, ppo, spiking-ppo, and named variants such as dsqn-last-mem."""
+"""Names of trainings: dqn, dsqn, ppo, spiking-ppo, and variants of these such as dsqn-last-mem."""
 CONVERTED = re.compile(r"convert(-[a-z0-9-]+)?")
-"""Names of the conversions of every DQN. Networks are named after them: convert-t8 makes snn-t8, and quantised-t8 if it
-keeps the quantised DQN."""
+"""Names of conversions, each of every DQN. convert-t8 makes the network snn-t8, and also quantised-t8 if that is
+kept."""
 PR_SET_PDEATHSIG = 1
-"""Linux: the option of prctl that has a process signalled when its parent ends."""
+"""Option of Linux's prctl that sends a process a signal when its parent ends."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ class Stage:
     """One command of a study."""
 
     kind: StageKind
-    """The work it does."""
+    """The kind of work."""
     arguments: tuple[str, ...]
     """Its command line after `python -m`."""
     manifest: Path
-    """The manifest that it leaves."""
+    """The manifest that it writes."""
     needs: tuple[Path, ...]
     """Files that it reads: results of other stages, or shipped agents."""
-    gives: tuple[Path, ...]
-    """Files that later stages may need."""
+    results: tuple[Path, ...]
+    """Files that it writes and that later stages may need."""
 
     @property
     def name(self) -> str:
@@ -70,9 +70,9 @@ class Stage:
         manifest = read_manifest(self.manifest)
         if manifest is None or not manifest.outputs or manifest.command != list(self.arguments):
             return False
-        if manifest.format != ROWS_FORMAT:  # the command itself says what to do then
+        if manifest.format != ROWS_FORMAT:  # the command itself refuses, and says what to do
             return False
-        if self.manifest.with_suffix(".lock").exists():  # it was killed between its result and the end
+        if self.manifest.with_suffix(".lock").exists():  # it was killed after its results were written
             return False
         return self._is_made_from_needs(manifest) and not any(manifest.mismatches())
 
@@ -81,15 +81,15 @@ class Stage:
         spec = to_json(manifest.spec)
         return all(need.is_file() and f'"{digest(need.read_bytes())[:12]}"' in spec for need in self.needs)
 
-    def forget_what_is_outdated(self) -> None:
-        """Remove results that were made from other weights than the present ones.
+    def remove_outdated_results(self) -> None:
+        """Remove results of other weights than the present ones.
 
-        Such weights were trained again, perhaps on a machine that rounds differently. The command would refuse to mix
-        results of both.
+        The weights were trained again, perhaps on a machine that rounds differently. The command would refuse to mix
+        the results.
         """
         manifest = read_manifest(self.manifest)
         if manifest is not None and manifest.outputs and not self._is_made_from_needs(manifest):
-            print(f"{self.name}: was made from other weights, and is made again", flush=True)
+            print(f"{self.name}: its results are of other weights and are made again", flush=True)
             self.manifest.unlink()
             for name in manifest.outputs:
                 (self.manifest.parent / name).unlink(missing_ok=True)
@@ -97,21 +97,21 @@ class Stage:
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Run a study: train, convert, evaluate and attack; then draw its figures and print its table."""
+    """Run a study: train, convert, evaluate and attack. Then draw its figures and print its table."""
 
     study: Annotated[str, tyro.conf.Positional]
     """Name of a file in studies/, as in quick."""
     only: StageKind | None = None
     """Run only stages of this kind, and the stages that they need."""
     jobs: int = 0
-    """Stages to run side by side; 0 runs one a core."""
+    """Number of stages to run side by side; 0 runs one per core."""
 
     def run(self) -> None:
         stages = plan(self.study)
         if self.only:
             stages = _with_needs([stage for stage in stages if stage.kind == self.only], stages)
         if self.jobs < 0:
-            raise Refusal(f"jobs is {self.jobs}: accepted is 0 (one a core) or more")
+            raise Refusal(f"jobs is {self.jobs}: accepted is 0 (one per core) or more")
         jobs = self.jobs or len(os.sched_getaffinity(0))
         waiting = [stage for stage in stages if not stage.is_done()]
         print(
@@ -126,7 +126,7 @@ class Reproduce:
 
 
 def plan(study: str) -> list[Stage]:
-    """The stages of a study, each after those that it needs.
+    """The stages of a study. Each comes after the stages that it needs.
 
     Raises:
         Refusal: there is no such study, or its file is not valid.
@@ -200,12 +200,12 @@ class GamePlan:
     eval_seed: tuple[str, ...]
     """Options of commands that play games to score."""
     agents: dict[str, Path] = field(default_factory=dict)
-    """Weights of all agents by label, as they are planned; from the root of the repository, as all paths below."""
-    came_from: dict[str, Path] = field(default_factory=dict)
-    """By label of a converted or quantised agent, the weights of its DQN."""
+    """Weights of all agents planned so far, by label. Paths start at the root of the repository."""
+    dqn_of: dict[str, Path] = field(default_factory=dict)
+    """Weights of the DQN of each converted or quantised agent, by the agent's label."""
 
     def stages(self, train_seeds: Sequence[int]) -> list[Stage]:
-        """All stages, each after those that it needs."""
+        """All stages of the game. Each comes after the stages that it needs."""
         return [
             *self._evaluate("random", ("--agent", "random", "--game", self.name), ()),
             *self._train_all(train_seeds),
@@ -234,7 +234,7 @@ class GamePlan:
         )
 
     def _weights(self, run: Path) -> tuple[Path, ...]:
-        """The weights of a run that its evaluation reads; the first file is the one that its training gives."""
+        """The weights of a run that its evaluation reads; the first file is the result of its training."""
         names = dict.fromkeys((self.checkpoint, "best", "agent"))
         return tuple(run / f"{name}.safetensors" for name in names)
 
@@ -246,14 +246,14 @@ class GamePlan:
         return [_stage("evaluate", ["evaluate", "run"], folder, "episodes.parquet", needs, arguments)]
 
     def _evaluate_shipped(self) -> Iterator[Stage]:
-        """Score agents that exist."""
+        """Score the shipped agents."""
         for file in map(Path, self.tables.get("shipped", ())):
             label = "shipped-" + file.stem.removeprefix(f"{self.folder.name}-")
             yield from self._evaluate(label, ("--agent", str(file)), (file,))
             self.agents[label] = file
 
     def _convert_all(self) -> Iterator[Stage]:
-        """Convert every DQN by every method, score what it gives, and compare the methods on the first DQN."""
+        """Convert every DQN by every method, score the results, and compare the methods on the first DQN."""
         dqns = {label: file for label, file in self.agents.items() if re.search(r"\bdqn\b", label)}
         for method in filter(CONVERTED.fullmatch, self.tables):
             for label, dqn in dqns.items():
@@ -282,7 +282,7 @@ class GamePlan:
             new_label = re.sub(r"\bdqn\b", kind + variant, label)
             yield from self._evaluate(new_label, ("--agent", str(file)), (file,))
             self.agents[new_label] = file
-            self.came_from[new_label] = dqn
+            self.dqn_of[new_label] = dqn
 
     def _attack_all(self) -> Iterator[Stage]:
         """Attack every agent in its games, and on states of the first agent's play."""
@@ -291,7 +291,7 @@ class GamePlan:
                 yield self._attack("attack", "run", label, "attacks.parquet")
             if "states" in self.tables:
                 first = next(iter(self.agents.values()))
-                others = self._strangers({file, self.came_from.get(label, file)})
+                others = self._transfer_agents({file, self.dqn_of.get(label, file)})
                 yield self._attack("states", "states", label, "state_attacks.parquet", first, others)
 
     def _attack(
@@ -299,7 +299,7 @@ class GamePlan:
         setting: str,
         verb: str,
         label: str,
-        gives: str,
+        result: str,
         states_of: Path | None = None,
         transfer: Sequence[Path] = (),
     ) -> Stage:
@@ -309,8 +309,8 @@ class GamePlan:
             setting: name of the options in the study.
             verb: of `python -m adversarial`.
             label: the victim's label.
-            gives: name of the rows' file.
-            states_of: the agent whose play gives the states; None to attack games.
+            result: name of the rows' file.
+            states_of: the agent whose play the states come from; None to attack games.
             transfer: other agents along whose gradients the victim is attacked too.
         """
         file, table = self.agents[label], self.tables[setting]
@@ -321,15 +321,15 @@ class GamePlan:
         if transfer:
             arguments += ["--transfer", *map(str, transfer)]
             needs += transfer
-        if label in self.came_from and table.get("best_source"):
-            arguments += ["--twin", str(self.came_from[label])]
-            needs.append(self.came_from[label])
+        if label in self.dqn_of and table.get("best_source"):
+            arguments += ["--twin", str(self.dqn_of[label])]
+            needs.append(self.dqn_of[label])
         arguments += [*self.eval_seed, *self.common]
         folder = self.folder / f"{setting}-{label}"
-        return _stage("attack", ["adversarial", verb], folder, gives, tuple(needs), arguments)
+        return _stage("attack", ["adversarial", verb], folder, result, tuple(needs), arguments)
 
-    def _strangers(self, known: Set[Path]) -> list[Path]:
-        """The first DQN and the first DSQN besides those known: neither the victim nor its DQN."""
+    def _transfer_agents(self, known: Set[Path]) -> list[Path]:
+        """The first DQN and the first DSQN that are neither the victim nor the DQN that it was made from."""
         found = []
         for kind in ("dqn", "dsqn"):
             others = (
@@ -341,7 +341,7 @@ class GamePlan:
         return found
 
     def _probe(self) -> list[Stage]:
-        """Look into all agents."""
+        """Probe all agents."""
         if "probe" not in self.tables or not self.agents:
             return []
         files = tuple(self.agents.values())
@@ -360,17 +360,17 @@ def _stage(
     kind: StageKind,
     command: list[str],
     folder: Path,
-    gives: str,
+    result: str,
     needs: tuple[Path, ...],
     arguments: list[str],
 ) -> Stage:
-    """A stage whose results lie in a folder of its own, beside their manifest.
+    """A stage whose results and manifest are in a folder of their own.
 
     Args:
         kind: the work it does.
         command: module and verb.
         folder: the folder, from the root of the repository.
-        gives: name of its result.
+        result: file name of its result.
         needs: files that it reads, from the root of the repository.
         arguments: its options.
     """
@@ -379,7 +379,7 @@ def _stage(
         (*command, *arguments, "--out", str(folder)),
         ROOT / folder / "manifest.json",
         tuple(ROOT / need for need in needs),
-        (ROOT / folder / gives,),
+        (ROOT / folder / result,),
     )
 
 
@@ -400,17 +400,17 @@ def _with_needs(wanted: list[Stage], stages: list[Stage]) -> list[Stage]:
     chosen = set(wanted)
     while True:
         needed = {need for stage in chosen for need in stage.needs}
-        added = {stage for stage in stages if needed.intersection(stage.gives)} - chosen
+        added = {stage for stage in stages if needed.intersection(stage.results)} - chosen
         if not added:
             return [stage for stage in stages if stage in chosen]
         chosen |= added
 
 
 def _run_all(waiting: list[Stage], jobs: int) -> None:
-    """Run stages side by side, each as soon as its inputs are there. The first that fails stops them all."""
+    """Run stages side by side, each as soon as its inputs exist. The first failure stops all of them."""
     total, finished = len(waiting), 0
-    # Inputs that no waiting stage makes are there already.
-    pending = {file for stage in waiting for file in stage.gives}
+    # Inputs that no waiting stage makes exist already.
+    pending = {file for stage in waiting for file in stage.results}
     running: dict[subprocess.Popen[bytes], tuple[Stage, float]] = {}
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     started = time.monotonic()
@@ -427,9 +427,9 @@ def _run_all(waiting: list[Stage], jobs: int) -> None:
                 if process.returncode:
                     raise Refusal(
                         f"stage {stage.name} failed with exit code {process.returncode}; "
-                        f"by itself: python -m {' '.join(stage.arguments)}"
+                        f"to run it alone: python -m {' '.join(stage.arguments)}"
                     )
-                pending.difference_update(stage.gives)
+                pending.difference_update(stage.results)
                 finished += 1
                 now = time.monotonic()
                 print(
@@ -445,7 +445,7 @@ def _run_all(waiting: list[Stage], jobs: int) -> None:
 
 def _start(stage: Stage) -> "subprocess.Popen[bytes]":
     """Start the command of a stage."""
-    stage.forget_what_is_outdated()
+    stage.remove_outdated_results()
     return subprocess.Popen([sys.executable, "-m", *stage.arguments], cwd=ROOT, preexec_fn=_die_with_parent)
 
 

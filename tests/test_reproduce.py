@@ -60,7 +60,7 @@ def test_shipped_agents_are_used_beside_trained_ones(study: Path) -> None:
         assert {
             need for need in stage.needs if need.name != "agent.safetensors" or "snn" in str(need)
         } <= made | given
-        made.update(stage.gives)
+        made.update(stage.results)
     converted = next(stage for stage in stages if stage.name == "convert pong/shipped-snn-s0")
     assert converted.arguments[:4] == ("convert", "run", "--agent", "results/agents/pong-dqn-s0.safetensors")
 
@@ -73,7 +73,7 @@ def test_a_quantised_dqn_that_is_asked_for_is_an_agent_of_its_own(study: Path) -
         + "states = { best_source = true }\n"
     )
     stages = {stage.name: stage for stage in reproduce.plan("made")}
-    made = stages["convert pong/shipped-snn-q8-s0"].gives
+    made = stages["convert pong/shipped-snn-q8-s0"].results
     assert [file.name for file in made] == ["agent.safetensors", "agent.quantised.safetensors"]
     for verb in ("evaluate", "attack", "states"):
         for label, file in zip(("snn", "quantised"), made, strict=True):
@@ -216,7 +216,7 @@ def finished_evaluation(study: Path) -> tuple[reproduce.Stage, Path]:
     stage = reproduce.plan("made")[-1]
     (weights,) = stage.needs
     weights.write_bytes(b"weights")
-    (rows,) = stage.gives
+    (rows,) = stage.results
     rows.parent.mkdir(parents=True)
     rows.write_bytes(b"rows")
     content = {
@@ -231,7 +231,7 @@ def finished_evaluation(study: Path) -> tuple[reproduce.Stage, Path]:
 
 def test_what_was_made_of_the_weights_that_are_there_stays(study: Path) -> None:
     stage, _ = finished_evaluation(study)
-    stage.forget_what_is_outdated()
+    stage.remove_outdated_results()
     assert stage.is_done()
 
 
@@ -243,9 +243,12 @@ def test_what_was_made_of_other_weights_is_made_again(
     beside.write_text("mine")
     weights.write_bytes(b"weights that another machine made")
     assert not stage.is_done()
-    stage.forget_what_is_outdated()
+    stage.remove_outdated_results()
     assert [path.name for path in stage.manifest.parent.iterdir()] == ["notes.txt"]
-    assert "evaluate-shipped-agent: was made from other weights, and is made again" in capsys.readouterr().out
+    assert (
+        "evaluate-shipped-agent: its results are of other weights and are made again"
+        in capsys.readouterr().out
+    )
 
 
 def test_unfinished_work_is_left_to_be_resumed(study: Path) -> None:
@@ -253,7 +256,7 @@ def test_unfinished_work_is_left_to_be_resumed(study: Path) -> None:
     content = json.loads(stage.manifest.read_text())
     stage.manifest.write_text(json.dumps({**content, "outputs": {}}))
     weights.write_bytes(b"other weights")
-    stage.forget_what_is_outdated()
+    stage.remove_outdated_results()
     assert stage.manifest.exists()
 
 
