@@ -1,10 +1,11 @@
-"""What every command line shares: options from dataclasses, refusals as one line, numbers as fractions.
+"""Common parts of all command lines: options from dataclasses, one-line refusals, numbers as fractions.
 
-Never imports torch, because figures are drawn and studies are run without it.
+Never imports torch, because commands that draw figures or run studies do not need it.
 """
 
 import contextlib
 import io
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -21,11 +22,19 @@ from core.registry import load_extension
 
 
 def parse_fraction(text: str) -> float:
-    """0.001, 1e-3 or 1/255."""
+    """The number in a text such as 0.001, 1e-3 or 1/255.
+
+    Raises:
+        ValueError: the text is not a finite number.
+    """
     try:
-        return float(Fraction(text))
+        # Fraction would compute all digits of 1e999999999.
+        number = float(Fraction(text)) if "/" in text else float(text)
     except (ZeroDivisionError, OverflowError):
+        number = math.inf
+    if not math.isfinite(number):
         raise ValueError(f"{text} is no finite number")
+    return number
 
 
 Number = Annotated[
@@ -42,7 +51,7 @@ Number = Annotated[
 
 
 def _parse_switch(words: list[str]) -> bool:
-    """Nothing, True or False."""
+    """The value of a switch: True if it has no word, otherwise its word."""
     if words and words[0] not in ("True", "False"):
         raise ValueError(f"{words[0]} is neither True nor False")
     return words != ["False"]
@@ -58,7 +67,7 @@ Switch = Annotated[
         str_from_instance=lambda value: [str(value)],
     ),
 ]
-"""An option that something else decides unless it is given: --double is --double True, and there is --double False."""
+"""An option that is on (--double or --double True), off (--double False), or None if it is not given."""
 
 
 class OneOf(Doc):
@@ -152,7 +161,7 @@ def _without_extensions(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _parsed(parse: Callable[[], Command]) -> Command:
-    """What `parse` gives; the box that tyro draws around a wrong option becomes one line, as any refusal is."""
+    """The result of `parse`. The box that tyro draws around a wrong option becomes a one-line refusal."""
     drawn = io.StringIO()
     try:
         with contextlib.redirect_stderr(drawn):
@@ -165,7 +174,7 @@ def _parsed(parse: Callable[[], Command]) -> Command:
 
 
 def _exit_with_refusals(work: Callable[[], None]) -> None:
-    """Turn bad input into one line and exit code 2."""
+    """Run the work. Bad input becomes one line on standard error and exit code 2."""
     try:
         work()
     except Refusal as refusal:
@@ -182,7 +191,7 @@ def _exit_with_refusals(work: Callable[[], None]) -> None:
 
 
 def specification(command: Any, *without: str) -> dict[str, Any]:
-    """A command's options as JSON-able values, less those that cannot change its numbers."""
+    """A command's options as JSON-able values, without those that cannot change its numbers."""
     return {
         name: str(value) if isinstance(value, Path) else value
         for name, value in asdict(command).items()
