@@ -30,7 +30,8 @@ class Import:
     out: Path
     """Checkpoint to write (.safetensors)."""
     format: Annotated[
-        str, OneOf(foreign.FORMATS.items, "Format of the file; auto tells by the names of the weights.")
+        str,
+        OneOf(foreign.FORMATS.items, "Format of the file; auto recognises it by the names of the weights."),
     ] = "auto"
     network: Annotated[
         str | None,

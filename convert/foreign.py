@@ -1,4 +1,4 @@
-"""Pretrained Nature-DQNs of other projects. Their formats are told apart by the names of the weights.
+"""Pretrained Nature-DQNs of other projects. Formats are recognised by the names of the weights.
 
 All of these networks see four grey 84x84 frames, oldest first, and choose among the emulator's minimal actions. They
 divide bytes by 255, before the network or as its first step. The networks of this project are given divided bytes, so

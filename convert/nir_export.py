@@ -80,10 +80,10 @@ def to_graph(agent: RateCodedNetwork | DSQN) -> "nir.NIRGraph":
         agent: a converted network or a DSQN. It is not changed and shares no memory with the graph.
 
     Returns:
-        The graph. Its first node is input and its last is output [A]. For each layer N from 1 there are layerN_flatten
-        (between an image and a fully connected layer), layerN_conv or layerN_linear, layerN_neurons ([C, H, W] or [F],
-        if the layer spikes) and layerN_readout (the leaky integrator of *-mem read-outs). This is also their order by
-        name, in which HDF5 lists them.
+        The graph. Its first node is input and its last is output [A]. Nodes of layer N, counted from 1, are
+        layerN_flatten (between an image and a fully connected layer), layerN_conv or layerN_linear, layerN_neurons
+        ([C, H, W] or [F], if the layer spikes) and layerN_readout (the leaky integrator of *-mem read-outs). This is
+        also their order by name, in which HDF5 lists them.
 
     Raises:
         Refusal: nir is not installed, or NIR cannot express the network.

@@ -1,4 +1,4 @@
-"""python -m evaluate run | watch | probe | check: score agents, look into them, check rows."""
+"""python -m evaluate run | watch | probe | check: score agents, watch and probe them, check rows."""
 
 import contextlib
 import itertools
@@ -88,7 +88,7 @@ class Run(PlayOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Watch(EpisodeOptions):
-    """Look into a network while it plays: the game, the score of every action, and every hidden neuron.
+    """Watch a network while it plays: the game, the score of every action, and every hidden neuron.
 
     The pictures are shown in a window (space pauses; Escape, q or closing it ends), or saved. Each picture is of one
     decision: a firing rate is the neuron's spikes per simulation step of that decision. Activations of a network
@@ -173,7 +173,7 @@ def _require_free(save: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe(ComputeOptions):
-    """Look into agents or into single neurons, for figures and tables that need more than episodes.
+    """Measure agents or single neurons, for figures and tables that need more than episodes.
 
     With agents, it writes what each layer does in a decision (OUT/operations.parquet). It also writes how the first
     agent of each kind represents the same states, those of the first agent's play (OUT/embedding.parquet). Without
@@ -254,5 +254,5 @@ if __name__ == "__main__":
     main(
         "python -m evaluate",
         {"run": Run, "watch": Watch, "check": Check, "probe": Probe},
-        "Score agents, all by the same protocol on the same episodes; look into them; check rows.",
+        "Score agents by one protocol on the same episodes, watch and probe them, and check rows.",
     )

@@ -280,7 +280,7 @@ class Rollout(Iterator[Step]):
         return decision.scores.cpu().numpy(), activity, attack
 
     def state(self) -> dict[str, Any]:
-        """JSON-able: all that `restore` needs to go on from here.
+        """JSON-able values from which `restore` continues.
 
         It holds no state of attacks, nor what an agent carries from decision to decision.
         """
@@ -300,7 +300,7 @@ class Rollout(Iterator[Step]):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken, by playing each episode's actions again from its seed.
+        """Continue where `state` was taken, by playing each episode's actions again from its seed.
 
         Episodes have different lengths, and environments step together. So each episode begins when exactly its own
         number of decisions is left to replay.

@@ -1,6 +1,6 @@
 """Recipes: how training is run. Any recipe of Q-learning trains any Q-network.
 
-Each recipe stands in a file of its own in train_direct/recipes/, with the source of every value beside it. An
+Each recipe has a file in train_direct/recipes/, with the source of every value. An
 extension registers its own in the same way. Never imports torch.
 """
 

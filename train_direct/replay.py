@@ -115,7 +115,7 @@ class Replay:
             self._mirror = torch.as_tensor(self._frames[:, :0]).to(mirror).new_zeros(self._frames.shape)
 
     def __len__(self) -> int:
-        """Number of rows that can be drawn. The few that are no transitions count too."""
+        """Number of rows that can be drawn. The few that are not transitions count too."""
         return int(self._sizes().sum())
 
     def _sizes(self) -> np.ndarray:
@@ -158,7 +158,7 @@ class Replay:
         envs = np.empty(batch_size, dtype=np.int64)
         rows = np.empty(batch_size, dtype=np.int64)
         missing = np.arange(batch_size)
-        while len(missing):  # rows that are no transitions are drawn again: about one an episode
+        while len(missing):  # rows that are not transitions are drawn again, about one per episode
             drawn = generator.integers(ends[-1], size=len(missing))
             env = np.searchsorted(ends, drawn, side="right")
             # The newest row, written - 1, cannot be drawn; the oldest lies sizes[env] before it.

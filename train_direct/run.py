@@ -83,7 +83,7 @@ class TrainingRun:
         manifest: the manifest of the folder, whose work has begun.
 
     Raises:
-        Refusal: the state in the folder is damaged, is of another run, or lies beyond the end that is asked for.
+        Refusal: the state in the folder is damaged, is of another run, or lies beyond the requested end.
     """
 
     def __init__(self, folder: Path, plan: Plan, algorithm: Algorithm, manifest: Manifest):
@@ -233,7 +233,7 @@ class TrainingRun:
             "validation/max_q", sum(row.max_q_mean for row in rows) / len(rows), algorithm.steps
         )
         self._solved = plan.stop_score is not None and mean >= plan.stop_score
-        # Pruning makes another agent, and only the last one was asked for.
+        # Pruning makes another agent, and the run is to produce the last one.
         if mean >= self._best or self._best_config != algorithm.agent.config():
             self._best, self._best_config = mean, algorithm.agent.config()
             save_agent(self._folder / "best.safetensors", algorithm.agent, self._provenance())

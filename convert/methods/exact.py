@@ -6,7 +6,7 @@ float32, every order gives the same membrane. Neurons that fire afterwards then 
 
     N_l = clip(floor(sum_j W_ij N_j + T b_i + v_init), 0, T)
 
-of the quantised network, in integer arithmetic. The image's currents are sums of pixels / 255, which are no such
+of the quantised network, in integer arithmetic. The image's currents are sums of pixels / 255, which are not such
 multiples. They are rounded to 2^-k from double precision. 255 is odd, so no pixel sum lies on a rounding boundary.
 """
 

@@ -179,7 +179,7 @@ class ControlLook(Look):
     decisions_per_second = 50  # as fast as the game runs for people
 
     def picture(self, observation: np.ndarray, side: int) -> Image.Image:
-        """Bars in the game's scale; a bar that fills its half stands for the scale or more."""
+        """Bars in the game's scale; a bar that fills its half shows the scale or more."""
         image = Image.new("RGB", (side, side), tuple(level + 6 for level in BACKGROUND))
         draw = ImageDraw.Draw(image)
         values = observation.reshape(-1)

@@ -275,7 +275,7 @@ class Painter:
 
 def _read_from(agent: Agent, has_q_values: bool) -> str:
     """What the scores of a spiking network are, as a word or two beside their heading; empty for other agents."""
-    # The scores of a DSQN without their common mode are no voltages any more.
+    # Without their common mode, the scores of a DSQN are not voltages.
     if not isinstance(agent, DSQN) or not (has_q_values or isinstance(agent, SpikingActor)):
         return ""
     readout = READOUTS.name_of(type(agent.spiking.readout))
