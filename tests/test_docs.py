@@ -241,6 +241,8 @@ def command_line_of(module: str) -> tuple[str, Any]:
         if module.endswith(".py"):
             runpy.run_path(str(REPOSITORY / module), run_name="__main__")
         else:
+            # Tests that ran before may have imported it, which runpy warns of.
+            patched.delitem(sys.modules, f"{module}.__main__", raising=False)
             runpy.run_module(module, run_name="__main__")
     (found,) = given
     return found
