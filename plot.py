@@ -1,6 +1,6 @@
-"""python plot.py STUDY: the tables and the figures of a study, from its rows alone.
+"""python plot.py STUDY: draw the figures and write the tables of a study from its rows.
 
-Figures are registered in analysis.figures. Nothing is computed here that needs a network; torch is never imported.
+Figures are registered in analysis.figures. No network is run, and torch is never imported.
 """
 
 import os
@@ -29,9 +29,9 @@ class Plot:
     """
 
     study: Annotated[str, tyro.conf.Positional]
-    """Name of a folder in results/, as in quick, or the path of any folder."""
+    """Name of a folder in results/, such as quick, or the path of any folder."""
     list: bool = False
-    """Only list the figures that can be drawn from this study's rows, and those that cannot."""
+    """Only list which figures can be drawn from this study's rows and which cannot."""
 
     def run(self) -> None:
         study = StudyRows(study_folder(self.study, RESULTS))
@@ -63,7 +63,7 @@ def _save(figure: Figure, target: Path) -> None:
     """Write a figure as PNG and as PDF with the same layout and without a date."""
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once for both formats
+    figure.set_layout_engine("none")  # Both formats keep the layout computed above.
     figure.savefig(target, dpi=200)
     figure.savefig(target.with_suffix(".pdf"), metadata={"CreationDate": None})
 

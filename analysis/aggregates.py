@@ -1,7 +1,7 @@
-"""Aggregates of scores over games: pure, seeded functions of arrays. Never imports torch.
+"""Aggregates of scores over games: pure functions of arrays, with seeds. Never imports torch.
 
-Scores of several games are `Runs`, one array of training runs for each game. Definitions are those of Agarwal et al.
-2021 (arXiv 2108.13264).
+Scores of several games are `Runs`: an array of training runs for each game. Definitions are from Agarwal et al. 2021
+(arXiv 2108.13264).
 """
 
 from collections.abc import Callable, Sequence
@@ -14,14 +14,13 @@ from core.errors import Refusal
 RESAMPLES = 2000
 
 Runs = Sequence[np.ndarray]
-"""For each game [runs], the scores of its training runs (seeds). Games may differ in their number of runs."""
+"""The scores of the training runs (seeds) of each game: an array [runs] per game. Numbers of runs may differ."""
 Aggregate = Callable[[Runs], np.ndarray]
-"""From an array [..., runs] for each game to one number [...] for each leading index, such as a bootstrap resample."""
+"""A function from an array [..., runs] per game to an array [...]. Leading axes may be bootstrap resamples."""
 
 
 class Interval(NamedTuple):
-    """An estimate, the interval around it (percentile bootstrap, where nothing else is said), and the number of scores
-    that it rests on."""
+    """An estimate, its interval, and the number of values behind it. Intervals are percentile bootstrap by default."""
 
     estimate: float
     low: float
@@ -33,13 +32,13 @@ def mean_of_games(runs: Runs) -> np.ndarray:
     """Mean over games of the mean over runs (Agarwal et al. 2021).
 
     Args:
-        runs: for each game [..., runs], in units that compare between games, such as normalised scores.
+        runs: [..., runs] for each game, in units that compare between games, such as normalised scores.
 
     Returns:
         [...].
 
     Raises:
-        Refusal: no game, a game without runs, or a score that is not finite.
+        Refusal: there is no game, a game has no runs, or a score is not finite.
     """
     means: np.ndarray = _game_means(runs).mean(-1)
     return means
@@ -54,8 +53,8 @@ def median_of_games(runs: Runs) -> np.ndarray:
 def iqm(runs: Runs) -> np.ndarray:
     """Interquartile mean: the 25 % trimmed mean of the runs of all games together (Agarwal et al. 2021).
 
-    Each game weighs the same: of N runs in G games, one of a game with n runs counts as N/(G n) runs. At each end
-    floor(N/4) runs are cut off, if need be a fraction of one. With equal counts that is SciPy's trim_mean of all runs.
+    Each game has the same weight: with N runs in G games, a run of a game with n runs counts as N/(G n) runs. At each
+    end floor(N/4) runs are cut off, possibly a fraction of a run. With equal numbers of runs this is SciPy's trim_mean.
 
     Arguments as in `mean_of_games`.
     """
@@ -73,9 +72,9 @@ def iqm(runs: Runs) -> np.ndarray:
 
 
 def optimality_gap(runs: Runs, gamma: float = 1.0) -> np.ndarray:
-    """gamma - mean(min(x, gamma)): by how much runs fall short of gamma, smaller being better (Agarwal et al. 2021).
+    """gamma - mean(min(x, gamma)): how far runs fall short of gamma (Agarwal et al. 2021). Smaller is better.
 
-    Each game weighs the same. Arguments as in `mean_of_games`, and gamma, the score that is enough.
+    Each game has the same weight. Arguments are as in `mean_of_games`; gamma is the score that is good enough.
     """
     return gamma - mean_of_games([np.minimum(game, gamma) for game in _games(runs, batched=True)])
 
@@ -83,20 +82,20 @@ def optimality_gap(runs: Runs, gamma: float = 1.0) -> np.ndarray:
 def performance_profile(runs: Runs, thresholds: Sequence[float] | np.ndarray) -> np.ndarray:
     """Share of runs that score above each threshold: the run-score distribution (Agarwal et al. 2021, section 4.2).
 
-    The mean over games of each game's share, so that each game weighs the same.
+    It is the mean over games of each game's share, so each game has the same weight.
 
     Args:
         runs: as in `mean_of_games`.
         thresholds: [thresholds], in units of the scores.
 
     Returns:
-        [..., thresholds], falling as thresholds rise.
+        [..., thresholds].
 
     Raises:
-        Refusal: as `mean_of_games`, or a threshold that is not finite.
+        Refusal: as in `mean_of_games`, or a threshold is not finite.
     """
     tau = finite(thresholds, what="thresholds")
-    # Game by game: the comparisons of one are resamples x runs x thresholds already.
+    # One game at a time to save memory: its comparisons are resamples x runs x thresholds.
     shares = [(game[..., None] > tau).mean(-2) for game in _games(runs, batched=True)]
     profile: np.ndarray = np.mean(shares, 0)  # [..., thresholds]
     return profile
@@ -111,20 +110,20 @@ def stratified_interval(
 ) -> Interval:
     """An aggregate over games with its stratified percentile-bootstrap interval (Agarwal et al. 2021).
 
-    Runs are drawn with replacement within each game, so the interval is over training seeds on just these games. The
-    bootstrap's variance of a game's mean is (n - 1)/n of what it should be: few runs make an interval too narrow, and a
-    game with a single run adds nothing to its width.
+    Runs are drawn with replacement within each game. The interval is therefore over training seeds, on these games
+    only. The bootstrap's variance of a game's mean is (n - 1)/n of the true one, so few runs give too narrow an
+    interval. A game with a single run adds nothing to its width.
 
     Args:
-        runs: for each game [runs].
+        runs: [runs] for each game.
         aggregate: such as `iqm`, or `functools.partial(optimality_gap, gamma=2.0)`.
         level, resamples, seed: as in `mean_interval`.
 
     Returns:
-        In units of the aggregate; n counts the runs of all games.
+        The interval in units of the aggregate; n is the number of runs of all games.
 
     Raises:
-        Refusal: as `mean_of_games`, or a level outside (0, 1).
+        Refusal: as in `mean_of_games`, or the level is outside (0, 1).
     """
     games = _games(runs)
     low, high = percentiles(aggregate(_resampled(games, resamples, seed)), level)
@@ -141,15 +140,15 @@ def performance_profile_band(
     """Pointwise stratified-bootstrap band of `performance_profile`: each threshold has its own interval.
 
     Args:
-        runs: for each game [runs].
+        runs: [runs] for each game.
         thresholds: [thresholds].
         level, resamples, seed: as in `mean_interval`.
 
     Returns:
-        Its lower and its upper bound, each [thresholds].
+        Lower and upper bounds, each [thresholds].
 
     Raises:
-        Refusal: as `performance_profile`, or a level outside (0, 1).
+        Refusal: as in `performance_profile`, or the level is outside (0, 1).
     """
     drawn = _resampled(_games(runs), resamples, seed)
     low, high = percentiles(performance_profile(drawn, thresholds), level)
@@ -167,23 +166,23 @@ def average_performance_ratio(
 ) -> Interval:
     """APR of Xu et al. 2026 (arXiv 2610.07808) with its percentile-bootstrap interval, stratified by game.
 
-    Mean over games of (mean(scores) - random) / (mean(reference) - random). Their scores are the best returns of
-    training runs; which scores these are is the caller's to say.
+    It is the mean over games of (mean(scores) - random) / (mean(reference) - random). Xu et al. use the best returns
+    of training runs. The caller chooses which scores to pass.
 
     Args:
-        scores: for each game [n].
-        reference: for each game [m], of the agent that the scores are held against.
-        random: for each game the score of random play.
-        paired: scores and reference are of the same episodes or seeds in the same order (m = n) and are drawn
-            together. Otherwise each is drawn by itself.
+        scores: [n] for each game.
+        reference: [m] for each game, scores of the reference agent.
+        random: the score of random play for each game.
+        paired: whether scores and reference are of the same episodes or seeds in the same order (m = n). Pairs are
+            drawn together, other scores independently.
         level, resamples, seed: as in `mean_interval`.
 
     Returns:
-        Shares (1 is the reference's own). n counts the scores, not the reference's.
+        The share, 1 for the reference itself; n is the number of scores without the reference's.
 
     Raises:
-        Refusal: scores are missing or not finite, are not of the same games, are not pairs where they should be, or
-            the reference is no better than random play in some game.
+        Refusal: scores are missing or not finite, games differ, pairs are incomplete, or the reference is no better
+            than random play in a game.
     """
     games, references = _same_games(scores, reference)
     if len(random) != len(games):
@@ -201,10 +200,10 @@ def average_performance_ratio(
         drawn = resampled_indices(values.size, resamples, generator)
         others_drawn = drawn if paired else resampled_indices(others.size, resamples, generator)
         gained, possible = values[drawn].mean(1) - floor, others[others_drawn].mean(1) - floor
-        # A resample in which the reference is no better than random play says nothing of a share.
+        # Without a reference above random play, a resample has no share.
         resampled.append(gained[possible > 0] / possible[possible > 0])
         estimates.append((values.mean() - floor) / (others.mean() - floor))
-    # Games are drawn independently of each other, so any resample of one may stand beside any of another.
+    # Games are drawn independently, so any resample of one game may be combined with any of another.
     left = min(len(shares) for shares in resampled)
     low, high = percentiles(np.mean([shares[:left] for shares in resampled], 0), level)
     return Interval(float(np.mean(estimates)), float(low), float(high), _count(games))
@@ -213,28 +212,28 @@ def average_performance_ratio(
 def probability_of_improvement(
     runs: Runs, others: Runs, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Mean over games of P(X > Y) + P(X = Y)/2, a run X of one method against a run Y of another (Agarwal et al. 2021).
+    """Mean over games of P(X > Y) + P(X = Y)/2 for runs X of one method and Y of another (Agarwal et al. 2021).
 
-    In each game it is the Mann-Whitney U statistic over the number of pairs. Both methods' runs are resampled within
-    each game, each by itself.
+    In each game it is the Mann-Whitney U statistic divided by the number of pairs. Within each game the runs of both
+    methods are resampled independently.
 
     Args:
-        runs: for each game [n].
-        others: for each game [m], in the same units.
+        runs: [n] for each game.
+        others: [m] for each game, in the same units.
         level, resamples, seed: as in `mean_interval`.
 
     Returns:
-        In [0, 1]; n counts the runs of both methods.
+        A probability in [0, 1]; n is the number of runs of both methods.
 
     Raises:
-        Refusal: runs are missing or not finite, or not of the same games; a level outside (0, 1).
+        Refusal: runs are missing or not finite, games differ, or the level is outside (0, 1).
     """
     games, opponents = _same_games(runs, others)
     generator = np.random.default_rng(seed)
     estimates, resampled = [], []
     for mine, theirs in zip(games, opponents, strict=True):
         wins = (1 + np.sign(mine[:, None] - theirs)) / 2  # [n, m]
-        # How often each run was drawn says all about a resample, and a table of pairs for each is never made.
+        # Counting how often each run was drawn avoids a table of pairs for each resample.
         drawn, drawn_theirs = (
             generator.multinomial(size, np.full(size, 1 / size), size=resamples) for size in wins.shape
         )  # [resamples, n], [resamples, m]
@@ -248,17 +247,27 @@ def probability_of_improvement(
 
 
 def finite(scores: Sequence[float] | np.ndarray, name: str = "", what: str = "scores") -> np.ndarray:
+    """The scores as a float64 array.
+
+    Args:
+        scores: any shape.
+        name: begins the message of a refusal.
+        what: what the values are, in that message.
+
+    Raises:
+        Refusal: there is no value, or a value is not finite.
+    """
     values = np.asarray(scores, dtype=np.float64)
     if values.size == 0 or not np.isfinite(values).all():
         raise Refusal(
             f"{name}{values.size} {what}, {int((~np.isfinite(values)).sum())} of them not finite: "
-            "finite ones are needed"
+            "one or more are needed, all finite"
         )
     return values
 
 
 def _games(runs: Runs, batched: bool = False) -> list[np.ndarray]:
-    """Checked, in float64: for each game [runs], or [..., runs] where batches are welcome."""
+    """Checked scores in float64: [runs] for each game, or [..., runs] if batched."""
     if len(runs) == 0:
         raise Refusal("no game: an array of runs for each game is needed")
     games = [finite(game, _name(index, runs)) for index, game in enumerate(runs)]
@@ -270,22 +279,23 @@ def _games(runs: Runs, batched: bool = False) -> list[np.ndarray]:
 
 def _same_games(runs: Runs, others: Runs) -> tuple[list[np.ndarray], list[np.ndarray]]:
     if len(runs) != len(others):
-        raise Refusal(f"{len(runs)} games against {len(others)}: the same games are needed")
+        raise Refusal(f"{len(runs)} games compared with {len(others)}: the same games are needed")
     return _games(runs), _games(others)
 
 
 def _name(index: int, runs: Runs) -> str:
-    """How a refusal begins; one game needs no number."""
+    """The beginning of a refusal. A single game needs no number."""
     return f"game {index}: " if len(runs) > 1 else ""
 
 
 def require_pairs(values: np.ndarray, others: np.ndarray, name: str = "") -> None:
+    """Check that two arrays have the same shape. `name` begins the message of a refusal."""
     if values.shape != others.shape:
-        raise Refusal(f"{name}{values.size} scores against {others.size}: pairs are needed")
+        raise Refusal(f"{name}{values.size} scores compared with {others.size}: pairs are needed")
 
 
 def _game_means(runs: Runs) -> np.ndarray:
-    """[..., games] means over runs."""
+    """Means over the runs of each game: [..., games]."""
     return np.stack([game.mean(-1) for game in _games(runs, batched=True)], -1)
 
 
@@ -294,23 +304,24 @@ def _count(games: Runs) -> int:
 
 
 def _resampled(games: Runs, resamples: int, seed: int) -> list[np.ndarray]:
-    """For each game [resamples, runs], drawn from its own runs with replacement."""
+    """For each game, resamples of its runs with replacement: [resamples, runs]."""
     generator = np.random.default_rng(seed)
     return [game[resampled_indices(game.size, resamples, generator)] for game in games]
 
 
 def resampled_indices(size: int, resamples: int, generator: np.random.Generator) -> np.ndarray:
-    """[resamples, size] indices, drawn with replacement."""
+    """Indices drawn with replacement: [resamples, size]."""
     return generator.integers(size, size=(resamples, size))
 
 
 def require_level(level: float) -> None:
+    """Check that the coverage of an interval is in (0, 1)."""
     if not 0 < level < 1:
-        raise Refusal(f"level {level}: one in (0, 1) is needed")
+        raise Refusal(f"level {level}: it must be in (0, 1)")
 
 
 def percentiles(values: np.ndarray, level: float) -> np.ndarray:
-    """[2, ...] bounds of the middle `level` of values [resamples, ...]."""
+    """Bounds [2, ...] of the middle share `level` of values [resamples, ...]."""
     require_level(level)
     if len(values) == 0:
         raise Refusal("no resample to take percentiles of: more resamples or more scores are needed")

@@ -1,6 +1,6 @@
-"""The question's answer from rows alone: what is kept of a DQN's play, at what cost, and under attack.
+"""Answer the question of SpikeQ from rows: what survives of a DQN's play, at what cost, and under attack.
 
-Intervals are over the episodes of one network and never over training seeds. Never imports torch.
+Intervals are over the episodes of one network, never over training seeds. Never imports torch.
 """
 
 from collections import defaultdict
@@ -34,14 +34,16 @@ from core.rows import AttackRow, ConversionRow, EpisodeRow
 
 @dataclass(frozen=True)
 class Attacked:
-    """One network under one attack of one size."""
+    """The games of one network under one attack of one size."""
 
     rows: tuple[AttackRow, ...]
     score: Interval
     strength: AttackStrength
     kept: Interval | None
-    """Share of its own score above random play in the clean games of the same starts. None without such games, or if
-    they were no better than random play."""
+    """Share kept of the network's own clean score above random play, on the same starts.
+
+    None without clean games on these starts, or if their score is no better than random play.
+    """
 
     @property
     def first(self) -> AttackRow:
@@ -54,16 +56,17 @@ class Attacked:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of one study. Text between backquotes is to be typed."""
+    """The answer of one study. Text in backquotes is code."""
 
     lead: tuple[str, ...]
     """At most three sentences."""
     kept: tuple[tuple[str, ...], ...]
-    """Cells below KEPT_HEADER, a line for each network and DQN that it is held against."""
+    """Rows of cells below KEPT_HEADER, one for each network and the DQN that it is compared with."""
     limits: tuple[str, ...]
+    """Sentences about what cannot be claimed."""
 
 
-KEPT_HEADER = ("game", "network", "score", "kept", "of the DQN", "sim steps", "spikes a decision", "remark")
+KEPT_HEADER = ("game", "network", "score", "kept", "of the DQN", "sim steps", "spikes per decision", "remark")
 
 
 def answer(
@@ -72,13 +75,13 @@ def answer(
     conversions: Sequence[ConversionRow],
     attacks: Sequence[AttackRow],
 ) -> Answer:
-    """What the rows of a study answer.
+    """The answer that the rows of a study give.
 
     Args:
-        episodes: of `evaluate run`.
-        compared: the games of `convert compare`.
-        conversions: the states of `convert compare`, on which a method is chosen.
-        attacks: of `adversarial run`.
+        episodes: rows of `evaluate run`.
+        compared: games of `convert compare`.
+        conversions: measurements on states by `convert compare`, used to choose a method.
+        attacks: rows of `adversarial run`.
 
     Raises:
         Refusal: the rows do not compare (see `analysis.tables.score_lines`).
@@ -89,20 +92,20 @@ def answer(
     clean = players([row for row in attacks if row.attack == "none"])
     trained = {network_key(player.first) for player in [*everyone, *clean] if player.is_trained}
     bench = [cell for cell in attacked if network_key(cell.first) in trained]
-    told = [each for each in found if has_learnt(each.player)]
+    counted = [each for each in found if has_learnt(each.player)]
     return Answer(
-        (_kept_in_play(told), _left_under_attack(bench, bool(attacks))),
-        tuple(map(_cells, sorted(told, key=lambda each: each.player.first.game))),
+        (_kept_in_play(counted), _left_under_attack(bench, bool(attacks))),
+        tuple(map(_cells, sorted(counted, key=lambda each: each.player.first.game))),
         tuple(_limits(everyone, found, attacked)),
     )
 
 
 def under_attack(attacks: Sequence[AttackRow], episodes: Sequence[EpisodeRow]) -> list[Attacked]:
-    """Every network under every attack and size, beside its clean games of the same starts.
+    """The results of every network under every attack and size, compared with its clean games on the same starts.
 
     Args:
-        attacks: of `adversarial run`, clean games among them.
-        episodes: of `evaluate run`. They are clean games too.
+        attacks: rows of `adversarial run`, including clean games.
+        episodes: rows of `evaluate run`, used as clean games too.
     """
     clean = [*episodes, *(row for row in attacks if row.attack == "none")]
     cells: dict[tuple[object, ...], list[AttackRow]] = defaultdict(list)
@@ -128,10 +131,10 @@ def under_attack(attacks: Sequence[AttackRow], episodes: Sequence[EpisodeRow]) -
     return sorted(found, key=order)
 
 
-def _kept_in_play(told: Sequence[Share]) -> str:
-    """What spiking networks keep, as ranges over networks. Nothing is averaged over games or seeds."""
+def _kept_in_play(counted: Sequence[Share]) -> str:
+    """A sentence on what spiking networks keep, as ranges over networks. Nothing is averaged over games or seeds."""
     parts = []
-    spiking = [each for each in told if each.player.first.sim_steps]
+    spiking = [each for each in counted if each.player.first.sim_steps]
     for agent in sorted({each.player.first.agent for each in spiking}, key=kinds.order):
         of_agent = [each for each in spiking if each.player.first.agent == agent]
         rows = [each.player.first for each in of_agent]
@@ -145,35 +148,38 @@ def _kept_in_play(told: Sequence[Share]) -> str:
             spikes = span((player.line.spikes_per_decision for player in networks), ",.0f")
             games = count(len({player.first.game for player in networks}), "game")
             parts.append(
-                f"the {kinds.label(agent)} keeps {percents(kept)} at {sim_steps} sim steps and {spikes} spikes a "
+                f"the {kinds.label(agent)} keeps {percents(kept)} at {sim_steps} sim steps and {spikes} spikes per "
                 f"decision ({count(len(networks), 'network')}, {games}, {doubt(kept)})"
             )
     if parts:
         return f"Of a DQN's score above random play, {'; '.join(parts)}."
     return (
-        "These rows do not answer how much of a DQN's play survives: no trained spiking network played the episodes of "
-        "a trained DQN."
+        "These rows do not answer how much of a DQN's play survives: no trained spiking network shares episodes with a "
+        "trained DQN."
     )
 
 
 def _left_under_attack(bench: Sequence[Attacked], any_attack: bool) -> str:
-    """What is left on each game under attack, or why nothing is said."""
+    """A sentence on what agents keep under attack on each game, or why there is no such result."""
     on_games = [_left_on(game, bench) for game in dict.fromkeys(cell.first.game for cell in bench)]
     if under := "; ".join(filter(None, on_games)):
         return (
-            "Under the attack that flips most decisions, agents keep of their own clean score above random play: "
-            f"{under}."
+            "Share of their own clean score above random play that agents keep under the attack that flips most "
+            f"decisions: {under}."
         )
     if any_attack:
         return (
-            "These rows do not answer how the agents hold up under attack: no attack of a size common to all trained "
-            "agents has clean games of the same starts."
+            "These rows do not answer how the agents hold up under attack: no size of attack is common to all trained "
+            "agents and has clean games on the same starts."
         )
-    return "No attack was made: `python -m adversarial run` makes such rows."
+    return "No agent was attacked: `python -m adversarial run` does that."
 
 
 def _left_on(game: str, bench: Sequence[Attacked]) -> str:
-    """What the strongest attack leaves at the smallest size that all networks of a game met; empty if there is none."""
+    """What the strongest attack leaves on a game, at the smallest size at which all networks were attacked.
+
+    Empty if there is no such size.
+    """
     met: dict[tuple[float, str], dict[tuple[object, ...], list[Attacked]]] = defaultdict(
         lambda: defaultdict(list)
     )
@@ -198,7 +204,7 @@ def _left_on(game: str, bench: Sequence[Attacked]) -> str:
 
 
 def _cells(each: Share) -> tuple[str, ...]:
-    """One line of the table: what one network keeps of one DQN."""
+    """One row of the table: what a network keeps of a DQN's score."""
     player = each.player
     spiking = bool(player.first.sim_steps)
     return (
@@ -216,7 +222,7 @@ def _cells(each: Share) -> tuple[str, ...]:
 def _limits(
     everyone: Sequence[Player], found: Sequence[Share], attacked: Sequence[Attacked]
 ) -> Iterator[str]:
-    """What these rows cannot claim."""
+    """Sentences about what the rows do not show."""
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
     for player in [*everyone, *(each.player for each in found)]:
         seeds[player.first.game, player.first.agent].add(player.first.train_seed)
@@ -225,11 +231,11 @@ def _limits(
     if single := sorted(
         f"{kinds.label(agent)} on {game}" for (game, agent), of in seeds.items() if len(of) == 1
     ):
-        yield f"One training seed says nothing about a method: {'; '.join(single)}."
+        yield f"Only one training seed, so no claim about a method: {'; '.join(single)}."
     for player in everyone:
         if not player.is_trained:
             yield (
                 f"{player.first.game}, {player.name}: {player.line.note}. Score: {scored(player.line.score)}."
             )
     if attacked:
-        yield "A better attack may leave less: nothing here says that an agent is robust."
+        yield "Stronger attacks may exist. No agent is shown to be robust here."

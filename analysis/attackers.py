@@ -1,4 +1,4 @@
-"""Who attacks, from rows alone: kinds of attackers, the strongest of each, and the masking gap. Never imports torch."""
+"""Classify attacks from their rows: kinds of attackers, the strongest attacks, the masking gap. Never imports torch."""
 
 import json
 from collections import defaultdict
@@ -16,27 +16,30 @@ from core.rows import AttackRow, StateAttackRow
 
 AttackerKind = Literal["clean", "white-box", "transfer", "black-box", "noise", "control"]
 AIMED: tuple[AttackerKind, ...] = ("white-box", "transfer", "black-box")
-"""Kinds that seek what changes a choice; noise does not."""
+"""Kinds that search for a perturbation that changes the action. Noise does not search."""
 BOUNDED: tuple[AttackerKind, ...] = (*AIMED, "noise")
-"""Kinds that keep to the l_inf ball, so that attacks of one size compare."""
+"""Kinds that stay within the l_inf ball, so attacks of equal size compare."""
 OF_ATTACK: Mapping[str, AttackerKind] = {
     "none": "clean",
     **dict.fromkeys(("random-sign", "uniform", "gaussian"), "noise"),
     **dict.fromkeys(("spsa", "square"), "black-box"),
     **dict.fromkeys(("occlusion", "brightness"), "control"),
 }
-"""Attacks without a gradient, for rows from before there was a column `attacker`."""
+"""Kinds of the attacks without a gradient. Needed for older rows, which have no column `attacker`."""
 SOURCE_WEIGHTS = "relu, weights before conversion"
-"""What stands for spikes in the DQN that a network was converted from, where its gradient is followed."""
+"""The value of `surrogate` in threats that follow the gradient of the DQN that a network was converted from."""
 SETTING = ("scope", "eight_bit", "frequency")
-"""What of a threat says what the attacker may do; the rest says how it goes about it. Attacks compare within one."""
+"""Fields of a threat that say what the attacker may do. Only attacks with equal settings compare."""
 OF_A_RUN = ("epsilon", "step_size", "gap_threshold", "seed")
-"""What of a threat two runs of one attack may differ in: a step size belongs to a size, a threshold to a frequency."""
+"""Fields of a threat in which two runs of the same attack may differ.
+
+The step size depends on epsilon, and the threshold on the frequency of attacks.
+"""
 
 
 @dataclass(frozen=True, order=True)
 class Victim:
-    """One network that was attacked."""
+    """An attacked network."""
 
     game: str
     agent: str
@@ -45,7 +48,7 @@ class Victim:
     variant: str
     checkpoint_id: str
     sim_steps: int = field(compare=False)
-    """The most that were met: a network that may stop early is one network, whatever it took."""
+    """The largest number in the rows. It identifies no network, because a network may stop early."""
 
     @property
     def name(self) -> str:
@@ -62,51 +65,53 @@ class Victim:
 
 @dataclass(frozen=True)
 class MaskingGap:
-    """How much of an attack's success the usual attack misses, on the same states and at the same size."""
+    """How much more the best attack flips than the usual attack, on the same states and at the same size."""
 
     epsilon: float
     best: StateAttackRow
-    """The one that does most beyond the usual one, of all: the victim's gradient, another's, queries, noise."""
+    """The attack of any kind that flips the most beyond the usual one."""
     usual: StateAttackRow
     """FGSM along the gradient that trained the victim."""
     flips: Interval
-    """Share of the states of both that the best flipped, and ..."""
+    """Share of the common states that the best attack flipped."""
     usual_flips: Interval
-    """... that the usual one did."""
+    """Share of the common states that the usual attack flipped."""
     gap: Interval
-    """Their difference. It is the largest of many, which its interval does not know."""
+    """`flips` minus `usual_flips`. The interval ignores that the best attack was selected among many."""
     iterated: StateAttackRow
-    """The most successful attack along the gradient of the usual one: what more steps and starts alone are worth."""
+    """The best attack along the training gradient. It shows what more steps and restarts alone achieve."""
 
 
 def network_of(row: AttackRow | StateAttackRow) -> Victim:
-    """Whom a row's attack was on."""
+    """The network that a row's attack was made on."""
     return Victim(**{each.name: getattr(row, each.name) for each in fields(Victim)})
 
 
 def kind_of(row: AttackRow | StateAttackRow) -> AttackerKind:
-    """What an attacker knows of its victim: what the row says, or for older rows what its attack's name implies.
+    """The kind of a row's attacker: its column `attacker`, or for older rows the kind implied by the attack's name.
 
     Raises:
-        Refusal: an unknown kind of attacker, or an older row whose attack needs a gradient and names none.
+        Refusal: the kind is unknown, or an older row has an unknown attack without a gradient source.
     """
     if row.attacker:
         if row.attacker not in get_args(AttackerKind):
-            raise Refusal(
-                f"attacker {row.attacker!r} is unknown: accepted are {', '.join(get_args(AttackerKind))}"
-            )
+            raise Refusal(f"unknown attacker {row.attacker!r}: known are {', '.join(get_args(AttackerKind))}")
         return cast(AttackerKind, row.attacker)
     if row.attack in OF_ATTACK:
         return OF_ATTACK[row.attack]
     if not row.gradient_source:
         raise Refusal(
-            f"attack {row.attack!r} follows no gradient: known without one are {', '.join(OF_ATTACK)}"
+            f"attack {row.attack!r} follows no gradient: known attacks without one are {', '.join(OF_ATTACK)}"
         )
     return "transfer" if row.gradient_source.startswith("transfer:") else "white-box"
 
 
 def threat_of(row: AttackRow | StateAttackRow) -> dict[str, Any]:
-    """A row's threat model; refused as `made` refuses it."""
+    """The threat model of a row.
+
+    Raises:
+        Refusal: the threat is not a JSON object.
+    """
     return _parsed(row.threat)
 
 
@@ -116,26 +121,30 @@ def _parsed(threat: str) -> dict[str, Any]:
     except json.JSONDecodeError:
         parsed = None
     if not isinstance(parsed, dict):
-        raise Refusal(f"threat {threat!r} is no JSON object")
+        raise Refusal(f"threat {threat!r} is not a JSON object")
     return parsed
 
 
 def setting_of(row: AttackRow | StateAttackRow) -> str:
-    """JSON: what the attacker may do."""
+    """What the attacker may do (see SETTING), as JSON."""
     threat = threat_of(row)
     return to_json({name: threat[name] for name in SETTING if name in threat})
 
 
 def how(row: AttackRow | StateAttackRow, *without: str) -> str:
-    """`made` of a row's threat."""
+    """How a row's attack was made; see `made`."""
     return made(row.threat, *without)
 
 
 def made(threat: str, *without: str) -> str:
-    """JSON: how the attack of a threat (JSON) is made, whatever its size, less what is named.
+    """How an attack was made, whatever its size: the threat without the fields of OF_A_RUN, as JSON.
+
+    Args:
+        threat: JSON.
+        without: more fields to leave out.
 
     Raises:
-        Refusal: the threat is no JSON object.
+        Refusal: the threat is not a JSON object.
     """
     return to_json(
         {name: value for name, value in _parsed(threat).items() if name not in (*OF_A_RUN, *without)}
@@ -143,7 +152,7 @@ def made(threat: str, *without: str) -> str:
 
 
 def described(row: AttackRow | StateAttackRow) -> str:
-    """As in "pgd (margin, 50 steps, 2 restarts) through own-surrogate (atan slope 2)"."""
+    """An attack in words, as in "pgd (margin, 50 steps, 2 restarts) through own-surrogate (atan slope 2)"."""
     threat = threat_of(row)
     counts = [f"{threat[name]} {name}" for name in ("steps", "restarts") if threat.get(name, 0) > 1]
     if kind_of(row) == "noise" and threat.get("queries", 0) > 1:
@@ -161,30 +170,33 @@ def flips(row: StateAttackRow) -> Interval:
 
 
 def flipped(row: StateAttackRow) -> np.ndarray:
-    """[S] bool: which states an attack flipped.
+    """Which of the attacked states changed their greedy action: [S] bool.
 
     Raises:
-        Refusal: the row does not tell.
+        Refusal: the row does not hold one bit for each state.
     """
     bits = np.frombuffer(bytes.fromhex(row.flipped), dtype=np.uint8)
     if len(bits) != -(-row.num_states // 8):
         raise Refusal(
-            f"{network_of(row).name}: {row.attack} of epsilon {row.epsilon:g} tells of {8 * len(bits)} states which of "
-            f"them it flipped; {row.num_states} were attacked"
+            f"{network_of(row).name}: {row.attack} at epsilon {row.epsilon:g} holds flips of {8 * len(bits)} states, "
+            f"but {row.num_states} were attacked"
         )
     return np.unpackbits(bits, count=row.num_states).astype(bool)
 
 
 def on_the_same_states(row: StateAttackRow, other: StateAttackRow) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the states that both met, of one drawing the first ones, each of two attacks flipped: [n] bool."""
+    """Which states each of two attacks flipped, over the n states that both attacked: two arrays [n] bool.
+
+    Both rows must be of the same drawing of states. The shorter row is of its first states.
+    """
     n = min(row.num_states, other.num_states)
     return flipped(row)[:n], flipped(other)[:n]
 
 
 class AttackStrength(NamedTuple):
-    """What orders attacks on one network in the same games: the largest is the strongest.
+    """Orders attacks on one network in the same games. The largest is the strongest.
 
-    Scores come second: of few games each, the lowest of several means is the most unlucky one as soon as the worst.
+    Flipped decisions come before scores. Over few games, the lowest of several mean scores may just be bad luck.
     """
 
     flipped: float
@@ -194,19 +206,19 @@ class AttackStrength(NamedTuple):
 
 
 def strength(rows: Iterable[AttackRow]) -> AttackStrength:
-    """Of one attack, by its games."""
+    """The strength of one attack, from its games."""
     each = [(row.flip_share * row.length_steps, row.length_steps, row.score) for row in rows]
     flips, decisions, score = map(sum, zip(*each, strict=True))
     return AttackStrength(float(flips / decisions), float(-score / len(each)))
 
 
 def share(those: np.ndarray) -> Interval:
-    """The share of n states that are among those, [n] bool, with its binomial interval."""
+    """The share of n states that are true in `those`, [n] bool, with its binomial interval."""
     return share_interval(int(those.sum()), len(those))
 
 
 def strongest(rows: Iterable[StateAttackRow], *kinds: AttackerKind) -> StateAttackRow | None:
-    """The row of some kinds that flips most; of equal ones that with the most states, then the first."""
+    """The row of some kinds that flips the largest share of states. Ties go to more states, then to the first row."""
     return max((row for row in rows if kind_of(row) in kinds), key=_success, default=None)
 
 
@@ -215,8 +227,10 @@ def _success(row: StateAttackRow) -> tuple[float, int]:
 
 
 def follows_training_gradient(row: AttackRow | StateAttackRow) -> bool:
-    """Whether an attack follows the gradient that trained its victim. The DQN that a converted network came from has
-    other weights, and its gradient is another one."""
+    """Whether an attack follows the gradient that trained its victim.
+
+    The gradient of a converted network's source DQN does not count, because conversion changes the weights.
+    """
     return (
         row.gradient_source == kinds.kind_of(row.agent).training_gradient
         and threat_of(row).get("surrogate") != SOURCE_WEIGHTS
@@ -229,7 +243,7 @@ def is_usual(row: AttackRow | StateAttackRow) -> bool:
 
 
 class StateSample(NamedTuple):
-    """Where attacked states are from: rows of one drawing are of the same states, or of the first of them."""
+    """The drawing that attacked states come from. Rows of one drawing share their first states."""
 
     states_of: str
     seed: int
@@ -237,12 +251,12 @@ class StateSample(NamedTuple):
 
 
 def sample_of(row: StateAttackRow) -> StateSample:
-    """Of which states a row is."""
+    """The drawing that a row's states come from."""
     return StateSample(row.states_of, row.seed, row.drawn_states)
 
 
 def cells(rows: Iterable[StateAttackRow]) -> dict[tuple[StateSample, float], list[StateAttackRow]]:
-    """Rows by the states that were attacked and size, in order of size."""
+    """Rows grouped by drawing of states and by size, in order of size."""
     found: dict[tuple[StateSample, float], list[StateAttackRow]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: (row.epsilon, sample_of(row))):
         found[sample_of(row), row.epsilon].append(row)
@@ -250,13 +264,13 @@ def cells(rows: Iterable[StateAttackRow]) -> dict[tuple[StateSample, float], lis
 
 
 def masking_gaps(rows: Sequence[StateAttackRow]) -> list[MaskingGap]:
-    """The masking gap at every size at which the usual attack was made, over all attacks beside it.
+    """The masking gap at every size for which the usual attack was made.
 
     Args:
-        rows: of one network under one setting.
+        rows: of one network in one setting.
 
     Returns:
-        In order of size; of several usual attacks of a size (other losses) the most successful one counts.
+        Gaps in order of size. If several usual attacks have one size (with different losses), the best one counts.
     """
     found = []
     for (_, epsilon), cell in cells(rows).items():

@@ -1,4 +1,4 @@
-"""What stands in the way of trusting rows: schema, manifests, mixtures, gaps, doubles. Never imports torch."""
+"""Check the rows of a study: schema, manifests, mixed protocols, gaps and duplicates. Never imports torch."""
 
 import math
 from collections import Counter, defaultdict
@@ -29,21 +29,21 @@ MAY_BE_NAN = {
         *("spikes_per_decision", "additions_per_decision", "mean_sim_steps"),
     },
 }
-"""Columns in which NaN says that there is nothing to say (core/rows.py says when); elsewhere it is a fault."""
+"""Columns in which NaN means "no value" (see core/rows.py). In all other columns NaN is a fault."""
 
 
 def findings(study: Path) -> Iterator[str]:
-    """One line for each fault under a folder, none if its rows can be trusted as they are.
+    """One line for each fault under a folder.
 
     Args:
-        study: a study's folder, results/STUDY; any folder with rows below it will do.
+        study: the folder of a study, or any folder with rows below it.
 
     Raises:
-        Refusal: there are no rows there.
+        Refusal: the folder holds no rows.
     """
     files = sorted(study.rglob("*.parquet"))
     if not files:
-        raise Refusal(f"no rows under {study}: a folder with .parquet files that SpikeQ wrote is needed")
+        raise Refusal(f"no rows under {study}: name a folder with .parquet files written by SpikeQ")
     recorded: set[Path] = set()
     unfinished: set[Path] = set()
     for manifest in sorted(study.rglob("*manifest.json")):
@@ -64,10 +64,10 @@ def findings(study: Path) -> Iterator[str]:
         name = path.relative_to(study)
         if path.name.startswith("."):
             if path.parent not in unfinished:
-                yield f"{name}: left by work that was killed, and no manifest goes on with it; it can be removed"
+                yield f"{name}: left by an interrupted command that nothing resumes; it can be removed"
             continue
         if row_type is None:
-            yield f"{name}: no kind of rows has such a name"
+            yield f"{name}: not a name of a file of rows"
             continue
         try:
             rows = read_rows(path, row_type)
@@ -75,12 +75,12 @@ def findings(study: Path) -> Iterator[str]:
             yield str(refusal)
             continue
         if path not in recorded:
-            yield f"{name}: no finished manifest lists it"
+            yield f"{name}: not listed in a finished manifest"
         yield from (f"{name}: {fault}" for fault in _value_faults(rows, row_type))
         if row_type in (EpisodeRow, AttackRow):
             yield from (f"{name}: {fault}" for fault in _episode_faults(rows))
         elif twice := len(rows) - len(set(map(str, rows))):
-            yield f"{name}: {twice} rows are there twice"
+            yield f"{name}: {twice} duplicate rows"
         if path.name == "episodes.parquet":
             scored[name] = rows
         if row_type is AttackRow:
@@ -95,16 +95,16 @@ def findings(study: Path) -> Iterator[str]:
 
 def _manifest_faults(record: Record) -> Iterator[str]:
     if not record.outputs:
-        yield f"{record.path}: its work is unfinished; python -m {' '.join(record.command)} goes on"
+        yield f"{record.path}: unfinished; python -m {' '.join(record.command)} resumes it"
     for output, mismatch in record.mismatches():
-        # Weights need not lie beside their rows: committed studies ship them elsewhere.
+        # Weights may be absent: committed studies ship them elsewhere.
         if output.suffix == ".parquet" or output.exists():
             yield mismatch
 
 
 def _value_faults(rows: Sequence[object], row_type: type) -> Iterator[str]:
     if not rows:
-        yield "holds no row"
+        yield "no rows"
     for field in fields(row_type):
         if field.name in MAY_BE_NAN.get(row_type, ()):
             continue
@@ -118,7 +118,7 @@ def _value_faults(rows: Sequence[object], row_type: type) -> Iterator[str]:
 
 
 def _episode_faults(rows: Sequence[EpisodeRow]) -> Iterator[str]:
-    """Episodes that are there twice, and numbers that were left out."""
+    """Duplicate episodes and missing episode numbers."""
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for row in rows:
         attack = (row.attack, row.gradient_source, row.threat) if isinstance(row, AttackRow) else ()
@@ -128,29 +128,29 @@ def _episode_faults(rows: Sequence[EpisodeRow]) -> Iterator[str]:
         name = " ".join(str(part) for part in key if part != "")
         twice = sorted(episode for episode, times in Counter(episodes).items() if times > 1)
         if twice:
-            yield f"{name}: episode {twice[0]} is there twice ({len(twice)} such)"
-        # Episodes that a seed begins with are played without gaps; a converted network's may begin elsewhere.
+            yield f"{name}: duplicate episode {twice[0]} ({len(twice)} in all)"
+        # Episodes are numbered without gaps. A converted network may start at a number above 0.
         missing = sorted(set(range(min(episodes), max(episodes) + 1)) - set(episodes))
         if missing:
-            yield f"{name}: episode {missing[0]} is missing ({len(missing)} such)"
+            yield f"{name}: missing episode {missing[0]} ({len(missing)} in all)"
 
 
 def _mixtures(rows: Sequence[EpisodeRow], what: str) -> Iterator[str]:
-    """Rows of a game that do not compare."""
+    """Games with rows that do not compare."""
     found: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
         found[row.game, "protocol"].add(row.protocol)
         found[row.game, "eval_seed"].add(str(row.eval_seed))
-        if row.agent != "random":  # whose epsilon differs by design
+        if row.agent != "random":  # Random play has epsilon 1 by design.
             found[row.game, "settings"].add(row.settings)
     for (game, column), distinct in sorted(found.items()):
         if len(distinct) > 1:
             shown = ", ".join(sorted(distinct)) if column != "settings" else f"{len(distinct)} different ones"
-            yield f"{game}: more than one {column} among its {what} ({shown}); they do not compare"
+            yield f"{game}: {what} with more than one {column} do not compare ({shown})"
 
 
 def _different_numbers(rows: Sequence[EpisodeRow]) -> Iterator[str]:
-    """Games of which some agents played more episodes than others."""
+    """Games in which agents played different numbers of episodes."""
     episodes: dict[str, dict[tuple[str, str], set[int]]] = defaultdict(lambda: defaultdict(set))
     for row in rows:
         episodes[row.game][row.agent, row.checkpoint_id].add(row.episode)
@@ -163,7 +163,7 @@ def _different_numbers(rows: Sequence[EpisodeRow]) -> Iterator[str]:
 
 
 def _doubles(scored: dict[Path, list[EpisodeRow]]) -> Iterator[str]:
-    """Checkpoints that were scored twice in different files: statistics would count them double."""
+    """Checkpoints scored in more than one file. Statistics would count them twice."""
     places: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for path, rows in scored.items():
         for key in sorted({(row.game, row.checkpoint_id) for row in rows}):
@@ -174,7 +174,7 @@ def _doubles(scored: dict[Path, list[EpisodeRow]]) -> Iterator[str]:
 
 
 def _missing_seeds(rows: Sequence[EpisodeRow]) -> Iterator[str]:
-    """Training seeds that one agent of a game has and another lacks."""
+    """Training seeds that some agents of a game have and others lack."""
     seeds: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     for row in rows:
         if row.train_seed >= 0:
@@ -183,4 +183,4 @@ def _missing_seeds(rows: Sequence[EpisodeRow]) -> Iterator[str]:
         everything = set().union(*agents.values())
         for agent, has in sorted(agents.items()):
             if missing := sorted(everything - has):
-                yield f"{game}: {agent} lacks training seed {', '.join(map(str, missing))} that others have"
+                yield f"{game}: {agent} lacks training seed {', '.join(map(str, missing))}, which others have"

@@ -1,4 +1,4 @@
-"""Two attacked networks held against each other. Never imports torch."""
+"""Compare two attacked networks. Never imports torch."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,55 +17,64 @@ from core.rows import StateAttackRow
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two networks in games of one size, on the same episodes, each under the strongest attack that it met in games."""
+    """Two networks at one size of attack, on the same episodes, each under the strongest attack made on it in games."""
 
     epsilon: float
     kept: Interval
-    """Share of its own clean score above random play."""
+    """Share that the first network keeps of its own clean score above random play."""
     others_kept: Interval
+    """The same share of the other network."""
     score: Interval
     others_score: Interval
     kept_difference: Interval
+    """`kept` minus `others_kept`."""
     score_difference: Interval
+    """`score` minus `others_score`."""
     flips: Interval
-    """Share of states flipped by the strongest attack on these, the same states for both."""
+    """Share of states flipped by the strongest attack on states. Both networks were attacked on the same states."""
     others_flips: Interval
+    """The same share of the other network."""
     not_under: str
-    """The strongest of the attacks that the first met under which it is not better; empty if there is none."""
+    """The strongest attack under which the first network is not better. Empty if there is none."""
 
     @property
     def is_better(self) -> bool:
-        """Whether it is so under every attack that it met."""
+        """Whether the first network is better under every attack that was made on it."""
         return not self.not_under
 
     @property
     def is_better_under_the_strongest(self) -> bool:
+        """Whether the first network is better under the strongest attack that was made on it."""
         return _all_above_0(self.kept, self.kept_difference, self.score_difference)
 
 
 def _all_above_0(kept: Interval, kept_difference: Interval, score_difference: Interval) -> bool:
-    """Whether what is kept and both differences lie above 0: a share alone favours whoever has little to lose, a score
-    alone whoever began higher, and below random play nobody is robust."""
+    """Whether the kept share and both differences lie above 0.
+
+    The share alone favours a network with a low clean score. The score alone favours one with a high clean score. A
+    network that falls to random play is not robust.
+    """
     return min(kept.low, kept_difference.low, score_difference.low) > 0
 
 
 @dataclass(frozen=True)
 class RobustnessComparison:
-    """One network held against another."""
+    """The comparison of one network with another."""
 
     network: Victim
     other: Victim
     contrasts: tuple[Contrast, ...]
+    """One for each size of attack."""
     refused: str
-    """Why they do not compare; empty if they do."""
+    """Why the networks do not compare. Empty if they do."""
 
 
 def compare(shown: Evidence, other: Evidence) -> RobustnessComparison:
-    """One network held against another at every size that both met, or why they do not compare.
+    """Compare two networks at every size at which both were attacked in games.
 
-    Each is held under the attack that flips most of its decisions, so that neither looks the worse for having met more
-    attacks, and the first must be better under every other attack that it met too. An attack on the other that was too
-    weak only makes the other look better, so a claim asks for the gates of the network that it is about.
+    Each network is taken under the attack that flips most of its decisions, so that more attacks on one of them are no
+    disadvantage. The first network must also be better under every other attack made on it. The other network's gates
+    are not required: weak attacks on it only make it look better.
     """
     contrasts: list[Contrast] = []
 
@@ -79,26 +88,26 @@ def compare(shown: Evidence, other: Evidence) -> RobustnessComparison:
     (clean, played), (others_clean, others_played) = shown.played, other.played
     episodes = [key for key in clean.scores if key in others_clean.scores]
     if len(episodes) < LEAST_EPISODES:
-        return refused("their clean games are not of the same episodes and settings")
+        return refused("their clean games have different episodes or settings")
     random = reference(get_game(shown.network.game)).random
     if random is None:
-        return refused("no score of random play is known")
+        return refused("the score of random play is unknown")
     if not all(gate.outcome == "pass" for gate in (plays(shown), plays(other))):
-        return refused(f"both must play better than random in {LEAST_EPISODES} clean games or more")
+        return refused(f"both must play better than random in at least {LEAST_EPISODES} clean games")
     common = sorted({*shown.sizes, *other.sizes} & played.keys() & others_played.keys())
     if not common:
-        return refused("no size of attack was met by both in games, on the episodes of the clean ones")
+        return refused("no size of attack in games is common to both, on the episodes of the clean games")
 
     def scores(games: AttackedGames) -> np.ndarray:
         return np.array([games.scores[key] for key in episodes])
 
     own_clean, theirs_clean = scores(clean), scores(others_clean)
     if not min(own_clean.mean(), theirs_clean.mean()) > random:
-        return refused("on the clean games of the same episodes one is no better than random play")
+        return refused("one of them is no better than random play in the clean games that both played")
     for epsilon in common:
         of_states = _on_the_same_states(shown.states, other.states, epsilon)
         if of_states is None:
-            return refused(f"at {size(epsilon)} no states are common to the attacks on both")
+            return refused(f"at {size(epsilon)} they were not attacked on the same states")
         theirs = scores(others_played[epsilon][0])
         each = [
             (
@@ -134,7 +143,7 @@ def compare(shown: Evidence, other: Evidence) -> RobustnessComparison:
 def _on_the_same_states(
     rows: Sequence[StateAttackRow], others: Sequence[StateAttackRow], epsilon: float
 ) -> tuple[StateAttackRow, StateAttackRow] | None:
-    """The strongest attacks of a size on both victims, on the largest set of states that was attacked in both."""
+    """The strongest attack of one size on each victim, on the largest set of states that both were attacked on."""
 
     def sets(rows: Sequence[StateAttackRow]) -> dict[tuple[int, StateSample], list[StateAttackRow]]:
         found: dict[tuple[int, StateSample], list[StateAttackRow]] = defaultdict(list)

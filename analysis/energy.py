@@ -1,8 +1,8 @@
-"""What a decision would cost in energy: four accounts of the same operations, side by side. Never imports torch.
+"""Four estimates of the energy of a decision, from the same operation counts. Never imports torch.
 
-No account is a measurement: operations (`evaluate/operations.py`) are priced as 45 nm silicon would do them in float32,
-and memory, routing and the neurons themselves are left out of the first three. They differ in what they assume, and a
-spiking network that wins in one may lose in the next; so all are printed, and so is a loss.
+No account is a measurement. Operations (counted by `evaluate/operations.py`) are priced for float32 at 45 nm. The first
+three accounts leave out memory, routing and neuron updates. A spiking network may win in one account and lose in
+another, so all four are always printed.
 """
 
 import math
@@ -19,37 +19,43 @@ from core.rows import OperationsRow
 
 MAC_PICOJOULES = 4.6
 AC_PICOJOULES = 0.9
-"""A float32 multiplication with its addition, and an addition: 3.7 + 0.9 pJ and 0.9 pJ at 45 nm, 0.9 V (Horowitz 2014,
-"Computing's energy problem (and what we can do about it)", ISSCC, fig. 1.1.9), as the spiking literature uses them."""
+"""Picojoules of a float32 multiply-accumulate (3.7 + 0.9) and of an addition (0.9), at 45 nm and 0.9 V.
+
+Source: Horowitz 2014, "Computing's energy problem (and what we can do about it)", ISSCC, fig. 1.1.9. The literature on
+spiking networks uses these values.
+"""
 
 WINNING_RATE = 0.057
 WINNING_SIM_STEPS = (5, 10)
-"""A spiking network needs less energy than the quantised network of equal capacity only below this rate, memory and
-routing counted (Yan, Bai, Tang & Wong, "Reconsidering the energy efficiency of spiking neural networks", arXiv
-2409.08290v4, abstract: 5.7 % at 5 simulation steps on typical neuromorphic hardware; versions 2 and 3 said 6.4 %,
-version 2 for 5 to 10 steps). Taken from the abstracts; their model was not computed again here."""
+"""The firing rate below which a spiking network can need less energy than a quantised one of equal capacity, and the
+simulation steps for which this was published. Memory and routing are counted.
+
+Source: Yan, Bai, Tang & Wong, "Reconsidering the energy efficiency of spiking neural networks", arXiv 2409.08290v4,
+abstract: 5.7 % at 5 simulation steps on typical neuromorphic hardware. Versions 2 and 3 said 6.4 %; version 2 gave 5 to
+10 steps. The numbers are from the abstracts. Their model was not recomputed here.
+"""
 
 ACCOUNTS: Mapping[str, str] = {
     "first layer once": (
-        "a network without spikes multiplies and skips nothing; a spiking one adds for each spike, and its first layer "
-        "multiplies the whole image once a decision (or adds its ones, if it holds only 0 and 1)"
+        "a network without spikes multiplies every input, zeros included; a spiking network adds once for each spike, "
+        "and its first layer multiplies the whole image once per decision (a binary image is added instead)"
     ),
-    "first layer every sim step": "the same, but the first layer is computed again at every simulation step",
+    "first layer every sim step": "as before, but the first layer is computed again at every simulation step",
     "effective operations": (
-        "every network skips zeros, and adds instead of multiplying what is only 0 and 1; "
+        "every network skips zeros and adds binary inputs instead of multiplying them; "
         "the first layer is computed once"
     ),
     "memory-aware": (
-        "no energy but a published bound: at 5 to 10 simulation steps, memory and routing counted, a spiking network "
-        f"can win only below {WINNING_RATE:.1%} spikes a neuron and step, against a quantised network of "
-        "ceil(log2(sim steps + 1)) bits"
+        "a published bound instead of an energy: with memory and routing counted, at 5 to 10 simulation steps, a "
+        f"spiking network can win only below {WINNING_RATE:.1%} spikes per neuron and step, against a quantised "
+        "network of ceil(log2(sim steps + 1)) bits"
     ),
 }
-"""What each account assumes."""
+"""The assumptions of each account."""
 
 
 class Energy(NamedTuple):
-    """Microjoules a decision, in the accounts that give a number; see ACCOUNTS."""
+    """Microjoules per decision in the three accounts that give a number (see ACCOUNTS)."""
 
     first_layer_once: float
     first_layer_every_sim_step: float
@@ -57,10 +63,10 @@ class Energy(NamedTuple):
 
 
 def by_agent(rows: Iterable[OperationsRow]) -> list[list[OperationsRow]]:
-    """The rows of each agent, layer by layer, agents in the order of all tables.
+    """The rows of each agent, in order of layers. Agents are in the order used by all tables.
 
     Raises:
-        Refusal: an agent's rows are not those of one count: a layer is missing or there twice.
+        Refusal: a layer of an agent is missing or occurs twice, or its rows have different simulation steps.
     """
     groups: dict[tuple[str, str], list[OperationsRow]] = defaultdict(list)
     for row in rows:
@@ -69,8 +75,8 @@ def by_agent(rows: Iterable[OperationsRow]) -> list[list[OperationsRow]]:
         group.sort(key=lambda row: row.layer)
         if [row.layer for row in group] != list(range(len(group))):
             raise Refusal(
-                f"operations of {checkpoint} on {game} are of layers {[row.layer for row in group]}: "
-                "each once, from 0, is needed"
+                f"operations of {checkpoint} on {game} have layers {[row.layer for row in group]}: "
+                "each layer is needed once, counted from 0"
             )
         require_single((row.sim_steps for row in group), f"number of sim steps of {checkpoint} on {game}")
 
@@ -82,29 +88,33 @@ def by_agent(rows: Iterable[OperationsRow]) -> list[list[OperationsRow]]:
 
 
 def is_spiking(layers: Sequence[OperationsRow]) -> bool:
-    """Whether these are the layers of a network with spikes."""
+    """Whether the layers belong to a spiking network."""
     return layers[0].sim_steps > 0
 
 
 def window_sim_steps(layers: Sequence[OperationsRow]) -> float:
-    """Simulation steps, on average over decisions, in which a neuron of a spiking network may fire: those that its
-    first layer lives through. A decision takes longer where layers wait for each other."""
+    """Mean simulation steps per decision in which a neuron of a spiking network may fire.
+
+    They are counted at the first layer. A decision takes longer if layers wait for each other.
+    """
     return layers[0].neuron_updates / layers[0].num_neurons
 
 
 def firing_rate(layers: Sequence[OperationsRow]) -> float:
-    """Spikes a neuron and simulation step, over all layers whose neurons may fire: an output layer that never does only
-    integrates."""
+    """Spikes per neuron and simulation step, over all layers that may fire.
+
+    An output layer without spikes only integrates and is left out.
+    """
     firing = layers if layers[-1].spikes > 0 else layers[:-1]
     neurons = sum(layer.num_neurons for layer in firing if layer.neuron_updates > 0)
     return sum(layer.spikes for layer in layers) / (neurons * window_sim_steps(layers))
 
 
 def microjoules(layers: Sequence[OperationsRow]) -> Energy:
-    """Energy of a decision.
+    """Energy of one decision in microjoules.
 
     Args:
-        layers: one agent's rows, first layer first.
+        layers: the rows of one agent, in order of layers.
     """
     effective = [
         AC_PICOJOULES * (layer.acs + layer.effective_macs * layer.binary_input)
@@ -126,8 +136,10 @@ def microjoules(layers: Sequence[OperationsRow]) -> Energy:
 def dqn_of(
     layers: Sequence[OperationsRow], agents: Iterable[Sequence[OperationsRow]]
 ) -> Sequence[OperationsRow] | None:
-    """The DQN that an agent is held against: of its own ones (`runs.own_dqns`) that of its training seed, and of those
-    the one of as many decisions, or else the one trained longest; None if there is none among the agents.
+    """The DQN that an agent is compared with: one of `runs.own_dqns` with the agent's training seed.
+
+    Among several, it is the one with as many decisions as the agent, or else the one trained longest. None if no DQN
+    matches.
     """
     mine = layers[0]
     dqns = [(_weights(other), other) for other in agents if other[0].agent == "dqn"]
@@ -141,12 +153,12 @@ def dqn_of(
 
 def _weights(layers: Sequence[OperationsRow]) -> TrainedAgent:
     row = layers[0]
-    # These rows do not say what a recipe asks for, so nobody is called untrained here.
+    # Operation rows do not hold the length of a recipe, so no agent is called untrained here.
     return TrainedAgent(row.game, row.agent, row.recipe, False, row.train_seed, row.train_steps)
 
 
 def verdict(energy: float, of_dqn: float) -> str:
-    """In words, what an agent costs beside its DQN."""
+    """An agent's energy compared with its DQN's, in words."""
     if math.isclose(energy, of_dqn, rel_tol=1e-9):
         return "costs as much as its DQN"
     if energy < of_dqn:
@@ -155,26 +167,26 @@ def verdict(energy: float, of_dqn: float) -> str:
 
 
 def memory_verdict(layers: Sequence[OperationsRow]) -> str:
-    """In words, what the published bound says of a spiking network; empty for one without spikes."""
+    """What the published bound says about a spiking network, in words. Empty for a network without spikes."""
     if not is_spiking(layers):
         return ""
     sim_steps, rate = window_sim_steps(layers), firing_rate(layers)
     twin = f"a {math.ceil(math.log2(sim_steps + 1))}-bit network"
     shortest, longest = WINNING_SIM_STEPS
     if sim_steps < shortest:
-        return f"the bound says nothing below {shortest} sim steps"
-    if rate >= WINNING_RATE:  # more steps cost more, so the bound of fewer holds for them too
+        return f"no bound is known below {shortest} sim steps"
+    if rate >= WINNING_RATE:  # More steps cost more, so the bound also holds above the longest.
         return f"loses to {twin}: rate {rate:.1%}"
     if sim_steps > longest:
-        return f"the bound says nothing above {longest} sim steps at rate {rate:.1%}"
+        return f"no bound is known above {longest} sim steps at rate {rate:.1%}"
     return f"may win against {twin}: rate {rate:.1%}"
 
 
 def energy_table(rows: Iterable[OperationsRow]) -> str:
-    """Every agent's energy in the four accounts beside its DQN's, as a Markdown table with the assumptions below it.
+    """The energy of every agent in the four accounts, compared with its DQN: a Markdown table and its assumptions.
 
     Raises:
-        Refusal: an agent's layers are not each there once.
+        Refusal: as in `by_agent`.
     """
     agents = by_agent(rows)
     cells: list[tuple[str, ...]] = [
@@ -190,7 +202,7 @@ def energy_table(rows: Iterable[OperationsRow]) -> str:
         if row.agent != "dqn":
             dqn = dqn_of(layers, agents)
             words = (
-                ["no DQN of its recipe and seed to compare with"] * len(energy)
+                ["no DQN with this recipe and seed"] * len(energy)
                 if dqn is None
                 else [verdict(*pair) for pair in zip(energy, microjoules(dqn), strict=True)]
             )
@@ -209,9 +221,9 @@ def energy_table(rows: Iterable[OperationsRow]) -> str:
         f"({letter}) {name}: {text}." for letter, (name, text) in zip("abcd", ACCOUNTS.items(), strict=True)
     ]
     prices = (
-        f"Estimates, not measurements: {MAC_PICOJOULES} pJ a multiply-accumulate, {AC_PICOJOULES} pJ an addition "
+        f"Estimates, not measurements: {MAC_PICOJOULES} pJ per multiply-accumulate, {AC_PICOJOULES} pJ per addition "
         "(45 nm, float32; Horowitz 2014)."
     )
     if any(layers[0].agent == "quantised" for layers in agents):
-        prices += " A quantised network is priced in float32 as well, not at its width."
+        prices += " Quantised networks are priced in float32 too, not at their own bit width."
     return aligned(cells) + "\n" + "\n".join([prices, *texts]) + "\n"

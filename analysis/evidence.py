@@ -1,4 +1,4 @@
-"""What was measured of each attacked network, on states and in games. Never imports torch."""
+"""Collect the measurements of each attacked network, on states and in games. Never imports torch."""
 
 import functools
 import math
@@ -16,50 +16,54 @@ from core.games import get_game, reference
 from core.rows import AttackRow, StateAttackRow
 
 LEAST_STATES = 100
-"""Fewer attacked states are no evidence: the interval of a share would be too wide."""
+"""Rows with fewer attacked states are ignored, because the interval of their share would be too wide."""
 LEAST_EPISODES = 10
-"""Nor are fewer games."""
+"""Attacks with fewer games are ignored."""
 COLLAPSE_EPSILON = 0.5
-"""At this size an attacker can make any picture grey: an agent that still plays was not really attacked."""
+"""At this size an attacker can turn any image grey. If the agent still plays, the attack is broken."""
 ROUNDING = 1e-6
-"""Of a perturbation's size in float32."""
+"""Tolerance for float32 rounding of a perturbation's size."""
 GameKey = tuple[str, int]
-"""Settings and seed of an episode: the same ones are the same start."""
+"""Settings and seed of an episode. Equal keys mean the same start."""
 Row = TypeVar("Row", AttackRow, StateAttackRow)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that was measured of one network in one setting of attacks (see `analysis.attackers.SETTING`)."""
+    """All measurements of one network in one setting of attacks (see `analysis.attackers.SETTING`)."""
 
     network: Victim
     setting: str
     states: tuple[StateAttackRow, ...]
-    """Of LEAST_STATES or more states, without the controls."""
+    """Attacks on LEAST_STATES or more states, without controls."""
     games: tuple[AttackRow, ...]
+    """Games under attack, without controls."""
     clean: tuple[AttackRow, ...]
-    """Each once, however often it was played."""
+    """Games without attack. Each start occurs once, even if it was played repeatedly."""
 
     @property
     def sizes(self) -> list[float]:
-        """Where a claim could be made, and every gate must be measured: the sizes met in games, or without games those
-        met on states. What is meant to break any agent is not among them."""
+        """The sizes at which claims can be made and every gate must be measured.
+
+        They are the sizes of attacks in games, or on states if there are no games. COLLAPSE_EPSILON and larger sizes
+        are left out.
+        """
         rows: Sequence[AttackRow | StateAttackRow] = self.games or self.states
         return sorted({row.epsilon for row in rows if 0.0 < row.epsilon < COLLAPSE_EPSILON})
 
     @functools.cached_property
     def played(self) -> tuple["AttackedGames", dict[float, list["AttackedGames"]]]:
-        """As `_played`."""
+        """The clean games, and the attacks in games by size; see `_played`."""
         return _played(self)
 
 
 def evidence(states: Sequence[StateAttackRow], games: Sequence[AttackRow]) -> list[Evidence]:
-    """What was measured, network by network and setting by setting, in the order of all tables.
+    """The measurements of every network in every setting, in the order used by all tables.
 
-    Clean games belong to every setting, controls to none. A row whose share is no number is no evidence.
+    Clean games belong to every setting, controls to none. Rows whose share of flips is NaN are ignored.
 
     Raises:
-        Refusal: a perturbation larger than its size; a threat that cannot be read.
+        Refusal: a perturbation is larger than its epsilon, or a threat cannot be read.
     """
     of_states, of_games = _by_setting(states), _by_setting(games)
     clean: dict[Victim, dict[GameKey, AttackRow]] = defaultdict(dict)
@@ -93,8 +97,8 @@ def _by_setting(rows: Iterable[Row]) -> dict[tuple[Victim, str], list[Row]]:
             continue
         if not row.largest_perturbation <= row.epsilon + ROUNDING * max(1.0, row.epsilon):
             raise Refusal(
-                f"{network_of(row).name}: {row.attack} of epsilon {row.epsilon:g} changed an input by "
-                f"{row.largest_perturbation:g}; no more than epsilon is an attack of that size"
+                f"{network_of(row).name}: {row.attack} at epsilon {row.epsilon:g} changed an input by "
+                f"{row.largest_perturbation:g}, which is more than epsilon"
             )
         found[network_of(row), setting_of(row)].append(row)
     return found
@@ -110,7 +114,7 @@ def _game(row: AttackRow) -> GameKey:
 
 @dataclass(frozen=True)
 class AttackedGames:
-    """One attack in games: its rows, and its scores by episode."""
+    """The games under one attack, and their scores by start."""
 
     rows: tuple[AttackRow, ...]
 
@@ -124,10 +128,10 @@ class AttackedGames:
 
 
 def _played(shown: Evidence) -> tuple[AttackedGames, dict[float, list[AttackedGames]]]:
-    """The clean games, and by size those of each attack, the strongest first; all on the same episodes: those that the
-    clean games and every attack of LEAST_EPISODES or more of these have in common.
+    """The clean games, and the games of each attack by size, the strongest attack first.
 
-    What is strongest, `analysis.attackers.AttackStrength` says.
+    All games are on the same episodes: those common to the clean games and to every attack with at least
+    LEAST_EPISODES of them. Attacks are ordered by `analysis.attackers.AttackStrength`.
     """
     clean = AttackedGames(shown.clean)
     attacks: dict[tuple[float, str], list[AttackRow]] = defaultdict(list)
@@ -150,20 +154,21 @@ def _played(shown: Evidence) -> tuple[AttackedGames, dict[float, list[AttackedGa
 
 
 class Left(NamedTuple):
-    """What the strongest attack in games of one size leaves."""
+    """What the strongest attack in games leaves of a network's score at one size."""
 
     attack: str
+    """The strongest attack in words."""
     attacks: int
-    """Of how many it is the strongest."""
+    """Number of attacks in games at this size."""
     score: Interval
     kept: Interval | None
-    """Share of the clean score above random play; None if that is no better than random play."""
+    """Share kept of the clean score above random play. None if the clean score is no better than random play."""
     least: float
-    """The lowest mean score of them all: of few games, one that is low by luck too."""
+    """The lowest mean score under any attack. Over few games it may be low by chance."""
 
 
 def attacked_scores(shown: Evidence) -> dict[float, Left]:
-    """By size, what is left in games."""
+    """What the strongest attack in games leaves at each size."""
     random = reference(get_game(shown.network.game)).random
     clean, played = shown.played
     found = {}

@@ -1,4 +1,7 @@
-"""The papers' table of scores: one line a game, an agent a column, published numbers beside. Never imports torch."""
+"""The papers' table of scores: a line for each game, a column for each agent. Never imports torch.
+
+analysis/game_table_formats.py writes the table as CSV, Markdown and LaTeX.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -20,7 +23,7 @@ from core.games import GAMES, Tier, get_game, reference
 
 
 class Column(NamedTuple):
-    """One agent of the table; a training run's best and final weights are two."""
+    """One agent of the table. Best and final weights of a training run are two columns."""
 
     family: Family
     checkpoint: str
@@ -31,19 +34,19 @@ class Cell:
     """One agent on one game."""
 
     mean: float
-    """Over the training seeds of each one's mean score."""
+    """Mean over training seeds of each seed's mean score."""
     std: float
-    """Over the episodes of one network (population), root mean square over training seeds."""
+    """Population standard deviation over the episodes of one network, root mean square over training seeds."""
     seed_std: float | None
-    """Of the seeds' means (sample); None with one seed."""
+    """Sample standard deviation of the seeds' means. None with one seed."""
     seeds: int
     episodes: int
-    """Of each seed; the fewest where they differ."""
+    """Episodes per seed; the smallest number if seeds differ."""
     sim_steps: int
     percent_of_dqn: float | None
-    """100 (score - random) / (own DQN's score - random); None without an own DQN above random play."""
+    """100 (score - random) / (own DQN's score - random). None without an own DQN above random play."""
     verdict: str
-    """Against its own DQN: better, equal, worse; empty where nothing can be said."""
+    """Compared with its own DQN: "better", "equal" or "worse". Empty without a DQN or with too few episodes."""
 
 
 @dataclass(frozen=True)
@@ -58,22 +61,22 @@ class PublishedScore:
     mean: float
     std: float | None
     kind: str
-    """"exact", or how else it was come by: then it stays out of arithmetic."""
+    """"exact", or how the number was obtained. Only exact numbers are used in calculations."""
     note: str
     percent_of_dqn: float | None
-    """As in Cell, of the DQN and the random play of the same table."""
+    """As in `Cell`, with the DQN and the random play of the same published table."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """The games of one tier: aggregates over one do not compare with those over another."""
+    """The games of one tier. Aggregates over different tiers do not compare."""
 
     title: str
     games: tuple[str, ...]
     protocols: tuple[str, ...]
     columns: tuple[Column, ...]
     headings: tuple[str, ...]
-    """Of the columns."""
+    """Headings of the columns."""
     cells: dict[tuple[str, Column], Cell]
     published: tuple[PublishedScore, ...]
 
@@ -88,21 +91,21 @@ PUBLISHED_AGENTS = {
     "rate-coded": ("DSQN-CVT", "CRPI"),
     "dsqn": ("dsqn", "DSQN", "dsqn max-mem", "DSQN(Liu)"),
 }
-"""Which agents of the papers stand beside ours in print; all others are in the CSV."""
+"""Published agents in the printed tables, by the kind of agent they are compared with. The CSV holds all of them."""
 
 
 def game_table(episodes: pd.DataFrame, published: pd.DataFrame) -> tuple[Block, ...]:
-    """The table of Liu et al. 2022, Tan et al. 2021 and Chen et al. 2022, and one of MinAtar's games like it.
+    """The table of Liu et al. 2022, Tan et al. 2021 and Chen et al. 2022, with one block for each tier that has rows.
 
-    Games without rows stay blank. Blocks are of the tiers that have rows.
+    Games without rows stay blank.
 
     Args:
         episodes: EpisodeRows of `evaluate run`.
-        published: results/published/published_scores.csv.
+        published: core/data/published_scores.csv.
 
     Raises:
-        Refusal: one game's rows come from several protocols, evaluation seeds or settings, or two networks pass for
-            one.
+        Refusal: rows of one game have different protocols, evaluation seeds or settings, or one name stands for two
+            networks.
     """
     runs = training_runs(episodes[episodes.agent != "random"])
     blocks = []
@@ -111,7 +114,7 @@ def game_table(episodes: pd.DataFrame, published: pd.DataFrame) -> tuple[Block, 
         here = runs[runs.game.isin(games)]
         if here.empty:
             continue
-        told = names(here.family)
+        name_of = names(here.family)
         columns = tuple(
             Column(family, checkpoint)
             for family in in_order(here.family)
@@ -124,7 +127,7 @@ def game_table(episodes: pd.DataFrame, published: pd.DataFrame) -> tuple[Block, 
                 games,
                 tuple(sorted(set(episodes[episodes.game.isin(games)].protocol))),
                 columns,
-                tuple(_column_heading(each, told[each.family], here) for each in columns),
+                tuple(_column_heading(each, name_of[each.family], here) for each in columns),
                 dict(_cells(here, columns)),
                 _published(published[published.game.isin(games)]),
             )
@@ -134,8 +137,8 @@ def game_table(episodes: pd.DataFrame, published: pd.DataFrame) -> tuple[Block, 
 
 def _column_heading(column: Column, name: str, runs: pd.DataFrame) -> str:
     steps = sorted(set(runs[runs.family == column.family].sim_steps) - {0})
-    told = f"{'/'.join(map(str, steps))} sim steps" if steps and "sim steps" not in name else ""
-    return ", ".join(filter(None, (name, told, column.checkpoint)))
+    shown_steps = f"{'/'.join(map(str, steps))} sim steps" if steps and "sim steps" not in name else ""
+    return ", ".join(filter(None, (name, shown_steps, column.checkpoint)))
 
 
 def _cells(runs: pd.DataFrame, columns: Sequence[Column]) -> Iterator[tuple[tuple[str, Column], Cell]]:
@@ -180,18 +183,18 @@ def _of(runs: pd.DataFrame, game: str, column: Column) -> pd.DataFrame:
 
 
 def _own_dqn(runs: pd.DataFrame, own: pd.DataFrame, column: Column) -> pd.DataFrame | None:
-    """The checkpoints that a column's runs on a game are held against; None if there are none."""
+    """The DQN checkpoints that a column's runs on a game are compared with. None if there are none."""
     if column.family.agent == "dqn":
         return None
     dqn = own_dqn(runs, own)
     same = dqn[dqn.checkpoint == column.checkpoint]
-    # Nobody may have said of one of the two which checkpoint it is.
+    # Without a DQN checkpoint of the same name, take the preferred one.
     chosen = prefer_best(dqn) if same.empty else same
     return None if chosen.empty else chosen
 
 
 def _squared_error(runs: pd.DataFrame) -> float:
-    """Squared standard error of the mean over seeds of their mean scores, over episodes; infinite for one episode."""
+    """Squared standard error, over episodes, of the mean over seeds. Infinite if a seed has a single episode."""
     if (runs.n < 2).any():
         return math.inf
     return float((runs["std"] ** 2 / (runs.n - 1)).sum() / len(runs) ** 2)

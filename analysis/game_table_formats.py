@@ -12,19 +12,20 @@ from core.games import get_game, reference
 
 FOOT = "better / equal / worse"
 RULES = (
-    "± is the population standard deviation over the episodes of one network (root mean square over training seeds "
-    "where there are several), not over training seeds. n is training seeds x episodes of each.",
+    "± is the population standard deviation over the episodes of one network, not over training seeds. With several "
+    "training seeds it is the root mean square over them. n is training seeds x episodes per seed.",
     "% of DQN is 100 (score - random) / (score of the own DQN - random). The own DQN has the same recipe and, for a "
-    "converted network, the same training seeds and decisions; best is held against best, final against final. Blank "
-    "without one that plays better than random.",
-    "+ better, - worse: the difference to the own DQN is more than 1.96 standard errors (Welch's, over episodes of "
-    "these very networks: nothing is claimed about other training seeds); = otherwise.",
-    "The counts and the mean % at the foot are over the games of that column.",
+    "converted network, the same training seeds and decisions. Best weights are compared with best, final with final. "
+    "Blank without an own DQN above random play.",
+    "+ better, - worse: the difference from the own DQN exceeds 1.96 standard errors (Welch's, over the episodes of "
+    "these networks, not over training seeds). = otherwise.",
+    "The counts and the mean % in the last two lines are over the games of that column.",
 )
+"""Notes below every table."""
 
 
 def game_table_csv(blocks: Sequence[Block]) -> str:
-    """All numbers of the table, one a line: ours, the references and every published one."""
+    """All numbers of the table, one per line: measured scores, references and every published score."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     ours = [each.name for each in fields(Cell)]
@@ -74,7 +75,7 @@ def game_table_csv(blocks: Sequence[Block]) -> str:
 
 
 def game_table_markdown(blocks: Sequence[Block]) -> str:
-    """The table as Markdown, one a block, and below it what its numbers are."""
+    """The table as Markdown, one table for each block, with notes."""
     parts = []
     for block in blocks:
         cells, notes = _print(block, "≈ ", " ± ", lambda key: f" [{key}]")
@@ -84,7 +85,7 @@ def game_table_markdown(blocks: Sequence[Block]) -> str:
 
 
 def game_table_latex(blocks: Sequence[Block]) -> str:
-    """The table for LaTeX with booktabs: a `table*` a block."""
+    """The table for LaTeX with booktabs, one `table*` for each block."""
     parts = ["% needs \\usepackage{booktabs}"]
     for block in blocks:
         cells, notes = _print(block, "@approx@", "@pm@", lambda key: f"@key@{key}@/key@")
@@ -108,7 +109,14 @@ def game_table_latex(blocks: Sequence[Block]) -> str:
 def _print(
     block: Block, approximately: str, spread: str, mark: Callable[[str], str]
 ) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Rows of cells, the header first, and what the marks of the published numbers mean."""
+    """Rows of cells, the header first, and the legend of the marks of published numbers.
+
+    Args:
+        block: the games of one tier.
+        approximately: put before published numbers that are not exact.
+        spread: put between a mean and its standard deviation.
+        mark: formats the mark of a published source.
+    """
     known = {game: reference(get_game(game)) for game in block.games}
     human = next((each.source for each in known.values() if each.human is not None), None)
     series = {kind: _series(block, kind) for kind in PUBLISHED_AGENTS if any(_series(block, kind))}
@@ -152,11 +160,11 @@ def _print(
         cells = [cell for (_, other), cell in block.cells.items() if other == column]
         percents = [cell.percent_of_dqn for cell in cells if cell.percent_of_dqn is not None]
         if column.family.agent != "dqn":
-            told = [cell.verdict for cell in cells]
-            counts.append(" / ".join(str(told.count(each)) for each in ("better", "equal", "worse")))
+            verdicts = [cell.verdict for cell in cells]
+            counts.append(" / ".join(str(verdicts.count(each)) for each in ("better", "equal", "worse")))
             games = f"{len(percents)} game{'s' if len(percents) > 1 else ''}"
             means.append(f"{sum(percents) / len(percents):.0f} ({games})" if percents else "")
-        # A mean over games of raw scores says nothing: these cells stay blank.
+        # A mean of raw scores over games has no meaning, so these cells stay blank.
     rows += [_foot(counts, block, len(rows[0])), _foot(means, block, len(rows[0]))]
     notes = []
     for sources in series.values():
@@ -169,20 +177,20 @@ def _print(
 
 
 def _foot(values: Sequence[str], block: Block, width: int) -> tuple[str, ...]:
-    """A line of the foot: its name, and under each % what is said about it."""
-    name, *told = values
+    """One of the last lines: its name, and a value below each column of percentages."""
+    name, *others = values
     row = [
         name,
         "",
         *([""] if any(reference(get_game(game)).human is not None for game in block.games) else []),
     ]
     for column in block.columns:
-        row += ["", ""] if column.family.agent == "dqn" else ["", "", told.pop(0)]
+        row += ["", ""] if column.family.agent == "dqn" else ["", "", others.pop(0)]
     return (*row, *[""] * (width - len(row)))
 
 
 def _series(block: Block, kind: str) -> dict[tuple[str, str, str, str, str], list[PublishedScore]]:
-    """Published numbers that stand beside one kind of agent, by paper, table, agent, kind and note."""
+    """Published numbers of one kind of agent, grouped by paper, table, agent, kind and note."""
     found: dict[tuple[str, str, str, str, str], list[PublishedScore]] = {}
     for score in block.published:
         if score.agent in PUBLISHED_AGENTS[kind]:

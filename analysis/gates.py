@@ -1,9 +1,8 @@
-"""Gates before the word "robust". Never imports torch.
+"""Gates that must pass before an agent may be called robust. Never imports torch.
 
 The gradients of a spiking network may vanish or mislead. An attack may then fail although its victim is weak
-(Athalye et al. 2018, arXiv 1802.00420; Carlini et al. 2019, arXiv 1902.06705). Each gate asks for one symptom of that.
-What was not measured never passes, and a single gate that does not pass forbids every
-claim.
+(Athalye et al. 2018, arXiv 1802.00420; Carlini et al. 2019, arXiv 1902.06705). Each gate checks for one symptom of
+this. A gate that was not measured does not pass. One gate that does not pass forbids every claim.
 """
 
 import math
@@ -34,31 +33,31 @@ from core.games import get_game, reference
 from core.rows import StateAttackRow
 
 CONVERGED = 0.02
-"""By less than this share of states may twice the iterations change success."""
+"""Twice the iterations must change success by less than this share of states."""
 TOLERANCE = 0.02
-"""By no more than this share of the same states may an attack lag behind one that it should reach."""
+"""An attack that should be at least as strong as another may flip fewer states by at most this share."""
 COLLAPSED = 0.05
-"""No more than this share of its clean score above random play may an agent keep where every agent must break down."""
+"""At COLLAPSE_EPSILON an agent may keep at most this share of its clean score above random play."""
 VANISHED = 0.05
-"""On less than this share of states may the gradient of the strongest attack be zero everywhere."""
+"""The gradient of the strongest attack must be zero everywhere on less than this share of states."""
 DIGITS = 9
-"""Differences of shares are rounded to so many before they are compared with a limit, on which they may lie."""
+"""Differences of shares are rounded to this many digits before they are compared with a limit."""
 
 Outcome = Literal["pass", "fail", "not measured"]
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition of a claim."""
+    """One condition of a claim, and whether it holds."""
 
     name: str
     outcome: Outcome
     numbers: str
-    """What was measured, or what is missing."""
+    """The measurement in words, or what is missing."""
 
 
 def gates(shown: Evidence) -> tuple[Gate, ...]:
-    """Every gate of a claim about one network."""
+    """All gates for claims about one network."""
     return (
         plays(shown),
         _white_box_leads(shown),
@@ -71,12 +70,12 @@ def gates(shown: Evidence) -> tuple[Gate, ...]:
 
 
 def is_allowed(found: Sequence[Gate]) -> bool:
-    """Whether any claim may be made."""
+    """Whether claims may be made: every gate passed."""
     return bool(found) and all(gate.outcome == "pass" for gate in found)
 
 
 def _gate(name: str, failed: Sequence[str], missing: Sequence[str], passed: Sequence[str]) -> Gate:
-    """Fail if anything failed; otherwise what is missing stands in the way."""
+    """A gate that fails if anything failed, and is not measured if anything is missing."""
     if failed:
         return Gate(name, "fail", _first(failed))
     if missing or not passed:
@@ -91,18 +90,18 @@ def _first(texts: Sequence[str]) -> str:
 
 
 def plays(shown: Evidence) -> Gate:
-    """An agent that plays no better than random play has nothing to lose."""
+    """The agent must play better than random. Otherwise an attack has nothing to take away."""
     name = "plays when nobody attacks"
     clean, _ = shown.played
     if len(clean.rows) < LEAST_EPISODES:
         return Gate(
-            name, "not measured", f"{len(clean.rows)} clean games (epsilon 0); {LEAST_EPISODES} are needed"
+            name, "not measured", f"{len(clean.rows)} clean games (epsilon 0), {LEAST_EPISODES} are needed"
         )
     (player, *_) = players(clean.rows)
     score = player.line.score
     numbers = f"clean score {scored(score)}"
     if player.line.random is None:
-        return Gate(name, "not measured", f"{numbers}; no score of random play is known")
+        return Gate(name, "not measured", f"{numbers}; the score of random play is unknown")
     numbers += f", random play {player.line.random:.2f}"
     return (
         Gate(name, "pass", numbers)
@@ -112,7 +111,7 @@ def plays(shown: Evidence) -> Gate:
 
 
 def _white_box_leads(shown: Evidence) -> Gate:
-    """Who knows the victim's weights can do whatever others can: if these do more, its gradient misleads."""
+    """White-box attacks must be the strongest, because they know most. If others flip more, the gradient misleads."""
     rivals = [kind for kind in BOUNDED if kind != "white-box"]
     failed: list[tuple[float, str]] = []
     passed: list[tuple[float, str]] = []
@@ -123,9 +122,9 @@ def _white_box_leads(shown: Evidence) -> Gate:
             if kind_of(rival) in rivals:
                 measured[epsilon].add(kind_of(rival))
                 lead, best = _closest(rival, own)
-                (passed if _keeps_up(lead) else failed).append((lead, _beside(best, rival)))
+                (passed if _keeps_up(lead) else failed).append((lead, _compared(best, rival)))
     missing = [
-        f"at {size(epsilon)} {', '.join(lacking)} beside white-box on {LEAST_STATES} states or more"
+        f"at {size(epsilon)} {', '.join(lacking)} and white-box on the same {LEAST_STATES} states or more"
         for epsilon in shown.sizes
         if (lacking := [kind for kind in rivals if kind not in measured[epsilon]])
     ]
@@ -133,8 +132,10 @@ def _white_box_leads(shown: Evidence) -> Gate:
 
 
 def _black_box_beats_noise(shown: Evidence) -> Gate:
-    """A search that finds less than as many draws of noise do, judged by the same loss, is no witness; each kind of
-    search by itself, for the better one of two has asked twice as often."""
+    """A black-box search must flip at least as much as noise with as many draws and the same loss.
+
+    Each search is judged by itself. The better one of two searches would have used twice the queries.
+    """
     failed: list[tuple[float, str]] = []
     passed: list[tuple[float, str]] = []
     measured: set[float] = set()
@@ -145,9 +146,9 @@ def _black_box_beats_noise(shown: Evidence) -> Gate:
                 if _budget_and_loss(search) == _budget_and_loss(noise):
                     measured.add(epsilon)
                     lead = _lead(search, noise)
-                    (passed if _keeps_up(lead) else failed).append((lead, _beside(search, noise)))
+                    (passed if _keeps_up(lead) else failed).append((lead, _compared(search, noise)))
     missing = [
-        f"at {size(epsilon)} noise of as many draws as a black-box attack asks, judged by its loss, on {LEAST_STATES} "
+        f"at {size(epsilon)} a black-box attack and noise with as many queries and the same loss, on {LEAST_STATES} "
         "states or more"
         for epsilon in shown.sizes
         if epsilon not in measured
@@ -156,7 +157,7 @@ def _black_box_beats_noise(shown: Evidence) -> Gate:
 
 
 def _budget_and_loss(row: StateAttackRow) -> tuple[Any, Any]:
-    """How often a victim is asked, and what its answers are judged by."""
+    """The number of queries of an attack and the loss that it uses."""
     threat = threat_of(row)
     return threat.get("queries"), threat.get("loss")
 
@@ -168,52 +169,56 @@ def _ordered(
     missing: Sequence[str],
     passed: Sequence[tuple[float, str]],
 ) -> Gate:
-    """The gate of leads, of which the smallest is told."""
+    """A gate made of leads (shares). It reports the smallest one."""
     closest = [f"closest: {text}" for _, text in sorted(passed)[:1]]
     return _gate(name, [text for _, text in sorted(failed)], missing, closest if shown.sizes else [])
 
 
 def _closest(rival: StateAttackRow, rows: Sequence[StateAttackRow]) -> tuple[float, StateAttackRow]:
-    """Of some attacks the one that leads a rival by most, on the states of both, and by how much (a share)."""
+    """The largest lead over a rival (a share of the common states), and the attack that has it."""
     leads = [_lead(row, rival) for row in rows]
     lead = max(leads)
     return lead, rows[leads.index(lead)]
 
 
 def _lead(row: StateAttackRow, other: StateAttackRow) -> float:
+    """The share of the common states that one attack flips, minus the other's share."""
     own, others = on_the_same_states(row, other)
     return float(own.mean() - others.mean())
 
 
 def _keeps_up(lead: float) -> bool:
-    """Whether an attack reaches another, but for the tolerance."""
+    """Whether an attack with this lead is as strong as its rival, within the tolerance."""
     return round(lead + TOLERANCE, DIGITS) >= 0
 
 
 def _as_strong(row: StateAttackRow, other: StateAttackRow) -> bool:
-    """Whether one attack's success reaches another's on the states of both."""
+    """Whether one attack is as strong as another on their common states, within the tolerance."""
     return _keeps_up(_lead(row, other))
 
 
-def _beside(row: StateAttackRow, other: StateAttackRow) -> str:
-    """What two attacks flip of the same states, and in how many of these only one of them succeeds."""
+def _compared(row: StateAttackRow, other: StateAttackRow) -> str:
+    """What two attacks flip of their common states, and on how many states only one of them succeeds."""
     own, others = on_the_same_states(row, other)
     return (
-        f"at {size(row.epsilon)} flipped by {described(row)} {percent(share(own))}, by {described(other)} "
-        f"{percent(share(others))}; by the first alone {(own & ~others).sum()}, by the second alone "
+        f"at {size(row.epsilon)} {described(row)} flips {percent(share(own))}, {described(other)} "
+        f"{percent(share(others))}; states flipped only by the first {(own & ~others).sum()}, only by the second "
         f"{(others & ~own).sum()}"
     )
 
 
 def _collapses(shown: Evidence) -> Gate:
-    """At a size that allows any picture, the attack that knows the victim brings play down to that of chance: in games,
-    or without these state by state, of the states that were attacked. Noise that does so tells nothing of it."""
+    """At COLLAPSE_EPSILON, which allows any image, a white-box attack must reduce play to chance.
+
+    This is judged in games, or on the attacked states if there are no games. Noise does not count: its success says
+    nothing about the attack.
+    """
     name = f"collapses at {COLLAPSE_EPSILON}"
     clean, played = shown.played
     led = [each for each in played.get(COLLAPSE_EPSILON, []) if kind_of(each.rows[0]) == "white-box"]
     random = reference(get_game(shown.network.game)).random
     if led and random is not None:
-        least = min(led, key=lambda each: each.mean)  # whether any attack does
+        least = min(led, key=lambda each: each.mean)  # One successful attack is enough.
         score = mean_interval([*least.scores.values()])
         most = random + COLLAPSED * max(0.0, clean.mean - random)
         numbers = f"score {scored(score)} under {described(least.rows[0])}, random play {random:.2f}"
@@ -221,18 +226,18 @@ def _collapses(shown: Evidence) -> Gate:
     best = strongest([row for row in shown.states if row.epsilon == COLLAPSE_EPSILON], "white-box")
     if best is None:
         return Gate(
-            name, "not measured", f"no white-box attack of epsilon {COLLAPSE_EPSILON} in games or on states"
+            name, "not measured", f"no white-box attack at epsilon {COLLAPSE_EPSILON} in games or on states"
         )
     chance = 1 - 1 / get_game(shown.network.game).num_actions
     attacked = best.attacked_share if best.attacked_share > 0 else 1.0
     n = round(best.num_states * attacked)
     share = share_interval(round(best.flip_share * best.num_states), n)
-    numbers = f"{described(best)} flips {percent(share)}, a random action {100 * chance:.0f} %"
+    numbers = f"{described(best)} flips {percent(share)}, a random action would flip {100 * chance:.0f} %"
     return Gate(name, "pass" if _keeps_up(share.estimate - chance) else "fail", numbers)
 
 
 def _converged(shown: Evidence) -> Gate:
-    """Twice the iterations find hardly more, in every iterated attack that is as strong as the best."""
+    """Twice the iterations must find hardly more, for every iterated attack that is as strong as the best attack."""
     failed: list[tuple[float, str]] = []
     passed: list[tuple[float, str]] = []
     measured: set[float] = set()
@@ -240,7 +245,7 @@ def _converged(shown: Evidence) -> Gate:
         best = strongest(cell, "white-box")
         if best is None:
             continue
-        # A weak attack converges early: only one that is as strong as the best tells something.
+        # Weak attacks converge early, so only those as strong as the best are judged.
         pairs = [
             (row, twice)
             for row, twice in _doublings(cell)
@@ -251,10 +256,10 @@ def _converged(shown: Evidence) -> Gate:
         measured.add(epsilon)
         for row, twice in pairs:
             change = round(twice.flip_share - row.flip_share, DIGITS)
-            numbers = f"{_beside(twice, row)}, {100 * change:+.2f} points over half the steps"
+            numbers = f"{_compared(twice, row)}; {100 * change:+.2f} points with twice the steps"
             (passed if change < CONVERGED else failed).append((-change, numbers))
     missing = [
-        f"at {size(epsilon)} no iterated attack as strong as the best, with as many states at half its steps"
+        f"at {size(epsilon)} an iterated attack as strong as the best, with half its steps on as many states"
         for epsilon in shown.sizes
         if epsilon not in measured
     ]
@@ -264,7 +269,10 @@ def _converged(shown: Evidence) -> Gate:
 
 
 def _doublings(cell: Sequence[StateAttackRow]) -> Iterator[tuple[StateAttackRow, StateAttackRow]]:
-    """Every iterated attack and the same with twice the steps on as many states; of each the longest such pair."""
+    """Pairs of an iterated attack and the same attack with twice the steps, on as many states.
+
+    For each attack only the pair with the most steps is given.
+    """
     iterated: dict[tuple[str, int], dict[int, StateAttackRow]] = defaultdict(dict)
     for row in cell:
         steps = threat_of(row).get("steps") or 0
@@ -277,22 +285,21 @@ def _doublings(cell: Sequence[StateAttackRow]) -> Iterator[tuple[StateAttackRow,
 
 
 def _gradients(shown: Evidence) -> Gate:
-    """Where the gradient is zero everywhere, an attack that follows it stands still."""
+    """The gradient of the best white-box attack must rarely be zero everywhere, where the attack cannot move."""
     failed, passed, measured = [], [], set()
     for (_, epsilon), cell in cells(shown.states).items():
         best = strongest(cell, "white-box")
         if best is None or not math.isfinite(best.zero_gradient_share):
             continue
         measured.add(epsilon)
-        numbers = (
-            f"at {size(epsilon)} zero on {100 * best.zero_gradient_share:.1f} % of states ({described(best)})"
-        )
+        vanished = f"{100 * best.zero_gradient_share:.1f} % of states"
+        numbers = f"at {size(epsilon)} zero gradient on {vanished} ({described(best)})"
         if best.zero_gradient_share < VANISHED:
             passed.append((-best.zero_gradient_share, numbers))
         else:
-            failed.append(f"{numbers}, less than {100 * VANISHED:.0f} % is asked")
+            failed.append(f"{numbers}, but less than {100 * VANISHED:.0f} % is required")
     missing = [
-        f"at {size(epsilon)} the share of states without a gradient under the best white-box attack"
+        f"at {size(epsilon)} the share of states with zero gradient under the best white-box attack"
         for epsilon in shown.sizes
         if epsilon not in measured
     ]
@@ -301,36 +308,38 @@ def _gradients(shown: Evidence) -> Gate:
 
 
 def _rests_on_the_best(shown: Evidence) -> Gate:
-    """What was met in games is as strong, state by state, as the best white-box attack; and how much the usual FGSM
-    along the training gradient misses is known too (the masking gap)."""
+    """On states, an attack used in games must be as strong as the best white-box attack.
+
+    The masking gap must be known too: how much the usual FGSM along the training gradient misses.
+    """
     name = "rests on the best attack"
     _, played = shown.played
     failed, missing, passed = [], [], []
-    # On several sets of states the largest gap of a size counts.
+    # If there are several sets of states, the largest gap of each size counts.
     gaps = {gap.epsilon: gap.gap for gap in sorted(masking_gaps(shown.states), key=lambda gap: gap.gap)}
     for epsilon in shown.sizes:
-        told = size(epsilon)
+        at_size = size(epsilon)
         if epsilon not in played:
             missing.append(
-                f"at {told} no attack in {LEAST_EPISODES} games or more, on the episodes of the clean ones"
+                f"at {at_size} an attack in {LEAST_EPISODES} games or more, on the episodes of the clean games"
             )
             continue
         known = {how(each.rows[0]) for each in played[epsilon]}
         here = [cell for (_, other), cell in cells(shown.states).items() if other == epsilon]
         judged = False
         for cell in here:
-            best = strongest(cell, "white-box")  # whether others do more is another gate's question
+            best = strongest(cell, "white-box")  # Another gate compares it with other kinds.
             met = strongest([row for row in cell if how(row) in known], *AIMED)
             if best is None or met is None:
                 continue
             judged = True
             if not _as_strong(met, best):
-                failed.append(f"in games {_beside(met, best)}")
+                failed.append(f"in games {_compared(met, best)}")
         if not judged:
-            missing.append(f"at {told} no attack of the games on {LEAST_STATES} states or more")
+            missing.append(f"at {at_size} an attack of the games on {LEAST_STATES} states or more")
         elif epsilon not in gaps:
-            missing.append(f"at {told} no masking gap: FGSM along the training gradient on the same states")
+            missing.append(f"at {at_size} FGSM along the training gradient on the same states (masking gap)")
         else:
             gap = gaps[epsilon]
-            passed.append((-gap.estimate, f"largest masking gap: at {told} {points(gap)}"))
+            passed.append((-gap.estimate, f"largest masking gap: at {at_size} {points(gap)}"))
     return _gate(name, failed, missing, [text for _, text in sorted(passed)[:1]])

@@ -1,4 +1,4 @@
-"""Networks that played, and what each keeps of a DQN's score above random play. Never imports torch."""
+"""The share of a DQN's score above random play that each network keeps. Never imports torch."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ GameRow = TypeVar("GameRow", EpisodeRow, AttackRow)
 
 @dataclass(frozen=True)
 class Player:
-    """One network and the whole games that it played under one protocol."""
+    """One network with the games that it played under one protocol."""
 
     rows: tuple[EpisodeRow, ...]
     line: Line
@@ -33,8 +33,8 @@ class Player:
 
     @property
     def name(self) -> str:
-        """As in "DSQN (seed 0, 500,000 decisions)"."""
-        # A comparison's variant says its length too, and is told where it was chosen.
+        """The network's name, as in "DSQN (seed 0, 500,000 decisions)"."""
+        # In rows of `convert compare` the variant holds the simulation steps too. It is shown as the remark instead.
         method = f"{self.first.variant}, " if self.first.variant and " T=" not in self.first.variant else ""
         seed = f"seed {self.first.train_seed}" if self.first.train_seed >= 0 else "imported"
         decisions = f", {self.first.train_steps:,} decisions" if self.first.train_steps >= 0 else ""
@@ -47,38 +47,38 @@ class Player:
 
     @property
     def mean_sim_steps(self) -> float:
-        """Simulation steps that pass until a decision, over all decisions."""
+        """Mean simulation steps per decision, over all decisions."""
         taken = [row.sim_steps if isnan(row.mean_sim_steps) else row.mean_sim_steps for row in self.rows]
         return float(np.average(taken, weights=[row.length_steps for row in self.rows]))
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a network keeps of a DQN's score above random play."""
+    """The share of a DQN's score above random play that a network keeps."""
 
     player: Player
     dqn: Player | None
     how: str
-    """Of a conversion in a comparison: the method and how it was chosen; empty elsewhere."""
+    """For a conversion chosen from `convert compare`: the method, and how it was chosen. Empty otherwise."""
     kept: Interval | None
     reason: str = ""
-    """Why there is no share."""
+    """Why `kept` is None."""
 
 
 def players(rows: Sequence[EpisodeRow]) -> list[Player]:
-    """The networks that played, in the order of all tables; random play is what they are held against."""
+    """The networks that played, in the order used by all tables. Random play is not among them."""
     random = [row for row in rows if row.agent == "random"]
     longest = longest_steps(pd.DataFrame([vars(row) for row in rows])) if rows else {}
     found = []
     for group in by_network(row for row in rows if row.agent != "random"):
-        beside = [row for row in random if row.game == group[0].game]
-        (line,) = [line for line in score_lines([*beside, *group], longest) if line.agent != "random"]
+        random_play = [row for row in random if row.game == group[0].game]
+        (line,) = [line for line in score_lines([*random_play, *group], longest) if line.agent != "random"]
         found.append(Player(tuple(group), line))
     return sorted(found, key=lambda player: player_order(player.first))
 
 
 def shares(everyone: Sequence[Player]) -> list[Share]:
-    """What each spiking or quantised network keeps of the score of each DQN that it is held against."""
+    """The share that each network keeps of the score of each DQN that it is compared with."""
     dqns = [player for player in everyone if player.first.agent == "dqn"]
     found = []
     for player in everyone:
@@ -89,10 +89,10 @@ def shares(everyone: Sequence[Player]) -> list[Share]:
 
 
 def dqns_of(player: Player, dqns: Sequence[Player]) -> list[Player]:
-    """The DQNs that a network is held against (`runs.own_dqns`); none if the rows leave it open.
+    """The DQNs that a network is compared with (`runs.own_dqns`). Empty if the rows do not determine them.
 
-    A conversion meets the one DQN that it came from, a DSQN one of every seed: the one whose decisions are nearest to
-    its own.
+    A converted network is compared with its source DQN. A DSQN is compared with one DQN of each training seed, the one
+    whose number of decisions is nearest to its own.
     """
     own = own_dqns(_weights(player), ((_weights(dqn), dqn) for dqn in dqns))
     if kinds.kind_of(player.first.agent).is_conversion:
@@ -117,21 +117,21 @@ def _weights(player: Player) -> TrainedAgent:
 
 
 def share(player: Player, dqn: Player | None, how: str = "") -> Share:
-    """What a network keeps of a DQN's score above random play, on the episodes that both played."""
+    """The share that a network keeps of a DQN's score above random play, on the episodes that both played."""
 
     def without(reason: str) -> Share:
         return Share(player, dqn, how, None, reason)
 
     if dqn is None:
-        return without("no DQN that it could be held against was evaluated")
+        return without("no matching DQN was evaluated")
     if not dqn.is_trained:
         return without(f"the {dqn.name} is not a trained agent")
     random = reference(get_game(player.first.game)).random
     if random is None:
-        return without("no score of random play is known")
+        return without("the score of random play is unknown")
     pairs = score_pairs(player.rows, dqn.rows)
     if not pairs:
-        return without(f"no episode was played by the {dqn.name} too")
+        return without(f"it shares no episode with the {dqn.name}")
     own, other = np.array(pairs).T
     if not other.mean() > random:
         return without(f"on these episodes the {dqn.name} is no better than random play")
@@ -141,10 +141,11 @@ def share(player: Player, dqn: Player | None, how: str = "") -> Share:
 def chosen_conversions(
     compared: Sequence[EpisodeRow], conversions: Sequence[ConversionRow], everyone: Sequence[Player]
 ) -> list[Share]:
-    """Of each compared DQN two conversions, neither chosen by the scores that are reported.
+    """Two conversions of each DQN in `convert compare`. Neither is chosen by the reported scores.
 
-    One has the least regret on validation states, at the simulation steps of the game's DSQN where one was evaluated,
-    and at the longest elsewhere. The other is Tan et al.'s at its longest.
+    The first has the least regret on validation states. It is taken at the simulation steps of the game's DSQN, or at
+    the most simulation steps if no DSQN was evaluated. The second is the method of Tan et al. at its most simulation
+    steps.
     """
     found = []
     for game, seed in sorted({(row.game, row.train_seed) for row in compared}):
@@ -178,7 +179,7 @@ def chosen_conversions(
                 )
         of_tan = [length for length, named in lengths.items() if "tan2021" in named]
         if of_tan:
-            taken.setdefault(f"tan2021 T={max(of_tan)}", "tan2021 at its longest")
+            taken.setdefault(f"tan2021 T={max(of_tan)}", "tan2021 at its most sim steps")
         for label, how in taken.items():
             (player,) = players(by_variant[label])
             found.append(share(player, dqns[0] if dqns else None, how))
@@ -186,7 +187,7 @@ def chosen_conversions(
 
 
 def each_network_once(found: Sequence[Share]) -> list[Share]:
-    """Without a conversion's second evaluation: `evaluate run` and `convert compare` may both have scored it."""
+    """Drop second evaluations of a conversion. `evaluate run` and `convert compare` may both have scored it."""
     first: dict[tuple[object, ...], Player] = {}
     for each in found:
         first.setdefault(_conversion(each.player.first), each.player)
@@ -194,7 +195,7 @@ def each_network_once(found: Sequence[Share]) -> list[Share]:
 
 
 def _conversion(row: EpisodeRow) -> tuple[object, ...]:
-    """What names a conversion, whichever command made it; another network's name is its own."""
+    """The key of a conversion, whichever command evaluated it. Other networks have their usual key."""
     if not kinds.kind_of(row.agent).is_conversion:
         return network_key(row)
     method = row.variant.split(" T=")[0]
@@ -202,20 +203,22 @@ def _conversion(row: EpisodeRow) -> tuple[object, ...]:
 
 
 def has_learnt(player: Player) -> bool:
-    """Whether a network's score says something of its kind: a conversion's always, a DSQN's only if it learnt."""
+    """Whether a network's score counts in the answer: always for conversions, for a DSQN only if it learnt."""
     return player.first.agent != "dsqn" or player.is_trained
 
 
 def network_key(row: EpisodeRow) -> tuple[str, str, int, str]:
+    """Identifies a network within a study."""
     return row.game, row.agent, row.train_seed, row.checkpoint_id
 
 
 def player_order(row: EpisodeRow) -> tuple[Any, ...]:
+    """Sort key of networks, the same in all tables."""
     return row.game, kinds.order(row.agent), row.train_seed, row.train_steps, row.checkpoint
 
 
 def is_preferred(row: EpisodeRow, rows: Sequence[EpisodeRow]) -> bool:
-    """Whether its weights are the first in CHECKPOINT_ORDER of those of its training run."""
+    """Whether a row's checkpoint comes first in CHECKPOINT_ORDER among those of its training run."""
     rank = CHECKPOINT_ORDER.index
     return all(rank(row.checkpoint) <= rank(other.checkpoint) for other in rows if _run(other) == _run(row))
 
@@ -225,7 +228,7 @@ def _run(row: EpisodeRow) -> tuple[object, ...]:
 
 
 def by_network(rows: Iterable[GameRow]) -> Iterator[list[GameRow]]:
-    """Rows of one network each; what is called best and what is called final are kept apart."""
+    """The rows of each network. Best and final checkpoints are kept apart."""
     groups: dict[tuple[object, ...], list[GameRow]] = defaultdict(list)
     for row in rows:
         groups[network_key(row), row.checkpoint].append(row)
@@ -233,7 +236,7 @@ def by_network(rows: Iterable[GameRow]) -> Iterator[list[GameRow]]:
 
 
 def score_pairs(rows: Sequence[EpisodeRow], others: Sequence[EpisodeRow]) -> list[tuple[float, float]]:
-    """Scores [n, 2] of two agents on the episodes of the same start and the same settings."""
+    """Pairs of scores of two agents, on episodes with the same start and the same settings."""
     scores = {(row.settings, row.episode_seed): row.score for row in others}
     return [
         (row.score, scores[row.settings, row.episode_seed])

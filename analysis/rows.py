@@ -34,10 +34,10 @@ class RowFiles:
     """The command that writes such files."""
 
     def read(self, study: Path) -> list[Any]:
-        """All rows of these files, file after file by name; none if there is no file.
+        """All rows of these files, in the order of file names. Empty if there are no files.
 
         Raises:
-            Refusal: a file is damaged or holds other rows.
+            Refusal: a file is damaged or holds rows of another type.
         """
         return [row for path in sorted(study.glob(self.pattern)) for row in read_rows(path, self.row_type)]
 

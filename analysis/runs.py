@@ -1,4 +1,4 @@
-"""Training runs in rows of episodes: what belongs together, and what is never averaged. Never imports torch."""
+"""Group rows by training run and by network, and match networks with DQNs. Never imports torch."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -9,32 +9,33 @@ from core.kinds import kind_of, label, order
 from core.records import require_single
 
 CHECKPOINT_ORDER = ("best", "", "final")
-"""Aggregates take the first of these that a training run has: the papers' scores are of the best checkpoint."""
+"""Aggregates use the first of these checkpoints that a training run has. The papers report the best checkpoint."""
 TRAINED_SHARE = 0.1
-"""Of its recipe's decisions: an agent whose training run made fewer is called untrained whatever it scored."""
+"""An agent is called untrained if its training run made less than this share of the recipe's decisions."""
 
 Key = TypeVar("Key")
 
 
 class Family(NamedTuple):
-    """Runs that differ by their training seed alone, so that a mean over them is one over training seeds."""
+    """Runs that differ only in their training seed. A mean over a family is a mean over training seeds."""
 
     agent: str
     network: str
     recipe: str
     sim_steps: int
-    """Of a converted network, whose name does not say it; 0 elsewhere."""
+    """Simulation steps of a converted network, whose name does not contain them. 0 for all other networks."""
     variant: str = ""
-    """How it was converted; empty elsewhere."""
+    """Conversion method and its options. Empty for networks that were not converted."""
     untrained: bool = False
-    """Whether its training run made so few decisions that no score of it is one of its recipe."""
+    """Whether the training run was too short for its recipe (see TRAINED_SHARE)."""
 
 
 def families(rows: pd.DataFrame, longest: Mapping[tuple[Any, ...], int] | None = None) -> pd.Series:
-    """The family of every row of episodes, or of attacks.
+    """The family of each row of episodes or attacks.
 
     Args:
-        longest: as `longest_steps` gives it, of rows that hold these; None: of these alone.
+        rows: EpisodeRows or AttackRows.
+        longest: lengths of training runs from `longest_steps`. If None, they are taken from these rows.
     """
     made = steps_of_runs(rows, longest)
     columns = [rows[name] for name in ("agent", "network", "recipe", "sim_steps", "variant")]
@@ -43,72 +44,75 @@ def families(rows: pd.DataFrame, longest: Mapping[tuple[Any, ...], int] | None =
 
 
 def longest_steps(rows: pd.DataFrame) -> dict[tuple[Any, ...], int]:
-    """The most decisions that a training run made, by its name and the decisions of each of its best and final weights:
-    the best may be far younger than the final ones."""
-    # TrainedAgent of which nobody says what they are may be another run's that was cut short.
-    told = rows[rows.checkpoint != ""] if "checkpoint" in rows else rows.iloc[:0]
+    """How many decisions each training run made in total.
+
+    The best checkpoint of a run may be much younger than its final one. The result therefore has one entry for each
+    checkpoint: (*training run, decisions at the checkpoint) -> decisions of the whole run.
+    """
+    # A checkpoint that is neither "best" nor "final" may belong to another run that was cut short.
+    known = rows[rows.checkpoint != ""] if "checkpoint" in rows else rows.iloc[:0]
     most: dict[tuple[Any, ...], int] = {}
-    runs = _training_run(told)
-    for run, steps in zip(runs, told.train_steps, strict=True):
+    runs = _training_run(known)
+    for run, steps in zip(runs, known.train_steps, strict=True):
         most[run] = max(steps, most.get(run, steps))
-    return {(*run, steps): most[run] for run, steps in zip(runs, told.train_steps, strict=True)}
+    return {(*run, steps): most[run] for run, steps in zip(runs, known.train_steps, strict=True)}
 
 
 def steps_of_runs(rows: pd.DataFrame, longest: Mapping[tuple[Any, ...], int] | None = None) -> pd.Series:
-    """Of every row, the most decisions that its training run made; `longest` as in `families`."""
+    """For each row, the number of decisions of its whole training run. `longest` is as in `families`."""
     known = longest_steps(rows) if longest is None else longest
     runs = zip(_training_run(rows), rows.train_steps, strict=True)
     return pd.Series([known.get((*run, steps), steps) for run, steps in runs], rows.index, dtype=int)
 
 
 def _training_run(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """What names the training run of every row; a conversion's is its DQN's."""
+    """The key of each row's training run. A converted network has the key of its DQN."""
     conversions = [agent for agent in set(rows.agent) if kind_of(agent).is_conversion]
     agents = rows.agent.where(~rows.agent.isin(conversions), "dqn")
     return list(zip(rows.game, agents, rows.network, rows.recipe, rows.train_seed, strict=True))
 
 
 def training_families(rows: pd.DataFrame) -> pd.Series:
-    """The family of every row that a training run wrote (validation, curve): its agent grows up along the rows."""
+    """The family of each validation or curve row, which a training run wrote while its agent was learning."""
     found = map(Family, rows.agent, rows.network, rows.recipe, [0] * len(rows))
     return pd.Series(list(found), rows.index, dtype=object)
 
 
 def _family(agent: str, network: str, recipe: str, sim_steps: int, variant: str, untrained: bool) -> Family:
-    told_steps = sim_steps if kind_of(agent).is_conversion else 0
-    return Family(agent, network, recipe, told_steps, variant, bool(untrained))
+    shown_steps = sim_steps if kind_of(agent).is_conversion else 0
+    return Family(agent, network, recipe, shown_steps, variant, bool(untrained))
 
 
 def is_untrained(train_steps: Any, recipe_steps: Any) -> Any:
-    """Whether an agent made less than TRAINED_SHARE of its recipe's decisions; elementwise."""
+    """Whether an agent made less than TRAINED_SHARE of its recipe's decisions, element by element."""
     return (train_steps >= 0) & (train_steps < TRAINED_SHARE * recipe_steps)
 
 
 def in_order(found: Iterable[Family]) -> list[Family]:
-    """Each family once, in the order of all tables and figures."""
+    """Each family once, in the order used by all tables and figures."""
     return sorted(set(found), key=lambda each: (order(each.agent), *each[1:]))
 
 
 def names(found: Iterable[Family]) -> dict[Family, str]:
-    """A short name for each family: the agent's, with what tells it from the other networks of that agent."""
+    """A short name for each family: the kind of agent, and how it differs from other families of that kind."""
     own = in_order(found)
     return {family: _name(family, [each for each in own if each.agent == family.agent]) for family in own}
 
 
 def _name(family: Family, siblings: list[Family]) -> str:
     agent = f"Double {label(family.agent)}" if is_double(family) else label(family.agent)
-    told = [dict.fromkeys(_parts(each)) for each in siblings]
-    own = [part for part in _parts(family) if not all(part in parts for parts in told)]
-    # The family that only lacks what another has is the plain one, and named by its network.
+    of_siblings = [dict.fromkeys(_parts(each)) for each in siblings]
+    own = [part for part in _parts(family) if not all(part in parts for parts in of_siblings)]
+    # A family that differs only by lacking something is named by its network.
     if not own and any(_parts(each) != _parts(family) for each in siblings):
         own = [family.network.split("+")[0]]
-    # The method says that it was converted.
+    # The method's name already implies "converted".
     agent = agent.removeprefix("converted ") if family.variant else agent
     return f"{agent} ({', '.join(own)})" if own else agent
 
 
 def _parts(family: Family) -> list[str]:
-    """What its names say, in words."""
+    """The parts of a family's name, in words."""
     parts = [part.removeprefix("readout=") for part in family.network.split("+")]
     parts += [part for part in family.recipe.split("+") if not part.startswith("double=")]
     parts = [
@@ -120,7 +124,7 @@ def _parts(family: Family) -> list[str]:
 
 
 def is_double(family: Family) -> bool:
-    """Whether it learnt by Double Q-learning (the recipe's name in rows tells what was changed)."""
+    """Whether a family learnt by Double Q-learning. The recipe's name in rows lists such changes."""
     return _is_double(family.recipe)
 
 
@@ -135,30 +139,30 @@ def single_q(family: Family) -> Family:
 
 
 def require_comparable(episodes: pd.DataFrame) -> None:
-    """Refuse rows of which some were not scored as the others of their game were.
+    """Check that all rows of a game were scored in the same way.
 
     Raises:
-        Refusal: one game's rows come from several protocols, evaluation seeds or settings.
+        Refusal: rows of one game have different protocols, evaluation seeds or settings.
     """
     for game, here in episodes.groupby("game"):
         require_single(here.protocol, f"protocol of {game}")
         require_single(here.eval_seed, f"evaluation seed of {game}")
-        # Random play differs by its epsilon, which is all that makes it random.
+        # Random play has settings of its own: epsilon is 1.
         require_single(here[here.agent != "random"].settings, f"setting of {game}")
 
 
 def training_runs(episodes: pd.DataFrame) -> pd.DataFrame:
-    """Every training run's checkpoints, one a row.
+    """One row for each checkpoint of each training run.
 
     Args:
         episodes: EpisodeRows.
 
     Returns:
-        game, family, train_seed, train_steps, checkpoint; of its episodes' scores mean, std (population, over
-        episodes) and n; sim_steps.
+        Columns: game, family, train_seed, train_steps, checkpoint, sim_steps, and the mean, std (population standard
+        deviation) and n of the scores over episodes.
 
     Raises:
-        Refusal: rows do not compare (`require_comparable`), or two networks pass for one.
+        Refusal: the rows do not compare (see `require_comparable`), or one name stands for two networks.
     """
     require_comparable(episodes)
     rows = episodes.assign(family=families(episodes))
@@ -180,14 +184,14 @@ def training_runs(episodes: pd.DataFrame) -> pd.DataFrame:
 
 
 def prefer_best(runs: pd.DataFrame) -> pd.DataFrame:
-    """One checkpoint of each training run: the best one, or the one there is (see CHECKPOINT_ORDER)."""
+    """One checkpoint of each training run: the best one if there is one (see CHECKPOINT_ORDER)."""
     ranked = runs.assign(rank=runs.checkpoint.map(CHECKPOINT_ORDER.index)).sort_values("rank", kind="stable")
     first = ranked.drop_duplicates(["game", "family", "train_seed"])
     return first.sort_index().drop(columns="rank")
 
 
 class TrainedAgent(NamedTuple):
-    """What tells which DQN the weights of an agent are held against."""
+    """Identifies an agent's weights, to find the DQN that the agent is compared with."""
 
     game: str
     agent: str
@@ -198,8 +202,10 @@ class TrainedAgent(NamedTuple):
 
 
 def trained_alike(agent: Family | TrainedAgent, other: Family | TrainedAgent) -> bool:
-    """Whether two agents learnt by the same recipe (whatever else was changed in it), both with Double Q-learning or
-    both without, and both or neither so briefly that they are untrained."""
+    """Whether two agents were trained by the same recipe.
+
+    They also agree on Double Q-learning and on being untrained. Other changes to the recipe are ignored.
+    """
     return (
         agent.recipe.split("+")[0] == other.recipe.split("+")[0]
         and _is_double(agent.recipe) == _is_double(other.recipe)
@@ -208,10 +214,10 @@ def trained_alike(agent: Family | TrainedAgent, other: Family | TrainedAgent) ->
 
 
 def is_own_dqn(dqn: TrainedAgent, agent: TrainedAgent) -> bool:
-    """Whether an agent may be held against a DQN: one that was trained alike on the same game.
+    """Whether an agent may be compared with a DQN: both were trained alike on the same game.
 
-    A conversion carries the seed, the recipe and the decisions of the one DQN that it came from, and meets that one. A
-    DSQN comes from none, and may meet any seed. Nobody can tell where imported weights belong.
+    A converted network carries the seed, recipe and decisions of its source DQN and is compared with that DQN only. A
+    DSQN has no source and may be compared with any seed. Imported weights have no known origin and match no other DQN.
     """
     if dqn == agent:
         return True
@@ -223,19 +229,24 @@ def is_own_dqn(dqn: TrainedAgent, agent: TrainedAgent) -> bool:
 
 
 def own_dqns(agent: TrainedAgent, dqns: Iterable[tuple[TrainedAgent, Key]]) -> list[Key]:
-    """Those of some DQNs that are the agent's own (`is_own_dqn`): of the very same recipe where there is such a one."""
+    """The DQNs that an agent may be compared with (`is_own_dqn`).
+
+    If some of them have exactly the agent's recipe, only those are returned.
+    """
     own = [(dqn, key) for dqn, key in dqns if is_own_dqn(dqn, agent)]
     same = [key for dqn, key in own if dqn.recipe == agent.recipe]
     return same or [key for _, key in own]
 
 
 def own_dqn(runs: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
-    """The runs of the DQN that some runs of one family on one game are held against (`own_dqns`), with all of their
-    checkpoints that may be it; none if several networks might be it.
+    """The runs of the DQN that one family is compared with on one game (`own_dqns`), with all matching checkpoints.
 
     Args:
-        runs: as `training_runs` gives them.
-        own: those of them in question.
+        runs: all runs, from `training_runs`.
+        own: the runs of the family on the game.
+
+    Returns:
+        Rows of `runs`. None if several DQN families match.
     """
     dqns = runs[[family.agent == "dqn" for family in runs.family]]
     known = list(zip(_weights(dqns), dqns.index, strict=True))

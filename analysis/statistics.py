@@ -1,6 +1,6 @@
-"""Intervals of scores, of shares and of their differences: pure, seeded functions. Never imports torch.
+"""Intervals of scores, of shares and of their differences: pure functions with seeds. Never imports torch.
 
-Aggregates over games are in analysis/aggregates.py, measures of learning curves in analysis/stability.py.
+Aggregates over games are in analysis/aggregates.py, and measures of learning curves in analysis/stability.py.
 """
 
 import math
@@ -26,7 +26,7 @@ from core.errors import Refusal
 
 
 class NonInferiority(NamedTuple):
-    """Whether scores are shown to be no worse than others by as much as a margin, which is in units of the score."""
+    """The result of a non-inferiority test. `margin` and `difference` are in units of the score."""
 
     holds: bool
     margin: float
@@ -41,44 +41,46 @@ def mean_interval(
 ) -> Interval:
     """Mean of n scores with its percentile-bootstrap interval (Efron 1979).
 
-    Over the episodes of one network this is the spread that the papers print, not the one over training
-    seeds that a claim about a method needs.
+    If the scores are of one network's episodes, the interval says nothing about other training seeds. A claim about a
+    method needs an interval over training seeds.
 
     Args:
         scores: [n], finite.
         level: coverage of the interval, in (0, 1).
-        resamples: bootstrap resamples.
-        seed: of the resampling.
+        resamples: number of bootstrap resamples.
+        seed: seed of the resampling.
 
     Raises:
-        Refusal: no score, or one that is NaN or infinite; a level outside (0, 1).
+        Refusal: there is no score, a score is NaN or infinite, or the level is outside (0, 1).
     """
     return stratified_interval([np.asarray(scores)], mean_of_games, level, resamples, seed)
 
 
 def spread_of_scores(scores: Sequence[float] | np.ndarray) -> float:
-    """Population standard deviation (over n, not n - 1) of one evaluation's scores, as Liu et al. 2022 print it.
+    """Population standard deviation (over n, not n - 1) of one evaluation's scores, as in Liu et al. 2022.
 
-    It is of the episodes of one network and in units of the score, and no interval: it does not shrink with n.
+    It is in units of the score and over the episodes of one network. It is not an interval and does not shrink with n.
 
     Raises:
-        Refusal: no score, or one that is not finite.
+        Refusal: there is no score, or a score is not finite.
     """
     return float(finite(scores).std())
 
 
 def normalised(scores: Sequence[float] | np.ndarray, low: float, high: float) -> np.ndarray:
-    """(x - low) / (high - low): 0 is the score `low` and 1 is `high`, as random play and a human's or a DQN's.
+    """Normalise scores to (x - low) / (high - low), so that `low` becomes 0 and `high` becomes 1.
+
+    Usually `low` is the score of random play and `high` that of a human or a DQN.
 
     Args:
         scores: any shape, of one game.
         low, high: in units of the score.
 
     Raises:
-        Refusal: something is not finite, or high is not above low.
+        Refusal: a value is not finite, or high is not above low.
     """
     if not (np.isfinite([low, high]).all() and high > low):
-        raise Refusal(f"low {low}, high {high}: finite ones are needed, the high above the low")
+        raise Refusal(f"low {low}, high {high}: both must be finite, and high above low")
     return (finite(scores) - low) / (high - low)
 
 
@@ -86,44 +88,43 @@ def normalised(scores: Sequence[float] | np.ndarray, low: float, high: float) ->
 
 
 def share_interval(successes: int, n: int, level: float = 0.95) -> Interval:
-    """A share of n states with its score interval (Wilson 1927), which has width at 0 and at 1 too.
+    """A share of n states with its score interval (Wilson 1927), which has a width at 0 and 1 too.
 
     (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n), with p = successes/n and z the normal quantile.
 
     Args:
-        successes: how many of them, from 0 to n.
-        n: at least 1.
+        successes: number of successes, from 0 to n.
+        n: number of states, at least 1.
         level: coverage of the interval, in (0, 1).
 
     Raises:
-        Refusal: counts that are none, or a level outside (0, 1).
+        Refusal: the counts are invalid, or the level is outside (0, 1).
     """
     if not 0 <= successes <= n or n < 1:
-        raise Refusal(f"{successes} of {n}: a count from 0 to n is needed, and n of 1 or more")
+        raise Refusal(f"{successes} of {n}: the count must be from 0 to n, and n at least 1")
     require_level(level)
     z = NormalDist().inv_cdf((1 + level) / 2)
     share = successes / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    # At the ends the bound is exactly the share; rounding must not push it past.
+    # At 0 and 1 one bound equals the share. Rounding must not push it past.
     return Interval(share, min(max(0.0, middle - half), share), max(min(1.0, middle + half), share), n)
 
 
 def share_difference(
     successes: Sequence[bool] | np.ndarray, others: Sequence[bool] | np.ndarray, level: float = 0.95
 ) -> Interval:
-    """Difference of two shares of the same n states, with its interval (Newcombe 1998, Statistics in Medicine 17: 2635,
-    his method 10).
+    """Difference of two shares of the same n states, with its interval.
 
-    It is made of the intervals of both shares and of phi, the correlation of the two, with Newcombe's correction for
-    continuity: shares that rise and fall together differ by less than shares of other states would.
+    Method 10 of Newcombe 1998, Statistics in Medicine 17: 2635. The interval combines those of both shares with phi,
+    their correlation, with correction for continuity. Correlated shares give a narrower interval.
 
     Args:
         successes, others: [n] bool, the same states in the same order.
         level: as in `share_interval`.
 
     Raises:
-        Refusal: as `share_interval`, or other numbers of states.
+        Refusal: as in `share_interval`, or the numbers of states differ.
     """
     own, theirs = np.asarray(successes, dtype=bool), np.asarray(others, dtype=bool)
     require_pairs(own, theirs)
@@ -157,18 +158,18 @@ def kept_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Share of another agent's random-normalised score that is kept, with its paired percentile-bootstrap interval.
+    """Share of a reference agent's score above random play that an agent keeps, with its paired bootstrap interval.
 
-    `average_performance_ratio` of one game, episodes being drawn in pairs.
+    This is `average_performance_ratio` for one game, with episodes drawn in pairs (percentile bootstrap).
 
     Args:
         scores: [n], finite.
-        reference: [n] of the agent it is held against, on the same episodes in the same order.
+        reference: [n], scores of the reference agent on the same episodes in the same order.
         random: score of random play.
         level, resamples, seed: as in `mean_interval`.
 
     Raises:
-        Refusal: scores are missing or not finite, are not pairs, or the reference is no better than random play.
+        Refusal: scores are missing, not finite or not in pairs, or the reference is no better than random play.
     """
     return average_performance_ratio(
         [np.asarray(scores)],
@@ -191,19 +192,19 @@ def kept_difference(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """How much more of its own random-normalised score one agent keeps than another does of its own.
+    """Difference between the shares that two agents keep of their own scores above random play, with its interval.
 
-    (mean(scores) - random) / (mean(reference) - random) less the same of the other agent. All four are drawn together,
-    episode by episode.
+    A share is (mean(scores) - random) / (mean(reference) - random). All four scores of an episode are drawn together
+    (percentile bootstrap).
 
     Args:
-        scores, reference: [n] of one agent on the same episodes, under attack and clean.
-        others, others_reference: [n] of the other, on these episodes too, in the same order.
+        scores, reference: [n], scores of the first agent under attack and clean, on the same episodes.
+        others, others_reference: [n], scores of the second agent on these episodes, in the same order.
         random: score of random play.
         level, resamples, seed: as in `mean_interval`.
 
     Raises:
-        Refusal: scores are missing or not finite, are not pairs, or a reference is no better than random play.
+        Refusal: scores are missing, not finite or not in pairs, or a reference is no better than random play.
     """
     values = [finite(each) for each in (scores, reference, others, others_reference)]
     for each in values[1:]:
@@ -215,7 +216,7 @@ def kept_difference(
             )
     drawn = resampled_indices(values[0].size, resamples, np.random.default_rng(seed))
     attacked, clean, attacked_other, clean_other = (each[drawn].mean(1) - random for each in values)
-    # A resample in which a reference is no better than random play says nothing of a share.
+    # Without a reference above random play, a resample has no share.
     telling = (clean > 0) & (clean_other > 0)
     shares = attacked[telling] / clean[telling] - attacked_other[telling] / clean_other[telling]
     means = [each.mean() - random for each in values]
@@ -230,7 +231,7 @@ def paired_difference(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Mean of scores - others over n pairs, with its percentile-bootstrap interval in units of the score.
+    """Mean of scores - others over n pairs, with its percentile-bootstrap interval, in units of the score.
 
     Args:
         scores: [n], finite.
@@ -238,7 +239,7 @@ def paired_difference(
         level, resamples, seed: as in `mean_interval`.
 
     Raises:
-        Refusal: scores are missing or not finite, or are not pairs.
+        Refusal: scores are missing, not finite or not in pairs.
     """
     values, others = finite(scores), finite(others)
     require_pairs(values, others)
@@ -246,17 +247,17 @@ def paired_difference(
 
 
 def non_inferior(difference: Interval, margin: float) -> NonInferiority:
-    """Non-inferiority: the interval of the difference lies above -margin.
+    """Test for non-inferiority: whether the interval of a difference lies above -margin.
 
     With the two-sided 95 % interval of `paired_difference` this is a one-sided test at 2.5 %.
 
     Args:
-        difference: of the scores in question minus those they are held against.
-        margin: the loss that would still be accepted, in units of the score, chosen before the scores are seen.
+        difference: the scores in question minus the reference scores.
+        margin: the largest acceptable loss, in units of the score. Choose it before looking at the scores.
 
     Raises:
-        Refusal: a margin that is negative or not finite.
+        Refusal: the margin is negative or not finite.
     """
     if not (np.isfinite(margin) and margin >= 0):
-        raise Refusal(f"margin {margin}: a finite one of 0 or more is needed")
+        raise Refusal(f"margin {margin}: it must be finite and at least 0")
     return NonInferiority(difference.low > -margin, margin, difference)

@@ -18,10 +18,10 @@ TABLES = ("scores.md", "games.md", "games.csv", "games.tex", "energy.md")
 
 
 def write_tables(study: StudyRows) -> str:
-    """Write the tables that the rows of a study allow. Tables that they no longer allow are removed.
+    """Write the tables that can be made from the rows of a study, and remove old ones that cannot be made any more.
 
     Returns:
-        The table of scores, to be printed; empty without episodes.
+        The table of scores as printable text. Empty without episodes.
 
     Raises:
         Refusal: the rows do not compare.
@@ -43,16 +43,16 @@ def write_tables(study: StudyRows) -> str:
 
 
 def agreement_lines(conversions: Sequence[ConversionRow]) -> Iterator[str]:
-    """One line for each converted network: its agreement with its DQN at the simulation steps it was made for."""
+    """One line for each converted network: its agreement with its DQN, at the simulation steps it was made for."""
     made_for = {
         row.settings: max(other.sim_steps for other in conversions if other.settings == row.settings)
         for row in conversions
     }
     for row in conversions:
         if row.readout == "robust" and row.sim_steps == made_for[row.settings]:
-            against = "BindsNET's simulation of it" if row.reference == "bindsnet" else "its DQN"
+            other = "BindsNET's simulation of it" if row.reference == "bindsnet" else "its DQN"
             yield (
                 f"{row.game}: the converted SNN ({row.method}, {row.sim_steps} sim steps, seed {row.train_seed}) "
-                f"takes the action of {against} in {row.agreement:.1%} of {row.num_states} states "
-                f"(the DQN's most frequent action: {row.majority_share:.1%})"
+                f"agrees with {other} in {row.agreement:.1%} of {row.num_states} states "
+                f"(always the DQN's most frequent action: {row.majority_share:.1%})"
             )

@@ -1,4 +1,4 @@
-"""Tables of scores from rows: one line an agent. Never imports torch."""
+"""Tables of scores, one line for each agent. Never imports torch."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from core.rows import EpisodeRow
 
 @dataclass(frozen=True)
 class Line:
-    """One checkpoint on one game under one protocol."""
+    """The scores of one checkpoint on one game under one protocol."""
 
     game: str
     agent: str
@@ -32,10 +32,10 @@ class Line:
     train_seed: int
     train_steps: int
     checkpoint: str
-    """best or final; empty where nobody said."""
+    """"best" or "final". Empty if unknown."""
     protocol: str
     score: Interval
-    """Mean and 95 % interval over episodes of this one network."""
+    """Mean with its 95 % interval over the episodes of this network."""
     random: float | None
     human: float | None
     sim_steps: int
@@ -47,13 +47,14 @@ class Line:
 def score_lines(
     rows: Sequence[EpisodeRow], longest: Mapping[tuple[Any, ...], int] | None = None
 ) -> list[Line]:
-    """Sum rows up, one line for each game and checkpoint.
+    """Summarise rows: one line for each game and checkpoint.
 
     Args:
-        longest: how long the training runs were, where these rows are only some of theirs (`runs.longest_steps`).
+        rows: EpisodeRows.
+        longest: lengths of training runs from `runs.longest_steps`. Needed if `rows` are only part of a study.
 
     Raises:
-        Refusal: one game's rows come from several protocols or episodes, which do not compare.
+        Refusal: rows of one game have different protocols, evaluation seeds or settings.
     """
     if not rows:
         return []
@@ -62,7 +63,7 @@ def score_lines(
     groups: dict[tuple[str, Family, int, str, str], list[EpisodeRow]] = defaultdict(list)
     made: dict[tuple[str, str, int], int] = {}
     for row, family, steps in zip(rows, families(frame, longest), steps_of_runs(frame, longest), strict=True):
-        # The best weights may be the final ones too: both are told.
+        # The best and the final weights may be the same. Each gets its own line.
         groups[row.game, family, row.train_seed, row.checkpoint_id, row.checkpoint].append(row)
         made[row.game, row.checkpoint_id, row.train_steps] = steps
     random_high: dict[str, float] = {}
@@ -111,10 +112,12 @@ def score_lines(
 
 
 def _note(family: Family, trained_share: float, score: Interval, random_high: float) -> str:
-    """Whether this is an agent that learnt, in words; a few lucky episodes do not make it one.
+    """Why a network does not count as a trained agent; empty if it does.
+
+    Its whole interval must lie above random play, so a few lucky episodes are not enough.
 
     Args:
-        trained_share: decisions that its training run made, in those of its recipe.
+        trained_share: decisions of the training run, as a share of the recipe's.
     """
     if family.agent == "random":
         return ""
@@ -124,7 +127,7 @@ def _note(family: Family, trained_share: float, score: Interval, random_high: fl
 
 
 def markdown(lines: Sequence[Line]) -> str:
-    """The lines as a Markdown table, aligned to be read as plain text too."""
+    """The lines as an aligned Markdown table, which is also readable as plain text."""
     header = (
         "game", "agent", "seed", "decisions trained", "network", "checkpoint", "protocol", "episodes", "mean score",
         "95 % interval", "random", "human", "sim steps", "spikes/decision", "truncated", "note",
@@ -154,7 +157,7 @@ def markdown(lines: Sequence[Line]) -> str:
 
 
 def aligned(cells: Sequence[tuple[str, ...]]) -> str:
-    """Rows of cells, the header first, as a Markdown table whose columns line up."""
+    """Format rows of cells, the header first, as a Markdown table with aligned columns."""
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     text = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"

@@ -1,5 +1,4 @@
-"""python -m adversarial verdict: what a study's attacks allow to be said, and what stands in the way. Never imports
-torch."""
+"""python -m adversarial verdict: the gates of robustness and the claims that a study allows. Never imports torch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,14 +22,14 @@ from core.rows import AttackRow, StateAttackRow
 
 @dataclass(frozen=True)
 class Verdict:
-    """Print, for each game and agent, the gates of robustness and the claim that they allow (STUDY/verdict.md).
+    """Print the gates of robustness of each agent and the claims that they allow, and write STUDY/verdict.md.
 
-    Only rows are read: attacks.parquet (games under attack, clean ones among them) and state_attacks.parquet (stored
-    states), wherever they lie below the folder.
+    Only rows are read: attacks.parquet (games under attack and clean games) and state_attacks.parquet (attacks on
+    stored states), anywhere below the folder.
     """
 
     study: Annotated[Path, tyro.conf.Positional]
-    """Folder of a study, as in results/quick."""
+    """Folder of a study, such as results/quick."""
 
     def run(self) -> None:
         states = [
@@ -43,8 +42,7 @@ class Verdict:
         ]
         if not states and not games:
             raise Refusal(
-                f"no attacks under {self.study}: a folder with attacks.parquet or state_attacks.parquet below it is "
-                "needed"
+                f"no attacks under {self.study}: name a folder with attacks.parquet or state_attacks.parquet below it"
             )
         text = verdict(states, games)
         write_bytes(self.study / "verdict.md", text.encode())
@@ -52,16 +50,17 @@ class Verdict:
 
 
 def verdict(states: Sequence[StateAttackRow], games: Sequence[AttackRow]) -> str:
-    """Gates, numbers and claims of every network that was attacked, as Markdown.
+    """Gates, numbers and claims of every attacked network, as Markdown.
 
     Raises:
-        Refusal: as `analysis.evidence.evidence`.
+        Refusal: as in `analysis.evidence.evidence`.
     """
     everyone = evidence(states, games)
     parts = [
-        "# What these attacks allow to be said",
+        "# Robustness: gates and claims",
         "A gate that does not pass forbids every claim of robustness. The strongest attack is the one that flips most "
-        "decisions. A masking gap is what the best attack flips beyond FGSM along the gradient that trained the agent.",
+        "decisions. The masking gap is how much more the best attack flips than FGSM along the gradient that trained "
+        "the agent (the usual attack).",
     ]
     for game in sorted({shown.network.game for shown in everyone}):
         parts.append(f"## {game}")
@@ -69,15 +68,17 @@ def verdict(states: Sequence[StateAttackRow], games: Sequence[AttackRow]) -> str
         for shown in here:
             parts += _of_network(shown, here)
     parts.append(
-        "Intervals (95 %) are over the episodes or states of one network, not over training seeds. A claim is about "
-        "these networks, episodes, states, sizes and attacks, not about a method."
+        "Intervals (95 %) are over the episodes or states of one network, not over training seeds. Claims hold for "
+        "these networks, episodes, states, sizes and attacks, not for a method in general."
     )
     return "\n\n".join(parts) + "\n"
 
 
 def opponents(shown: Evidence, everyone: Sequence[Evidence]) -> list[Evidence]:
-    """Whom a network is held against in the same setting: the DQNs of `analysis.players.dqns_of`; a DQN those that are
-    held against it. None without clean games, which tell a network's recipe.
+    """The networks that a network is compared with, in the same setting.
+
+    For a DQN they are all networks that are compared with it, for another network the DQNs of
+    `analysis.players.dqns_of`. Without clean games the list is empty, because only they hold the recipe.
     """
     here = [each for each in everyone if each.setting == shown.setting and each.clean]
     if shown not in here:
@@ -98,7 +99,7 @@ def opponents(shown: Evidence, everyone: Sequence[Evidence]) -> list[Evidence]:
 def claims(
     shown: Evidence, found: Sequence[Gate], comparisons: Sequence[RobustnessComparison]
 ) -> Iterator[str]:
-    """The sentences that the evidence allows on one network, and those that it refuses, each with the reason."""
+    """One line for each claim about a network that the evidence allows or refuses, with a short reason."""
     if is_allowed(found):
         kept = [
             f"{percent(left.kept)} at {size(epsilon)}"
@@ -106,20 +107,18 @@ def claims(
             if epsilon in shown.sizes and left.kept is not None
         ]
         yield (
-            "Claim: every gate passed. The strongest attack left of its clean score above random play: "
+            "Claim: every gate passed. Share of the clean score above random play kept under the strongest attack: "
             f"{', '.join(kept)}."
         )
     else:
-        blocking = "; ".join(
-            f'gate "{gate.name}" {"failed" if gate.outcome == "fail" else "was not measured"}'
-            for gate in found
-            if gate.outcome != "pass"
-        )
-        yield f"No claim of robustness: {blocking}."
+        first, *others = (gate for gate in found if gate.outcome != "pass")
+        outcome = "failed" if first.outcome == "fail" else "was not measured"
+        more = f", and {len(others)} more did not pass" if others else ""
+        yield f'No claim of robustness: gate "{first.name}" {outcome}{more}.'
     for comparison in comparisons:
         claim = f'"more robust than the {comparison.other.name}"'
         if not is_allowed(found):
-            yield f"Refused: {claim}: not every gate passed."
+            yield f"Refused: {claim}, see the gates."
         elif comparison.refused:
             yield f"Refused: {claim}: {comparison.refused}."
         else:
@@ -136,12 +135,12 @@ def _compared(claim: str, contrasts: Sequence[Contrast]) -> Iterator[str]:
 
 def _contrast(each: Contrast) -> str:
     numbers = (
-        f"of its own clean score {points(each.kept_difference)} are left beside the other's; its score differs by "
-        f"{signed(each.score_difference)}; of the same states {percent(each.flips)} flip, of the other's "
+        f"difference in kept share {points(each.kept_difference)}; difference in score "
+        f"{signed(each.score_difference)}; states flipped {percent(each.flips)}, of the other network "
         f"{percent(each.others_flips)}"
     )
     if each.not_under and each.is_better_under_the_strongest:
-        numbers += f"; not so under {each.not_under}"
+        numbers += f"; not better under {each.not_under}"
     return f"{size(each.epsilon)} ({numbers})"
 
 
@@ -166,10 +165,10 @@ def _of_network(shown: Evidence, everyone: Sequence[Evidence]) -> Iterator[str]:
         header: tuple[str, ...] = (
             "epsilon",
             "strongest attack in games",
-            "of",
+            "attacks",
             "score",
-            "left of its clean score",
-            "lowest mean of them all",
+            "kept of its clean score",
+            "lowest mean score under any",
         )
         yield _table([header, *scores])
     gaps = [
@@ -188,7 +187,7 @@ def _of_network(shown: Evidence, everyone: Sequence[Evidence]) -> Iterator[str]:
             "usual attack",
             "flips",
             "masking gap",
-            "most along the same gradient as the usual one",
+            "best along the training gradient",
         )
         yield _table([header, *gaps])
     comparisons = [compare(shown, other) for other in opponents(shown, everyone)]

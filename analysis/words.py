@@ -1,4 +1,4 @@
-"""Numbers as words: shares, sizes, scores and ranges. Never imports torch."""
+"""Format shares, sizes, scores and ranges for sentences. Never imports torch."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -7,13 +7,13 @@ from analysis.statistics import Interval
 
 
 def percent(share: Interval) -> str:
-    """As in "58 % (49 to 69 %, n = 100)"."""
+    """A share, as in "58 % (49 to 69 %, n = 100)"."""
     estimate, low, high = (round(100 * value) for value in share[:3])
     return f"{estimate} % ({low} to {high} %, n = {share.n})"
 
 
 def size(epsilon: float) -> str:
-    """The size of a perturbation, as in "1/255" if it is a whole number of grey levels."""
+    """The size of a perturbation: "1/255" for a whole number of grey levels, otherwise a decimal number."""
     levels = Fraction(epsilon).limit_denominator(255) * 255
     return (
         f"{levels}/255" if levels.denominator == 1 and abs(levels / 255 - epsilon) < 1e-9 else f"{epsilon:g}"
@@ -21,7 +21,7 @@ def size(epsilon: float) -> str:
 
 
 def scored(score: Interval) -> str:
-    """As in "16.00 (15.13 to 16.80, n = 30)"."""
+    """A score, as in "16.00 (15.13 to 16.80, n = 30)"."""
     return f"{score.estimate:,.2f} ({score.low:,.2f} to {score.high:,.2f}, n = {score.n})"
 
 
@@ -31,20 +31,20 @@ def percents(shares: Sequence[Interval]) -> str:
 
 
 def doubt(shares: Sequence[Interval]) -> str:
-    """The range of some intervals and of their numbers of episodes."""
+    """The range of several intervals, as in "intervals within 49 to 69 %, n = 30 to 100"."""
     ends = [round(100 * end) for share in shares for end in (share.low, share.high)]
     return f"intervals within {span(ends, 'd')} %, n = {span((share.n for share in shares), 'd')}"
 
 
 def span(values: Iterable[float], form: str) -> str:
-    """The smallest and the largest of some numbers, or one number if both are written alike."""
+    """The smallest and the largest of several numbers, or one number if both look the same."""
     ordered = sorted(values)
     low, high = f"{ordered[0]:{form}}", f"{ordered[-1]:{form}}"
     return low if low == high else f"{low} to {high}"
 
 
 def count(number: int, what: str) -> str:
-    """As in "1 network" or "2 networks"."""
+    """A number of things, as in "1 network" or "2 networks"."""
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 

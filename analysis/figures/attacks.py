@@ -1,4 +1,4 @@
-"""Agents under attack. Never imports torch."""
+"""Figures of agents under attack. Never imports torch."""
 
 import textwrap
 from collections.abc import Mapping
@@ -47,11 +47,11 @@ _KINDS: tuple[tuple[str, AttackerKind, str, str], ...] = (
     ("black-box", "black-box", "#0072B2", "-."),
     ("noise", "noise", "#999999", ":"),
 )
-"""Of each kind of attacker, of which the strongest is drawn: name, kind, colour and dashes."""
+"""Name, kind, colour and line style of each kind of attacker. The strongest attack of each kind is drawn."""
 
 
 class Curve(NamedTuple):
-    """What an attack of growing size does to the networks of one family on one game."""
+    """The effect of attacks of growing size on the networks of one family on one game."""
 
     label: str
     look: dict[str, object]
@@ -62,23 +62,23 @@ class Curve(NamedTuple):
 @FIGURES.register("score_against_epsilon")
 @draws(ATTACKS, position=180)
 def score_against_epsilon(rows: pd.DataFrame) -> Figure:
-    """Score under FGSM, under the strongest attack that was played (the one that flips most decisions), and under noise
-    of the same size: means over training seeds, 95 % intervals over the episodes of these networks."""
+    """Score under FGSM, under the strongest attack (the one that flips most decisions) and under noise of equal size.
+    Means over training seeds; 95 % intervals over the episodes of these networks."""
     return _against_epsilon(rows, "score", "score")
 
 
 @FIGURES.register("flips_against_epsilon")
 @draws(ATTACKS, position=190)
 def flips_against_epsilon(rows: pd.DataFrame) -> Figure:
-    """Share of decisions whose greedy action FGSM, the strongest attack, and noise of the same size changed."""
+    """Share of decisions whose greedy action changed under FGSM, the strongest attack and noise of equal size."""
     return _against_epsilon(rows.assign(flips=100 * rows.flip_share), "flips", "decisions flipped (%)")
 
 
 @FIGURES.register("flips_of_states")
 @draws(STATE_ATTACKS, position=200)
 def flips_of_states(rows: pd.DataFrame) -> Figure:
-    """Share of stored states whose greedy action changes under the strongest attack of each kind, and under the usual
-    one, FGSM along the gradient that trained the agent; 95 % intervals over states.
+    """Share of stored states whose greedy action changes under the strongest attack of each kind, and under FGSM along
+    the gradient that trained the agent (the usual attack). 95 % intervals over states.
 
     Args:
         rows: StateAttackRows.
@@ -107,13 +107,13 @@ def flips_of_states(rows: pd.DataFrame) -> Figure:
 @FIGURES.register("masking_gap")
 @draws(STATE_ATTACKS, position=210)
 def masking_gap(rows: pd.DataFrame) -> Figure:
-    """Masking gap: share of states that the best attack flips less that flipped by FGSM along the gradient that trained
-    the agent, which is what the usual attack misses; 95 % intervals over states.
+    """Masking gap: the share of states flipped by the best attack, minus the share flipped by FGSM along the gradient
+    that trained the agent. The usual attack misses these states. 95 % intervals over states.
 
     Args:
         rows: StateAttackRows.
     """
-    told, look = names(families(rows)), looks(in_order(families(rows)))
+    name_of, look = names(families(rows)), looks(in_order(families(rows)))
     figure, axes = panels(rows)
     for game, axis in axes.items():
         found = [
@@ -127,7 +127,7 @@ def masking_gap(rows: pd.DataFrame) -> Figure:
         drawn = [families(pd.DataFrame([own[0]]))[0] for _, own, _ in found]
         for family, (title, _, gaps) in zip(drawn, found, strict=True):
             alone = drawn.count(family) == 1
-            label = told[family] if alone else title.removeprefix(f"{game}\n")
+            label = name_of[family] if alone else title.removeprefix(f"{game}\n")
             _with_band(axis, label, gaps, look[family])
         axis.axhline(0.0, color="#666666", linewidth=0.8)
         sizes = sorted({epsilon for _, _, gaps in found for epsilon in gaps})
@@ -136,28 +136,28 @@ def masking_gap(rows: pd.DataFrame) -> Figure:
         axis.set_ylabel("masking gap (points)")
     if not figure.axes:
         raise NothingToDraw(
-            "no FGSM along a training gradient among these rows (python -m adversarial states)"
+            "no FGSM along a training gradient in these rows; python -m adversarial states makes it"
         )
     common_legend(figure, figure.axes, min(len(figure.axes), 3))
     return figure
 
 
 def _by_network(rows: pd.DataFrame) -> list[tuple[str, list[StateAttackRow]]]:
-    """Title and rows of every network and setting, on one set of states each.
+    """Title and rows of every network and setting.
 
     Raises:
-        NothingToDraw: no attack is among them.
+        NothingToDraw: the rows hold no attack.
         Refusal: the states of one network come from several drawings.
     """
     found: dict[tuple[Victim, str], list[StateAttackRow]] = {}
     for values in rows.to_dict("records"):
         row = StateAttackRow(**{str(name): value for name, value in values.items()})
-        # Controls have sizes of another kind, and a clean state belongs to every setting.
+        # Sizes of controls have other units, and clean states belong to every setting.
         if kind_of(row) in ("clean", "control"):
             continue
         found.setdefault((network_of(row), setting_of(row)), []).append(row)
     if not found:
-        raise NothingToDraw("no attack that keeps to a ball among these rows (python -m adversarial states)")
+        raise NothingToDraw("no l_inf attack in these rows; python -m adversarial states makes some")
     titled = []
     for (network, setting), own in sorted(found.items()):
         title = f"{network.game}\n{network.name}"
@@ -171,7 +171,7 @@ def _by_network(rows: pd.DataFrame) -> list[tuple[str, list[StateAttackRow]]]:
 
 
 def _with_band(axis: Axes, name: str, shares: dict[float, Interval], look: dict[str, object]) -> None:
-    """A line of shares in per cent, by size, with its interval."""
+    """Draw shares in per cent against size, with their intervals."""
     if not shares:
         return
     estimates, lows, highs = zip(
@@ -186,14 +186,14 @@ def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Figure:
     rows = rows.assign(
         family=families(rows),
         made=[made(threat) for threat in rows.threat],
-        kind=[kind_of(row) for row in rows.itertuples()],  # type: ignore[arg-type]  # rows by another name
+        kind=[kind_of(row) for row in rows.itertuples()],  # type: ignore[arg-type]  # same fields as the row type
         usual=[is_usual(row) for row in rows.itertuples()],  # type: ignore[arg-type]
     )
-    told, look = names(rows.family), looks(in_order(rows.family))  # the same in all panels
+    name_of, look = names(rows.family), looks(in_order(rows.family))  # Equal in all panels.
     found = _panels_of_attackers(rows)
     figure, axes = grid([title for title, _ in found])
     for (title, here), axis in zip(found, axes.values(), strict=True):
-        for curve in _curves(here, column, told, look):
+        for curve in _curves(here, column, name_of, look):
             means = [point.estimate for point in curve.points]
             axis.plot(curve.epsilons, means, marker=".", label=curve.label, **curve.look)  # type: ignore[arg-type]
             lows, highs = [point.low for point in curve.points], [point.high for point in curve.points]
@@ -209,7 +209,7 @@ def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Figure:
 
 
 def _panels_of_attackers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Title and rows of a panel for each game and kind of attack, clean games included in each."""
+    """Title and rows of the panels: one for each game and kind of attack. Each includes the clean games."""
     found = []
     for game, here in rows.groupby("game"):
         clean, attacked = here[here.kind == "clean"], here[here.kind != "clean"]
@@ -219,7 +219,7 @@ def _panels_of_attackers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
             strong = own[own.kind.isin(AIMED)]
             attackers = {
                 "under FGSM along the training gradient": own[own.usual],
-                # Of one attack there is no strongest.
+                # If FGSM is the only attack, "strongest" would repeat it.
                 "under the strongest attack": strong.iloc[:0] if strong.usual.all() else strong,
                 "under noise": own[own.kind == "noise"],
                 **{f"under {name}": those for name, those in own[own.kind == "control"].groupby("attack")},
@@ -233,15 +233,17 @@ def _panels_of_attackers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _curves(
-    rows: pd.DataFrame, column: str, told: Mapping[Family, str], look: Mapping[Family, dict[str, Any]]
+    rows: pd.DataFrame, column: str, name_of: Mapping[Family, str], look: Mapping[Family, dict[str, Any]]
 ) -> list[Curve]:
-    """One for each family, of whatever attack flips most decisions of each network at each size; training seeds are
-    averaged."""
+    """One curve for each family, averaged over training seeds.
+
+    At each size, the attack that flips most decisions of a network counts.
+    """
     curves = []
     for family in in_order(rows.family):
         own = rows[rows.family == family]
         for seed, checkpoints in own.groupby("train_seed").checkpoint_id:
-            require_single(checkpoints, f"checkpoint of {told[family]}, training seed {seed}")
+            require_single(checkpoints, f"checkpoint of {name_of[family]}, training seed {seed}")
         sizes = sorted(set(own.epsilon))
         points = [
             stratified_interval(
@@ -254,19 +256,19 @@ def _curves(
             for size in sizes
         ]
         seeds = own.train_seed.nunique()
-        label = f"{told[family]}, n = {seeds} x {points[0].n // seeds}"
+        label = f"{name_of[family]}, n = {seeds} x {points[0].n // seeds}"
         curves.append(Curve(label, look[family], sizes, points))
     return curves
 
 
 def _strongest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The episodes of that attack on one network at one size that flips most decisions."""
+    """The episodes under the attack that flips most decisions, among attacks on one network at one size."""
     attacks = [under for _, under in rows.groupby(["attack", "gradient_source", "made"])]
     return max(attacks, key=lambda under: strength(under.itertuples()))  # type: ignore[arg-type]
 
 
 def _epsilons(axis: Axes, game: str, sizes: list[float]) -> None:
-    """A horizontal axis of sizes: of frames in grey levels."""
+    """Label the horizontal axis with sizes of attacks, for frames in grey levels."""
     known = get_game(game)
     levels, unit = (255, ", in 1/255") if known.tier == "atari" else (1, "")
     if known.scale != (1.0,):

@@ -1,4 +1,4 @@
-"""Converted networks beside their DQNs. Never imports torch."""
+"""Figures of converted networks and their DQNs. Never imports torch."""
 
 import itertools
 import json
@@ -19,21 +19,21 @@ METHOD_ORDER = (
     *("tan2021", "max", "v-init", "threshold-search", "presteps", "signed"),
     *("reconstruct", "residual", "anytime", "afterwards", "qcfs", "exact"),
 )
-"""Methods of `convert compare`. Colours repeat after six; the second six are dashed."""
+"""Methods of `convert compare`, in the order of legends. Colours repeat after six methods, with dashed lines."""
 METHOD_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 
 
 @FIGURES.register("agreement_against_sim_steps")
 @draws(CONVERSIONS, position=150)
 def agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
-    """Share of held-out states of the DQN's play in which the converted network takes the DQN's action: means over
-    training seeds, and their range.
+    """Share of held-out states of the DQN's play in which the converted network takes the DQN's action: mean and range
+    over training seeds.
 
-    Tan et al. 2021 count the same on the states of the spiking network's own play. The dotted line is what a constant
-    action would agree. A network made for few sim steps ends there.
+    Tan et al. 2021 measure this on states of the spiking network's own play. The dotted line is the agreement of a
+    constant action. A curve ends at the sim steps that its network was made for.
     """
     rows = rows[rows.reference == "dqn"]
-    # Several networks may come from one DQN by one method, each made for its own sim steps.
+    # One method may give several networks of one DQN, made for different sim steps.
     rows = rows.assign(made_for=[json.loads(settings)["sim_steps"] for settings in rows.settings])
     figure, axes = panels(rows)
     for game, axis in axes.items():
@@ -60,8 +60,8 @@ def agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
 @FIGURES.register("agreement_of_methods")
 @draws(METHODS, position=160)
 def agreement_of_methods(rows: pd.DataFrame) -> Figure:
-    """How often each conversion chooses as its DQN, and what its other choices cost, on held-out states of the DQN's
-    play."""
+    """How often each conversion takes its DQN's action, and the regret of its other actions in Q-value, on held-out
+    states of the DQN's play."""
     rows = rows[rows.states == "dqn-driven"]
     games = sorted(set(rows.game))
     figure = Figure(figsize=(PANEL_INCHES[0] * len(games), 2.2 * PANEL_INCHES[1]), layout="constrained")
@@ -86,7 +86,7 @@ def agreement_of_methods(rows: pd.DataFrame) -> Figure:
 @FIGURES.register("score_of_methods")
 @draws(METHOD_GAMES, position=170)
 def score_of_methods(rows: pd.DataFrame) -> Figure:
-    """Share of its DQN's score that each conversion keeps, above random play and on the same starts; beside it what is
+    """Share of its DQN's score above random play that each conversion keeps on the same starts. Black markers:
     published for MinAtar (Xu et al. 2026, Table 2: best returns, mean over five games)."""
     figure, axes = panels(rows)
     published = pd.read_csv(PUBLISHED / "published_scores.csv")
@@ -96,7 +96,7 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
         require_single(here.train_seed, f"training seed of {game}'s conversions")
         of_dqn = here[here.variant == "dqn"].score.to_numpy()
         random = reference(get_game(game)).random
-        assert random is not None  # every game's random play is published or was measured here
+        assert random is not None  # Random play is published or measured for every game.
         named = here[here.variant != "dqn"].variant.str.extract(r"(?P<name>.+) T=(?P<sim_steps>\d+)")
         games = here.loc[named.index].assign(name=named.name, at=named.sim_steps.astype(int))
         for name, group in _methods(games, "name"):
@@ -129,14 +129,14 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
 
 
 def _methods(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Rows of each method by its name in a column: known methods first, in their order, then others by name."""
+    """Name and rows of each method: known methods in the order of METHOD_ORDER, then others by name."""
     known = [name for name in METHOD_ORDER if (rows[column] == name).any()]
     for name in [*known, *sorted(set(rows[column]) - set(known))]:
         yield name, rows[rows[column] == name]
 
 
 def _method_style(name: str) -> dict[str, Any]:
-    """The look of a method, the same in every figure. A method that is not known here gets one made from its name."""
+    """The look of a method, equal in all figures. The look of other methods is derived from their name."""
     if name not in METHOD_ORDER:
         return {"color": colour_of(name), "linestyle": ":", "marker": ".", "linewidth": 1}
     position = METHOD_ORDER.index(name)

@@ -1,4 +1,4 @@
-"""How agents represent the states they meet. Never imports torch."""
+"""Figure of the hidden representations of states. Never imports torch."""
 
 import pandas as pd
 from matplotlib import colormaps
@@ -14,10 +14,10 @@ from core.records import require_single
 @FIGURES.register("hidden_layer_tsne")
 @draws(EMBEDDINGS, position=240)
 def hidden_layer_tsne(rows: pd.DataFrame) -> Figure:
-    """Representations of the same states in each agent's last hidden layer, coloured by the agent's own value (Mnih et
-    al. 2015, Fig 4); grey where an agent knows none.
+    """t-SNE of the same states in each agent's last hidden layer, coloured by the agent's largest Q-value (Mnih et al.
+    2015, Fig 4). Grey: an agent without Q-values.
 
-    t-SNE keeps neighbours together; axes, sizes of clusters and distances between them have no unit.
+    t-SNE keeps neighbours together. Axes, cluster sizes and distances between clusters have no meaning.
     """
     games = sorted(set(rows.game))
     agents = {game: list(runs(rows[rows.game == game])) for game in games}

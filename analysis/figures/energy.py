@@ -1,4 +1,4 @@
-"""What decisions cost, and what is scored for it. Never imports torch."""
+"""Figures of spikes and energy per decision, and of scores against energy. Never imports torch."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,20 +29,20 @@ from core import kinds
 from core.rows import OperationsRow
 
 LAYER_SHADES = ("#FFFFFF", "#C8C8C8", "#909090", "#505050", "#000000")
-"""First layer to last."""
+"""Shades from the first layer to the last."""
 ACCOUNT_SHADES = ("#D8B8DF", "#A06CB5", "#5B1F73")
-"""In the order of ACCOUNTS; the last account is no number."""
+"""Shades in the order of ACCOUNTS. The last account gives no number and has none."""
 
 
 class _Agent(NamedTuple):
-    """One agent's rows, and what it is called beside the others of its game."""
+    """One agent's rows, and its name among the agents of its game."""
 
     name: str
     layers: Sequence[OperationsRow]
 
 
 def _agents(rows: pd.DataFrame) -> list[_Agent]:
-    """The agents of a game, each with a name of its own."""
+    """The agents of a game, with distinct names."""
     typed = (
         OperationsRow(**{str(name): value for name, value in row.items()}) for row in rows.to_dict("records")
     )
@@ -52,7 +52,7 @@ def _agents(rows: pd.DataFrame) -> list[_Agent]:
         row = layers[0]
         steps = f", {row.mean_sim_steps:.4g} sim steps" if is_spiking(layers) else ""
         name = label(row.agent, row.train_seed, rows)
-        if row.variant:  # the method says that it was converted
+        if row.variant:  # The method's name already implies "converted".
             name = f"{name.removeprefix('converted ')}, {row.variant}"
         names.append(name + steps)
     alike = Counter(names)
@@ -65,11 +65,11 @@ def _agents(rows: pd.DataFrame) -> list[_Agent]:
 @FIGURES.register("spikes_and_energy")
 @draws(OPERATIONS, position=220)
 def spikes_and_energy(rows: pd.DataFrame) -> Figure:
-    """Spikes a decision by layer, and microjoules a decision in the three accounts that give a number, by agent; of
-    games that a spiking agent plays.
+    """Spikes per decision by layer, and microjoules per decision in the three accounts that give a number, for games
+    that a spiking agent plays.
 
     Args:
-        rows: columns of OperationsRow.
+        rows: OperationsRows.
 
     Raises:
         NothingToDraw: no agent spikes.
@@ -91,20 +91,20 @@ def spikes_and_energy(rows: pd.DataFrame) -> Figure:
         spikes = {agent.name: [layer.spikes for layer in agent.layers] for agent in spiking[game]}
         parts = [f"layer {layer.layer + 1}" for layer in agents[0].layers]
         _dots(above, spikes, dict(zip(parts, LAYER_SHADES, strict=False)))
-        above.set_xlabel("spikes a decision")
+        above.set_xlabel("spikes per decision")
         energies = {agent.name: microjoules(agent.layers) for agent in agents}
         _dots(below, energies, dict(zip(ACCOUNTS, ACCOUNT_SHADES, strict=False)))
-        below.set_xlabel("microjoules a decision")
+        below.set_xlabel("microjoules per decision")
     common_legend(figure, [*axes[0], *axes[1]], 3)
     return figure
 
 
 def _dots(axis: Axes, values: Mapping[str, Sequence[float]], parts: Mapping[str, str]) -> None:
-    """Dots on a logarithmic axis, where bars would have lengths that mean nothing; no dot where a value is 0.
+    """Draw dots on a logarithmic axis, where lengths of bars would have no meaning. Zeros have no dot.
 
     Args:
-        values: of each name, one value a part; the first name is drawn at the top.
-        parts: name and shade of each.
+        values: for each name one value per part. The first name is at the top.
+        parts: name and shade of each part.
     """
     for index, ((part, shade), marker) in enumerate(zip(parts.items(), "os^Dv", strict=False)):
         at = np.arange(len(values)) + (index - (len(parts) - 1) / 2) * 0.7 / len(parts)
@@ -122,7 +122,7 @@ def _dots(axis: Axes, values: Mapping[str, Sequence[float]], parts: Mapping[str,
 
 
 def _logarithmic(axis: Axes) -> None:
-    """A horizontal axis of powers of ten, written out; within one decade, numbers between are written too."""
+    """Make the horizontal axis logarithmic, with plain numbers. Within one decade, minor ticks get labels too."""
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(LogFormatter())
@@ -133,26 +133,26 @@ class _Point(NamedTuple):
 
     agent: _Agent
     energy: float
-    """Microjoules a decision."""
+    """Microjoules per decision."""
     score: Interval
 
 
 @FIGURES.register("score_against_energy")
 @draws(OPERATIONS, EPISODES, position=230)
 def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Figure:
-    """Score, with its interval over episodes, against microjoules a decision (first layer computed once); the step line
-    is the Pareto front: the best mean score that so much energy buys.
+    """Score, with its interval over episodes, against microjoules per decision (first layer computed once). The step
+    line is the Pareto front: the best mean score for so much energy.
 
     Args:
-        operations: columns of OperationsRow.
-        episodes: columns of EpisodeRow; of other checkpoints they are left out.
+        operations: OperationsRows.
+        episodes: EpisodeRows. Checkpoints without operations are left out.
 
     Raises:
-        NothingToDraw: an agent whose operations were counted has no episodes.
-        Refusal: a game's episodes do not compare.
+        NothingToDraw: an agent with operations has no episodes.
+        Refusal: the episodes of a game do not compare.
     """
     figure, axes = panels(operations)
-    # Where the best weights are the final ones, each of their games has a row as either.
+    # If the best weights are the final ones, each of their games has two rows.
     episodes = episodes.drop_duplicates(
         ["game", "checkpoint_id", "protocol", "settings", "eval_seed", "episode"]
     )
@@ -186,14 +186,14 @@ def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Fi
             label="Pareto front",
         )
         axis.set_xlim(left, right)
-        axis.set_xlabel("microjoules a decision, first layer once")
+        axis.set_xlabel("microjoules per decision, first layer once")
         axis.set_ylabel("score")
     common_legend(figure, list(axes.values()), 3)
     return figure
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those of (cost, score) pairs that no other one beats in score at no more cost, cheapest first."""
+    """The pairs (cost, score) with a higher score than all pairs of equal or lower cost, cheapest first."""
     front: list[tuple[float, float]] = []
     for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or score > front[-1][1]:

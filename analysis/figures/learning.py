@@ -1,4 +1,4 @@
-"""Curves of training. Never imports torch."""
+"""Figures of training: learning curves, their stability, and losses. Never imports torch."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -39,7 +39,7 @@ from core.records import require_single
 @FIGURES.register("liu2022_fig7_learning_curves")
 @draws(VALIDATION, position=70)
 def liu2022_fig7_learning_curves(rows: pd.DataFrame) -> Figure:
-    """Score of validation episodes while training (Liu et al. 2022, Fig 7; Chen et al. 2022, Fig 6)."""
+    """Score of validation episodes during training (Liu et al. 2022, Fig 7; Chen et al. 2022, Fig 6)."""
     figure, axes = _curve_panels(rows, "score")
     for title, axis in axes.items():
         reference_lines(axis, title.removesuffix(_OF_ACTORS))
@@ -50,15 +50,15 @@ def liu2022_fig7_learning_curves(rows: pd.DataFrame) -> Figure:
 @FIGURES.register("max_q_curves")
 @draws(VALIDATION, position=80)
 def max_q_curves(rows: pd.DataFrame) -> Figure:
-    """Largest Q-value, averaged over the decisions of validation episodes, while training (Liu et al. 2022's average
-    max-Q, Chen et al. 2022's eval_q). Networks whose outputs are no Q-values (CMC-DSQN) are left out.
+    """Largest Q-value, averaged over the decisions of validation episodes, during training (average max-Q in Liu et al.
+    2022, eval_q in Chen et al. 2022). Networks whose outputs are not Q-values (CMC-DSQN) are left out.
 
     Raises:
         NothingToDraw: no row has a Q-value.
     """
     known = rows[rows.max_q_mean.notna()]
     if known.empty:
-        raise NothingToDraw("no validation row has a Q-value: nothing to draw")
+        raise NothingToDraw("no validation row has a Q-value")
     figure, axes = _curve_panels(known, "max_q_mean")
     for axis in axes.values():
         axis.set_ylabel("mean max Q")
@@ -66,18 +66,20 @@ def max_q_curves(rows: pd.DataFrame) -> Figure:
 
 
 _OF_ACTORS = ", PPO"
-"""Behind the game's name in the title of a panel of actors."""
+"""Added to the game's name in the titles of panels of actors."""
 
 
 def _titles(rows: pd.DataFrame) -> pd.Series:
-    """Of the panel that each row belongs to: its game's, where actors have one of their own."""
+    """The title of each row's panel: the game, with separate panels for actors."""
     policies = [agent for agent in set(rows.agent) if kind_of(agent).is_policy]
     return rows.game.where(~rows.agent.isin(policies), rows.game + _OF_ACTORS)
 
 
 def _curve_panels(rows: pd.DataFrame, column: str) -> tuple[Figure, dict[str, Axes]]:
-    """For each game the curves of every network, those of PPO in a panel of their own: one thin line a training seed,
-    their mean and their spread."""
+    """A panel for each game, and one for its actors, with the curves of all networks.
+
+    A network has a thin line for each training seed, their mean, and a band of their spread.
+    """
     titles = _titles(rows)
     figure, axes = grid(sorted(set(titles)))
     rows = rows.assign(family=training_families(rows))
@@ -85,7 +87,7 @@ def _curve_panels(rows: pd.DataFrame, column: str) -> tuple[Figure, dict[str, Ax
         here = rows[titles == title]
         require_single(here.protocol, f"protocol of {title}")
         found = in_order(here.family)
-        told, look = names(found), looks(found)
+        name_of, look = names(found), looks(found)
         for family in found:
             curves = seed_curves(here[here.family == family], column)
             seeds = len(curves.columns)
@@ -105,45 +107,47 @@ def _curve_panels(rows: pd.DataFrame, column: str) -> tuple[Figure, dict[str, Ax
                 **look[family],
                 linewidth=1.3,
                 marker="." if len(common) == 1 else None,
-                label=f"{told[family]}, {seeds} seed{'s' if seeds > 1 else ''}",
+                label=f"{name_of[family]}, {seeds} seed{'s' if seeds > 1 else ''}",
             )
         decisions(axis)
         legend_below(axis)
     note(
         figure,
-        "Thick: mean over training seeds, as far as all of them were trained; band: ± sample standard deviation over "
-        "seeds; thin: each seed. One seed has no band.",
+        "Thick: mean over training seeds, up to where all were trained. Band: ± sample standard deviation over seeds "
+        "(none with one seed). Thin: each seed.",
     )
     return figure, axes
 
 
 def seed_curves(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Means over the episodes of each evaluation of one network, by decisions trained (index) and training seed
-    (columns); NaN where a seed was not evaluated.
+    """Means over the episodes of each evaluation of one network.
+
+    Returns:
+        A frame with decisions trained as index and training seeds as columns. NaN where a seed was not evaluated.
 
     Raises:
-        Refusal: an episode is there twice: two training runs pass for one.
+        Refusal: an episode occurs twice, so one name stands for two training runs.
     """
     twice = rows[rows.duplicated(["train_seed", "train_steps", "episode"])]
     if not twice.empty:
         first = twice.iloc[0]
         raise Refusal(
             f"{first.game} {first.agent} {first.network}, training seed {first.train_seed}: validation episode "
-            f"{first.episode} after {first.train_steps} decisions is there twice"
+            f"{first.episode} after {first.train_steps} decisions occurs twice"
         )
     return rows.pivot_table(index="train_steps", columns="train_seed", values=column, aggfunc="mean")
 
 
 class Stability(NamedTuple):
-    """How steadily one network learnt one game; a value for each training seed, unless it is of all of them."""
+    """How steadily one network learnt one game. Each measure has one value per training seed, except `across_runs`."""
 
     across_time: np.ndarray
     short_term_risk: np.ndarray
     long_term_risk: np.ndarray
     final_over_best: np.ndarray
-    """In per cent; empty where no evaluation was above random play."""
+    """In per cent. Seeds without an evaluation above random play are left out."""
     across_runs: np.ndarray
-    """One value of all seeds; empty with one seed."""
+    """One value for all seeds together. Empty with one seed."""
     best_std: np.ndarray
 
 
@@ -158,12 +162,14 @@ MEASURES = {
 
 
 def stability(rows: pd.DataFrame, points: Sequence[int]) -> Stability:
-    """The measures of methods by Chan et al. 2020, and Liu et al. 2022's: the population standard deviation over the
-    episodes of a run's best evaluation (the last of equals, as in their code).
+    """The measures of Chan et al. 2020, and the spread of scores of Liu et al. 2022.
+
+    The spread is the population standard deviation over the episodes of a run's best evaluation. Among equal ones it is
+    the last, as in the code of Liu et al.
 
     Args:
         rows: validation episodes of one network on one game.
-        points: decisions trained, at which all its seeds were evaluated, equally far apart.
+        points: equally spaced numbers of decisions at which all seeds were evaluated.
     """
     curves = seed_curves(rows[rows.train_steps.isin(points)], "score")
     values = curves.to_numpy().T  # [seeds, points]
@@ -189,20 +195,20 @@ def stability(rows: pd.DataFrame, points: Sequence[int]) -> Stability:
 @draws(VALIDATION, position=90)
 def learning_stability(rows: pd.DataFrame) -> Figure:
     """Stability of learning by network: dispersion and risk of validation curves (Chan et al. 2020), and the spread of
-    scores that Liu et al. 2022 print.
+    scores printed by Liu et al. 2022.
 
     Args:
         rows: validation episodes.
 
     Raises:
-        NothingToDraw: no game whose networks were all evaluated after at least two same numbers of decisions.
+        NothingToDraw: no game has two evaluations that are common to all its networks.
     """
     rows = rows.assign(family=training_families(rows))
     shared = {game: _shared_points(here) for game, here in rows.groupby("game")}
     games = [str(game) for game, points in shared.items() if len(points) > 1]
     if not games:
         raise NothingToDraw(
-            "no game whose networks were all evaluated after two same numbers of decisions or more"
+            "no game has two evaluations after numbers of decisions that are common to all its networks"
         )
     figure = Figure(figsize=(PANEL_INCHES[0] * len(games), 0.8 * len(MEASURES) + 1.4), layout="constrained")
     grid = figure.subplots(len(MEASURES), len(games), squeeze=False, sharex="col")
@@ -210,7 +216,7 @@ def learning_stability(rows: pd.DataFrame) -> Figure:
         here = rows[rows.game == game]
         require_single(here.protocol, f"protocol of {game}")
         own = in_order(here.family)
-        told, look = names(own), looks(own)
+        name_of, look = names(own), looks(own)
         measured = {family: stability(here[here.family == family], shared[game]) for family in own}
         for line, (measure, title) in enumerate(MEASURES.items()):
             axis = grid[line][column]
@@ -239,19 +245,19 @@ def learning_stability(rows: pd.DataFrame) -> Figure:
                 axis.set_ylabel(title, fontsize=6)
         seeds = {family: here[here.family == family].train_seed.nunique() for family in own}
         grid[0][column].set_title(f"{game}\n({len(shared[game])} evaluations)", fontsize=8)
-        bar_labels(grid[-1][column], [f"{told[each]}, n = {seeds[each]}" for each in own])
+        bar_labels(grid[-1][column], [f"{name_of[each]}, n = {seeds[each]}" for each in own])
     figure.align_ylabels()
     note(
         figure,
-        "n: training seeds; a dot is one of them, a bar their mean. Dispersion and risk in units of the score, of "
-        "validation means after the same numbers of decisions for all networks of a game; std of scores: over the "
+        "n: training seeds. Dots: seeds; bars: their mean. Dispersion and risk are in units of the score, from "
+        "validation means after numbers of decisions common to all networks of a game. std of scores: over the "
         "episodes of each run's best evaluation.",
     )
     return figure
 
 
 def _shared_points(rows: pd.DataFrame) -> list[int]:
-    """Decisions after which every training run of a game was evaluated."""
+    """Numbers of decisions after which every training run of a game was evaluated."""
     runs = [set(run.train_steps) for _, run in rows.groupby(["family", "train_seed"])]
     return sorted(set.intersection(*runs))
 
@@ -259,20 +265,20 @@ def _shared_points(rows: pd.DataFrame) -> list[int]:
 @FIGURES.register("training_loss")
 @draws(CURVES, position=100)
 def training_loss(rows: pd.DataFrame) -> Figure:
-    """Loss of the updates while training, a line for each training run; that of PPO is another sum of terms."""
+    """Loss of the updates during training, a line for each training run. The loss of PPO has other terms."""
     titles = _titles(rows)
     figure, axes = grid(sorted(set(titles)))
-    # Rows of curves tell no sim steps; converted networks, which alone need them, have no curves.
+    # Curve rows hold no sim steps. Only converted networks need them, and these have no curves.
     rows = rows.assign(family=training_families(rows))
     for title, axis in axes.items():
         here = rows[(titles == title) & rows.loss.notna()]
         found = in_order(here.family)
-        told, look = names(found), looks(found)
+        name_of, look = names(found), looks(found)
         for family in found:
             own = here[here.family == family]
             for index, (_, run) in enumerate(own.groupby("train_seed")):
                 seeds = own.train_seed.nunique()
-                label = f"{told[family]}, {seeds} seed{'s' if seeds > 1 else ''}" if index == 0 else None
+                label = f"{name_of[family]}, {seeds} seed{'s' if seeds > 1 else ''}" if index == 0 else None
                 axis.plot(run.steps, run.loss, **look[family], linewidth=0.7, alpha=0.8, label=label)
         decisions(axis)
         legend_below(axis)

@@ -1,4 +1,4 @@
-"""What neurons give to an input, as the papers' theory draws it. Never imports torch."""
+"""Figures of the responses of neurons to inputs, as in the papers. Never imports torch."""
 
 import json
 from collections.abc import Iterator
@@ -14,22 +14,22 @@ from analysis.rows import RESPONSES
 _FAMILIES = {"atan": ("#0072B2", "-"), "sigmoid": ("#D55E00", "--")}
 _WIDTHS = (0.7, 1.2, 1.9)
 _THREE = ("#56B4E9", "#E69F00", "#000000")
-"""Light to dark, for three values of one quantity."""
+"""Colours from light to dark, for three values of one quantity."""
 _STATISTICS: dict[str, dict[str, Any]] = {
     "max-mem": {"label": "largest (max-mem)", "color": "#E69F00", "linewidth": 2.5},
     "last-mem": {"label": "last (last-mem)", "color": "#0072B2", "linewidth": 1},
     "mean-mem": {"label": "mean (mean-mem)", "color": "#000000", "linewidth": 1, "linestyle": "--"},
 }
 _STEPS: dict[str, Any] = {"drawstyle": "steps-mid", "solid_joinstyle": "miter"}
-"""Counts of spikes jump between two inputs: nothing slopes there."""
+"""Counts of spikes jump between inputs, so lines are drawn as steps."""
 
 
 @FIGURES.register("liu2022_fig3_surrogates")
 @draws(RESPONSES, position=110)
 def liu2022_fig3_surrogates(rows: pd.DataFrame) -> Figure:
-    """Derivatives that stand in for that of a spike, around the threshold (Liu et al. 2022, Fig 3).
+    """Surrogate derivatives of a spike around the threshold (Liu et al. 2022, Fig 3).
 
-    Lines of equal width are equally steep at the threshold, where a slope a gives a/2 (arc tangent) and a/4 (sigmoid).
+    Lines of equal width are equally high at the threshold. A slope a gives a/2 (arc tangent) or a/4 (sigmoid) there.
     """
     figure = Figure(figsize=PANEL_INCHES, layout="constrained")
     axis = figure.subplots()
@@ -50,7 +50,7 @@ def liu2022_fig3_surrogates(rows: pd.DataFrame) -> Figure:
 @FIGURES.register("liu2022_fig4_if_rate_against_relu")
 @draws(RESPONSES, position=120)
 def liu2022_fig4_if_rate_against_relu(rows: pd.DataFrame) -> Figure:
-    """Firing rate of an IF neuron with soft reset beside ReLU, at several simulation steps (Liu et al. 2022, Fig 4)."""
+    """Firing rate of an IF neuron with soft reset, for several simulation steps, and ReLU (Liu et al. 2022, Fig 4)."""
     figure = Figure(figsize=PANEL_INCHES, layout="constrained")
     axis = figure.subplots()
     ((_, relu),) = _curves(rows[rows.quantity == "relu"])
@@ -69,7 +69,7 @@ def liu2022_fig4_if_rate_against_relu(rows: pd.DataFrame) -> Figure:
     axis.set_xticks([-0.5, 0, 0.5, 1, 1.5])
     axis.set_yticks([0, 0.5, 1, 1.5])
     axis.set_xlabel("input current")
-    axis.set_ylabel("spikes a sim step; activation")
+    axis.set_ylabel("spikes per sim step; activation")
     axis.legend(frameon=False)
     return figure
 
@@ -77,7 +77,7 @@ def liu2022_fig4_if_rate_against_relu(rows: pd.DataFrame) -> Figure:
 @FIGURES.register("liu2022_fig5_firing_rates")
 @draws(RESPONSES, position=130)
 def liu2022_fig5_firing_rates(rows: pd.DataFrame) -> Figure:
-    """Firing rate against input of IF and LIF neurons, by hard and soft reset, at three thresholds (Liu et al. 2022,
+    """Firing rate against input of IF and LIF neurons with hard and soft reset, at three thresholds (Liu et al. 2022,
     Fig 5)."""
     rates = rows[rows.quantity == "rate"]
     sim_steps = rates.sim_steps.max()
@@ -97,7 +97,7 @@ def liu2022_fig5_firing_rates(rows: pd.DataFrame) -> Figure:
     for axis in panels[1]:
         axis.set_xlabel("input current")
     for axis in panels[:, 0]:
-        axis.set_ylabel("spikes a sim step")
+        axis.set_ylabel("spikes per sim step")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(
         handles,
@@ -115,8 +115,8 @@ def liu2022_fig5_firing_rates(rows: pd.DataFrame) -> Figure:
 @FIGURES.register("chen2022_fig4_voltage_statistics")
 @draws(RESPONSES, position=140)
 def chen2022_fig4_voltage_statistics(rows: pd.DataFrame) -> Figure:
-    """Statistics of a leaky integrator's voltage behind one LIF neuron, against its input current (Chen et al. 2022,
-    Fig 4)."""
+    """Largest, last and mean voltage of a leaky integrator after one LIF neuron, against the neuron's input current
+    (Chen et al. 2022, Fig 4)."""
     figure = Figure(figsize=PANEL_INCHES, layout="constrained")
     axis = figure.subplots()
     for quantity, look in _STATISTICS.items():
@@ -131,6 +131,6 @@ def chen2022_fig4_voltage_statistics(rows: pd.DataFrame) -> Figure:
 
 
 def _curves(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """A neuron's parameters and its points, in the order of their inputs."""
+    """The parameters of each neuron and its points, ordered by input."""
     for (neuron, _), curve in rows.groupby(["neuron", "sim_steps"]):
         yield json.loads(str(neuron) or "{}"), curve.sort_values("input")

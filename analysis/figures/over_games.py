@@ -1,4 +1,4 @@
-"""Aggregates of scores over games and training seeds. Never imports torch."""
+"""Figures of scores aggregated over games and training seeds. Never imports torch."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -35,29 +35,29 @@ from core.games import Tier, get_game, reference
 
 
 class Normalised(NamedTuple):
-    """Scores of the games of one tier that can be aggregated: all families that are here played all games."""
+    """Normalised scores on the games of one tier. All families in `runs` played all games."""
 
     title: str
     games: tuple[str, ...]
     runs: dict[Family, list[np.ndarray]]
-    """For each game [training seeds] mean scores of best checkpoints, 0 being random play."""
+    """Mean scores of best checkpoints: an array [training seeds] for each game. 0 is random play."""
     left_out: tuple[str, ...]
-    """Names of families that have not all games, or no DQN to be held against."""
+    """Names of families that lack a game or a DQN to be compared with."""
 
 
 TIERS: dict[Tier, str] = {"atari": "Atari", "minatar": "MinAtar"}
 
 
 def normalised_runs(rows: pd.DataFrame) -> list[Normalised]:
-    """Scores on the scales from random play (0) to the own DQN (1), and for Atari from random play to a human (1).
+    """Normalised scores of each tier: 0 is random play and 1 the own DQN. For Atari also with a human as 1.
 
-    Each tier apart. A game counts if every kind of agent that the tier has was evaluated on it.
+    A game counts if every kind of agent of the tier was evaluated on it.
 
     Args:
         rows: EpisodeRows of `evaluate run`.
 
     Raises:
-        Refusal: rows do not compare.
+        Refusal: the rows do not compare.
         NothingToDraw: no game is left to aggregate over.
     """
     runs = training_runs(rows[rows.agent != "random"])
@@ -73,7 +73,7 @@ def normalised_runs(rows: pd.DataFrame) -> list[Normalised]:
     results = [each for each in results if each.runs]
     if not results:
         raise NothingToDraw(
-            "no game on which all kinds of agents, a DQN above random play among them, were evaluated"
+            "no game on which all kinds of agents were evaluated, with a DQN above random play"
         )
     return results
 
@@ -123,11 +123,11 @@ AGGREGATES: dict[str, aggregates.Aggregate] = {
 @FIGURES.register("normalised_scores")
 @draws(EPISODES, position=20)
 def normalised_scores(rows: pd.DataFrame) -> Figure:
-    """Aggregates over games of normalised scores, with stratified bootstrap intervals over training seeds (Agarwal et
-    al. 2021). Of a training run's checkpoints the best one counts.
+    """Aggregates of normalised scores over games, with stratified bootstrap intervals over training seeds (Agarwal et
+    al. 2021). The best checkpoint of each training run counts.
 
     Raises:
-        Refusal, NothingToDraw: as `normalised_runs`.
+        Refusal, NothingToDraw: as in `normalised_runs`.
     """
     blocks = normalised_runs(rows)
     lines = max(len(block.runs) for block in blocks)
@@ -136,8 +136,8 @@ def normalised_scores(rows: pd.DataFrame) -> Figure:
     parts = figure.subfigures(1, len(blocks), squeeze=False)[0]
     for block, part in zip(blocks, parts, strict=True):
         part.suptitle(f"{block.title}; {_games(block.games)}", fontsize=8)
-        told, look = names(block.runs), looks(list(block.runs))
-        labels = [f"{told[family]}\n{_count(games)}" for family, games in block.runs.items()]
+        name_of, look = names(block.runs), looks(list(block.runs))
+        labels = [f"{name_of[family]}\n{_count(games)}" for family, games in block.runs.items()]
         panels_of_block = part.subplots(len(AGGREGATES), 1)
         for axis, (name, aggregate) in zip(panels_of_block, AGGREGATES.items(), strict=True):
             _intervals(
@@ -156,7 +156,7 @@ def normalised_scores(rows: pd.DataFrame) -> Figure:
 def _intervals(
     axis: Axes, colours: Sequence[str], points: Sequence[Interval], several: Sequence[bool]
 ) -> None:
-    """A point and its interval a line, from the top down; hollow and without interval where one run is all there is."""
+    """Draw points and their intervals from the top down. With a single run the point is hollow, without an interval."""
     for position, (colour, point, wide) in enumerate(zip(colours, points, several, strict=True)):
         if wide:
             axis.barh(position, point.high - point.low, 0.3, point.low, color=colour, alpha=0.4, linewidth=0)
@@ -173,7 +173,7 @@ def _smallest(games: Sequence[np.ndarray]) -> int:
 
 
 def _count(games: Sequence[np.ndarray]) -> str:
-    """How many runs there are, and of which games if these differ."""
+    """The number of runs, by game if the games have different numbers."""
     counts = [len(game) for game in games]
     if len(set(counts)) == 1:
         return f"n = {counts[0]}" if len(counts) == 1 else f"n = {len(counts)} x {counts[0]}"
@@ -181,38 +181,38 @@ def _count(games: Sequence[np.ndarray]) -> str:
 
 
 def _aggregates_note(blocks: Sequence[Normalised]) -> str:
-    """What the intervals are over, and what may not be read off them."""
+    """The note below a figure: what the intervals are over, and their limits."""
     smallest = [_smallest(games) for block in blocks for games in block.runs.values()]
-    text = "Best checkpoint of each training run; 0 is random play. n: games x training seeds. "
+    text = "Best checkpoint of each training run. 0 is random play. n: games x training seeds. "
     if max(smallest) > 1:
         text += "Intervals: 95 %, stratified bootstrap over training seeds. "
         if any("own DQN" in block.title for block in blocks):
-            text += "The own DQN's mean is held fixed: its seeds' uncertainty is in no interval. "
+            text += "They ignore the uncertainty of the own DQN's mean. "
     if 2 in smallest:
-        text += "Two seeds of a game make an interval that is too narrow. "
+        text += "Two seeds per game give too narrow an interval. "
     if 1 in smallest:
-        text += "Hollow, or a line without band: a game with one training seed, so there is no interval. "
+        text += "Hollow points and lines without a band: a game has one training seed, hence no interval. "
     left_out = {block.title: block.left_out for block in blocks if block.left_out}
     if left_out:
-        told = "; ".join(f"{title}: {', '.join(each)}" for title, each in left_out.items())
-        text += f"Left out, without all of the games or without a DQN of their recipe: {told}."
+        listed = "; ".join(f"{title}: {', '.join(each)}" for title, each in left_out.items())
+        text += f"Left out, for lack of a game or of a DQN of their recipe: {listed}."
     return text
 
 
 @FIGURES.register("performance_profiles")
 @draws(EPISODES, position=30)
 def performance_profiles(rows: pd.DataFrame) -> Figure:
-    """Share of training runs that score above each normalised score, each game weighing the same (Agarwal et al.
-    2021), with pointwise stratified bootstrap bands. Of a training run's checkpoints the best one counts.
+    """Share of training runs that score above each normalised score, with pointwise stratified bootstrap bands (Agarwal
+    et al. 2021). Games have equal weights. The best checkpoint of each training run counts.
 
     Raises:
-        Refusal, NothingToDraw: as `normalised_runs`.
+        Refusal, NothingToDraw: as in `normalised_runs`.
     """
     blocks = normalised_runs(rows)
     lines = max(len(block.runs) for block in blocks)
     figure, axes = grid([block.title for block in blocks], PANEL_INCHES[1] + 0.7 + 0.12 * lines)
     for block in blocks:
-        axis, told, look = axes[block.title], names(block.runs), looks(list(block.runs))
+        axis, name_of, look = axes[block.title], names(block.runs), looks(list(block.runs))
         pooled = np.concatenate([game for games in block.runs.values() for game in games])
         thresholds = np.linspace(min(0.0, float(pooled.min())), max(1.2, 1.05 * float(pooled.max())), 401)
         for family, games in block.runs.items():
@@ -221,7 +221,11 @@ def performance_profiles(rows: pd.DataFrame) -> Figure:
                 axis.fill_between(thresholds, low, high, color=look[family]["color"], alpha=0.15, linewidth=0)
             profile = aggregates.performance_profile(games, thresholds)
             axis.plot(
-                thresholds, profile, **look[family], linewidth=1.2, label=f"{told[family]}, {_count(games)}"
+                thresholds,
+                profile,
+                **look[family],
+                linewidth=1.2,
+                label=f"{name_of[family]}, {_count(games)}",
             )
         axis.axvline(1, color="black", linewidth=0.5)
         axis.set_ylim(-0.02, 1.02)
@@ -236,10 +240,10 @@ def performance_profiles(rows: pd.DataFrame) -> Figure:
 @FIGURES.register("probability_of_improvement")
 @draws(EPISODES, position=40)
 def probability_of_improvement(rows: pd.DataFrame) -> Figure:
-    """Probability that a run of one agent scores higher than one of another, averaged over games (Agarwal et al. 2021):
-    SNN and DSQN over the DQN of their recipe, DSQN over the SNN, Double Q-learning over Q-learning.
+    """Probability that a run of one agent scores higher than a run of another, averaged over games (Agarwal et al.
+    2021): SNN and DSQN over the DQN of their recipe, DSQN over the SNN, Double Q-learning over Q-learning.
 
-    Of a training run's checkpoints the best one counts.
+    The best checkpoint of each training run counts.
 
     Raises:
         NothingToDraw: no two such agents were evaluated on one game.
@@ -249,8 +253,8 @@ def probability_of_improvement(rows: pd.DataFrame) -> Figure:
     by_tier: dict[str, list[tuple[str, str, Interval, bool]]] = {}
     for tier, title in TIERS.items():
         here = runs[[get_game(game).tier == tier for game in runs.game]]
-        told, look = names(here.family), looks(in_order(here.family))
-        for better, worse in _rivals(list(told)):
+        name_of, look = names(here.family), looks(in_order(here.family))
+        for better, worse in _rivals(list(name_of)):
             pairs = []
             for _, own in here[here.family == better].groupby("game"):
                 others = here[(here.game == own.game.iloc[0]) & (here.family == worse)]
@@ -261,7 +265,7 @@ def probability_of_improvement(rows: pd.DataFrame) -> Figure:
                     pairs.append((own["mean"].to_numpy(), others["mean"].to_numpy()))
             if pairs:
                 mine, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
-                label = f"{told[better]}\nover {told[worse]}, {_count(mine)} v {_count(theirs)[4:]}"
+                label = f"{name_of[better]}\nover {name_of[worse]}, {_count(mine)} v {_count(theirs)[4:]}"
                 point = aggregates.probability_of_improvement(mine, theirs)
                 several = min(_smallest(mine), _smallest(theirs)) > 1
                 by_tier.setdefault(title, []).append((label, look[better]["color"], point, several))
@@ -280,14 +284,14 @@ def probability_of_improvement(rows: pd.DataFrame) -> Figure:
     axes[-1].set_xlabel("P(X > Y) of X over Y")
     note(
         figure,
-        "Best checkpoint of each training run. n: games x training seeds of the one v the other. Intervals: 95 %, "
-        "stratified bootstrap over training seeds; hollow: a game with one training seed, so there is no interval.",
+        "Best checkpoint of each training run. n: games x training seeds, first v second agent. Intervals: 95 %, "
+        "stratified bootstrap over training seeds. Hollow points: a game has one training seed, hence no interval.",
     )
     return figure
 
 
 def _rivals(found: Sequence[Family]) -> list[tuple[Family, Family]]:
-    """Which families are held against which."""
+    """The pairs of families that are compared."""
     return [
         (better, worse)
         for better in found

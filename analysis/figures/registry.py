@@ -25,13 +25,13 @@ LAST = 1000
 
 @dataclass(frozen=True)
 class StudyFigure:
-    """A drawing function with the rows that it needs. It can be called as the function itself."""
+    """A drawing function and the rows that it needs. Calling it calls the function."""
 
     draw: Callable[..., Figure]
-    """Takes a data frame for each of `rows`."""
+    """Takes a data frame for each entry of `rows`."""
     rows: tuple[RowFiles, ...]
     position: int
-    """Figures are drawn and listed in this order, those of equal position by name."""
+    """Figures are drawn and listed in order of their position, then by name."""
 
     def __call__(self, *frames: pd.DataFrame) -> Figure:
         return self.draw(*frames)
@@ -56,15 +56,15 @@ class StudyFigure:
 
     @property
     def caption(self) -> str:
-        """The first paragraph of that docstring."""
+        """The first paragraph of the drawing function's docstring."""
         return " ".join((self.draw.__doc__ or "").split("\n\n")[0].split())
 
 
 def draws(*rows: RowFiles, position: int = LAST) -> Callable[[Callable[..., Figure]], StudyFigure]:
-    """Decorator: make a drawing function a figure that can be registered.
+    """Decorator that turns a drawing function into a figure that can be registered.
 
     Args:
-        rows: what the function takes, a data frame for each.
+        rows: the rows that the function takes, as a data frame each.
         position: see `StudyFigure`.
     """
     return lambda draw: StudyFigure(draw, rows, position)

@@ -1,4 +1,4 @@
-"""Scores of trained agents. Never imports torch."""
+"""Figures of the scores of trained agents. Never imports torch."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -29,9 +29,9 @@ from core.rows import EpisodeRow
 @FIGURES.register("score_bars")
 @draws(EPISODES, position=10)
 def score_bars(rows: pd.DataFrame) -> Figure:
-    """Mean scores with their intervals over episodes, random and human play as lines (the tables of Liu and Tan).
+    """Mean scores with their intervals over episodes. Lines: random and human play (the tables of Liu and Tan).
 
-    Best and final weights of one training run are two bars, the final ones hatched.
+    The best and the final weights of a training run are two bars. The final one is hatched.
     """
     lines = _lines(rows)
     return _bar_panels(
@@ -47,17 +47,17 @@ def _lines(rows: pd.DataFrame) -> list[Line]:
 
 def _bar_panels(
     panels: Mapping[str, Sequence[Line]],
-    told: Callable[[Family], str] | None = None,
+    label_of: Callable[[Family], str] | None = None,
     published: Callable[[Line], float | None] = lambda line: None,
     remark: str = "",
 ) -> Figure:
-    """For each title a panel: a bar a network, those of one family and checkpoint side by side under one name.
+    """Draw a panel for each title, with a bar for each network. Bars of one family and checkpoint share a label.
 
     Args:
-        panels: lines of one game, in order, by title.
-        told: what a family is called there; its short name if None.
-        published: what a paper says of such a network, if anything.
-        remark: what is to be said besides about the figure.
+        panels: for each title the lines of one game, in order.
+        label_of: the label of a family; by default its short name.
+        published: the published score of such a network, if there is one.
+        remark: added to the note below the figure.
     """
     groups: dict[str, dict[tuple[Family, str, bool], list[Line]]] = {title: {} for title in panels}
     for title, lines in panels.items():
@@ -98,7 +98,7 @@ def _bar_panels(
                     fontsize=5,
                     bbox={"facecolor": "white", "alpha": 0.8, "pad": 0.2, "linewidth": 0},
                 )
-            name = told(family) if told else short[family]
+            name = label_of(family) if label_of else short[family]
             parts = (name, "imported" if imported else "", checkpoint)
             count = f"n = {len(group)} x {min(line.score.n for line in group)}"
             labels.append(", ".join(filter(None, parts)) + f"\n{count}")
@@ -114,8 +114,8 @@ def _bar_panels(
         reference_lines(axis, game, upright=True)
     note(
         figure,
-        "A bar is one network; n: networks (training seeds) x episodes. Intervals: 95 %, over the episodes of one "
-        "network, not over training seeds. Hatched: the final weights of a training run." + remark,
+        "Each bar is one network. n: networks (training seeds) x episodes. Intervals: 95 %, over the episodes of one "
+        "network, not over training seeds. Hatched: final weights of a training run." + remark,
     )
     return figure
 
@@ -125,18 +125,18 @@ READOUT_OF_NETWORK = {
     **{"chen2022": "max-mem", "liu2022": "rate", "liu2022-spike": "spike-rate", "liu2022-if": "rate"},
     **{"tutorial": "last-mem"},
 }
-"""Of the networks whose name in rows does not say it (core/networks.py)."""
+"""Read-outs of the networks whose name in rows does not contain it (see core/networks.py)."""
 
 
 def readout(family: Family) -> str | None:
-    """How a DSQN's Q-values are read; None for a network from outside whose name does not say it."""
+    """The read-out of a DSQN. None if the network is from outside and its name does not contain one."""
     base, *changes = family.network.split("+")
     given = [change.removeprefix("readout=") for change in changes if change.startswith("readout=")]
     return given[0] if given else READOUT_OF_NETWORK.get(base)
 
 
 def _readout_order(name: str | None) -> tuple[int, str]:
-    """Sort key of a read-out: those of the papers first, in their order, then others by name."""
+    """Sort key of read-outs: those of the papers in the order of READOUT_ORDER, then others by name."""
     known = READOUT_ORDER.index(name) if name in READOUT_ORDER else len(READOUT_ORDER)
     return known, str(name)
 
@@ -144,11 +144,11 @@ def _readout_order(name: str | None) -> tuple[int, str]:
 @FIGURES.register("chen2022_table1_decoders")
 @draws(EPISODES, position=50)
 def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
-    """Scores of DSQNs that differ by their read-out alone, a panel for each network and recipe (Chen et al. 2022,
-    Table 1), beside Chen's own means where they played the same game.
+    """Scores of DSQNs that differ only in their read-out, for each network and recipe (Chen et al. 2022, Table 1).
+    Diamonds: means of Chen et al. on the same game.
 
     Raises:
-        NothingToDraw: no two DSQNs differ by their read-out alone.
+        NothingToDraw: no two DSQNs differ only in their read-out.
     """
     by_panel: dict[str, list[Line]] = {}
     for line in _lines(rows):
@@ -160,7 +160,7 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
     }
     if not by_panel:
         raise NothingToDraw(
-            "no two DSQNs differ by their read-out alone: train_direct dsqn --readout trains them"
+            "no two DSQNs differ only in their read-out; train_direct dsqn --readout trains them"
         )
     for lines in by_panel.values():
         lines.sort(key=lambda line: _readout_order(readout(line.family)))
@@ -173,16 +173,16 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
     played = {line.game for lines in by_panel.values() for line in lines} & set(published.game)
     return _bar_panels(
         by_panel,
-        told=lambda family: str(readout(family)),
+        label_of=lambda family: str(readout(family)),
         published=lambda line: theirs.get((line.game, readout(line.family))),
-        remark=" Diamonds: means of Chen et al., at 8 sim steps." if played else "",
+        remark=" Diamonds: means of Chen et al. at 8 sim steps." if played else "",
     )
 
 
 @FIGURES.register("liu2022_table8_double_dqn")
 @draws(EPISODES, position=60)
 def liu2022_table8_double_dqn(rows: pd.DataFrame) -> Figure:
-    """Double Q-learning with a DQN and with a DSQN, beside the same without it (Liu et al. 2022, Table VIII).
+    """Scores of DQNs and DSQNs with and without Double Q-learning (Liu et al. 2022, Table VIII).
 
     Raises:
         NothingToDraw: no agent learnt by Double Q-learning.
@@ -192,7 +192,7 @@ def liu2022_table8_double_dqn(rows: pd.DataFrame) -> Figure:
     lines = [line for line in lines if (line.game, single_q(line.family)) in doubled]
     if not lines:
         raise NothingToDraw(
-            "no agent learnt by Double Q-learning: train_direct dqn (dsqn) --double trains them"
+            "no agent learnt by Double Q-learning; train_direct dqn (dsqn) --double trains them"
         )
     games = sorted({line.game for line in lines})
     return _bar_panels({game: [line for line in lines if line.game == game] for game in games})

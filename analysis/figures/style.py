@@ -1,4 +1,4 @@
-"""What all figures have in common: one look for each agent, panels, axes and legends. Never imports torch."""
+"""Shared style of figures: colours and markers of agents, panels, axes and legends. Never imports torch."""
 
 import colorsys
 import math
@@ -21,44 +21,47 @@ from core.records import digest
 
 
 class NothingToDraw(Refusal):
-    """The rows hold nothing that a figure is of; which command makes such rows is said in it."""
+    """The rows hold nothing for a figure to draw. The message names the command that makes such rows."""
 
 
 PANEL_INCHES = (3.5, 2.6)
 COLOURS = {
     **{"random": "#999999", "dqn": "#0072B2", "quantised": "#56B4E9"},
-    **{"rate-coded": "#E69F00", "dsqn": "#009E73"},
+    **{"rate-coded": "#E69F00", "dsqn": "#009E73", "adapted": "#F0E442"},
     **{"actor": "#CC79A7", "spiking-actor": "#D55E00"},
 }
-"""Of kinds of agents: Okabe and Ito's colours, which colour-blind readers can tell apart. Other kinds: see `colour`."""
-MARKERS = {"dqn": "s", "quantised": "D", "rate-coded": "o", "dsqn": "^", "actor": "P", "spiking-actor": "v"}
-"""Of kinds of agents, so that they differ without colour too. Other kinds: see `marker`."""
+"""Colours of kinds of agents, from Okabe and Ito's palette for colour-blind readers. Other kinds: `colour_of`."""
+MARKERS = {
+    **{"dqn": "s", "quantised": "D", "rate-coded": "o", "dsqn": "^", "adapted": "X"},
+    **{"actor": "P", "spiking-actor": "v"},
+}
+"""Markers of kinds of agents, which differ without colour too. Other kinds: `marker_of`."""
 LINE_STYLES = {"robust": "-", "spikes": "--"}
-"""Of read-outs."""
+"""Line styles of the read-outs of converted networks."""
 
 matplotlib.use("Agg")
 matplotlib.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False})
 
 
 def colour_of(agent: str) -> str:
-    """The colour of a kind of agent, the same in all figures. A kind without one gets a hue made from its name."""
+    """The colour of a kind of agent, equal in all figures. Unknown kinds get a hue derived from their name."""
     hue = int(digest(agent.encode())[:8], 16) / 16**8
     return COLOURS.get(agent) or to_hex(colorsys.hsv_to_rgb(hue, 0.65, 0.75))
 
 
 def marker_of(agent: str) -> str:
-    """The marker of a kind of agent, the same in all figures. A kind without one gets one chosen by its name."""
-    others = "X*<>phHd"
+    """The marker of a kind of agent, equal in all figures. Unknown kinds get a marker derived from their name."""
+    others = "*<>phHd"
     return MARKERS.get(agent) or others[int(digest(agent.encode())[8:16], 16) % len(others)]
 
 
 def panels(rows: pd.DataFrame) -> tuple[Figure, dict[str, Axes]]:
-    """One panel a game."""
+    """A figure with one panel for each game."""
     return grid(sorted(set(rows.game)))
 
 
 def grid(titles: Sequence[str], height: float = PANEL_INCHES[1]) -> tuple[Figure, dict[str, Axes]]:
-    """One panel a title, of a height in inches, side by side, at most three."""
+    """A figure with one panel for each title, three in a row. `height` of a panel is in inches."""
     columns = min(len(titles), 3)
     lines = math.ceil(len(titles) / columns)
     figure = Figure(figsize=(PANEL_INCHES[0] * columns, height * lines), layout="constrained")
@@ -71,39 +74,41 @@ def grid(titles: Sequence[str], height: float = PANEL_INCHES[1]) -> tuple[Figure
 
 
 def runs(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Agent, label and rows of every trained network, one training seed apart from the next."""
+    """Agent, label and rows of every trained network. Training seeds are separate."""
     for agent in sorted(set(rows.agent), key=kinds.order):
         for seed in sorted(set(rows[rows.agent == agent].train_seed)):
             yield agent, label(agent, seed, rows), rows[(rows.agent == agent) & (rows.train_seed == seed)]
 
 
 def label(agent: str, seed: int, rows: pd.DataFrame) -> str:
-    """The agent's name, with its training seed where there are several."""
+    """The agent's name, with its training seed if there are several."""
     several = rows[rows.agent == agent].train_seed.nunique() > 1
     name = "imported" if seed < 0 else f"seed {seed}"
     return f"{kinds.label(agent)}, {name}" if several else kinds.label(agent)
 
 
 def decisions(axis: Axes) -> None:
-    """A horizontal axis of decisions, and the legend of what is drawn over it."""
+    """Label the horizontal axis with decisions, and add a legend."""
     axis.set_xlabel("decisions")
     axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
     axis.legend(frameon=False)
 
 
 def sim_steps(axis: Axes, values: list[int]) -> None:
-    """A horizontal axis of simulation steps."""
+    """Make the horizontal axis a logarithmic one of simulation steps."""
     axis.set_xscale("log", base=2)
     axis.set_xticks(values, [str(each) for each in values], fontsize=6)
     axis.minorticks_off()
-    axis.set_xlabel("sim steps until the decision")
+    axis.set_xlabel("sim steps per decision")
 
 
 def reference_lines(axis: Axes, game: str, upright: bool = False) -> None:
-    """Published or measured random play, and human play where there is a number.
+    """Draw the scores of random play, and of human play if known, as lines.
 
     Args:
-        upright: whether scores run to the right and not upwards.
+        axis: where to draw.
+        game: name of a registered game.
+        upright: draw vertical lines, for a horizontal axis of scores.
     """
     references = reference(get_game(game))
     for name, score, colour, dashes in (
@@ -113,7 +118,7 @@ def reference_lines(axis: Axes, game: str, upright: bool = False) -> None:
         if score is None:
             continue
         (axis.axvline if upright else axis.axhline)(score, color=colour, linestyle=dashes, linewidth=0.8)
-        # On either side of their lines, because both may be small beside an agent's score.
+        # The labels are on different sides of their lines, because the lines may be close together.
         above = name == "human"
         axis.annotate(
             name,
@@ -129,7 +134,7 @@ def reference_lines(axis: Axes, game: str, upright: bool = False) -> None:
 
 
 def common_legend(figure: Figure, axes: list[Axes], columns: int) -> None:
-    """One legend below the panels, because they draw the same things."""
+    """Add one legend for all panels below them."""
     handles: dict[str, Artist] = {}
     for axis in axes:
         handles |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -144,7 +149,7 @@ def common_legend(figure: Figure, axes: list[Axes], columns: int) -> None:
 
 
 def looks(found: Sequence[Family]) -> dict[Family, dict[str, Any]]:
-    """One line style for each network: an agent's first one has the agent's colour, the others have their own."""
+    """Colour and line style of each family. The first family of a kind of agent has the colour of that kind."""
     others = tuple(
         colour
         for colour in ("#D55E00", "#CC79A7", "#555555", "#882255", "#332288", "#AA4499")
@@ -165,7 +170,7 @@ def looks(found: Sequence[Family]) -> dict[Family, dict[str, Any]]:
 
 
 def legend_below(axis: Axes, columns: int = 2) -> None:
-    """The legend of one panel, where it covers nothing."""
+    """Add the legend of one panel below it."""
     columns = min(columns, len(axis.get_legend_handles_labels()[1]))
     axis.legend(
         loc="upper center",
@@ -178,7 +183,7 @@ def legend_below(axis: Axes, columns: int = 2) -> None:
 
 
 def bar_labels(axis: Axes, labels: Sequence[str]) -> None:
-    """Names below bars, upright where they are too many to stand side by side."""
+    """Label bars below the axis. Labels are rotated if they are too long to fit."""
     labels = [label.replace("n = ", "n\u00a0=\u00a0") for label in labels]
     letters = int(60 / len(labels))
     upright = max(len(word) for label in labels for word in label.split()) > letters
@@ -187,6 +192,6 @@ def bar_labels(axis: Axes, labels: Sequence[str]) -> None:
 
 
 def note(figure: Figure, text: str) -> None:
-    """A few small lines below all panels that say what is drawn."""
+    """Add a note in small print below all panels."""
     characters = int(22 * figure.get_figwidth())
     figure.supxlabel(textwrap.fill(text, characters), fontsize=6, x=0.01, ha="left")

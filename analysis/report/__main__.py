@@ -1,7 +1,7 @@
-"""python -m analysis.report STUDY: one static page of a study, from its rows and the files beside them.
+"""python -m analysis.report STUDY: write a static page about a study, from its rows and other files in its folder.
 
-The page opens from disk: it has no script, and what it links to lies in the study's folder. Equal files give an
-equal page. Never imports torch.
+The page opens from disk. It has no scripts and links only to files in the study's folder. Equal files give an equal
+page. Never imports torch.
 """
 
 import os
@@ -30,15 +30,15 @@ from core.rows import ConversionRow, EpisodeRow
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 PAGE = Path("report") / "index.html"
-"""Of a study's folder."""
+"""Path of the page in a study's folder."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Write the page of a study (results/STUDY/report/index.html); nothing is drawn, trained or played."""
+    """Write the page of a study (results/STUDY/report/index.html). Nothing is drawn, trained or played."""
 
     study: Annotated[str, tyro.conf.Positional]
-    """Name of a folder in results/, as in quick, or the path of any folder."""
+    """Name of a folder in results/, such as quick, or the path of any folder."""
 
     def run(self) -> None:
         print(os.path.relpath(write_report(study_folder(self.study, RESULTS))))
@@ -46,7 +46,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of words and numbers."""
+    """A table of the page."""
 
     title: str
     header: tuple[str, ...]
@@ -55,7 +55,7 @@ class Table:
 
     @property
     def is_number(self) -> tuple[bool, ...]:
-        """Of each column, whether it holds numbers only, which are read from their right end."""
+        """For each column, whether it holds only numbers. Such columns are aligned to the right."""
         return tuple(
             any(column) and all(_NUMBER.fullmatch(cell) for cell in column if cell)
             for column in zip(*self.cells, strict=True)
@@ -64,39 +64,46 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure that lies in the study."""
+    """A figure in the study's folder."""
 
     name: str
     caption: str
     link: str
     width: int
-    """Pixels, as the height; figures are drawn with two for each of the page's."""
+    """In pixels. The page shows figures at half their size in pixels, for sharp screens."""
     height: int
+    """In pixels."""
     vector: str
-    """Link to the same figure as a PDF; empty if there is none."""
+    """Link to the same figure as a PDF. Empty if there is none."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """All that the template shows."""
+    """The content of the page, as the template takes it."""
 
     study: str
     answer: Answer
     kept: Table
-    """What each network keeps of its DQN's score."""
+    """The share of its DQN's score that each network keeps."""
     tables: tuple[Table, ...]
     pictures: tuple[Picture, ...]
     cards: tuple[Card, ...]
     works: tuple[Work, ...]
     videos: tuple[tuple[str, str], ...]
-    """Names and links."""
+    """Name and link of each video."""
 
 
 def write_report(study: Path) -> Path:
-    """Write the page of a study's folder; gives where it lies.
+    """Write the page of a study.
+
+    Args:
+        study: the study's folder.
+
+    Returns:
+        The path of the page.
 
     Raises:
-        Refusal: the folder holds no rows, or rows that do not compare, or a file that is not what it should be.
+        Refusal: the folder holds no rows, rows that do not compare, or a damaged file.
     """
     page = page_of(study)
     environment = jinja2.Environment(
@@ -114,9 +121,9 @@ def write_report(study: Path) -> Path:
 
 
 def page_of(study: Path) -> Page:
-    """What the page of a study shows."""
+    """The content of a study's page."""
     if not any(study.rglob("*.parquet")):
-        raise Refusal(f"{study} holds no rows: python reproduce.py {study.name} makes some")
+        raise Refusal(f"{study} holds no rows: python reproduce.py {study.name} makes them")
     rows = StudyRows(study)
     episodes, compared, attacks = map(rows.rows, (EPISODES, METHOD_GAMES, ATTACKS))
     methods, conversions = map(rows.rows, (METHODS, CONVERSIONS))
@@ -129,7 +136,7 @@ def page_of(study: Path) -> Page:
     return Page(
         study.name,
         found,
-        Table("What is kept of a DQN's score above random play", KEPT_HEADER, found.kept),
+        Table("Share of a DQN's score above random play that is kept", KEPT_HEADER, found.kept),
         tuple(tables),
         tuple(pictures(study)),
         tuple(cards({"evaluated": episodes, "conversions compared": compared, "under attack": attacks})),
@@ -139,7 +146,7 @@ def page_of(study: Path) -> Page:
 
 
 def prose(text: str) -> Markup:
-    """A sentence as HTML: what is between backquotes is to be typed, and numbers stay with their units."""
+    """A sentence as HTML. Text in backquotes becomes code, and numbers are not separated from their units."""
     unbroken = str(escape(text)).replace(" %", "\xa0%").replace("n = ", "n\xa0=\xa0")
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", unbroken))
 
@@ -150,7 +157,7 @@ _NUMBER = re.compile(r"-?[\d,.]+(e-?\d+)?( ?%)?")
 
 
 def markdown_tables(title: str, text: str) -> Iterator[Table]:
-    """The tables of a Markdown text, each with the lines below it."""
+    """The tables of a Markdown text. The lines below a table are its notes."""
     lines = text.splitlines()
     blocks = [
         (is_table, list(block)) for is_table, block in groupby(lines, lambda line: line.startswith("|"))
@@ -191,8 +198,8 @@ def _agreement_tables(conversions: Sequence[ConversionRow]) -> Iterator[Table]:
     ]
     if cells:
         note = (
-            "Share of states in which the converted network takes the same action as its DQN, or as its own simulation "
-            "in another simulator; beside it what always taking one action would agree."
+            "Agreement: share of states in which the converted network takes the same action as its DQN, or as its own "
+            "simulation in another simulator. Constant action: the agreement of always taking the same action."
         )
         yield Table("Agreement of converted networks", header, tuple(cells), (note,))
 
@@ -221,8 +228,8 @@ def _attack_tables(attacked: Sequence[Attacked]) -> Iterator[Table]:
     ]
     if cells:
         notes = (
-            "Sizes are l_inf, in units of the network's input; intervals are over episodes. Shares are of scores above "
-            "random play in clean games of the same starts, and empty where there are none or where they are no better "
+            "Sizes are l_inf, in units of the network's input. Intervals are over episodes. Shares are of the clean "
+            "score above random play on the same starts. They are empty without clean games, or if these are no better "
             "than random play.",
         )
         yield Table("Scores under attack", header, tuple(cells), notes)
@@ -232,7 +239,7 @@ def _attack_tables(attacked: Sequence[Attacked]) -> Iterator[Table]:
 
 
 def pictures(study: Path) -> Iterator[Picture]:
-    """The figures that lie in the study, in the order of the registry, then others by name."""
+    """The figures in the study's folder: registered ones in their order, then others by name."""
     known = dict(in_order())
     names = [*known]
     drawn = {path.stem: path for path in sorted((study / "figures").glob("*.png"))}
@@ -254,20 +261,24 @@ def _position(name: str, names: Sequence[str]) -> tuple[int, str]:
 
 
 def png_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels (PNG specification, section 11.2.2)."""
+    """Width and height of a PNG in pixels (PNG specification, section 11.2.2).
+
+    Raises:
+        Refusal: the file is not a PNG.
+    """
     start = path.read_bytes()[:24]
     if len(start) < 24 or start[:8] != b"\x89PNG\r\n\x1a\n":
-        raise Refusal(f"{path} is no PNG; remove it, and draw the study again")
+        raise Refusal(f"{path} is not a PNG: remove it and draw the study again")
     return int.from_bytes(start[16:20]), int.from_bytes(start[20:24])
 
 
 def _link(study: Path, path: Path) -> str:
-    """A file of the study as the page links to it."""
+    """The link from the page to a file of the study."""
     return quote("../" + path.relative_to(study).as_posix())
 
 
 def _title(path: Path) -> str:
-    """A file's place in the study, in words."""
+    """A title made from a file's path in the study."""
     return " / ".join((*path.parent.parts, path.stem))
 
 

@@ -1,4 +1,4 @@
-"""How play was scored and where rows come from: the protocols and manifests of a study. Never imports torch."""
+"""The protocols and manifests of a study: how play was scored and where rows come from. Never imports torch."""
 
 import json
 import shlex
@@ -15,16 +15,17 @@ from core.rows import AttackRow, EpisodeRow
 
 @dataclass(frozen=True)
 class Card:
-    """How the play of one game was scored."""
+    """The protocol under which one game was played."""
 
     game: str
     protocol: str
     values: tuple[tuple[str, str], ...]
+    """Name and value of each setting."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One piece of work, as its manifest records it."""
+    """One command and its results, from its manifest."""
 
     place: str
     command: str
@@ -32,14 +33,14 @@ class Work:
     spec: str
     versions: str
     outputs: tuple[tuple[str, str], ...]
-    """File names and their SHA-256."""
+    """Name and SHA-256 of each file."""
 
 
 def cards(played: dict[str, Sequence[EpisodeRow | AttackRow]]) -> Iterator[Card]:
-    """One card for each game and protocol, with every value of the settings that rows hold.
+    """One card for each game and protocol, with all settings stored in the rows.
 
     Args:
-        played: rows, by the words for what they are of.
+        played: groups of rows, by the name that a card gives them.
     """
     by_protocol: dict[tuple[str, str], dict[str, list[EpisodeRow | AttackRow]]] = defaultdict(dict)
     for what, rows in played.items():
@@ -56,9 +57,9 @@ def cards(played: dict[str, Sequence[EpisodeRow | AttackRow]]) -> Iterator[Card]
 
 
 def _settings(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Names and values that a card shows, in its order; a value that is not known here is shown as it is called."""
+    """Names and values that a card shows, in order. Unknown settings are shown under their own name."""
     protocol = settings["protocol"]
-    # The name is the card's title and the tier its game's; how many episodes were played is counted.
+    # The title shows name and tier, and the number of episodes is counted from the rows.
     passed_over = ("name", "tier", "episodes", "dynamics")
     flat = {name: value for name, value in protocol.items() if name not in passed_over}
     flat |= protocol["dynamics"]
@@ -80,14 +81,14 @@ def _written(value: Any) -> str:
 
 
 def _of_agents(values: dict[str, set[str]]) -> str:
-    """One value, or each with the agents that it was for."""
+    """The value common to all agents, or each value with its agents."""
     if len(values) == 1:
         return next(iter(values))
     return "; ".join(f"{value} ({', '.join(sorted(agents, key=order))})" for value, agents in values.items())
 
 
 def _played(rows: Iterable[EpisodeRow]) -> str:
-    # Where the best weights are the final ones, each of their games has a row as either.
+    # If the best weights are the final ones, each of their games has two rows.
     rows = list({_game_played(row): row for row in rows}.values())
     episodes = len({(row.eval_seed, row.episode) for row in rows})
     seeds = ", ".join(map(str, sorted({row.eval_seed for row in rows})))
@@ -98,14 +99,14 @@ def _played(rows: Iterable[EpisodeRow]) -> str:
 
 
 def _game_played(row: EpisodeRow) -> tuple[object, ...]:
-    """What tells one game played from another."""
+    """Identifies a played game."""
     network = (row.agent, row.checkpoint_id, row.train_seed, row.variant, row.sim_steps)
     threat = (row.threat, row.epsilon) if isinstance(row, AttackRow) else ()
     return (*network, row.settings, row.eval_seed, row.episode, *threat)
 
 
 def works(study: Path) -> Iterator[Work]:
-    """Every manifest of the study."""
+    """The work recorded in all manifests of a study."""
     for path in sorted(study.rglob("*manifest.json")):
         record = read_manifest(path)
         assert record is not None

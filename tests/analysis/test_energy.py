@@ -165,12 +165,12 @@ def test_a_last_layer_that_only_integrates_is_no_place_to_fire() -> None:
 @pytest.mark.parametrize(
     ("sim_steps", "rate", "found"),
     [
-        (4, 0.01, "the bound says nothing below 5 sim steps"),
+        (4, 0.01, "no bound is known below 5 sim steps"),
         (5, 0.056, "may win against a 3-bit network: rate 5.6%"),
         (7, 0.058, "loses to a 3-bit network: rate 5.8%"),
         (8, 0.2, "loses to a 4-bit network: rate 20.0%"),
         (10, 0.01, "may win against a 4-bit network: rate 1.0%"),
-        (64, 0.01, "the bound says nothing above 10 sim steps at rate 1.0%"),
+        (64, 0.01, "no bound is known above 10 sim steps at rate 1.0%"),
         (64, 0.1, "loses to a 7-bit network: rate 10.0%"),
     ],
 )
@@ -192,7 +192,7 @@ def test_an_agent_meets_the_dqn_of_its_game_and_seed() -> None:
         assert dqn[0].checkpoint_id == found
     assert dqn_of(spiking(4, 0.1, train_seed=2), dqns) is None
     text = energy_table([*spiking(4, 0.1, train_seed=2), *dqns[0]])
-    assert text.count("no DQN of its recipe and seed to compare with") == 3
+    assert text.count("no DQN with this recipe and seed") == 3
     assert dqn_of(spiking(4, 0.1, recipe="atari"), dqns) is None
     changed = dqn_of(spiking(4, 0.1, recipe="atari-fast+cmc=True"), dqns)
     assert changed is not None
@@ -208,7 +208,7 @@ def test_the_table_says_plainly_who_loses() -> None:
         assert note == f"({letter}) {name}: {assumed}."
     assert blank == ""
     assert "4.6 pJ" in notes[0]
-    assert notes[0].endswith("A quantised network is priced in float32 as well, not at its width.")
+    assert notes[0].endswith("Quantised networks are priced in float32 too, not at their own bit width.")
     assert "quantised network is priced" not in energy_table(nature())
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (dqn, quantised, dsqn)]
     assert cells[0][4:] == ["", "", "", "43 uJ", "43 uJ", "43 uJ", ""]
@@ -220,7 +220,9 @@ def test_the_table_says_plainly_who_loses() -> None:
 
 
 def test_rows_of_a_layer_twice_or_never_are_refused() -> None:
-    with pytest.raises(Refusal, match=r"dqn on breakout are of layers \[0, 1, 2, 3, 4, 4\]: each once"):
+    with pytest.raises(
+        Refusal, match=r"dqn on breakout have layers \[0, 1, 2, 3, 4, 4\]: each layer is needed once"
+    ):
         by_agent([*nature(), nature()[-1]])
     with pytest.raises(Refusal, match=r"layers \[1, 2, 3, 4\]"):
         by_agent(nature()[1:])

@@ -90,7 +90,7 @@ def test_a_game_without_the_usual_attack_has_no_gap() -> None:
     assert [axis.get_title() for axis in attacks.masking_gap(frame([*ROWS, breakout])).axes] == ["pong"]
     with pytest.raises(NothingToDraw, match="no FGSM along a training gradient"):
         attacks.masking_gap(frame([breakout]))
-    with pytest.raises(NothingToDraw, match="no attack that keeps to a ball"):
+    with pytest.raises(NothingToDraw, match="no l_inf attack"):
         attacks.flips_of_states(frame([ROWS[0], ROWS[-1]]))
 
 
@@ -112,7 +112,7 @@ def test_only_a_gradient_that_nobody_followed_and_a_drop_of_no_q_values_may_be_n
 ) -> None:
     path = tmp_path / "state_attacks.parquet"
     write_rows(path, StateAttackRow, [replace(ROWS[1], zero_gradient_share=math.nan, q_drop=math.nan)])
-    assert list(findings(tmp_path)) == ["state_attacks.parquet: no finished manifest lists it"]
+    assert list(findings(tmp_path)) == ["state_attacks.parquet: not listed in a finished manifest"]
     write_rows(path, StateAttackRow, [ROWS[1], replace(ROWS[1], mean_perturbation=math.nan)])
     assert "state_attacks.parquet: mean_perturbation is not finite in 1 of 2 rows, first in row 1" in list(
         findings(tmp_path)

@@ -21,7 +21,7 @@ from core.records import to_json, write_rows
 from core.rows import AttackRow, ConversionRow, EpisodeRow
 from tests.conftest import episode
 
-LEFT = "flips most decisions, agents keep of their own clean score above random play"
+LEFT = "above random play that agents keep under the attack that flips most decisions"
 RANDOM = reference(get_game("pong")).random or 0.0
 SETTINGS = to_json(
     {
@@ -114,9 +114,9 @@ def test_a_share_is_what_was_worked_out_by_hand() -> None:
     assert text.splitlines()[0].startswith("pong | converted SNN (seed 0, 1,000 decisions) | ")
     assert text.splitlines()[1].startswith("pong | DSQN (seed 0, 1,000 decisions) | ")
     (lead, about_attacks) = answer(rows, [], [], []).lead
-    assert "the converted SNN keeps 75 % at 64 sim steps and 1,000 spikes a decision (1 network" in lead
+    assert "the converted SNN keeps 75 % at 64 sim steps and 1,000 spikes per decision (1 network" in lead
     assert "the DSQN keeps 25 % at 4 sim steps and 20 spikes" in lead
-    assert "No attack was made" in about_attacks
+    assert "No agent was attacked" in about_attacks
 
 
 def test_only_episodes_that_both_played_are_pairs() -> None:
@@ -127,7 +127,7 @@ def test_only_episodes_that_both_played_are_pairs() -> None:
     elsewhere = [replace(row, episode_seed=row.episode_seed + 100) for row in games(5.0, 5.0, **SNN)]
     (kept,) = shares(players([*dqn, *elsewhere]))
     assert kept.kept is None
-    assert "no episode was played by" in kept.reason
+    assert "it shares no episode with" in kept.reason
 
 
 def test_a_conversion_meets_the_dqn_it_came_from_or_none() -> None:
@@ -230,7 +230,7 @@ def test_a_conversion_is_chosen_by_regret_on_validation_states_and_never_by_its_
     found = answer(games(9.0, **DSQN), compared, measured, [])
     text = kept_lines(found)
     assert "| qcfs: least regret of 3 methods on validation states at T=4" in text
-    assert "| tan2021 at its longest" in text
+    assert "| tan2021 at its most sim steps" in text
     assert "signed" not in text
     assert f"| {round(100 * -RANDOM / (20 - RANDOM))} % (" in text
     assert "| seed 0 | 8 |" in text
@@ -256,7 +256,7 @@ def test_what_an_attack_leaves_is_of_the_clean_games_of_the_same_starts() -> Non
     assert second.kept.estimate == pytest.approx(0.0, abs=1e-9)
     found = answer([], [], [], [*clean, *weak, *strong])
     told = "on pong at 1/255 DQN 75 % (1 network, intervals within 67 to 100 %, n = 2)"
-    assert found.lead[-1] == f"Under the attack that {LEFT}: {told}."
+    assert found.lead[-1] == f"Share of their own clean score {LEFT}: {told}."
     # A stronger one of that size counts; and a size that not all have met does not.
     other = attacks(RANDOM + 5, RANDOM + 5, attack="fgsm", epsilon=1 / 255, flip_share=0.6)
     other = [replace(row, threat='{"loss": "margin"}') for row in other]
@@ -278,7 +278,7 @@ def test_what_an_attack_leaves_is_of_the_clean_games_of_the_same_starts() -> Non
     dsqn = [replace(row, **DSQN) for row in (*clean, *strong)]
     text = answer([], [], [], [*met, *dsqn]).lead[-1]
     assert "on pong at 4/255 DQN 0 % (1 network, intervals within 0 %, n = 2), DSQN 0 %" in text
-    assert any("nothing here says that an agent is robust" in limit for limit in found.limits)
+    assert any("No agent is shown to be robust" in limit for limit in found.limits)
 
 
 def test_the_evaluators_games_are_clean_ones_too() -> None:
@@ -335,7 +335,7 @@ def test_a_study_with_little_in_it_still_has_a_page(tmp_path: Path) -> None:
     text = report.write_report(study(tmp_path / "some")).read_text()
     assert "python plot.py some</code> draws them" in text
     assert "<video" not in text
-    assert "0 pieces of work" in text
+    assert "0 commands with" in text
     with pytest.raises(Refusal, match="holds no rows"):
         report.write_report(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
@@ -394,7 +394,7 @@ def test_every_figure_has_its_caption() -> None:
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "some.png").write_bytes(b"\x89PNG\r\n")
-    with pytest.raises(Refusal, match=r"some\.png is no PNG"):
+    with pytest.raises(Refusal, match=r"some\.png is not a PNG"):
         report.png_size(tmp_path / "some.png")
 
 

@@ -143,7 +143,7 @@ def test_normalised_scores_by_hand() -> None:
     ("scores", "low", "high", "complaint"),
     [
         ([1.0], 2.0, 2.0, "low 2.0, high 2.0"),
-        ([1.0], 3.0, 2.0, "the high above the low"),
+        ([1.0], 3.0, 2.0, "and high above low"),
         ([1.0], NAN, 2.0, "low nan"),
         ([1.0], 0.0, math.inf, "high inf"),
         ([1.0, NAN], 0.0, 2.0, "2 scores, 1 of them not finite"),
@@ -185,7 +185,7 @@ def test_a_share_at_an_end_has_an_interval_that_ends_there() -> None:
 
 @pytest.mark.parametrize(("successes", "n"), [(-1, 5), (6, 5), (0, 0)])
 def test_counts_that_are_none_are_refused(successes: int, n: int) -> None:
-    with pytest.raises(Refusal, match="a count from 0 to n"):
+    with pytest.raises(Refusal, match="the count must be from 0 to n"):
         share_interval(successes, n)
     with pytest.raises(Refusal, match=r"level 1\.0"):
         share_interval(1, 2, level=1.0)
@@ -214,7 +214,7 @@ def test_shares_that_fall_together_differ_by_less_for_certain() -> None:
     assert share_difference(*pairs(50, 0, 10, 40)).low == pytest.approx(-together.high)
     equal = share_difference(*pairs(40, 0, 0, 60))
     assert equal.low == pytest.approx(-equal.high)
-    with pytest.raises(Refusal, match="3 scores against 2: pairs are needed"):
+    with pytest.raises(Refusal, match="3 scores compared with 2: pairs are needed"):
         share_difference([True] * 3, [True] * 2)
 
 
@@ -518,9 +518,9 @@ def test_resamples_that_say_nothing_are_left_out_game_by_game() -> None:
 @pytest.mark.parametrize(
     ("scores", "reference", "random", "complaint"),
     [
-        (games([1], [2]), games([3]), [0, 0], "2 games against 1"),
+        (games([1], [2]), games([3]), [0, 0], "2 games compared with 1"),
         (games([1], [2]), games([3], [4]), [0], "2 games, 1 scores of random play"),
-        (games([1], [2, 3]), games([3], [4]), [0, 0], "game 1: 2 scores against 1: pairs are needed"),
+        (games([1], [2, 3]), games([3], [4]), [0, 0], "game 1: 2 scores compared with 1: pairs are needed"),
         (games([1], [2]), games([3], [4]), [0, 4], "game 1: the reference's mean score 4 is not above"),
         (games([1], [2]), games([3], [4]), [NAN, 0], "game 0: the reference's mean score 3 is not above"),
         (games([1], [2]), games([3], [NAN]), [0, 0], "game 1: 1 scores, 1 of them not finite"),
@@ -549,7 +549,7 @@ def test_the_difference_turns_its_sign_with_its_sides() -> None:
 @pytest.mark.parametrize(
     ("scores", "others", "complaint"),
     [
-        ([1.0], [1.0, 2.0], "1 scores against 2: pairs are needed"),
+        ([1.0], [1.0, 2.0], "1 scores compared with 2: pairs are needed"),
         ([NAN], [1.0], "1 scores"),
         ([], [], "0 scores"),
     ],
@@ -617,7 +617,7 @@ def test_improvement_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 def test_methods_on_other_games_are_refused() -> None:
-    with pytest.raises(Refusal, match="1 games against 2"):
+    with pytest.raises(Refusal, match="1 games compared with 2"):
         probability_of_improvement(games([1]), games([1], [2]))
     with pytest.raises(Refusal, match="game 1: 2 scores, 1 of them"):
         probability_of_improvement(games([1], [2]), games([1], [2, NAN]))
@@ -714,7 +714,7 @@ def test_stability_is_in_units_of_the_score(statistic: Callable[[np.ndarray], np
 
 @pytest.mark.parametrize("statistic", [*CURVE_STATISTICS, dispersion_across_runs])
 def test_curves_that_are_none_are_refused(statistic: Callable[[np.ndarray], np.ndarray]) -> None:
-    with pytest.raises(Refusal, match="of 1 point: two or more"):
+    with pytest.raises(Refusal, match="has 1 point: two or more"):
         statistic(np.zeros((2, 1)))
     with pytest.raises(Refusal, match="6 scores, 1 of them not finite"):
         statistic(np.array([[1.0, 2.0, NAN], [1.0, 2.0, 3.0]]))

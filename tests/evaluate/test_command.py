@@ -134,7 +134,7 @@ def test_rows_kept_of_other_work_are_not_taken(
     (kept,) = out.glob(".episodes-*.parquet")
     assert len(read_rows(kept, EpisodeRow)) == 3
     (out / "manifest.json").unlink()
-    assert f"{kept.name}: left by work that was killed" in "\n".join(findings(out))
+    assert f"{kept.name}: left by an interrupted command" in "\n".join(findings(out))
     assert command("evaluate", "run", *options, 2, "--seed", 2).code == 0
     rows = read_rows(out / "episodes.parquet", EpisodeRow)
     assert [(row.eval_seed, row.episode) for row in rows] == [(2, 0), (2, 1)]
@@ -167,8 +167,8 @@ def scored(command: Command, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda rows: rows[:4] + rows[5:], r"episode 1 is missing \(1 such\)"),
-        (lambda rows: [*rows, rows[-1]], "episode 2 is there twice"),
+        (lambda rows: rows[:4] + rows[5:], r"missing episode 1 \(1 in all\)"),
+        (lambda rows: [*rows, rows[-1]], "duplicate episode 2"),
         (
             lambda rows: [*rows[:-1], replace(rows[-1], score=float("nan"))],
             "score is not finite in 1 of 9 rows",
@@ -181,7 +181,7 @@ def scored(command: Command, tmp_path: Path) -> Path:
             lambda rows: rows + [replace(row, agent="dsqn") for row in rows[-3:]],
             "dsqn relu lacks training seed 0",
         ),
-        (lambda rows: [], "holds no row"),
+        (lambda rows: [], ": no rows"),
     ],
 )
 def test_faults_are_found(scored: Path, spoil: object, said: str) -> None:
@@ -202,7 +202,7 @@ def test_faults_of_files_are_found(command: Command, scored: Path) -> None:
     other.write_bytes(path.read_bytes())
     finished = command("evaluate", "check", scored)
     assert finished.code == 1
-    assert "game/again/episodes.parquet: no finished manifest lists it" in finished.out
+    assert "game/again/episodes.parquet: not listed in a finished manifest" in finished.out
     assert "scored in game/again/episodes.parquet and in game/run/episodes.parquet" in finished.out
     other.write_bytes(path.read_bytes()[:-100])
     assert "is not a whole Parquet file" in command("evaluate", "check", scored).out
