@@ -214,7 +214,7 @@ def test_one_seed_has_no_interval() -> None:
     assert estimates == [pytest.approx(pair) for pair in ([1, 0.5], [1, 0.5], [1, 0.5], [0.1, 0.5])]
     assert "one training seed, hence no interval" in text(figure)
     assert "Two seeds" in text(figure)
-    assert "The own DQN's mean is held fixed" in text(figure)
+    assert "They ignore the uncertainty of the own DQN's mean" in text(figure)
     figure = over_games.normalised_scores(frame(runs_of((8.0,), (5.0,))))
     assert not [bar for axis in figure.axes for bar in axis.patches]
     assert "bootstrap" not in text(figure)
