@@ -12,8 +12,8 @@ STAGES = ("train_direct", "convert", "evaluate", "adversarial")
 PACKAGES = ("core", "play", "analysis", *STAGES)
 """Rooms of the house; the public face `spikeq` re-exports names of all of them."""
 TORCH_FREE = (
-    "core.errors", "core.games", "core.records", "core.rows", "core.manifest", "core.cli", "core.progress", "core.registry",
-    "core.kinds", "play.protocols",
+    "core.errors", "core.games", "core.records", "core.rows", "core.manifest", "core.cli", "core.progress",
+    "core.registry", "core.kinds", "core.options", "play.protocols",
 )  # fmt: skip
 """Modules outside analysis that figures, studies and `--help` need; all of analysis is free of torch too."""
 ALLOWED = {
