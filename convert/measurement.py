@@ -11,7 +11,6 @@ from torch import Tensor
 from convert.bindsnet_check import bindsnet_scores
 from convert.method import Converted
 from convert.scaling import activations
-from core import operations
 from core.dqn import DQN
 from core.progress import Progress
 from core.rate_coded import torch_engine
@@ -183,10 +182,7 @@ def layer_r2(dqn: DQN, converted: Converted, states: np.ndarray) -> list[float]:
 
 def fan_out(snn: RateCodedNetwork) -> np.ndarray:
     """[L] additions that a spike of each layer causes in the next one, on average over neurons; 0 for the output."""
-    reached = [
-        operations.fan_out(layer, before).double().mean().item()
-        for layer, before in zip(list(snn.layers)[1:], snn.layer_shapes, strict=False)
-    ]
+    reached = [snn.fan_out(index).double().mean().item() for index in range(1, len(snn.layers))]
     return np.array([*reached, 0.0])
 
 

@@ -1,7 +1,7 @@
 """The interface of agents, on which evaluation, attacks and conversion rely."""
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from core.errors import Refusal
 from core.games import Game
 from core.gradients import GradientSource
+from core.operations import LayerOperations
 from core.registry import Registry
 
 
@@ -34,40 +35,6 @@ class Decision(NamedTuple):
     """
     activity: Activity | None
     """None for an agent without spikes."""
-
-
-class LayerTrace(NamedTuple):
-    """Inputs and spikes of one layer in one batch of decisions, from which operations are counted.
-
-    Agents with layers have a method `trace`. It takes the arguments of `decide` and returns one trace per layer, first
-    to last. It is slower than `decide`. Its spikes are the same, but for each neuron.
-    """
-
-    heard: Tensor
-    """[B, *input shape]: the image, activations, or the number of spikes (of either sign) of each input."""
-    hears_spikes: bool
-    """Whether the inputs are spikes."""
-    fired: Tensor | None
-    """[B, *output shape]: number of spikes (of either sign) of each neuron; None if they do not spike."""
-    neuron_sim_steps: Tensor
-    """[B] float32: simulation steps in which the membranes were updated; 0 without membranes."""
-
-
-def layer_traces(
-    observations: Tensor, fired: Sequence[Tensor], neuron_sim_steps: Sequence[Tensor]
-) -> list[LayerTrace]:
-    """Traces of a network whose first layer gets the image, and each later layer the spikes of the previous one.
-
-    Args:
-        observations: [B, *observation].
-        fired: `LayerTrace.fired` of every spiking layer. Every layer spikes, except perhaps the last.
-        neuron_sim_steps: `LayerTrace.neuron_sim_steps` of every layer.
-    """
-    heard = [observations, *fired]
-    return [
-        LayerTrace(heard[index], index > 0, fired[index] if index < len(fired) else None, steps)
-        for index, steps in enumerate(neuron_sim_steps)
-    ]
 
 
 def count_spikes(train: Tensor) -> Tensor:
@@ -129,6 +96,31 @@ class Agent(nn.Module, abc.ABC):
             Refusal: the agent has no gradient.
         """
         yield GradientSource(self, "own", same_scores=True, sim_steps=self.sim_steps)
+
+    def operations(self, observations: Tensor) -> list[LayerOperations]:
+        """Operations of each layer, first to last, in a batch of decisions.
+
+        Each is taken as the first decision of an episode.
+
+        Args:
+            observations: [B, *observation] float32, the network's input.
+
+        Raises:
+            Refusal: the agent has no layers that can be counted.
+        """
+        raise Refusal(f"agent {self.kind!r} has no layers to count: agents of core.layered.Layered have")
+
+    def representation(self, observations: Tensor) -> Tensor:
+        """The input of the output layer, [B, F]: activations, or spikes per simulation step.
+
+        Each observation [B, *observation] is taken as the first of an episode.
+
+        Raises:
+            Refusal: the agent has no hidden layer that is known.
+        """
+        raise Refusal(
+            f"agent {self.kind!r} has no hidden layer that is known: agents of core.layered.Layered have"
+        )
 
     @property
     def device(self) -> torch.device:

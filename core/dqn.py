@@ -6,8 +6,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from core.agents import AGENT_CLASSES, Agent, Decision, LayerTrace
+from core.agents import AGENT_CLASSES, Decision
 from core.games import Game
+from core.layered import Layered, LayerTrace
 from core.layers import (
     ACTOR_HIDDEN_LAYERS,
     HIDDEN_LAYERS,
@@ -22,7 +23,7 @@ from core.layers import (
 
 
 @AGENT_CLASSES.register("dqn")
-class DQN(Agent):
+class DQN(Layered):
     """The Q-network with ReLU.
 
     Args:

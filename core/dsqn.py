@@ -12,17 +12,15 @@ from torch import Tensor, nn
 from core.agents import (
     AGENT_CLASSES,
     Activity,
-    Agent,
     Decision,
-    LayerTrace,
     count_spikes,
-    layer_traces,
     require_sim_steps,
 )
 from core.clipped_rates import ClippedRates
 from core.errors import Refusal
 from core.games import Game
 from core.gradients import GradientSource, swept
+from core.layered import Layered, LayerTrace, layer_traces
 from core.layers import (
     ACTOR_HIDDEN_LAYERS,
     HIDDEN_LAYERS,
@@ -114,7 +112,7 @@ def _modern(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @AGENT_CLASSES.register("dsqn")
-class DSQN(Agent):
+class DSQN(Layered):
     """The Q-network with spiking neurons behind every hidden layer, trained directly.
 
     The observation is a constant current. So the first layer is computed once, and its output is the current of its

@@ -1,6 +1,6 @@
 """Operations of each layer of an agent in a decision: multiplications, additions, spikes and membrane updates.
 
-They are counted from the layers' actual inputs (`core.agents.LayerTrace`) and actual synapses. The names are those of
+They are counted from the layers' actual inputs (`core.layered.LayerTrace`) and actual synapses. The names are those of
 NeuroBench (Yik et al. 2023, arXiv 2304.04640). The conventions:
 
 - The image is a constant current, so the first layer is computed once per decision, in spiking networks too. If the
@@ -17,21 +17,11 @@ NeuroBench (Yik et al. 2023, arXiv 2304.04640). The conventions:
 `analysis/energy.py` has the costs of operations.
 """
 
-import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-
-from core.agents import Agent, LayerTrace
-from core.dqn import DQN
-from core.dsqn import DSQN
-from core.errors import Refusal
-from core.layers import Layer, padded
-from core.quantised import QuantisedDQN
-from core.rate_coded.network import RateCodedNetwork
+from torch.func import functional_call
 
 
 class LayerOperations(NamedTuple):
@@ -51,60 +41,22 @@ class LayerOperations(NamedTuple):
     """[B] float64."""
 
 
-def fan_out(layer: Layer, input_shape: Sequence[int]) -> Tensor:
-    """Number of neurons of a layer that each of its inputs reaches, [*input_shape].
+def fan_out(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """Number of outputs that each input of a layer reaches, with the shape of the inputs.
 
     In a convolution, inputs at the border are covered by fewer kernels, and inputs that the stride skips by none. The
-    sum is the number of synapses, and so of multiplications in a dense pass. Zeros of the padding are not inputs.
-    """
-    with torch.enable_grad():  # the gradient of the sum of outputs, with every weight 1
-        x = layer.weight.new_zeros(1, *input_shape).requires_grad_()
-        ones = torch.ones_like(layer.weight)
-        if isinstance(layer, nn.Conv2d):
-            outputs = F.conv2d(padded(layer, x), ones, stride=layer.stride)
-        else:
-            outputs = F.linear(x.flatten(1), ones)
-        (reached,) = torch.autograd.grad(outputs.sum(), x)
-    return reached[0]
-
-
-Layered = DQN | QuantisedDQN | DSQN | RateCodedNetwork
-"""Built-in agents that have layers: all but random play."""
-
-
-def count_operations(agent: Agent, inputs: Tensor) -> list[LayerOperations]:
-    """Operations of each layer, first to last, in a batch of decisions.
+    sum over one input is the number of synapses, and so of multiplications in a dense pass. Zeros of the padding are
+    not inputs.
 
     Args:
-        agent: an agent with layers.
-        inputs: [B, *observation] float32, the network's input.
-
-    Raises:
-        Refusal: the agent has no layers.
+        layer: a linear layer or a convolution of any library; its only parameters are `weight` and perhaps `bias`.
+        inputs: what it is called with. Only the shape matters.
     """
-    if not isinstance(agent, Layered):
-        raise Refusal(
-            f"agent {agent.kind!r} has no layers to count: accepted are dqn, quantised, rate-coded, dsqn"
-        )
-    neurons = [math.prod(shape) for shape in agent.layer_shapes]
-    return [
-        _operations(layer, num_neurons, trace)
-        for layer, num_neurons, trace in zip(agent.layers, neurons, agent.trace(inputs), strict=True)
-    ]
-
-
-def _operations(layer: Layer, num_neurons: int, trace: LayerTrace) -> LayerOperations:
-    heard = trace.heard  # [B, *input]
-    reached = fan_out(layer, heard.shape[1:]).double()  # [*input]
-    arrivals = heard.double() if trace.hears_spikes else (heard != 0).double()
-    operations = (arrivals * reached).flatten(1).sum(1)
-    none = torch.zeros_like(operations)
-    return LayerOperations(
-        num_neurons=num_neurons,
-        binary_input=trace.hears_spikes or bool(((heard == 0) | (heard == 1)).all()),
-        dense_macs=round(reached.sum().item()),
-        effective_macs=none if trace.hears_spikes else operations,
-        acs=operations if trace.hears_spikes else none,
-        neuron_updates=num_neurons * trace.neuron_sim_steps.double(),
-        spikes=none if trace.fired is None else trace.fired.double().flatten(1).sum(1),
-    )
+    filled = {
+        name: (torch.ones_like if name == "weight" else torch.zeros_like)(parameter, dtype=torch.float32)
+        for name, parameter in layer.named_parameters()
+    }
+    with torch.enable_grad():  # the gradient of the sum of outputs, with every weight 1
+        x = torch.zeros_like(inputs, dtype=torch.float32, requires_grad=True)
+        (reached,) = torch.autograd.grad(functional_call(layer, filled, (x,)).sum(), x)
+    return reached

@@ -6,9 +6,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from core.agents import AGENT_CLASSES, Agent, Decision, LayerTrace, require_sim_steps
+from core.agents import AGENT_CLASSES, Decision, require_sim_steps
 from core.games import Game
 from core.gradients import GradientSource
+from core.layered import Layered, LayerTrace
 from core.layers import (
     HIDDEN_LAYERS,
     Hidden,
@@ -37,7 +38,7 @@ class _Staircase(torch.autograd.Function):
 
 
 @AGENT_CLASSES.register("quantised")
-class QuantisedDQN(Agent):
+class QuantisedDQN(Layered):
     """A Q-network whose activations have a few levels, without simulation steps.
 
     A hidden neuron's activation is clip(floor(L z + v_init), 0, L) / L. With v_init = 1/2 this is the quantisation of

@@ -6,17 +6,11 @@ import numpy as np
 import torch
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
-from torch import Tensor
 
 from core import seeding
 from core.agents import Agent
 from core.checkpoint import Checkpoint
-from core.dqn import DQN
-from core.dsqn import DSQN
 from core.errors import Refusal
-from core.quantised import QuantisedDQN
-from core.rate_coded import torch_engine
-from core.rate_coded.network import RateCodedNetwork
 from core.rows import EmbeddingRow
 from play.states import batches, q_values
 
@@ -25,45 +19,11 @@ _PERPLEXITY = 30
 
 
 @torch.no_grad()
-def last_hidden(agent: Agent, observations: Tensor) -> Tensor:
-    """The input of an agent's output layer.
-
-    Args:
-        agent: one that has layers.
-        observations: [B, *observation] float32. Each is taken for the first one of an episode.
-
-    Returns:
-        [B, F] float32: activations (DQN, quantised DQN) or firing rates (spiking networks).
-
-    Raises:
-        Refusal: the agent has no hidden layer, or its rates are unknown.
-    """
-    require_embeddable(agent, _PERPLEXITY + 1)
-    batch = len(observations)
-    if isinstance(agent, RateCodedNetwork):
-        coding = agent.coding
-        simulation = torch_engine.simulate(
-            agent.layers,
-            observations,
-            coding.sim_steps,
-            coding.neuron,
-            layer_delay=coding.layer_delay,
-            image_bits=coding.image_bits,
-        )
-        return simulation.layer_counts[-2][-1].reshape(batch, -1) / coding.sim_steps
-    assert isinstance(agent, DQN | QuantisedDQN | DSQN)
-    heard = agent.trace(observations)[-1].heard.reshape(batch, -1)
-    return heard / agent.spiking.sim_steps if isinstance(agent, DSQN) else heard
-
-
 def require_embeddable(agent: Agent, num_states: int) -> None:
     """Refuse agents and numbers of states that `embed` cannot embed."""
     if num_states <= _PERPLEXITY:
         raise Refusal(f"number of states is {num_states}: t-SNE needs more than {_PERPLEXITY}")
-    if not isinstance(agent, DQN | QuantisedDQN | DSQN | RateCodedNetwork):
-        raise Refusal(f"agent {agent.kind!r} has no hidden layer: dqn, quantised, rate-coded and dsqn have")
-    if isinstance(agent, RateCodedNetwork) and agent.coding.presteps:
-        raise Refusal(f"presteps is {agent.coding.presteps}: only the rates of networks with 0 are known")
+    agent.representation(torch.zeros(1, *agent.game.observation_shape, device=agent.device))
 
 
 def embed(checkpoint: Checkpoint, states: np.ndarray, states_of: str, seed: int) -> list[EmbeddingRow]:
@@ -86,7 +46,8 @@ def embed(checkpoint: Checkpoint, states: np.ndarray, states_of: str, seed: int)
     """
     agent = checkpoint.agent
     require_embeddable(agent, len(states))
-    hidden = torch.cat([last_hidden(agent, batch) for batch in batches(agent, states)]).cpu().numpy()
+    with torch.no_grad():
+        hidden = torch.cat([agent.representation(batch) for batch in batches(agent, states)]).cpu().numpy()
     random_state = int(seeding.generator(seed, "t-sne").integers(2**32))
     if (hidden == hidden[0]).all():  # a silent layer does not tell states apart
         plane = np.zeros((len(states), 2))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from core.checkpoint import Checkpoint
 from core.errors import Refusal
-from core.operations import LayerOperations, count_operations
+from core.operations import LayerOperations
 from core.rows import OperationsRow
 from play.states import batches
 
@@ -33,7 +33,7 @@ def operations_rows(checkpoint: Checkpoint, states: np.ndarray, eval_seed: int) 
     counts: list[list[LayerOperations]] = []
     sim_steps: list[Tensor] = []
     for inputs in batches(agent, states):
-        counts.append(count_operations(agent, inputs))
+        counts.append(agent.operations(inputs))
         with torch.no_grad():
             activity = agent.decide(inputs).activity
         sim_steps.append(torch.zeros(len(inputs)) if activity is None else activity.sim_steps)

@@ -15,7 +15,7 @@ from core.agents import Agent
 from core.checkpoint import Checkpoint
 from core.errors import Refusal
 from core.games import Game
-from core.operations import Layered
+from core.layered import Layered
 from play.environments import network_input
 from play.episodes import Played, play
 from play.film.frame import frame_of
@@ -56,10 +56,7 @@ def hidden_activity(agent: Layered, step: Step, row: int) -> tuple[np.ndarray, .
 def require_layers(agent: Agent) -> Layered:
     """The agent, or a Refusal if it has no layers to watch."""
     if not isinstance(agent, Layered):
-        raise Refusal(
-            f"agent {agent.kind!r} has no neurons to watch: accepted are dqn, quantised, rate-coded, dsqn, actor, "
-            "spiking-actor"
-        )
+        raise Refusal(f"agent {agent.kind!r} has no neurons to watch: agents of core.layered.Layered have")
     return agent
 
 

@@ -27,6 +27,7 @@ _PLACES: Mapping[str, str] = {
     "Decision": "core.agents",
     "Attack": "adversarial.attack",
     "Game": "core.games",
+    "Layered": "core.layered",
     "Method": "convert.method",
     "Network": "core.networks",
     "Neuron": "core.neurons.base",

@@ -1,7 +1,6 @@
 """An agent made from a torch module that somebody else wrote."""
 
 import copy
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, Self
@@ -9,12 +8,14 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from core.adapt.counting import SpikeCounter, Traced, hooked, traced
 from core.adapt.library import Library, library_of
 from core.agents import AGENT_CLASSES, Activity, Agent, Decision, require_sim_steps
 from core.errors import Refusal
 from core.games import Game
 from core.gradients import GradientSource, swept
 from core.neurons.surrogates import SpikeDerivative, Surrogate, slope_of_width
+from core.operations import LayerOperations
 
 Call = Literal["once", "steps", "sequence"]
 Read = Literal["mean", "sum", "last", "max"] | Callable[[Tensor], Tensor]
@@ -113,11 +114,21 @@ class AdaptedAgent(Agent):
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
         if not self._names:
             return Decision(self._scores(observations), None, None)
-        with self._counting(len(observations)) as counter:
+        with self._counting() as counter:
             scores = self._scores(observations)
         spikes = torch.stack([counter.spikes[name] for name in self._names], 1)
         taken = spikes.new_full((len(observations),), float(counter.sim_steps))
         return Decision(scores, None, Activity(spikes, taken))
+
+    def operations(self, observations: Tensor) -> list[LayerOperations]:
+        return self._traced(observations).operations()
+
+    def representation(self, observations: Tensor) -> Tensor:
+        return self._traced(observations).last_heard()
+
+    @torch.no_grad()
+    def _traced(self, observations: Tensor) -> Traced:
+        return traced(self.module, self._library, self._names, self._scores, observations)
 
     def gradient_sources(self) -> Iterator[GradientSource]:
         surrogate = "the module's own" if self._names else ""
@@ -193,19 +204,11 @@ class AdaptedAgent(Agent):
         return self._library
 
     @contextmanager
-    def _counting(self, batch: int) -> Iterator["_Counter"]:
+    def _counting(self) -> Iterator[SpikeCounter]:
         """Count spikes while the module is called."""
-        counter = _Counter(batch)
-        handles = []
-        for name in self._names:
-            layer, library = self.module.get_submodule(name), self._library_of(name)
-            hook = functools.partial(counter.see, name, library)
-            handles.append(layer.register_forward_hook(hook))
-        try:
+        counter = SpikeCounter(self.module, self._library, self._names)
+        with hooked(self.module, counter.hooks):
             yield counter
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _with_surrogate(self, family: Surrogate, width: float) -> nn.Module | None:
         """The agent with another surrogate in all layers of neurons; None if one does not let it be exchanged."""
@@ -232,7 +235,7 @@ class AdaptedAgent(Agent):
         observations = observations.to(self.device)
         what = f"module {type(self.module).__name__}"
         try:
-            with self._counting(len(observations)) as counter:
+            with self._counting() as counter:
                 scores = self._scores(observations)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             if isinstance(error, Refusal):
@@ -262,28 +265,3 @@ class AdaptedAgent(Agent):
         ]  # of those, some may never be called
         self._sim_steps = counter.sim_steps if self._names else 0
         self.neuron_counts = tuple(counter.neurons[name] for name in self._names)
-
-
-class _Counter:
-    """Spikes of each layer of neurons during one decision of B observations."""
-
-    def __init__(self, batch: int):
-        self._batch = batch
-        self.spikes: dict[str, Tensor] = {}
-        self.neurons: dict[str, int] = {}
-        self._steps: dict[str, int] = {}
-
-    @property
-    def sim_steps(self) -> int:
-        """The most simulation steps that a layer made."""
-        return max(self._steps.values(), default=0)
-
-    def see(self, name: str, library: Library, module: nn.Module, inputs: object, output: object) -> None:
-        """Count the spikes of one call of a layer."""
-        spikes = library.spikes(output)
-        if not library.is_sequence(module):
-            spikes = spikes[None]  # [1, B, ...]
-        count = spikes.sum(0, dtype=torch.float32).flatten(1).sum(1)  # [B]
-        self.spikes[name] = self.spikes[name] + count if name in self.spikes else count
-        self.neurons[name] = spikes[0, 0].numel()
-        self._steps[name] = self._steps.get(name, 0) + len(spikes)

@@ -23,6 +23,10 @@ class Library(abc.ABC):
     def is_spiking(self, module: nn.Module) -> bool:
         """Whether a single module is a layer of neurons of the library, and its output spikes."""
 
+    def has_membrane(self, module: nn.Module) -> bool:
+        """Whether a single module updates membranes. Those that spike do."""
+        return self.is_spiking(module)
+
     @abc.abstractmethod
     def reset(self, network: nn.Module) -> None:
         """Forget all state that modules of the network keep."""

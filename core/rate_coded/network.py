@@ -9,11 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from core.agents import AGENT_CLASSES, Activity, Agent, Decision, LayerTrace, layer_traces, require_sim_steps
+from core.agents import AGENT_CLASSES, Activity, Decision, require_sim_steps
 from core.dqn import DQN
 from core.errors import Refusal
 from core.games import Game
 from core.gradients import GradientSource, swept
+from core.layered import Layered, LayerTrace, layer_traces
 from core.layers import (
     HIDDEN_LAYERS,
     Hidden,
@@ -109,7 +110,7 @@ def first_reaching(gaps: Tensor, bound: float) -> Tensor:
 
 
 @AGENT_CLASSES.register("rate-coded")
-class RateCodedNetwork(Agent):
+class RateCodedNetwork(Layered):
     """A converted spiking Q-network (Tan et al. 2021, arXiv 2009.14456).
 
     Weights of every layer are normalised to thresholds of 1. The output layer spikes too. Scores are in units of the
@@ -210,6 +211,26 @@ class RateCodedNetwork(Agent):
             if coding.readout != "spikes":
                 updates[-1] = steps
         return layer_traces(observations, fired[: len(self.neuron_counts)], updates)
+
+    @torch.no_grad()
+    def representation(self, observations: Tensor) -> Tensor:
+        """Spikes minus negative ones per simulation step, [B, F], of the last hidden layer.
+
+        Raises:
+            Refusal: the network has presteps, whose spikes count too.
+        """
+        coding = self.coding
+        if coding.presteps:
+            raise Refusal(f"presteps is {coding.presteps}: only the rates of networks with 0 are known")
+        simulation = torch_engine.simulate(
+            self.layers,
+            observations,
+            coding.sim_steps,
+            coding.neuron,
+            layer_delay=coding.layer_delay,
+            image_bits=coding.image_bits,
+        )
+        return simulation.layer_counts[-2][-1].reshape(len(observations), -1) / coding.sim_steps
 
     def scores_over_time(self, observations: Tensor, record_at: Sequence[int]) -> dict[ChargeReadout, Tensor]:
         """Q-values [R, B, A] at each recorded simulation step for every read-out, from one simulation."""

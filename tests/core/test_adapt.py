@@ -1,5 +1,6 @@
 """Foreign modules as agents: equal to our own DSQN where they are the same network, counted, or refused by name."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.adapt.adapted import adapt
+from core.adapt.adapted import AdaptedAgent, adapt
+from core.agents import Agent
 from core.checkpoint import load_agent
 from core.dsqn import DSQN
 from core.errors import Refusal
 from core.games import get_game
+from core.operations import LayerOperations
 from play.episodes import play
 from play.protocols import get_protocol
 from tests.conftest import AGENTS
@@ -31,6 +34,12 @@ def ours() -> DSQN:
     agent = load_agent(AGENTS / "minatar-breakout-dsqn-s0.safetensors").agent
     assert isinstance(agent, DSQN)
     return agent
+
+
+def games_of(agent: Agent) -> dict[int, tuple[float, int]]:
+    """Score and length of three games."""
+    played = play(agent, GAME, get_protocol(None, GAME), eval_seed=1, episodes=range(3))
+    return {each.episode: (each.score, each.length_steps) for each in played}
 
 
 class SpikingJellyDSQN(nn.Module):
@@ -67,19 +76,39 @@ def largest_voltage(currents: Tensor) -> Tensor:
     return torch.stack(voltages).max(0).values
 
 
+class ReadBySpikingJelly(SpikingJellyDSQN):
+    """The same, read by SpikingJelly's own neuron without spikes. It simulates by itself."""
+
+    def __init__(self) -> None:
+        super().__init__(multi_step=True)
+        from spikingjelly.activation_based import neuron
+
+        self.voltages = neuron.NonSpikingLIFNode(tau=2.0, decode="max-mem")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.voltages(super().forward(x.expand(4, *x.shape)))
+
+
 def with_our_weights(module: nn.Module) -> nn.Module:
     for mine, its in zip(ours().layers, (module.conv, module.fc, module.head), strict=True):
         its.load_state_dict(mine.state_dict())  # type: ignore[union-attr]
     return module
 
 
-@pytest.mark.parametrize("multi_step", [True, False])
-def test_a_spikingjelly_network_with_our_weights_plays_and_spikes_as_ours(multi_step: bool) -> None:
+@pytest.fixture(params=["sequence", "steps", "once"])
+def theirs(request: pytest.FixtureRequest) -> AdaptedAgent:
+    """SpikingJelly's network with our weights, called in each of the three ways."""
+    if request.param == "once":
+        found = adapt(with_our_weights(ReadBySpikingJelly()), GAME)
+    else:
+        module = with_our_weights(SpikingJellyDSQN(multi_step=request.param == "sequence"))
+        found = adapt(module, GAME, sim_steps=4, read=largest_voltage)
+    assert found.call == request.param
+    return found
+
+
+def test_a_spikingjelly_network_with_our_weights_plays_and_spikes_as_ours(theirs: AdaptedAgent) -> None:
     dsqn = ours()
-    theirs = adapt(
-        with_our_weights(SpikingJellyDSQN(multi_step)), GAME, sim_steps=dsqn.sim_steps, read=largest_voltage
-    )
-    assert theirs.call == ("sequence" if multi_step else "steps")
     assert theirs.neuron_counts == dsqn.neuron_counts
     mine, foreign = dsqn.decide(observations()), theirs.decide(observations())
     torch.testing.assert_close(foreign.scores, mine.scores)
@@ -87,14 +116,63 @@ def test_a_spikingjelly_network_with_our_weights_plays_and_spikes_as_ours(multi_
     assert torch.equal(foreign.activity.spikes, mine.activity.spikes)
     assert foreign.activity.sim_steps.tolist() == mine.activity.sim_steps.tolist() == [4.0] * 5
 
-    protocol = get_protocol(None, GAME)
-    games = [
-        {played.episode: played for played in play(agent, GAME, protocol, eval_seed=1, episodes=range(3))}
-        for agent in (dsqn, theirs)
-    ]
-    for episode in range(3):
-        mine_, its = games[0][episode], games[1][episode]
-        assert (its.score, its.length_steps) == (mine_.score, mine_.length_steps)
+    assert games_of(theirs) == games_of(dsqn)
+
+
+def same(one: LayerOperations, other: LayerOperations) -> bool:
+    """Whether all counts are equal."""
+    return all(
+        mine.tolist() == its.tolist() if isinstance(mine, Tensor) and isinstance(its, Tensor) else mine == its
+        for mine, its in zip(one, other, strict=True)
+    )
+
+
+def test_operations_are_those_of_our_network(theirs: AdaptedAgent) -> None:
+    """So are the membranes of the output, where they are the network's and not of a function that reads it."""
+    mine, its = ours().operations(observations()), theirs.operations(observations())
+    for layer, (own, foreign) in enumerate(zip(mine, its, strict=True)):
+        outside = layer == 2 and theirs.call != "once"
+        assert foreign.neuron_updates.tolist() == ([0.0] * 5 if outside else own.neuron_updates.tolist())
+        foreign = foreign._replace(neuron_updates=own.neuron_updates)
+        assert same(own, foreign)
+    assert bool((its[2].acs > 0).all())
+    torch.testing.assert_close(theirs.representation(observations()), ours().representation(observations()))
+
+
+def test_operations_of_a_plain_network_are_those_of_our_dqn() -> None:
+    dqn = load_agent(AGENTS / "minatar-breakout-dqn-s0.safetensors").agent
+    first, second, third = dqn.layers  # type: ignore[misc]
+    plain = adapt(nn.Sequential(first, nn.ReLU(), nn.Flatten(), second, nn.ReLU(), third), GAME)
+    for own, foreign in zip(dqn.operations(observations()), plain.operations(observations()), strict=True):
+        assert same(own, foreign)
+
+
+class SnnTorchDSQN(nn.Module):
+    """Chen et al. 2022's network of snnTorch's neurons: reset to 0 at once, and currents scaled by 1 - beta."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        make = functools.partial(
+            snn.Leaky, beta=0.5, reset_mechanism="zero", reset_delay=False, init_hidden=True
+        )
+        self.conv, self.fc, self.head = nn.Conv2d(4, 16, 3), nn.Linear(1024, 128), nn.Linear(128, 6)
+        self.first, self.second = make(), make()
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.first(0.5 * self.conv(x))
+        return self.head(self.second(0.5 * self.fc(spikes.flatten(1))))
+
+
+def test_an_snntorch_network_with_our_weights_plays_and_spikes_as_ours() -> None:
+    dsqn = ours()
+    theirs = adapt(with_our_weights(SnnTorchDSQN()), GAME, sim_steps=4, read=largest_voltage)
+    mine, foreign = dsqn.decide(observations()), theirs.decide(observations())
+    torch.testing.assert_close(foreign.scores, mine.scores)
+    assert mine.activity is not None and foreign.activity is not None  # noqa: PT018
+    assert torch.equal(foreign.activity.spikes, mine.activity.spikes)
+    assert games_of(theirs) == games_of(dsqn)
+    for own, counted in zip(dsqn.operations(observations()), theirs.operations(observations()), strict=True):
+        assert (own.acs.tolist(), own.dense_macs) == (counted.acs.tolist(), counted.dense_macs)
 
 
 class SnnTorchNet(nn.Module):
@@ -138,7 +216,7 @@ def test_spikes_are_counted_as_by_hand(make: Callable[[], nn.Module], library: s
             spikes = module.lif(3 * module.fc(observations().flatten(1)))  # type: ignore[operator]
         else:
             cell, linear = module.net[2], module.net[1]  # type: ignore[index]
-            spikes, state = cell(linear(10 * observations().flatten(1)), state)
+            spikes, state = cell(linear(10 * observations().flatten(1)), state)  # type: ignore[operator]
         total += spikes.sum(1)
     assert total.sum() > 0
     assert activity.spikes[:, 0].tolist() == total.tolist()
@@ -191,6 +269,22 @@ def test_a_plain_network_is_an_agent_without_spikes() -> None:
     assert decision.activity is None
     assert agent.sim_steps == 0
     assert [each.name for each in agent.gradient_sources()] == ["own"]
+
+
+class Recurrent(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixing = nn.Parameter(torch.zeros(6, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = super().forward(x)
+        return scores + scores @ self.mixing
+
+
+def test_weights_that_cannot_be_counted_are_refused_by_name() -> None:
+    agent = adapt(Recurrent(), GAME)
+    with pytest.raises(Refusal, match="'mixing' of module Recurrent cannot be counted"):
+        agent.operations(observations())
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from core.errors import Refusal
 from core.games import GAMES, Game
 from core.layers import Layer, SameConv2d, initialise, same_margins
 from core.neurons.lif import LIF
-from core.operations import LayerOperations, count_operations, fan_out
+from core.operations import LayerOperations, fan_out
 from core.quantised import QuantisedDQN
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
@@ -85,17 +85,17 @@ def test_fan_out_is_that_of_a_walk_over_kernel_positions(
     kind: type[nn.Conv2d], kernel: int, stride: int, size: int
 ) -> None:
     layer = kind(2, 3, kernel, stride)
-    found = fan_out(layer, (2, size, size))
+    found = fan_out(layer, torch.zeros(1, 2, size, size))[0]
     assert found.tolist() == reached_by_hand(layer, (2, size, size)).tolist()
 
 
 def test_neurons_at_the_border_reach_fewer() -> None:
     # A 3 x 3 kernel on 4 x 4 pixels has 2 x 2 positions: a corner is seen once, an edge twice, the middle four times.
-    found = fan_out(nn.Conv2d(1, 5, 3), (1, 4, 4))
+    found = fan_out(nn.Conv2d(1, 5, 3), torch.zeros(1, 4, 4))
     assert found[0].tolist() == [[5, 10, 10, 5], [10, 20, 20, 10], [10, 20, 20, 10], [5, 10, 10, 5]]
     # With stride 2 on 4 pixels a kernel of 1 passes over every second one.
-    assert fan_out(nn.Conv2d(1, 1, 1, 2), (1, 4, 4))[0, 0].tolist() == [1, 0, 1, 0]
-    assert fan_out(nn.Linear(6, 7), (6,)).tolist() == [7.0] * 6
+    assert fan_out(nn.Conv2d(1, 1, 1, 2), torch.zeros(1, 4, 4))[0, 0].tolist() == [1, 0, 1, 0]
+    assert fan_out(nn.Linear(6, 7), torch.zeros(6)).tolist() == [7.0] * 6
 
 
 # Dense ---------------------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def test_neurons_at_the_border_reach_fewer() -> None:
 @pytest.mark.parametrize("game", ["breakout", "pong", "boxing"])
 def test_the_nature_network_multiplies_as_often_as_the_papers_say(game: str) -> None:
     dqn = lively(DQN(GAMES[game]))
-    counted = count_operations(dqn, pictures(1, PONG.observation_shape))
+    counted = dqn.operations(pictures(1, PONG.observation_shape))
     actions = GAMES[game].num_actions
     assert [layer.dense_macs for layer in counted] == [3276800, 2654208, 1806336, 1605632, 512 * actions]
     if actions == 4:
@@ -123,7 +123,7 @@ def test_effective_multiplications_are_those_of_numbers_that_are_not_zero() -> N
         hidden.weight[:3, 0] = 1.0
         hidden.weight[3, 0] = -1.0
     x = torch.tensor([[0.5, 0.0], [0.0, 7.0], [-1.0, 2.0], [1.0, 1.0]])
-    first, last = count_operations(dqn, x)
+    first, last = dqn.operations(x)
     assert first.effective_macs.tolist() == [256, 256, 512, 512]
     # Three hidden neurons are above zero, none, the fourth, three; each is heard by two.
     assert last.effective_macs.tolist() == [6, 0, 2, 6]
@@ -132,14 +132,14 @@ def test_effective_multiplications_are_those_of_numbers_that_are_not_zero() -> N
         for nothing in (layer.acs, layer.spikes, layer.neuron_updates):
             assert nothing.tolist() == [0, 0, 0, 0]
     assert not first.binary_input
-    assert count_operations(dqn, x[3:])[0].binary_input
+    assert dqn.operations(x[3:])[0].binary_input
 
 
 def test_a_quantised_network_multiplies_its_levels() -> None:
     quantised = lively(QuantisedDQN(MINATAR, levels=4))
     x = boards(3)
     levels = quantised.activations(x)
-    image, hidden, output = count_operations(quantised, x)
+    image, hidden, output = quantised.operations(x)
     by_hand = (x.flatten(1) != 0) * reached_by_hand(next(iter(quantised.layers)), (4, 10, 10)).flatten()
     assert image.effective_macs.tolist() == by_hand.sum(1).tolist()
     assert image.binary_input
@@ -161,7 +161,7 @@ def test_additions_are_spikes_times_fan_out_on_paper() -> None:
             parameter.zero_()
         hidden.weight[:3, 0] = torch.tensor([1.0, 0.5, 0.25])
         output.weight[0, :3] = 1.0
-    first, last = count_operations(snn, torch.tensor([[1.0, 0.0]]))
+    first, last = snn.operations(torch.tensor([[1.0, 0.0]]))
     assert (first.effective_macs.item(), first.acs.item(), first.spikes.item()) == (256, 0, 7)
     assert (last.effective_macs.item(), last.acs.item()) == (0, 2 * 7)
     assert last.spikes.item() == 4  # it hears at least one of them at every step, and fires at most once
@@ -188,7 +188,7 @@ def test_a_shipped_dsqn_adds_as_often_as_its_spikes_arrive_one_by_one() -> None:
     dsqn = shipped("minatar-breakout-dsqn-s0")
     assert isinstance(dsqn, DSQN)
     states = network_input(opening(dsqn, 12)[::4], MINATAR, dsqn.device)
-    counted = count_operations(dsqn, states)
+    counted = dsqn.operations(states)
     for index, state in enumerate(states):
         trains: list[Tensor] = []
         with torch.no_grad():
@@ -205,7 +205,7 @@ def test_spikes_between_convolutions_arrive_at_fewer_neurons_from_the_border() -
     snn = lively(RateCodedNetwork(PONG, RateCoding(3)))
     x = pictures(1, PONG.observation_shape)
     fired = torch_engine.simulate(snn.layers, x, 3).fired
-    counted = count_operations(snn, x)
+    counted = snn.operations(x)
     for layer, of_neurons, found in zip(list(snn.layers)[1:], fired, counted[1:], strict=False):
         reached = reached_by_hand(layer, tuple(of_neurons.shape[1:]))
         assert found.acs.item() == pytest.approx((of_neurons[0] * reached).sum().item(), rel=1e-4)
@@ -248,7 +248,7 @@ def test_spikes_of_a_converted_network_are_those_that_deciding_takes(name: str) 
     snn = converted(CODINGS[name])
     x = boards(9)
     activity = snn.decide(x).activity
-    counted = count_operations(snn, x)
+    counted = snn.operations(x)
     assert activity is not None
     assert spikes_by_layer(counted, len(snn.neuron_counts)).tolist() == activity.spikes.double().tolist()
     assert (activity.spikes[:, :2] > 0).all()
@@ -279,13 +279,13 @@ def test_a_trace_begins_with_what_the_decision_before_left() -> None:
 
 def test_neurons_that_fire_afterwards_listen_first() -> None:
     for name, output_steps in (("afterwards", 6), ("afterwards, counted", 12)):
-        counted = count_operations(converted(CODINGS[name]), boards(1))
+        counted = converted(CODINGS[name]).operations(boards(1))
         updates = [layer.neuron_updates.item() for layer in counted]
         assert updates == [6 * 1024, 12 * 128, output_steps * 6]
 
 
 def test_an_output_that_does_not_fire_spends_no_spikes_but_lives() -> None:
-    output = count_operations(converted(CODINGS["current"]), boards(2))[-1]
+    output = converted(CODINGS["current"]).operations(boards(2))[-1]
     assert output.spikes.tolist() == [0, 0]
     assert output.neuron_updates.tolist() == [36, 36]
 
@@ -300,7 +300,7 @@ def test_spikes_taken_back_are_additions_too() -> None:
         hidden.weight[0, 0], hidden.weight[1, 0] = 1.0, 0.5
         # The first fires at every step, the second at steps 2 and 4: +1, -2, +1, -2.
         output.weight[0, 0], output.weight[0, 1] = 1.0, -3.0
-    _, last = count_operations(snn, torch.tensor([[1.0, 0.0]]))
+    _, last = snn.operations(torch.tensor([[1.0, 0.0]]))
     # Membrane 1: fires, 0; -2: takes back, -1; 0; -2, but nothing is left to take back.
     assert last.spikes.item() == 2
     assert last.acs.item() == 2 * (4 + 2)
@@ -325,7 +325,7 @@ def test_every_readout_of_a_dsqn_hears_the_spikes_of_deciding(readout: Any) -> N
     dsqn = lively(DSQN(MINATAR, Spiking(LIF(), 5, READOUTS[readout]())), gain=8.0)
     x = boards(4)
     activity = dsqn.decide(x).activity
-    counted = count_operations(dsqn, x)
+    counted = dsqn.operations(x)
     assert activity is not None
     assert spikes_by_layer(counted, activity.spikes.shape[1]).tolist() == activity.spikes.double().tolist()
     *_, output = counted
@@ -356,14 +356,14 @@ def test_spikingjelly_counts_the_same_multiplications_of_a_dqn() -> None:
     dqn = shipped("pong-dqn-s0")
     x = pictures(3, PONG.observation_shape)
     macs, additions = spikingjelly_counts(lambda: dqn(x))
-    assert macs == 3 * sum(layer.dense_macs for layer in count_operations(dqn, x))
+    assert macs == 3 * sum(layer.dense_macs for layer in dqn.operations(x))
     assert additions == 0
 
 
 def test_spikingjelly_counts_the_same_operations_of_a_dsqn() -> None:
     dsqn = lively(DSQN(PONG, Spiking(LIF(), 3, READOUTS["spike-rate"]())), gain=8.0)
     x = pictures(2, PONG.observation_shape)
-    counted = count_operations(dsqn, x)
+    counted = dsqn.operations(x)
     macs, additions = spikingjelly_counts(lambda: dsqn(x))
     assert macs == 2 * counted[0].dense_macs  # the image's currents; all else adds
     assert additions == total([layer.acs for layer in counted]) > 1e6
@@ -372,7 +372,7 @@ def test_spikingjelly_counts_the_same_operations_of_a_dsqn() -> None:
 def test_spikingjelly_counts_the_same_additions_of_a_shipped_dsqn() -> None:
     dsqn = shipped("minatar-breakout-dsqn-s0")
     x = network_input(opening(dsqn, 20), MINATAR, dsqn.device)
-    counted = count_operations(dsqn, x)
+    counted = dsqn.operations(x)
     _, additions = spikingjelly_counts(lambda: dsqn(x))
     # The board is 0 and 1, so its layer adds too.
     assert additions == total([counted[0].effective_macs] + [layer.acs for layer in counted])
@@ -382,7 +382,7 @@ def test_spikingjelly_counts_the_same_additions_of_a_shipped_dsqn() -> None:
 def test_spikingjelly_counts_the_same_operations_of_a_converted_network(padding: Any) -> None:
     snn = lively(RateCodedNetwork(PONG, RateCoding(3), padding=padding), gain=1.2)
     x = pictures(2, PONG.observation_shape)
-    counted = count_operations(snn, x)
+    counted = snn.operations(x)
     macs, additions = spikingjelly_counts(lambda: torch_engine.simulate(snn.layers, x, 3))
     assert additions == pytest.approx(total([layer.acs for layer in counted]), rel=1e-4)
     assert additions > 1e6
@@ -403,7 +403,7 @@ PROVENANCE = {
 def test_rows_are_means_over_states_whatever_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     snn = converted(CODINGS["early"])
     states = boards(11).numpy().astype(np.uint8)
-    counted = count_operations(snn, boards(11))
+    counted = snn.operations(boards(11))
     activity = snn.decide(boards(11)).activity
     assert activity is not None
     monkeypatch.setattr("evaluate.operations.batches", partial(batches, size=4))
@@ -434,7 +434,7 @@ def test_a_dqn_has_no_time() -> None:
 
 
 def test_what_has_nothing_to_count_is_refused() -> None:
-    with pytest.raises(Refusal, match=r"'random'.*accepted are dqn, quantised, rate-coded, dsqn"):
-        count_operations(RandomPlay(MINATAR), boards(1))
+    with pytest.raises(Refusal, match="'random' has no layers to count"):
+        RandomPlay(MINATAR).operations(boards(1))
     with pytest.raises(Refusal, match="number of states is 0"):
         operations_rows(Checkpoint(DQN(MINATAR), PROVENANCE, ""), boards(0).numpy(), 0)

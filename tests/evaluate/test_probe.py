@@ -27,7 +27,7 @@ from core.rate_coded.torch_engine import IFNeuron
 from core.readouts import Rate
 from core.records import read_rows, write_rows
 from core.rows import EmbeddingRow, ResponseRow
-from evaluate.embedding import embed, last_hidden
+from evaluate.embedding import embed
 from evaluate.responses import neuron_responses, parameters
 from play.environments import network_input
 from play.states import q_values
@@ -175,7 +175,7 @@ def test_q_values_are_the_output_layer_of_a_dqns_activations(dqn: Checkpoint, st
     agent = dqn.agent
     assert isinstance(agent, DQN)
     inputs = network_input(states, agent.game, agent.device)
-    hidden = last_hidden(agent, inputs)
+    hidden = agent.representation(inputs)
     assert hidden.shape == (60, 128)
     assert hidden.min() == 0
     *_, output = agent.layers
@@ -188,7 +188,7 @@ def test_a_dsqns_rates_are_its_last_spikes_whatever_is_read_from_them(
     agent = dsqn.agent
     assert isinstance(agent, DSQN)
     inputs = network_input(states, agent.game, agent.device)
-    rates = last_hidden(agent, inputs)
+    rates = agent.representation(inputs)
     activity = agent.decide(inputs).activity
     assert activity is not None
     assert agent.spiking.sim_steps == 4
@@ -197,7 +197,7 @@ def test_a_dsqns_rates_are_its_last_spikes_whatever_is_read_from_them(
     # The rate read-out is the output layer applied to just these.
     by_rate = DSQN(agent.game, replace(agent.spiking, readout=Rate()), agent.bias)
     by_rate.load_state_dict(agent.state_dict())
-    assert torch.equal(last_hidden(by_rate, inputs), rates)
+    assert torch.equal(by_rate.representation(inputs), rates)
     *_, output = by_rate.layers
     torch.testing.assert_close(apply_layer(output, rates), by_rate(inputs), rtol=0, atol=0)
 
@@ -210,14 +210,14 @@ def test_a_converted_networks_rates_carry_the_charge_that_its_output_hears(
     neuron = IFNeuron(firing, 0.5)  # type: ignore[arg-type]
     snn = converted(dqn.agent, states, RateCoding(8, "current", neuron))
     inputs = network_input(states, snn.game, snn.device)
-    rates = last_hidden(snn, inputs)
+    rates = snn.representation(inputs)
     assert rates.shape == (60, 128)
     assert 0 <= rates.min() < rates.max() <= 1
     *_, output = snn.layers
     expected = snn.output_scale * apply_layer(output, rates)
     torch.testing.assert_close(expected, snn(inputs), rtol=1e-4, atol=1e-4)
     quantised = snn.quantised()
-    levels = last_hidden(quantised, inputs)
+    levels = quantised.representation(inputs)
     *_, output = quantised.layers
     torch.testing.assert_close(quantised.output_scale * apply_layer(output, levels), quantised(inputs))
 
@@ -226,9 +226,9 @@ def test_agents_without_a_hidden_layer_to_tell_of_are_refused(dqn: Checkpoint, s
     assert isinstance(dqn.agent, DQN)
     inputs = network_input(states, dqn.agent.game, dqn.agent.device)
     with pytest.raises(Refusal, match="'random' has no hidden layer"):
-        last_hidden(RandomPlay(dqn.agent.game), inputs)
+        RandomPlay(dqn.agent.game).representation(inputs)
     with pytest.raises(Refusal, match="presteps is 2"):
-        last_hidden(converted(dqn.agent, states, RateCoding(4, presteps=2)), inputs)
+        converted(dqn.agent, states, RateCoding(4, presteps=2)).representation(inputs)
 
 
 def test_an_embedding_tells_of_every_state(

@@ -17,6 +17,9 @@ class Norse(Library):
         leaky_integrator = type(module).__name__ in ("LI", "LICell", "LILinearCell")
         return self.is_stateful(module) and not leaky_integrator
 
+    def has_membrane(self, module: nn.Module) -> bool:
+        return self.is_stateful(module)
+
     def reset(self, network: nn.Module) -> None:
         pass
 

@@ -11,13 +11,13 @@ class SpikingJelly(Library):
     `surrogate_function`; `step_mode` "m" takes all simulation steps at once."""
 
     def is_stateful(self, module: nn.Module) -> bool:
-        return any(cls.__name__ == "MemoryModule" for cls in type(module).__mro__) and self._is_ours(module)
+        return self._is_ours(module) and "MemoryModule" in _classes(module)
 
     def is_spiking(self, module: nn.Module) -> bool:
-        names = [cls.__name__ for cls in type(module).__mro__]
-        return (
-            self._is_ours(module) and "BaseNode" in names and not any("NonSpiking" in name for name in names)
-        )
+        return self._is_ours(module) and "BaseNode" in _classes(module)
+
+    def has_membrane(self, module: nn.Module) -> bool:
+        return self._is_ours(module) and not _classes(module).isdisjoint({"BaseNode", "NonSpikingBaseNode"})
 
     def reset(self, network: nn.Module) -> None:
         for module in network.modules():
@@ -25,7 +25,8 @@ class SpikingJelly(Library):
                 module.reset()  # type: ignore[operator]
 
     def is_sequence(self, module: nn.Module) -> bool:
-        return getattr(module, "step_mode", "s") == "m"
+        usual = "m" if "MultiStepModule" in _classes(module) else "s"
+        return bool(getattr(module, "step_mode", usual) == "m")
 
     def exchange_surrogate(self, module: nn.Module, derivative: SpikeDerivative) -> bool:
         if not hasattr(module, "surrogate_function") or not hasattr(module, "detach_reset"):
@@ -37,6 +38,10 @@ class SpikingJelly(Library):
     @staticmethod
     def _is_ours(module: nn.Module) -> bool:
         return comes_from(module, "spikingjelly")
+
+
+def _classes(module: nn.Module) -> set[str]:
+    return {cls.__name__ for cls in type(module).__mro__}
 
 
 class _Surrogate(nn.Module):

@@ -1,0 +1,241 @@
+"""Counting what the layers of a foreign network do during a decision, by hooks."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from core.adapt.library import Library
+from core.errors import Refusal
+from core.operations import LayerOperations, fan_out
+
+SYNAPTIC = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Layers whose operations can be counted, and those that derive from them."""
+
+
+@contextmanager
+def hooked(module: nn.Module, hooks: dict[str, Callable[..., None]]) -> Iterator[None]:
+    """Call a function after each call of some submodules, by name, with their inputs and output."""
+    handles = [module.get_submodule(name).register_forward_hook(hook) for name, hook in hooks.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class SpikeCounter:
+    """Spikes of each layer of neurons during one decision of B observations."""
+
+    def __init__(self, module: nn.Module, library: Library | None, names: Sequence[str]):
+        self.spikes: dict[str, Tensor] = {}
+        """[B] by name."""
+        self.neurons: dict[str, int] = {}
+        self.steps: dict[str, int] = {}
+        """Simulation steps that each layer made."""
+        self._library = library
+        self.hooks: dict[str, Callable[..., None]] = {
+            name: functools.partial(self._see, name) for name in names
+        }
+
+    @property
+    def sim_steps(self) -> int:
+        """The most simulation steps that a layer made."""
+        return max(self.steps.values(), default=0)
+
+    def _see(self, name: str, module: nn.Module, inputs: object, output: object) -> None:
+        assert self._library is not None
+        spikes = self._library.spikes(output)
+        if not self._library.is_sequence(module):
+            spikes = spikes[None]  # [1, B, ...]
+        count = spikes.sum(0, dtype=torch.float32).flatten(1).sum(1)  # [B]
+        self.spikes[name] = self.spikes[name] + count if name in self.spikes else count
+        self.neurons[name] = spikes[0, 0].numel()
+        self.steps[name] = self.steps.get(name, 0) + len(spikes)
+
+
+def require_countable(module: nn.Module) -> list[str]:
+    """Names of the layers with synapses.
+
+    Raises:
+        Refusal: some weights belong to no layer whose operations can be counted.
+    """
+    names = [name for name, each in module.named_modules() if isinstance(each, SYNAPTIC)]
+    known = {id(p) for name in names for p in module.get_submodule(name).parameters(recurse=False)}
+    for name, parameter in module.named_parameters():
+        if parameter.dim() > 1 and id(parameter) not in known:
+            raise Refusal(
+                f"weights {name!r} of module {type(module).__name__} cannot be counted: operations are counted in "
+                f"{', '.join(each.__name__ for each in SYNAPTIC)}"
+            )
+    if not names:
+        raise Refusal(f"module {type(module).__name__} has no layers to count")
+    return names
+
+
+class _Seen:
+    """What one layer heard and did during one decision of one observation."""
+
+    def __init__(self, before_neurons: bool):
+        self.before_neurons = before_neurons
+        """Whether it was first called before any layer of neurons."""
+        self.heard: list[Tensor] = []
+        """What its synapses were called with, call by call; empty for neurons without a layer before them."""
+        self.num_outputs = 0
+        """Values that its synapses gave in all calls."""
+        self.neurons: str | None = None
+        """The layer of neurons behind it."""
+
+
+class _Trace:
+    """The order in which layers are called during the decision of one observation, and what they hear."""
+
+    def __init__(self, library: Library | None, synaptic: Sequence[str], neurons: Sequence[str]):
+        self.seen: dict[str, _Seen] = {}
+        """By the name of the layer with synapses, or of the neurons without one, in the order of first calls."""
+        self.updates: dict[str, int] = {}
+        """Membrane updates of each layer of neurons."""
+        self.num_neurons: dict[str, int] = {}
+        self._library = library
+        self._last: str | None = None
+        self.hooks: dict[str, Callable[..., None]] = {
+            **{name: functools.partial(self._see_synapses, name) for name in synaptic},
+            **{name: functools.partial(self._see_neurons, name) for name in neurons},
+        }
+
+    def _see_synapses(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen = self.seen.setdefault(name, _Seen(before_neurons=not self.updates))
+        seen.heard.append(inputs[0].detach())
+        seen.num_outputs += output.numel()
+        self._last = name
+
+    def _see_neurons(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+        assert self._library is not None
+        if name not in self.updates:
+            before = self._last if self._last is not None and self.seen[self._last].neurons is None else name
+            self.seen.setdefault(before, _Seen(before_neurons=not self.updates)).neurons = name
+        self._last = None
+        current = inputs[0]
+        steps = len(current) if self._library.is_sequence(module) else 1
+        self.num_neurons[name] = current.numel() // steps
+        self.updates[name] = self.updates.get(name, 0) + current.numel()
+
+
+class _Synapses(NamedTuple):
+    """Arrivals at the synapses of one layer during one decision."""
+
+    dense_macs: float
+    """Synapses that one simulation step uses."""
+    nonzero: float
+    """Synapses that an input other than 0 reached, over all that was computed."""
+    arriving: float
+    """The same, each as often as the input says: the number of additions, if inputs are spikes."""
+    spikes: bool
+    """Whether inputs may be spikes: whole numbers, and no image that is constant over simulation steps."""
+    binary: bool
+    """Whether all inputs are 0 or 1."""
+
+
+def _synapses(layer: nn.Module, seen: _Seen, sim_steps: int) -> _Synapses:
+    heard = torch.stack(seen.heard).double()  # [calls, ...]
+    reached = fan_out(layer, heard[0]).double()
+    parts = heard.reshape(sim_steps, -1) if heard.numel() % sim_steps == 0 else heard.reshape(1, -1)
+    constant = seen.before_neurons and bool((parts == parts[0]).all())
+    once = len(parts) if constant else 1  # a constant current is computed once
+    return _Synapses(
+        dense_macs=reached.sum().item() * len(heard) / sim_steps,
+        nonzero=((heard != 0) * reached).sum().item() / once,
+        arriving=(heard.abs() * reached).sum().item() / once,
+        spikes=not constant and bool((heard == heard.round()).all()),
+        binary=bool(((heard == 0) | (heard == 1)).all()),
+    )
+
+
+class Traced(NamedTuple):
+    """Decisions of a foreign network, one observation each, with what its layers did."""
+
+    module: nn.Module
+    traces: list[_Trace]
+    counters: list[SpikeCounter]
+
+    @property
+    def sim_steps(self) -> int:
+        """Simulation steps of a decision; 1 without neurons."""
+        return max(self.counters[0].sim_steps, 1)
+
+    def operations(self) -> list[LayerOperations]:
+        """Operations of each layer, in the order in which they are first called.
+
+        The conventions are those of `core.operations`. A layer that is called before any neurons, and hears the same at
+        every simulation step, is computed once.
+        """
+        return [self._of_layer(name) for name in self.traces[0].seen]
+
+    def last_heard(self) -> Tensor:
+        """[B, F]: what the last layer with synapses heard, as a mean over simulation steps."""
+        *_, name = (name for name, seen in self.traces[0].seen.items() if seen.heard)
+        heard = [torch.stack(trace.seen[name].heard) for trace in self.traces]
+        return torch.stack([each.reshape(self.sim_steps, -1).mean(0) for each in heard])
+
+    def _of_layer(self, name: str) -> LayerOperations:
+        first = self.traces[0].seen[name]
+        behind = first.neurons
+        layer = self.module.get_submodule(name)
+        found = [_synapses(layer, trace.seen[name], self.sim_steps) for trace in self.traces if first.heard]
+
+        def column(values: Iterable[float]) -> Tensor:
+            return torch.tensor(list(values), dtype=torch.float64)
+
+        none = column(0.0 for _ in self.traces)
+        hears_spikes = bool(found) and all(each.spikes for each in found)
+        updates = none if behind is None else column(trace.updates[behind] for trace in self.traces)
+        spiking = behind is not None and behind in self.counters[0].spikes
+        return LayerOperations(
+            num_neurons=first.num_outputs // self.sim_steps
+            if behind is None
+            else self.traces[0].num_neurons[behind],
+            binary_input=hears_spikes or all(each.binary for each in found),
+            dense_macs=round(found[0].dense_macs) if found else 0,
+            effective_macs=none if hears_spikes or not found else column(each.nonzero for each in found),
+            acs=column(each.arriving for each in found) if hears_spikes else none,
+            neuron_updates=updates,
+            spikes=column(counter.spikes[behind].item() for counter in self.counters)
+            if behind is not None and spiking
+            else none,
+        )
+
+
+def traced(
+    module: nn.Module,
+    library: Library | None,
+    spiking: Sequence[str],
+    decide: Callable[[Tensor], Tensor],
+    observations: Tensor,
+) -> Traced:
+    """Decide on each observation alone, because a batch cannot be told from simulation steps.
+
+    Args:
+        module: the network.
+        library: the spiking library that it was built with.
+        spiking: names of its layers of neurons that spike.
+        decide: scores of a batch of observations by the module.
+        observations: [B, *observation].
+
+    Raises:
+        Refusal: some weights belong to no layer whose operations can be counted.
+    """
+    synaptic = require_countable(module)
+    neurons = [
+        name for name, each in module.named_modules() if library is not None and library.has_membrane(each)
+    ]
+    found = Traced(module, [], [])
+    for observation in observations:
+        trace, counter = _Trace(library, synaptic, neurons), SpikeCounter(module, library, spiking)
+        with hooked(module, trace.hooks), hooked(module, counter.hooks):
+            decide(observation[None])
+        found.traces.append(trace)
+        found.counters.append(counter)
+    return found
