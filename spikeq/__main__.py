@@ -23,6 +23,8 @@ VERBS: Mapping[str, Verb] = {
     "reproduce": Verb("reproduce", "run a study"),
     "plot": Verb("plot", "draw the figures and write the tables of a study"),
     "report": Verb("analysis.report", "write the page of a study"),
+    "card": Verb("card", "measure one agent with the standard battery, or check a card"),
+    "leaderboard": Verb("card.leaderboard", "write the table of all studies and cards"),
 }
 
 

@@ -1,0 +1,112 @@
+"""python -m card: measure one agent with the standard battery, or check a card."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from card.battery import ATTACKED_EPISODES, STATES, VERSION, Battery, run
+from core.cli import main
+from core.errors import Refusal
+from core.games import get_game
+
+CARD, PAGE = "card.json", "card.html"
+CHECKED_EPISODES = 10
+"""Games that --check plays again by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeCard:
+    """Measure one agent with the standard battery, and write OUT/card.json, OUT/card.html and its rows.
+
+    The battery: the protocol's games; operations and energy on states of its play; the same states under noise, FGSM,
+    PGD with restarts, the search by queries Square, and the strongest gradient; games under attack; the gates of
+    robustness. It takes about two minutes on MinAtar. The same command again continues after a kill.
+
+    --check verifies a card instead: its schema, the digests of its rows, what follows from them, and some of its games,
+    which are played again.
+
+    Examples:
+        spikeq card --agent results/agents/minatar-breakout-dsqn-s0.safetensors --out runs/card
+        spikeq card --agent my-snn --game minatar/breakout --extension my_snn --out runs/card
+        spikeq card --check runs/card/card.json
+    """
+
+    agent: str | None = None
+    """Checkpoint (.safetensors), run folder of train_direct (its best weights), or registered agent. With --check:
+    where the agent is now, if it is not where the card says."""
+    game: str | None = None
+    """Game of a registered agent; a checkpoint's own if not given."""
+    out: Path | None = None
+    """Folder of the card."""
+    check: Path | None = None
+    """A card to verify."""
+    episodes: int | None = None
+    """Clean games; the protocol's number if not given. With --check: games to play again, 10 if not given."""
+    states: int = STATES
+    """States that are attacked, and states in which operations are counted."""
+    attacked_episodes: int = ATTACKED_EPISODES
+    """Games of each attack and size."""
+    transfer: tuple[str, ...] = ()
+    """Other agents of the game, along whose gradients the agent is attacked too. A gate of robustness needs one."""
+    twin: str | None = None
+    """The DQN that a converted agent was made from, whose gradient is tried too."""
+    device: str = "auto"
+    """Device that networks run on: auto, cpu or cuda."""
+    threads: int = 0
+    """CPU threads; 0 takes all."""
+
+    def run(self) -> None:
+        if self.check is not None:
+            self._check(self.check)
+            return
+        if self.agent is None or self.out is None:
+            raise Refusal("--agent and --out are needed, or --check with a card")
+        from card.content import content
+        from card.files import read_card, write_card
+        from card.page import summary, write_page
+        from core.manifest import Manifest
+        from core.records import digest
+        from play.entrants import RUN_WEIGHTS, entrants, is_registered
+
+        words, file = self.agent, None
+        if not is_registered(words):
+            file = Path(words)
+            file = file / RUN_WEIGHTS["best"] if file.is_dir() else file
+            words = str(file)
+        (entrant,) = entrants(words, get_game(self.game) if self.game else None)
+        numbers = (self.episodes, self.states, self.attacked_episodes)
+        battery = Battery(words, entrant.game, *numbers, self.threads, self.device, self.transfer, self.twin)
+        spec = {
+            "verb": "card",
+            "battery": VERSION,
+            "agent": entrant.checkpoint.id,
+            "game": entrant.game.name,
+            "episodes": self.episodes,
+            "states": self.states,
+            "attacked_episodes": self.attacked_episodes,
+            "transfer": [entrants(other)[0].checkpoint.id for other in self.transfer],
+            "twin": None if self.twin is None else entrants(self.twin)[0].checkpoint.id,
+        }
+        manifest = Manifest(self.out / "manifest.json", spec)
+        files = [self.out / CARD, self.out / PAGE]
+        with manifest.work() as needed:
+            if needed:
+                refused = run(battery, self.out)
+                sha256 = None if file is None else digest(file.read_bytes())
+                card = content(battery, self.out, refused, sha256)
+                write_card(files[0], card)
+                write_page(files[1], card)
+                manifest.finish(files)
+        print("\n".join(summary(read_card(files[0]))))
+        print(os.fspath(files[1]))
+
+    def _check(self, path: Path) -> None:
+        from card.check import check
+
+        episodes = CHECKED_EPISODES if self.episodes is None else self.episodes
+        for line in check(path, self.agent, episodes, self.threads):
+            print(f"{os.fspath(path)}: {line}")
+
+
+if __name__ == "__main__":
+    main("spikeq card", MakeCard)

@@ -1,0 +1,58 @@
+"""Card files: reading with a check of the schema, and writing. Never imports torch."""
+
+import functools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from core.errors import Refusal
+from core.records import write_bytes
+
+MAX_BYTES = 50_000_000
+"""Size of the largest card that is read."""
+
+
+@functools.cache
+def validator() -> Any:
+    """The validator of card/schema.json."""
+    schema = json.loads((Path(__file__).parent / "schema.json").read_text("utf-8"))
+    return jsonschema.Draft202012Validator(schema)
+
+
+def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The card in a file.
+
+    Raises:
+        Refusal: there is no such file, or it is not a card.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise Refusal(f"no card at {path}")
+    if path.stat().st_size > MAX_BYTES:
+        raise Refusal(f"{path} has {path.stat().st_size:,} bytes: a card has at most {MAX_BYTES:,}")
+    try:
+        found = json.loads(path.read_bytes(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(f"{path} is not a card: {str(error)[:200]}")
+    require_schema(found, path)
+    return dict(found)
+
+
+def require_schema(card: Any, path: Path) -> None:
+    """Refuse a value that the schema does not describe. The message names the first wrong entry."""
+    error = jsonschema.exceptions.best_match(validator().iter_errors(card))
+    if error is not None:
+        raise Refusal(f"{path} is not a card: {error.json_path}: {error.message[:200]}")
+
+
+def write_card(path: Path, card: dict[str, Any]) -> None:
+    """Write a card, whose schema is checked first."""
+    require_schema(card, path)
+    write_bytes(path, (json.dumps(card, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")

@@ -1,0 +1,82 @@
+"""The page of a card, and its lines on a terminal. Never imports torch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from analysis.energy import ACCOUNTS
+from core.records import write_bytes
+
+
+def write_page(path: Path, card: Mapping[str, Any]) -> None:
+    """Write the page of a card: one file without scripts, links to the rows beside it."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).resolve().parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(percent=percent, interval=interval, percents=percents)
+    robustness = card["robustness"]
+    strongest = [] if "refused" in robustness else _strongest(robustness["states"])
+    text = environment.get_template("card.html.j2").render(
+        card=card, accounts=list(ACCOUNTS.items()), strongest=strongest
+    )
+    write_bytes(path, text.encode())
+
+
+def _strongest(states: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The attack of each kind of attacker that changes most choices, by size."""
+    found: dict[tuple[float, str], Mapping[str, Any]] = {}
+    for row in states:
+        key = row["epsilon"], row["attacker"]
+        if key not in found or row["flipped"]["estimate"] > found[key]["flipped"]["estimate"]:
+            found[key] = row
+    return [found[key] for key in sorted(found)]
+
+
+def summary(card: Mapping[str, Any]) -> list[str]:
+    """A card in five lines."""
+    agent, scores, activity = card["agent"], card["scores"], card["activity"]
+    lines = [f"{card['game']} {agent['label']} {agent['network']}".rstrip() + f": score {interval(scores)}"]
+    if activity is not None:
+        spikes = f"{activity['spikes_per_decision']:,.0f} spikes per decision"
+        lines.append(f"activity: {spikes}, {activity['mean_sim_steps']:.4g} sim steps")
+    operations = card["operations"]
+    lines.append(
+        f"operations: not measured ({operations['refused']})"
+        if "refused" in operations
+        else f"energy: {operations['microjoules']['first_layer_once']:.3g} uJ per decision, first layer once (estimate)"
+    )
+    robustness = card["robustness"]
+    if "refused" in robustness:
+        lines.append(f"robustness: not measured ({robustness['refused']})")
+    else:
+        passed = sum(gate["outcome"] == "pass" for gate in robustness["gates"])
+        may = "may" if robustness["claims_allowed"] else "may not"
+        lines.append(
+            f"robustness: {passed} of {len(robustness['gates'])} gates pass; it {may} be called robust"
+        )
+    if not card["battery"]["standard"]:
+        lines.append("not the standard battery: numbers of games or states were changed")
+    return lines
+
+
+def interval(found: Mapping[str, Any]) -> str:
+    """An estimate with its interval, in words."""
+    if found["low"] is None:
+        return f"{found['estimate']:.4g} (n = {found['n']})"
+    return f"{found['estimate']:.2f} [{found['low']:.2f}, {found['high']:.2f}], n = {found['n']}"
+
+
+def percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def percents(found: Mapping[str, Any]) -> str:
+    """A share with its interval, in percent."""
+    return f"{found['estimate']:.1%} [{found['low']:.1%}, {found['high']:.1%}], n = {found['n']}"

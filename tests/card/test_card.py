@@ -1,0 +1,190 @@
+"""Cards: made by the stages' own commands, resumed, checked game by game, and refused where anything was changed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from card.content import measured
+from card.files import read_card, validator
+from core.errors import Refusal
+from tests.conftest import AGENTS
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = ("--episodes", "12", "--states", "100", "--attacked-episodes", "10", "--threads", "1")
+DQN = str(AGENTS / "minatar-breakout-dqn-s0.safetensors")
+
+
+def start(*words: str, cwd: Path = REPOSITORY) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "spikeq", "card", *words]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def run(*words: str, cwd: Path = REPOSITORY) -> tuple[int, str, str]:
+    process = start(*words, cwd=cwd)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a card of a shipped DQN, made in two goes: the first was killed."""
+    folder = tmp_path_factory.mktemp("card") / "dqn"
+    words = ("--agent", DQN, "--out", str(folder), *SMALL)
+    killed = start(*words)
+    while not (folder / "operations").exists() and killed.poll() is None:
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    code, out, err = run(*words)
+    assert code == 0, err
+    assert "minatar/breakout DQN relu: score" in out
+    assert "not the standard battery" in out
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(made, tmp_path / "dqn"))
+
+
+def change(folder: Path, **entries: Any) -> Path:
+    """Write other values into a card."""
+    path = folder / "card.json"
+    card = json.loads(path.read_text())
+    for name, value in entries.items():
+        card[name] = value
+    path.write_text(json.dumps(card))
+    return path
+
+
+def test_a_card_holds_what_its_rows_say(made: Path) -> None:
+    card = read_card(made / "card.json")
+    assert len(card["scores"]["episodes"]) == card["scores"]["n"] == 12
+    mean = sum(each["score"] for each in card["scores"]["episodes"]) / 12
+    assert card["scores"]["estimate"] == pytest.approx(mean)
+    assert card["activity"] is None
+    assert [layer["dense_macs"] for layer in card["operations"]["layers"]] == [36864, 131072, 768]
+    attackers = {row["attacker"] for row in card["robustness"]["states"]}
+    assert attackers == {"noise", "black-box", "white-box"}
+    assert {row["epsilon"] for row in card["robustness"]["games"]} == {0.001, 0.01, 0.05, 0.5}
+    assert len(card["robustness"]["gates"]) == 7
+    assert not card["battery"]["standard"]
+    assert set(card["files"]) == {
+        *("games/episodes.parquet", "operations/operations.parquet", "operations/embedding.parquet"),
+        *("states/state_attacks.parquet", "attacks/attacks.parquet"),
+    }
+    page = (made / "card.html").read_text()
+    assert "minatar/breakout" in page
+    assert all(gate["name"] in page for gate in card["robustness"]["gates"])
+
+
+def test_the_same_command_again_does_nothing(made: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*.parquet")}
+    code, out, err = run("--agent", DQN, "--out", str(made), *SMALL)
+    assert (code, "card.html" in out) == (0, True), err
+    assert {path: path.stat().st_mtime_ns for path in made.rglob("*.parquet")} == before
+
+
+def test_a_card_is_checked_by_playing_again(folder: Path) -> None:
+    code, out, err = run("--check", str(folder / "card.json"), "--episodes", "3", "--threads", "1")
+    assert code == 0, err
+    assert "3 games of DQN, played again, have the same scores and lengths" in out
+    check = json.loads((folder / "check.json").read_text())
+    assert check["episodes"] == 3
+
+
+def refused(*words: str) -> str:
+    code, _, err = run("--check", *words, "--threads", "1")
+    assert code == 2
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, err
+    return lines[0]
+
+
+def test_whatever_was_changed_is_found(folder: Path, made: Path) -> None:
+    card = read_card(folder / "card.json")
+    scores = json.loads(json.dumps(card["scores"]))
+    scores["episodes"][1]["score"] += 1.0
+    path = change(folder, scores=scores)
+    assert "scores of the card are not what its rows say" in refused(str(path))
+    change(folder, scores=card["scores"], robustness={**card["robustness"], "claims_allowed": True})
+    assert "robustness of the card" in refused(str(path))
+    change(folder, robustness=card["robustness"], game=7)
+    assert "is not a card: $.game" in refused(str(path))
+    change(folder, game=card["game"], files={**card["files"], "../dqn/x.parquet": "0" * 64})
+    assert "is not a card: $.files" in refused(str(path))
+    change(folder, files=card["files"])
+    rows = folder / "games" / "episodes.parquet"
+    rows.write_bytes(rows.read_bytes() + b"x")
+    assert "episodes.parquet was changed after the card recorded it" in refused(str(path))
+    rows.unlink()
+    assert "which the card names, is missing" in refused(str(path))
+    assert not (folder / "check.json").exists()
+
+
+def test_a_check_with_another_agent_is_refused(folder: Path) -> None:
+    other = str(AGENTS / "minatar-breakout-dqn-s1.safetensors")
+    assert "and the card is of" in refused(str(folder / "card.json"), "--agent", other, "--episodes", "1")
+    assert "the card has 12 games" in refused(str(folder / "card.json"), "--episodes", "13")
+
+
+def test_files_that_are_no_cards_are_refused(tmp_path: Path) -> None:
+    for name, content in (("a", b"{"), ("b", b"[" * 100_000), ("c", b"\xff\xfe"), ("d", b'{"schema": NaN}')):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(Refusal, match="is not a card"):
+            read_card(tmp_path / name)
+    with pytest.raises(Refusal, match="no card at"):
+        read_card(tmp_path / "missing")
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(validator().schema)
+
+
+def test_a_foreign_network_gets_a_card_and_its_extension_is_needed(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "tests" / "extensions" / "leaky_net.py", tmp_path / "leaky_net.py")
+    own = ("--agent", "leaky-net", "--game", "minatar/breakout", "--extension", "leaky_net")
+    small = ("--episodes", "3", "--states", "40", "--attacked-episodes", "1", "--threads", "1")
+    code, out, err = run(*own, *small, "--out", "net", cwd=tmp_path)
+    assert code == 0, err
+    card = read_card(tmp_path / "net" / "card.json")
+    assert (card["agent"]["kind"], card["activity"]["sim_steps"]) == ("adapted", 4)
+    assert card["operations"]["layers"][0]["dense_macs"] == 400 * 64
+    assert list(card["agent"]["extensions"]) == ["leaky_net"]
+    assert any("swept" in row["attack"] for row in card["robustness"]["states"])
+
+    code, _, err = run("--check", "net/card.json", "--episodes", "2", cwd=tmp_path)
+    assert (code, "extension 'leaky_net' of the card was not named (--extension)" in err) == (2, True)
+    again = ("--check", "net/card.json", "--episodes", "2", "--extension", "leaky_net")
+    code, _, err = run(*again, cwd=tmp_path)
+    assert code == 0, err
+    with open(tmp_path / "leaky_net.py", "a") as file:
+        file.write("# changed\n")
+    code, _, err = run(*again, cwd=tmp_path)
+    assert (code, "extension 'leaky_net' of the card has changed since" in err) == (2, True)
+
+
+def test_what_cannot_be_measured_is_said_in_the_card(made: Path) -> None:
+    card = measured(made, {"operations": "weights 'mixing' cannot be counted"})
+    assert card["operations"] == {"refused": "weights 'mixing' cannot be counted"}
+
+
+def test_a_card_needs_an_agent_that_plays() -> None:
+    code, _, err = run("--agent", "no-such-agent", "--game", "minatar/breakout", "--out", "x")
+    assert (code, err.count("error: ")) == (2, 1)
+    assert not (REPOSITORY / "x").exists()
+    code, _, err = run("--out", "x")
+    assert (code, "--agent and --out are needed" in err) == (2, True)
