@@ -1,9 +1,10 @@
-"""python plot.py STUDY: draw the figures and write the tables of a study from its rows.
+"""python plot.py FOLDER [FOLDER ...]: draw the figures and write the tables of the rows below some folders.
 
 Figures are registered in analysis.figures. No network is run, and torch is never imported.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,31 +14,38 @@ from matplotlib.figure import Figure
 
 from analysis.figures.registry import in_order
 from analysis.figures.style import NothingToDraw
-from analysis.rows import CONVERSIONS, StudyRows, study_folder
+from analysis.rows import CONVERSIONS, StudyRows, folder_names, study_folder
 from analysis.study_tables import agreement_lines, write_tables
 from core.cli import main
 from core.errors import Refusal
 
-RESULTS = Path(__file__).resolve().parent / "results"
-
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw the figures of a study (PNG and PDF) and write its tables. Nothing is trained or played.
+    """Draw the figures (PNG and PDF) and write the tables of a folder of rows. Nothing is trained or played.
 
-    Figures of your own are drawn too: --extension MODULE imports the module that registers them.
+    Rows are found wherever they lie in the folder. Several folders are drawn together: their networks share the
+    figures, and are told apart by what differs, or by the name of their folder. Runs that differ in their seed only are
+    seeds of one network. Figures of your own are drawn too: --extension MODULE imports the module that registers them.
     """
 
-    study: Annotated[str, tyro.conf.Positional]
-    """Name of a folder in results/, such as quick, or the path of any folder."""
+    folder: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Folders of rows, such as runs/a, or names of studies in results/, such as quick."""
+    out: Path | None = None
+    """Folder for the tables and for figures/. Default: the folder itself. Of several folders, a new one beside the
+    first, whose name joins theirs (runs/a+b)."""
     list: bool = False
-    """Only list which figures can be drawn from this study's rows and which cannot."""
+    """Only list which figures can be drawn from these rows and which cannot."""
 
     def run(self) -> None:
-        study = StudyRows(study_folder(self.study, RESULTS))
+        if not self.folder:
+            raise Refusal("no folder given: a folder of rows, or the name of a study in results/, is needed")
+        folders = [study_folder(name) for name in self.folder]
+        study = StudyRows(*folders)
+        out = self.out or (folders[0] if len(folders) == 1 else _joined(folders))
         refused = 0
         for name, figure in in_order():
-            target = study.folder / "figures" / f"{name}.png"
+            target = out / "figures" / f"{name}.png"
             try:
                 drawn = figure.of_study(study)
             except NothingToDraw as reason:
@@ -53,10 +61,15 @@ class Plot:
                     _save(drawn, target)
                 print(f"{name}: {figure.caption}" if self.list else os.path.relpath(target))
         if not self.list:
-            print(write_tables(study), end="")
+            print(write_tables(study, out), end="")
             print(*agreement_lines(study.rows(CONVERSIONS)), sep="\n")
         if refused:
             raise Refusal(f"{refused} figures were refused; the reasons are above")
+
+
+def _joined(folders: Sequence[Path]) -> Path:
+    """The folder of what is drawn from several folders, beside the first of them."""
+    return folders[0].absolute().parent / "+".join(folder_names(folders).values())
 
 
 def _save(figure: Figure, target: Path) -> None:

@@ -1,15 +1,17 @@
 """The rows of a study: which files hold them, and which command makes them. Never imports torch."""
 
+import itertools
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from core.errors import Refusal
+from core.places import home
 from core.records import read_rows
 from core.rows import (
     AttackRow,
@@ -25,38 +27,38 @@ from core.rows import (
 
 @dataclass(frozen=True)
 class RowFiles:
-    """The files of one kind of rows in a study's folder."""
+    """The files of one kind of rows below a folder."""
 
     pattern: str
-    """Glob of the files, relative to the folder."""
+    """Glob of their names, in whatever folder they lie."""
     row_type: type[Any]
     made_by: str
     """The command that writes such files."""
 
-    def read(self, study: Path) -> list[Any]:
-        """All rows of these files, in the order of file names. Empty if there are no files.
+    def read(self, folder: Path) -> list[Any]:
+        """All rows of these files below a folder, in the order of paths. Empty if there are no files.
 
         Raises:
             Refusal: a file is damaged or holds rows of another type.
         """
-        return [row for path in sorted(study.glob(self.pattern)) for row in read_rows(path, self.row_type)]
+        return [row for path in sorted(folder.rglob(self.pattern)) for row in read_rows(path, self.row_type)]
 
     def are_named_like(self, path: Path) -> bool:
         """Whether a file has the name of such files, in whatever folder it lies."""
-        return fnmatchcase(path.name, PurePath(self.pattern).name)
+        return fnmatchcase(path.name, self.pattern)
 
 
-EPISODES = RowFiles("*/*/episodes.parquet", EpisodeRow, "evaluate run")
-VALIDATION = RowFiles("*/*/validation.parquet", EpisodeRow, "train_direct dqn (dsqn)")
-CURVES = RowFiles("*/*/curve.parquet", CurveRow, "train_direct dqn (dsqn)")
-CONVERSIONS = RowFiles("*/*/*.conversion.parquet", ConversionRow, "convert run")
-METHODS = RowFiles("*/*/methods.parquet", ConversionRow, "convert compare")
-METHOD_GAMES = RowFiles("*/*/conversion_episodes.parquet", EpisodeRow, "convert compare --episodes N")
-ATTACKS = RowFiles("*/*/attacks.parquet", AttackRow, "adversarial run")
-STATE_ATTACKS = RowFiles("*/*/state_attacks.parquet", StateAttackRow, "adversarial states")
-OPERATIONS = RowFiles("*/*/operations.parquet", OperationsRow, "evaluate probe --agent A [B ...]")
-RESPONSES = RowFiles("*/*/responses.parquet", ResponseRow, "evaluate probe")
-EMBEDDINGS = RowFiles("*/*/embedding.parquet", EmbeddingRow, "evaluate probe --agent A [B ...]")
+EPISODES = RowFiles("episodes.parquet", EpisodeRow, "evaluate run")
+VALIDATION = RowFiles("validation.parquet", EpisodeRow, "train_direct dqn (dsqn)")
+CURVES = RowFiles("curve.parquet", CurveRow, "train_direct dqn (dsqn)")
+CONVERSIONS = RowFiles("*.conversion.parquet", ConversionRow, "convert run")
+METHODS = RowFiles("methods.parquet", ConversionRow, "convert compare")
+METHOD_GAMES = RowFiles("conversion_episodes.parquet", EpisodeRow, "convert compare --episodes N")
+ATTACKS = RowFiles("attacks.parquet", AttackRow, "adversarial run")
+STATE_ATTACKS = RowFiles("state_attacks.parquet", StateAttackRow, "adversarial states")
+OPERATIONS = RowFiles("operations.parquet", OperationsRow, "evaluate probe --agent A [B ...]")
+RESPONSES = RowFiles("responses.parquet", ResponseRow, "evaluate probe")
+EMBEDDINGS = RowFiles("embedding.parquet", EmbeddingRow, "evaluate probe --agent A [B ...]")
 
 ROW_FILES = (
     *(EPISODES, VALIDATION, CURVES, CONVERSIONS, METHODS, METHOD_GAMES, ATTACKS, STATE_ATTACKS),
@@ -66,21 +68,24 @@ ROW_FILES = (
 
 
 class StudyRows:
-    """The rows of one study. Each kind is read once.
+    """The rows below some folders, as those of one study. Each kind is read once.
+
+    What was measured in several of the folders is taken once. Networks that differ but have one name and one training
+    seed get the name of their folder added to their recipe, which keeps them apart in tables and figures.
 
     Args:
-        folder: the study's folder.
+        folders: any folders of rows.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]):
-        self.folder = Path(folder)
+    def __init__(self, *folders: str | os.PathLike[str]):
+        self.folders = tuple(map(Path, folders))
         self._rows: dict[RowFiles, list[Any]] = {}
         self._frames: dict[RowFiles, pd.DataFrame] = {}
 
     def rows(self, files: RowFiles) -> Sequence[Any]:
         """The rows of some files."""
         if files not in self._rows:
-            self._rows[files] = files.read(self.folder)
+            self._rows[files] = list(_as_one_study({folder: files.read(folder) for folder in self.folders}))
         return self._rows[files]
 
     def frame(self, files: RowFiles) -> pd.DataFrame:
@@ -90,17 +95,56 @@ class StudyRows:
         return self._frames[files]
 
 
-def study_folder(study: str | os.PathLike[str], results: Path) -> Path:
+def _as_one_study(rows_of: dict[Path, list[Any]]) -> Iterator[Any]:
+    """The rows of several folders, see `StudyRows`."""
+    if len(rows_of) == 1:
+        yield from itertools.chain.from_iterable(rows_of.values())
+        return
+    # NaN differs from itself, so rows are compared as text.
+    known: dict[str, Path] = {}
+    for folder, rows in rows_of.items():
+        for row in rows:
+            known.setdefault(repr(row), folder)
+    own = {folder: [row for row in rows if known[repr(row)] == folder] for folder, rows in rows_of.items()}
+    names_in = {folder: {_name_of(row) for row in rows} for folder, rows in own.items()}
+    called = folder_names([*rows_of])
+    for folder, rows in own.items():
+        others = set().union(*(names for other, names in names_in.items() if other != folder))
+        for row in rows:
+            name = _name_of(row)
+            yield replace(row, recipe=f"{row.recipe}+{called[folder]}") if name and name in others else row
+
+
+def _name_of(row: Any) -> tuple[Any, ...] | None:
+    """What a training run is known by; None for rows that belong to no network with a recipe."""
+    if not hasattr(row, "recipe") or not row.network:
+        return None
+    variant = (row.variant, row.sim_steps) if hasattr(row, "variant") else ()
+    return (row.game, row.agent, row.network, row.recipe, row.train_seed, *variant)
+
+
+def folder_names(folders: Sequence[Path]) -> dict[Path, str]:
+    """A short name for each folder: its own, with as many folders above it as tell all of them apart."""
+    parts = {folder: folder.absolute().parts for folder in folders}
+    for length in itertools.count(1):
+        names = {folder: "-".join(each[-length:]) for folder, each in parts.items()}
+        if len(set(names.values())) == len(names) or length > max(map(len, parts.values())):
+            return names
+    raise AssertionError("the loop ends")
+
+
+def study_folder(study: str | os.PathLike[str]) -> Path:
     """The folder of a study.
 
     Args:
-        study: the name of a folder in results/, or the path of any folder.
-        results: the folder results/ of this repository.
+        study: the path of any folder, or the name of one in results/.
 
     Raises:
         Refusal: there is no such folder.
     """
-    for folder in (results / study, Path(study)):
-        if folder.is_dir():
+    for folder in (Path(study), home() / "results" / study):
+        if str(study) and folder.is_dir():
             return folder
-    raise Refusal(f"no results of study {str(study)!r}: python reproduce.py {study} makes them")
+    raise Refusal(
+        f"no folder {str(study)!r}, and no results of a study of that name: python reproduce.py makes them"
+    )

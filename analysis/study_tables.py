@@ -1,6 +1,7 @@
-"""The tables that `plot.py` writes into a study's folder. Never imports torch."""
+"""The tables that `plot.py` writes beside its figures. Never imports torch."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -14,11 +15,15 @@ from core.records import write_bytes
 from core.rows import ConversionRow
 
 TABLES = ("scores.md", "games.md", "games.csv", "games.tex", "energy.md")
-"""Files in a study's folder: scores of every network, the papers' table over games, and energy."""
+"""Files of tables: scores of every network, the papers' table over games, and energy."""
 
 
-def write_tables(study: StudyRows) -> str:
+def write_tables(study: StudyRows, folder: Path) -> str:
     """Write the tables that can be made from the rows of a study, and remove old ones that cannot be made any more.
+
+    Args:
+        study: the rows.
+        folder: the folder of the tables.
 
     Returns:
         The table of scores as printable text. Empty without episodes.
@@ -27,18 +32,18 @@ def write_tables(study: StudyRows) -> str:
         Refusal: the rows do not compare.
     """
     for name in TABLES:
-        (study.folder / name).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
     text = ""
     lines = score_lines(study.rows(EPISODES))
     if lines:
         text = markdown(lines)
-        write_bytes(study.folder / "scores.md", text.encode())
+        write_bytes(folder / "scores.md", text.encode())
         text = f"\n{text}\nIntervals are over the episodes of one network, not over training seeds.\n"
         blocks = game_table(study.frame(EPISODES), pd.read_csv(PUBLISHED / "published_scores.csv"))
         for ending, form in (("md", game_table_markdown), ("csv", game_table_csv), ("tex", game_table_latex)):
-            write_bytes(study.folder / f"games.{ending}", form(blocks).encode())
+            write_bytes(folder / f"games.{ending}", form(blocks).encode())
     if operations := study.rows(OPERATIONS):
-        write_bytes(study.folder / "energy.md", energy_table(operations).encode())
+        write_bytes(folder / "energy.md", energy_table(operations).encode())
     return text
 
 

@@ -8,7 +8,7 @@ import io
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -139,6 +139,21 @@ def main(program: str, commands: Mapping[str, type[Command]] | type[Command], de
         _parsed(lambda: parse(words)).run()
 
     _exit_with_refusals(work)
+
+
+def parse(program: str, command: type[Command], words: Sequence[str]) -> Command:
+    """The command that a command line asks for, without running it.
+
+    Args:
+        program: how the user calls the command, for messages.
+        command: the command.
+        words: its options.
+
+    Raises:
+        Refusal: the options are not accepted.
+    """
+    options, _ = _without_extensions([*words])
+    return _parsed(lambda: tyro.cli(command, prog=program, args=options))
 
 
 def _without_extensions(words: list[str]) -> tuple[list[str], list[str]]:

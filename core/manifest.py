@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Record:
     """The last command line that asked for this work, without `python -m`."""
     format: str
     """Format of rows (`core.rows.ROWS_FORMAT`) of the version of SpikeQ that wrote it."""
+    extensions: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of each extension that was imported, by name."""
 
     @property
     def missing(self) -> list[Path]:
@@ -73,8 +75,11 @@ def read_manifest(path: str | os.PathLike[str]) -> Record | None:
         return None
     try:
         content = json.loads(path.read_text())
-        record = Record(path, content["spec"], content["outputs"], content["command"], content["format"])
-        if isinstance(record.spec, dict) and isinstance(record.outputs, dict):
+        extensions = content.get("extensions", {})
+        record = Record(
+            path, content["spec"], content["outputs"], content["command"], content["format"], extensions
+        )
+        if all(isinstance(table, dict) for table in (record.spec, record.outputs, extensions)):
             return record
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
         pass

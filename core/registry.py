@@ -12,6 +12,7 @@ Never imports torch.
 import difflib
 import importlib
 import importlib.util
+import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -143,18 +144,19 @@ EXTENSIONS: dict[str, str] = {}
 """SHA-256 of every loaded extension, by name. It has only those that the user named."""
 
 
-def load_extension(name: str) -> None:
+def load_extension(name: str, folder: str | os.PathLike[str] = ".") -> None:
     """Import a module that the user named (--extension NAME), which registers what it defines.
 
     Args:
-        name: a module on Python's path or in the working directory, as in my_module or my_package.my_module.
+        name: a module on Python's path or in the folder, as in my_module or my_package.my_module.
+        folder: the working directory, or that of the study which names the extension.
 
     Raises:
         Refusal: there is no such module, or it cannot be imported.
     """
     if name in EXTENSIONS:
         return
-    here = str(Path.cwd())
+    here = str(Path(folder).absolute())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:

@@ -9,11 +9,12 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STAGES = ("train_direct", "convert", "evaluate", "adversarial")
-PACKAGES = ("core", "play", "analysis", "card", *STAGES)
+PACKAGES = ("core", "play", "analysis", "card", "studies", *STAGES)
 """Rooms of the house; the public face `spikeq` re-exports names of all of them."""
 TORCH_FREE = (
     "core.errors", "core.games", "core.records", "core.rows", "core.manifest", "core.cli", "core.progress",
-    "core.registry", "core.kinds", "core.options", "play.protocols",
+    "core.registry", "core.kinds", "core.options", "core.places", "play.protocols",
+    "studies.source", "studies.reading", "studies.planning", "studies.checking", "studies.done", "studies.running",
 )  # fmt: skip
 """Modules outside analysis that figures, studies and `--help` need; all of analysis is free of torch too."""
 ALLOWED = {
@@ -22,6 +23,8 @@ ALLOWED = {
     "analysis": {"core", "analysis"},
     # A card starts the stages through their command lines.
     "card": {"core", "play", "analysis", "card"},
+    # A study starts the stages through their command lines. It lets them parse these first, in another process.
+    "studies": {"core", "studies"},
     # Stages read rows with analysis, for the lines that they print at the end, `check` and `verdict`.
     **{stage: {"core", "play", "analysis", stage} for stage in STAGES},
 }
@@ -161,11 +164,11 @@ def test_what_needs_no_torch_reaches_no_torch(name: str) -> None:
 
 @pytest.mark.parametrize("driver", sorted(path.name for path in REPOSITORY.glob("*.py")))
 def test_a_driver_imports_no_stage_and_no_torch(driver: str) -> None:
-    # reproduce.py starts stages by their command lines, plot.py reads rows: both stay light.
+    # reproduce.py starts stages by their command lines and draws by plot.py, which reads rows: both stay light.
     found = imports_of(REPOSITORY / driver)
     assert not rooms(found) & set(STAGES)
     own = {name for name in found if module_path(name) is not None and name not in PACKAGES}
-    assert own <= {*TORCH_FREE, *ANALYSIS, "analysis.figures", "analysis.report"}
+    assert own <= {*TORCH_FREE, *ANALYSIS, "analysis.figures", "analysis.report", "plot"}
     assert not {name.split(".")[0] for name in reaches(REPOSITORY / driver)} & TORCH_NAMES
 
 

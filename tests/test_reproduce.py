@@ -5,29 +5,43 @@ from pathlib import Path
 
 import pytest
 
-import reproduce
 from analysis.check import findings
 from core.errors import Refusal
 from core.records import digest
 from core.rows import ROWS_FORMAT
+from studies.done import is_done, remove_outdated_results
+from studies.planning import Stage, plan
+from studies.reading import built_in_studies, read_study
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def study(tmp_path: Path) -> Path:
     """The file of a study named `made`; what it reads and writes lies in a folder of the test."""
-    (tmp_path / "studies").mkdir()
-    monkeypatch.setattr(reproduce, "ROOT", tmp_path)
-    return tmp_path / "studies" / "made.toml"
+    return tmp_path / "made.toml"
+
+
+def planned(study: Path) -> list[Stage]:
+    return plan(read_study(study))
+
+
+def touch(study: Path, *names: str) -> None:
+    """Make files that a study names."""
+    for name in names:
+        (study.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (study.parent / name).touch()
 
 
 HEAD = 'train_seeds = [0, 1]\nevaluation_seed = 7\nthreads = 1\ncheckpoint = "best"\n'
 
 
-def names(stages: list[reproduce.Stage]) -> list[str]:
+def names(stages: list[Stage]) -> list[str]:
     return [stage.name for stage in stages]
 
 
 def test_shipped_agents_are_used_beside_trained_ones(study: Path) -> None:
+    touch(study, "results/agents/pong-dqn-s0.safetensors", "results/agents/pong-dsqn-s1.safetensors")
     study.write_text(
         HEAD
         + '[games.pong]\nshipped = ["results/agents/pong-dqn-s0.safetensors", '
@@ -35,7 +49,7 @@ def test_shipped_agents_are_used_beside_trained_ones(study: Path) -> None:
         + "convert = { sim_steps = 8 }\nevaluate = { episodes = 2 }\nattack = { epsilon = [0] }\n"
         + "dqn = { total_steps = 5 }\ntrain_seeds = [3]\n"
     )
-    stages = reproduce.plan("made")
+    stages = planned(study)
     assert names(stages) == [
         "evaluate pong/evaluate-random",
         "train pong/dqn-s3",
@@ -52,7 +66,7 @@ def test_shipped_agents_are_used_beside_trained_ones(study: Path) -> None:
         "attack pong/attack-snn-s3",
         "attack pong/attack-shipped-snn-s0",
     ]
-    shipped = study.parent.parent / "results" / "agents"
+    shipped = study.parent / "results" / "agents"
     given = {shipped / f"pong-{name}.safetensors" for name in ("dqn-s0", "dsqn-s1")}
     made: set[Path] = set()
     for stage in stages:
@@ -66,13 +80,14 @@ def test_shipped_agents_are_used_beside_trained_ones(study: Path) -> None:
 
 
 def test_a_quantised_dqn_that_is_asked_for_is_an_agent_of_its_own(study: Path) -> None:
+    touch(study, "results/agents/pong-dqn-s0.safetensors")
     study.write_text(
         HEAD
         + "[games.pong]\nshipped = ['results/agents/pong-dqn-s0.safetensors']\n"
         + "convert-q8 = { method = 'qcfs', quantised = true }\nevaluate = {}\nattack = {}\n"
         + "states = { best_source = true }\n"
     )
-    stages = {stage.name: stage for stage in reproduce.plan("made")}
+    stages = {stage.name: stage for stage in planned(study)}
     made = stages["convert pong/shipped-snn-q8-s0"].results
     assert [file.name for file in made] == ["agent.safetensors", "agent.quantised.safetensors"]
     for verb in ("evaluate", "attack", "states"):
@@ -90,7 +105,7 @@ def test_variants_are_trained_converted_and_probed_under_their_names(study: Path
         + "dsqn-rate = { readout = 'rate', bias = false }\n"
         + "convert-t4 = { sim_steps = 4 }\nconvert-t8 = { sim_steps = 8 }\nprobe = { states = 9 }\n"
     )
-    stages = {stage.name: stage for stage in reproduce.plan("made")}
+    stages = {stage.name: stage for stage in planned(study)}
     assert list(stages) == [
         "train pong/dqn-double-s2",
         "train pong/dsqn-rate-s2",
@@ -114,7 +129,7 @@ def test_actors_are_trained_by_their_verbs_and_never_converted(study: Path) -> N
         + "[games.cartpole]\ntrain_seeds = [2]\ndqn = {}\nppo = { total_steps = 9 }\n"
         + "spiking-ppo = {}\nspiking-ppo-t4 = { sim_steps = 4 }\nconvert = { sim_steps = 8 }\nattack = {}\n"
     )
-    stages = {stage.name: stage for stage in reproduce.plan("made")}
+    stages = {stage.name: stage for stage in planned(study)}
     assert list(stages) == [
         "train cartpole/dqn-s2",
         "train cartpole/ppo-s2",
@@ -132,12 +147,13 @@ def test_actors_are_trained_by_their_verbs_and_never_converted(study: Path) -> N
 
 
 def test_states_are_attacked_along_the_first_agents_gradients_too(study: Path) -> None:
+    touch(study, "a/pong-dqn-s0.safetensors", "a/pong-dsqn-s0.safetensors")
     study.write_text(
         HEAD
         + '[games.pong]\ntrain_seeds = []\nshipped = ["a/pong-dqn-s0.safetensors", "a/pong-dsqn-s0.safetensors"]\n'
         + "convert = { sim_steps = 8 }\nstates = { states = 9, best_source = true }\n"
     )
-    stages = {stage.name: stage for stage in reproduce.plan("made")}
+    stages = {stage.name: stage for stage in planned(study)}
     snn = stages["attack pong/states-shipped-snn-s0"]
     words = snn.arguments
     assert words[:2] == ("adversarial", "states")
@@ -153,7 +169,7 @@ def test_states_are_attacked_along_the_first_agents_gradients_too(study: Path) -
 
 def test_what_a_study_leaves_out_is_not_run(study: Path) -> None:
     study.write_text(HEAD + '[games."minatar/breakout"]\ndsqn = { total_steps = 5 }\n')
-    assert names(reproduce.plan("made")) == [
+    assert names(planned(study)) == [
         "train minatar-breakout/dsqn-s0",
         "train minatar-breakout/dsqn-s1",
     ]
@@ -162,28 +178,27 @@ def test_what_a_study_leaves_out_is_not_run(study: Path) -> None:
 def test_a_setting_that_means_nothing_is_refused(study: Path) -> None:
     study.write_text(HEAD + "[games.pong]\ndqm = { total_steps = 5 }\n")
     with pytest.raises(
-        Refusal, match=r"made.toml: unknown setting 'dqm' of pong: settings are train_seeds, shipped"
+        Refusal,
+        match=r"made.toml, line 6: games.pong.dqm is unknown: did you mean 'dqn'\? settings are train_seeds",
     ):
-        reproduce.plan("made")
+        planned(study)
 
 
 def test_extensions_of_a_study_go_to_every_stage(study: Path, forget_extensions: None) -> None:
     games = '[games."minatar/breakout"]\ndqn = { total_steps = 9000 }\nevaluate = { episodes = 1 }\n'
     study.write_text('extensions = ["tests.extensions.plus_minus"]\n' + HEAD + games)
-    for stage in reproduce.plan("made"):
+    for stage in planned(study):
         at = stage.arguments.index("--extension")
         assert stage.arguments[at + 1] == "tests.extensions.plus_minus"
     for wrong, named in (('"a"', "a list of modules"), ('["no_such_module"]', "no_such_module")):
         study.write_text(f"extensions = {wrong}\n" + HEAD + games)
         with pytest.raises(Refusal, match=named):
-            reproduce.plan("made")
+            planned(study)
 
 
-@pytest.mark.parametrize(
-    "path", sorted((reproduce.ROOT / "studies").glob("*.toml")), ids=lambda path: path.stem
-)
-def test_the_studies_can_be_planned(path: Path) -> None:
-    stages = reproduce.plan(path.stem)
+@pytest.mark.parametrize("name", built_in_studies())
+def test_the_studies_can_be_planned(name: str) -> None:
+    stages = plan(read_study(name))
     assert stages
     assert len({stage.manifest for stage in stages}) == len(stages)
 
@@ -192,14 +207,14 @@ def test_the_studies_can_be_planned(path: Path) -> None:
     "folder",
     [
         folder
-        for folder in sorted((reproduce.ROOT / "results").iterdir())
-        if (folder / "README.md").exists() and (reproduce.ROOT / "studies" / f"{folder.name}.toml").exists()
+        for folder in sorted(RESULTS.iterdir())
+        if (folder / "README.md").exists() and folder.name in built_in_studies()
     ],
     ids=lambda folder: folder.name,
 )
 def test_committed_results_are_what_their_study_makes(folder: Path) -> None:
     """So that `make reproduce STUDY=...` measures them again; a probe may be of fewer networks than there are now."""
-    stages = {stage.manifest: stage for stage in reproduce.plan(folder.name)}
+    stages = {stage.manifest: stage for stage in plan(read_study(folder.name))}
     for path in sorted(folder.rglob("*manifest.json")):
         command = json.loads(path.read_text())["command"]
         if Path(command[command.index("--out") + 1]).parts[1] != folder.name:
@@ -210,10 +225,11 @@ def test_committed_results_are_what_their_study_makes(folder: Path) -> None:
     assert list(findings(folder)) == []
 
 
-def finished_evaluation(study: Path) -> tuple[reproduce.Stage, Path]:
+def finished_evaluation(study: Path) -> tuple[Stage, Path]:
     """A study's evaluation of shipped weights, as it is left when it was done; and these weights."""
+    touch(study, "agent.safetensors")
     study.write_text(HEAD + '[games.pong]\nshipped = ["agent.safetensors"]\nevaluate = { episodes = 2 }\n')
-    stage = reproduce.plan("made")[-1]
+    stage = planned(study)[-1]
     (weights,) = stage.needs
     weights.write_bytes(b"weights")
     (rows,) = stage.results
@@ -231,8 +247,8 @@ def finished_evaluation(study: Path) -> tuple[reproduce.Stage, Path]:
 
 def test_what_was_made_of_the_weights_that_are_there_stays(study: Path) -> None:
     stage, _ = finished_evaluation(study)
-    stage.remove_outdated_results()
-    assert stage.is_done()
+    remove_outdated_results(stage)
+    assert is_done(stage)
 
 
 def test_what_was_made_of_other_weights_is_made_again(
@@ -242,11 +258,11 @@ def test_what_was_made_of_other_weights_is_made_again(
     beside = stage.manifest.with_name("notes.txt")
     beside.write_text("mine")
     weights.write_bytes(b"weights that another machine made")
-    assert not stage.is_done()
-    stage.remove_outdated_results()
+    assert not is_done(stage)
+    remove_outdated_results(stage)
     assert [path.name for path in stage.manifest.parent.iterdir()] == ["notes.txt"]
     assert (
-        "evaluate-shipped-agent: its results are of other weights and are made again"
+        "evaluate-shipped-agent: its inputs have changed, and its results are made again"
         in capsys.readouterr().out
     )
 
@@ -256,18 +272,19 @@ def test_unfinished_work_is_left_to_be_resumed(study: Path) -> None:
     content = json.loads(stage.manifest.read_text())
     stage.manifest.write_text(json.dumps({**content, "outputs": {}}))
     weights.write_bytes(b"other weights")
-    stage.remove_outdated_results()
+    remove_outdated_results(stage)
     assert stage.manifest.exists()
 
 
 def test_the_methods_side_by_side_are_of_the_first_dqn(study: Path) -> None:
+    touch(study, *(f"results/agents/pong-{name}.safetensors" for name in ("dsqn-s0", "dqn-s0", "dqn-s1")))
     study.write_text(
         HEAD
         + '[games.pong]\nshipped = ["results/agents/pong-dsqn-s0.safetensors", '
         + '"results/agents/pong-dqn-s0.safetensors", "results/agents/pong-dqn-s1.safetensors"]\n'
         + "compare = { sim_steps = [2, 4], episodes = 3 }\n"
     )
-    (compared,) = [stage for stage in reproduce.plan("made") if stage.kind == "compare"]
+    (compared,) = [stage for stage in planned(study) if stage.kind == "compare"]
     assert compared.name == "compare pong/compare-shipped-dqn-s0"
     assert compared.arguments[:4] == (
         "convert",

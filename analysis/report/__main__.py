@@ -1,4 +1,4 @@
-"""python -m analysis.report STUDY: write a static page about a study, from its rows and other files in its folder.
+"""python -m analysis.report FOLDER: write a static page about a study, from the rows and other files in its folder.
 
 The page opens from disk. It has no scripts and links only to files in the study's folder. Equal files give an equal
 page. Never imports torch.
@@ -28,20 +28,20 @@ from core.errors import Refusal
 from core.records import write_bytes
 from core.rows import ConversionRow, EpisodeRow
 
-RESULTS = Path(__file__).resolve().parents[2] / "results"
-PAGE = Path("report") / "index.html"
-"""Path of the page in a study's folder."""
+PAGE = "index.html"
 
 
 @dataclass(frozen=True)
 class Report:
-    """Write the page of a study (results/STUDY/report/index.html). Nothing is drawn, trained or played."""
+    """Write the page of a folder of rows. Nothing is drawn, trained or played."""
 
-    study: Annotated[str, tyro.conf.Positional]
-    """Name of a folder in results/, such as quick, or the path of any folder."""
+    folder: Annotated[str, tyro.conf.Positional]
+    """A folder of rows, such as runs/a, or the name of a study in results/, such as quick."""
+    out: Path | None = None
+    """Folder for the page, index.html. Default: FOLDER/report. The page shows the figures that are in FOLDER."""
 
     def run(self) -> None:
-        print(os.path.relpath(write_report(study_folder(self.study, RESULTS))))
+        print(os.path.relpath(write_report(study_folder(self.folder), self.out)))
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,12 @@ class Page:
     """Name and link of each video."""
 
 
-def write_report(study: Path) -> Path:
+def write_report(study: Path, out: Path | None = None) -> Path:
     """Write the page of a study.
 
     Args:
         study: the study's folder.
+        out: the folder of the page; report/ in the study's folder if None.
 
     Returns:
         The path of the page.
@@ -105,7 +106,8 @@ def write_report(study: Path) -> Path:
     Raises:
         Refusal: the folder holds no rows, rows that do not compare, or a damaged file.
     """
-    page = page_of(study)
+    target = (out or study / "report") / PAGE
+    page = page_of(study, target.parent)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).resolve().parent),
         autoescape=True,
@@ -116,14 +118,15 @@ def write_report(study: Path) -> Path:
     )
     environment.filters["prose"] = prose
     text = environment.get_template("report.html.j2").render(vars(page))
-    write_bytes(study / PAGE, text.encode())
-    return study / PAGE
+    write_bytes(target, text.encode())
+    return target
 
 
-def page_of(study: Path) -> Page:
-    """The content of a study's page."""
+def page_of(study: Path, folder: Path) -> Page:
+    """The content of a study's page, whose links start at a folder."""
+    name = Path(os.path.abspath(study)).name
     if not any(study.rglob("*.parquet")):
-        raise Refusal(f"{study} holds no rows: python reproduce.py {study.name} makes them")
+        raise Refusal(f"{study} holds no rows: python reproduce.py {name} makes them")
     rows = StudyRows(study)
     episodes, compared, attacks = map(rows.rows, (EPISODES, METHOD_GAMES, ATTACKS))
     methods, conversions = map(rows.rows, (METHODS, CONVERSIONS))
@@ -134,14 +137,14 @@ def page_of(study: Path) -> Page:
             tables += markdown_tables(_title(path.relative_to(study)), path.read_text())
     found = answer(episodes, compared, methods, attacks)
     return Page(
-        study.name,
+        name,
         found,
         Table("Share of a DQN's score above random play that is kept", KEPT_HEADER, found.kept),
         tuple(tables),
-        tuple(pictures(study)),
+        tuple(pictures(study, folder)),
         tuple(cards({"evaluated": episodes, "conversions compared": compared, "under attack": attacks})),
         tuple(works(study)),
-        tuple((_title(path.relative_to(study)), _link(study, path)) for path in sorted(study.rglob("*.mp4"))),
+        tuple((_title(path.relative_to(study)), _link(path, folder)) for path in sorted(study.rglob("*.mp4"))),
     )
 
 
@@ -238,7 +241,7 @@ def _attack_tables(attacked: Sequence[Attacked]) -> Iterator[Table]:
 # Figures and videos ----------------------------------------------------------------------------------
 
 
-def pictures(study: Path) -> Iterator[Picture]:
+def pictures(study: Path, folder: Path) -> Iterator[Picture]:
     """The figures in the study's folder: registered ones in their order, then others by name."""
     known = dict(in_order())
     names = [*known]
@@ -249,10 +252,10 @@ def pictures(study: Path) -> Iterator[Picture]:
         yield Picture(
             path.stem,
             known[path.stem].description if path.stem in known else "",
-            _link(study, path),
+            _link(path, folder),
             width,
             height,
-            _link(study, vector) if vector.is_file() else "",
+            _link(vector, folder) if vector.is_file() else "",
         )
 
 
@@ -272,9 +275,9 @@ def png_size(path: Path) -> tuple[int, int]:
     return int.from_bytes(start[16:20]), int.from_bytes(start[20:24])
 
 
-def _link(study: Path, path: Path) -> str:
-    """The link from the page to a file of the study."""
-    return quote("../" + path.relative_to(study).as_posix())
+def _link(path: Path, folder: Path) -> str:
+    """The link from a page in a folder to a file."""
+    return quote(Path(os.path.relpath(path, folder)).as_posix())
 
 
 def _title(path: Path) -> str:

@@ -1,0 +1,389 @@
+"""Plan a study: its stages, each as the command that a user would type. Never imports torch."""
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple, assert_never
+
+from studies.reading import TRAINING, GameSettings, NamedAgent, Study
+from studies.source import Options
+
+StageKind = Literal["train", "import", "convert", "compare", "evaluate", "attack", "probe"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of a study."""
+
+    kind: StageKind
+    """The kind of work."""
+    arguments: tuple[str, ...]
+    """Its command line after `python -m`. Paths in it start at the study's base."""
+    manifest: Path
+    """The manifest that it writes."""
+    needs: tuple[Path, ...]
+    """Files that it reads: results of other stages, agents that exist already, or extensions with registered agents."""
+    results: tuple[Path, ...]
+    """Files that it writes and that later stages may need."""
+    setting: tuple[str, ...]
+    """Keys of the entry of the study that holds its options; empty for a stage without an entry."""
+
+    @property
+    def name(self) -> str:
+        """Its name in messages, as in "train pong/dqn-s0"."""
+        return f"{self.kind} {self.manifest.parent.relative_to(self.manifest.parents[2])}"
+
+
+def plan(study: Study) -> list[Stage]:
+    """The stages of a study. Each comes after the stages that it needs.
+
+    Raises:
+        Refusal: two stages would write the same results.
+    """
+    stages: list[Stage] = []
+    for name, settings in study.games.items():
+        stages += _GamePlan(study, name, settings).stages()
+    if any(stage.kind == "probe" for stage in stages):
+        folder = f"{study.folder}/neurons/probe"
+        stages.append(
+            _stage(study, "probe", ("evaluate", "probe"), folder, ("responses.parquet",), (), (), ())
+        )
+    planned: dict[Path, Stage] = {}
+    for stage in stages:
+        other = planned.setdefault(stage.manifest, stage)
+        if other is not stage:
+            study.source.refuse(
+                stage.setting[:2],
+                f"has two agents that would write {stage.manifest}: give one of them another name",
+            )
+    return stages
+
+
+def with_needs(wanted: Iterable[Stage], stages: Sequence[Stage]) -> list[Stage]:
+    """The wanted stages and those that they need, in the study's order."""
+    chosen = set(wanted)
+    while True:
+        needed = {need for stage in chosen for need in stage.needs}
+        added = {stage for stage in stages if needed.intersection(stage.results)} - chosen
+        if not added:
+            return [stage for stage in stages if stage in chosen]
+        chosen |= added
+
+
+class _Agent(NamedTuple):
+    """An agent of a game."""
+
+    word: str
+    """What names it on command lines: a checkpoint from the study's base, or a registered name."""
+    needs: tuple[str, ...]
+    """Files that decide what it is."""
+    is_registered: bool = False
+
+
+@dataclass(frozen=True)
+class _GamePlan:
+    """The stages of one game of a study."""
+
+    study: Study
+    name: str
+    """Name of the game."""
+    settings: GameSettings
+    agents: dict[str, _Agent] = field(default_factory=dict)
+    """All agents planned so far, by label."""
+    dqn_of: dict[str, _Agent] = field(default_factory=dict)
+    """The DQN of each converted or quantised agent, by the agent's label."""
+
+    def stages(self) -> list[Stage]:
+        """All stages of the game. Each comes after the stages that it needs."""
+        return [
+            *self._evaluate("random", _Agent("random", (), is_registered=True)),
+            *self._train_all(),
+            *self._take_all(),
+            *self._convert_all(),
+            *self._attack_all(),
+            *self._probe(),
+        ]
+
+    def _train_all(self) -> Iterator[Stage]:
+        """Train every variant with every seed, and score it."""
+        for seed in self.settings.train_seeds:
+            for variant, options in self.settings.trainings.items():
+                label = f"{variant}-s{seed}"
+                verb = TRAINING.fullmatch(variant)
+                assert verb is not None
+                yield self._stage(
+                    "train",
+                    ("train_direct", verb[1]),
+                    label,
+                    (f"{self.study.checkpoint}.safetensors",),
+                    (),
+                    ("--game", self.name, "--seed", str(seed), *_words(options), *self._common),
+                    (variant,),
+                )
+                yield from self._take_run(label, f"{self._folder}/{label}")
+
+    def _take_all(self) -> Iterator[Stage]:
+        """Score the agents that exist already, after the import of those of other projects."""
+        for label, named in self.settings.agents.items():
+            match named.kind:
+                case "registered":
+                    files = tuple(map(str, self.study.extension_files))
+                    yield from self._take(label, _Agent(named.name, files, is_registered=True))
+                case "checkpoint":
+                    yield from self._take(label, _Agent(named.name, (named.name,)))
+                case "run":
+                    yield from self._take_run(label, named.name)
+                case "foreign":
+                    yield from self._import(label, named)
+                case _:
+                    assert_never(named.kind)
+
+    def _import(self, label: str, named: NamedAgent) -> Iterator[Stage]:
+        """Import an agent of another project, and score it."""
+        options = ("--source", named.name, "--game", self.name, *_words(named.options), *self._extensions)
+        made = f"{self._folder}/{label}/agent.safetensors"
+        yield self._file_stage(
+            "import", ("convert", "import"), (made,), (named.name,), options, ("agents", label)
+        )
+        yield from self._take(label, _Agent(made, (made,)))
+
+    def _take(self, label: str, agent: _Agent) -> Iterator[Stage]:
+        """Score an agent. It takes part in all that follows."""
+        yield from self._evaluate(label, agent)
+        self.agents[label] = agent
+
+    def _take_run(self, label: str, run: str) -> Iterator[Stage]:
+        """Score the best and the last weights of a run folder. One of them takes part in all that follows."""
+        # The first file is the result of its training.
+        names = dict.fromkeys((self.study.checkpoint, "best", "agent"))
+        yield from self._evaluate(label, _Agent(run, tuple(f"{run}/{name}.safetensors" for name in names)))
+        weights = f"{run}/{self.study.checkpoint}.safetensors"
+        self.agents[label] = _Agent(weights, (weights,))
+
+    def _evaluate(self, label: str, agent: _Agent) -> Iterator[Stage]:
+        if "evaluate" in self.settings.commands:
+            arguments = (*self._as_victim(agent), *self._options("evaluate"), *self._seed, *self._common)
+            yield self._stage(
+                "evaluate",
+                ("evaluate", "run"),
+                f"evaluate-{label}",
+                ("episodes.parquet",),
+                agent.needs,
+                arguments,
+                ("evaluate",),
+            )
+
+    def _convert_all(self) -> Iterator[Stage]:
+        """Convert every DQN by every method, score the results, and compare the methods on the first DQN."""
+        dqns = {
+            label: agent
+            for label, agent in self.agents.items()
+            if re.search(r"\bdqn\b", label) and not agent.is_registered
+        }
+        for method in self.settings.conversions:
+            for label, dqn in dqns.items():
+                yield from self._convert(method, label, dqn)
+        if "compare" in self.settings.commands and dqns:
+            label, dqn = next(iter(dqns.items()))
+            arguments = ("--agent", dqn.word, *self._options("compare"), *self._common)
+            yield self._stage(
+                "compare",
+                ("convert", "compare"),
+                f"compare-{label}",
+                ("methods.parquet",),
+                dqn.needs,
+                arguments,
+                ("compare",),
+            )
+
+    def _convert(self, method: str, label: str, dqn: _Agent) -> Iterator[Stage]:
+        """Convert one DQN, and score the spiking network, and the quantised DQN if it is kept."""
+        options = self.settings.conversions[method]
+        variant = method.removeprefix("convert")
+        network = re.sub(r"\bdqn\b", f"snn{variant}", label)
+        made = [f"{self._folder}/{network}/agent.safetensors"]
+        if options.get("quantised"):
+            made.append(made[0].removesuffix(".safetensors") + ".quantised.safetensors")
+        arguments = ("--agent", dqn.word, *_words(options), *self._common)
+        yield self._file_stage("convert", ("convert", "run"), made, dqn.needs, arguments, (method,))
+        for kind, file in zip(("snn", "quantised"), made, strict=False):
+            new_label = re.sub(r"\bdqn\b", kind + variant, label)
+            yield from self._take(new_label, _Agent(file, (file,)))
+            self.dqn_of[new_label] = dqn
+
+    def _attack_all(self) -> Iterator[Stage]:
+        """Attack every agent in its games, and on states of the first agent's play."""
+        for label, agent in self.agents.items():
+            if "attack" in self.settings.commands:
+                yield self._attack("attack", "run", label, "attacks.parquet")
+            if "states" in self.settings.commands:
+                first = next(iter(self.agents.values()))
+                others = self._transfer_agents({agent, self.dqn_of.get(label, agent)})
+                yield self._attack("states", "states", label, "state_attacks.parquet", first, others)
+
+    def _attack(
+        self,
+        setting: str,
+        verb: str,
+        label: str,
+        result: str,
+        states_of: _Agent | None = None,
+        transfer: Sequence[_Agent] = (),
+    ) -> Stage:
+        """Attack one agent.
+
+        Args:
+            setting: name of the options in the study.
+            verb: of `python -m adversarial`.
+            label: the victim's label.
+            result: name of the rows' file.
+            states_of: the agent whose play the states come from; None to attack games.
+            transfer: other agents along whose gradients the victim is attacked too.
+        """
+        victim = self.agents[label]
+        arguments, needs = [*self._as_victim(victim), *self._options(setting)], [*victim.needs]
+        if states_of is not None:
+            arguments += ["--states-of", states_of.word]
+            needs += states_of.needs
+        if transfer:
+            arguments += ["--transfer", *(other.word for other in transfer)]
+            needs += [need for other in transfer for need in other.needs]
+        if label in self.dqn_of and self.settings.commands[setting].get("best_source"):
+            arguments += ["--twin", self.dqn_of[label].word]
+            needs += self.dqn_of[label].needs
+        arguments += [*self._seed, *self._common]
+        return self._stage(
+            "attack", ("adversarial", verb), f"{setting}-{label}", (result,), needs, arguments, (setting,)
+        )
+
+    def _transfer_agents(self, known: Set[_Agent]) -> list[_Agent]:
+        """The first DQN and the first DSQN that are neither the victim nor the DQN that it was made from."""
+        found = []
+        for kind in ("dqn", "dsqn"):
+            others = (
+                agent
+                for label, agent in self.agents.items()
+                if re.search(rf"\b{kind}\b", label) and agent not in known
+            )
+            found += list(itertools.islice(others, 1))
+        return found
+
+    def _probe(self) -> Iterator[Stage]:
+        """Probe all agents."""
+        if "probe" in self.settings.commands and self.agents:
+            agents = self.agents.values()
+            game = ("--game", self.name) if any(agent.is_registered for agent in agents) else ()
+            words = [agent.word for agent in agents]
+            arguments = ("--agent", *words, *game, *self._options("probe"), *self._seed, *self._common)
+            needs = [need for agent in agents for need in agent.needs]
+            yield self._stage(
+                "probe", ("evaluate", "probe"), "probe", ("operations.parquet",), needs, arguments, ("probe",)
+            )
+
+    def _as_victim(self, agent: _Agent) -> tuple[str, ...]:
+        """The options that name an agent. A registered one does not know its game."""
+        return ("--agent", agent.word, *(("--game", self.name) if agent.is_registered else ()))
+
+    def _options(self, command: str) -> list[str]:
+        return _words(self.settings.commands[command])
+
+    @property
+    def _folder(self) -> str:
+        """Folder of the game's results."""
+        return f"{self.study.folder}/{self.name.replace('/', '-')}"
+
+    @property
+    def _common(self) -> tuple[str, ...]:
+        """Options of all commands that compute."""
+        return ("--threads", str(self.study.threads), *self._extensions)
+
+    @property
+    def _extensions(self) -> tuple[str, ...]:
+        return tuple(word for name in self.study.extensions for word in ("--extension", name))
+
+    @property
+    def _seed(self) -> tuple[str, ...]:
+        """Options of commands that play games to score."""
+        return ("--seed", str(self.study.evaluation_seed))
+
+    def _stage(
+        self,
+        kind: StageKind,
+        command: tuple[str, str],
+        folder: str,
+        results: Sequence[str],
+        needs: Sequence[str],
+        arguments: Sequence[str],
+        setting: tuple[str, ...],
+    ) -> Stage:
+        """A stage with a folder of its own in the game's, see `_stage`."""
+        setting = ("games", self.name, *setting)
+        return _stage(
+            self.study, kind, command, f"{self._folder}/{folder}", results, needs, arguments, setting
+        )
+
+    def _file_stage(
+        self,
+        kind: StageKind,
+        command: tuple[str, str],
+        made: Sequence[str],
+        needs: Sequence[str],
+        arguments: Sequence[str],
+        setting: tuple[str, ...],
+    ) -> Stage:
+        """A stage whose --out is a checkpoint, the first of the files that it makes."""
+        base = self.study.base
+        return Stage(
+            kind,
+            (*command, *arguments, "--out", made[0]),
+            base / f"{made[0].removesuffix('.safetensors')}.manifest.json",
+            tuple(base / need for need in needs),
+            tuple(base / file for file in made),
+            ("games", self.name, *setting),
+        )
+
+
+def _stage(
+    study: Study,
+    kind: StageKind,
+    command: tuple[str, str],
+    folder: str,
+    results: Sequence[str],
+    needs: Sequence[str],
+    arguments: Sequence[str],
+    setting: tuple[str, ...],
+) -> Stage:
+    """A stage whose results and manifest are in a folder of their own.
+
+    Args:
+        study: the study.
+        kind: the work it does.
+        command: module and verb.
+        folder: the folder, from the study's base.
+        results: file names of its results.
+        needs: files that it reads, from the study's base.
+        arguments: its options.
+        setting: keys of the entry that it was made of.
+    """
+    return Stage(
+        kind,
+        (*command, *arguments, "--out", folder),
+        study.base / folder / "manifest.json",
+        tuple(study.base / need for need in needs),
+        tuple(study.base / folder / result for result in results),
+        setting,
+    )
+
+
+def _words(options: Options) -> list[str]:
+    """Options as words of a command line."""
+    words: list[str] = []
+    for name, value in options.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words += [f"--{option}"] if value else [f"--{option}", "False"]
+        else:
+            words += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
+    return words

@@ -1,0 +1,246 @@
+"""Read a study: from a TOML file to checked dataclasses. Never imports torch.
+
+A study is given by the name of a built-in one or by the path of any file. Paths in a file start at its folder.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+from core.errors import Refusal
+from core.games import get_game
+from core.places import home
+from core.registry import load_extension, nearest
+from studies.source import Options, Source, read_source, shown
+
+BUILT_IN = Path(__file__).resolve().parent
+"""The folder of the built-in studies."""
+Checkpoint = Literal["best", "agent"]
+TRAINING = re.compile(r"(dqn|dsqn|ppo|spiking-ppo)(-[a-z0-9-]+)?")
+"""Names of trainings: dqn, dsqn, ppo, spiking-ppo, and variants of these such as dqn-large."""
+CONVERSION = re.compile(r"convert(-[a-z0-9-]+)?")
+"""Names of conversions, each of every DQN. convert-t8 makes the network snn-t8, and also quantised-t8 if that is
+kept."""
+COMMANDS = ("evaluate", "compare", "attack", "states", "probe")
+"""Settings of a game that hold the options of one command. A command without an entry is not run."""
+SETTINGS = ("train_seeds", "shipped", "agents", *COMMANDS)
+"""Settings of a game, besides those of trainings and conversions."""
+AGENT_NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class NamedAgent:
+    """An agent that a study names."""
+
+    kind: Literal["registered", "checkpoint", "run", "foreign"]
+    """A registered agent, a checkpoint, a run folder of `train_direct`, or a file of another project."""
+    name: str
+    """Its registered name, or its path from the study's base."""
+    options: Options
+    """Options of the import of another project's file; empty for all others."""
+
+
+@dataclass(frozen=True)
+class GameSettings:
+    """What a study does with one game."""
+
+    train_seeds: tuple[int, ...]
+    trainings: Mapping[str, Options]
+    """By name, see TRAINING. Each is made with every seed."""
+    agents: Mapping[str, NamedAgent]
+    """Agents that exist already, by the label that they have in results."""
+    conversions: Mapping[str, Options]
+    """By name, see CONVERSION."""
+    commands: Mapping[str, Options]
+    """By name, see COMMANDS."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study, as its file says."""
+
+    name: str
+    """The file's name without its ending."""
+    source: Source
+    """The file, for messages that name its lines."""
+    base: Path
+    """The folder in which its commands run, and where their paths start: the file's own. Of built-in studies it is the
+    checkout, or the working directory if SpikeQ was installed."""
+    folder: str
+    """The folder of its results, a path from `base`."""
+    extensions: tuple[str, ...]
+    """Modules that its commands import. They have been imported."""
+    evaluation_seed: int
+    threads: int
+    """Threads of each stage."""
+    checkpoint: Checkpoint
+    """Which weights of a training are converted and attacked: the best on validation episodes, or the last."""
+    games: Mapping[str, GameSettings]
+
+    @property
+    def extension_files(self) -> tuple[Path, ...]:
+        """The files of its extensions."""
+        return tuple(Path(str(sys.modules[name].__file__)) for name in self.extensions)
+
+
+def built_in_studies() -> tuple[str, ...]:
+    """Names of the studies that come with SpikeQ."""
+    return tuple(sorted(file.stem for file in BUILT_IN.glob("*.toml")))
+
+
+def read_study(study: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Study:
+    """Read a study and import its extensions.
+
+    Args:
+        study: name of a built-in study, or path of a TOML file.
+        out: folder of the results. By default it is a folder of the study's name: beside the file, or in results/ for a
+            built-in study.
+
+    Raises:
+        Refusal: there is no such study, or its file is not valid. The message names file and line.
+    """
+    file = _file_of(study)
+    is_built_in = file.resolve().parent == BUILT_IN
+    base = home().resolve() if is_built_in else file.parent.resolve()
+    folder = base / "results" / file.stem if is_built_in else base / file.stem
+    if out is not None:
+        folder = Path.cwd() / out
+    source = read_source(file)
+    content = source.table(
+        source.parsed(),
+        (),
+        ("train_seeds", "evaluation_seed", "threads", "checkpoint", "games"),
+        ("extensions",),
+    )
+    extensions = source.list_of(
+        content.get("extensions", []), ("extensions",), str, 'modules, as in ["my_module"]'
+    )
+    for name in extensions:
+        source.naming(("extensions",), partial(load_extension, name, base))
+    train_seeds = source.seeds(content["train_seeds"], ("train_seeds",))
+    games = source.table(content["games"], ("games",))
+    if not games:
+        source.refuse(
+            ("games",), 'is empty: a table for each game is needed, as in [games."minatar/breakout"]'
+        )
+
+    def at_base(path: str) -> str:
+        return os.path.relpath(os.path.abspath(file.parent.resolve() / path), base)
+
+    return Study(
+        name=file.stem,
+        source=source,
+        base=base,
+        folder=os.path.relpath(os.path.abspath(folder), base),
+        extensions=extensions,
+        evaluation_seed=source.whole(content["evaluation_seed"], ("evaluation_seed",)),
+        threads=source.whole(content["threads"], ("threads",)),
+        checkpoint=source.one_of(content["checkpoint"], ("checkpoint",), get_args(Checkpoint)),
+        games={name: _game(source, name, settings, train_seeds, at_base) for name, settings in games.items()},
+    )
+
+
+def _file_of(study: str | os.PathLike[str]) -> Path:
+    """The file behind a name or a path."""
+    names = built_in_studies()
+    if study in names:
+        return BUILT_IN / f"{study}.toml"
+    file = Path(study)
+    if file.is_file():
+        return file
+    if file.suffix == ".toml" or file.name != str(study):
+        raise Refusal(f"no study at {file}: accepted are the path of a TOML file, and {', '.join(names)}")
+    raise Refusal(
+        f"unknown study {str(study)!r}: {nearest(study, names)}studies are {', '.join(names)}; one of your own is "
+        "given by the path of its file, as in my_study.toml"
+    )
+
+
+def _game(
+    source: Source,
+    name: str,
+    content: object,
+    train_seeds: tuple[int, ...],
+    at_base: Callable[[str], str],
+) -> GameSettings:
+    """The settings of one game.
+
+    Args:
+        source: the study's file.
+        name: name of the game.
+        content: what the file says of it.
+        train_seeds: the study's seeds, if the game has none of its own.
+        at_base: from a path in the file to a path from the study's base.
+    """
+    keys = ("games", name)
+    source.naming(keys, lambda: get_game(name))
+    tables = source.table(content, keys)
+    for key in tables:
+        if key not in SETTINGS and not TRAINING.fullmatch(key) and not CONVERSION.fullmatch(key):
+            source.refuse(
+                (*keys, key),
+                f"is unknown: {nearest(key, (*SETTINGS, 'dqn', 'dsqn', 'ppo', 'convert'))}settings are "
+                f"{', '.join(SETTINGS)}, dqn, dsqn, ppo and spiking-ppo, convert, and variants of these as in dqn-NAME",
+            )
+    options = {
+        key: source.options(value, (*keys, key))
+        for key, value in tables.items()
+        if key not in ("train_seeds", "shipped", "agents")
+    }
+    agents: dict[str, NamedAgent] = {}
+    example = '["my-agents/a-dqn.safetensors"]'
+    for path in source.list_of(tables.get("shipped", []), (*keys, "shipped"), str, f"paths, as in {example}"):
+        label = "shipped-" + Path(path).stem.removeprefix(f"{name.replace('/', '-')}-")
+        if label in agents:
+            source.refuse(
+                (*keys, "shipped"), f"has two files named {Path(path).name}: give one a name in agents"
+            )
+        if not (source.file.parent / path).is_file():
+            source.refuse((*keys, "shipped"), f"names {path}, which is not there")
+        agents[label] = NamedAgent("checkpoint", at_base(path), {})
+    for label, value in source.table(tables.get("agents", {}), (*keys, "agents")).items():
+        if not AGENT_NAME.fullmatch(label) or label in agents:
+            source.refuse(
+                (*keys, "agents", label),
+                "is taken, or not made of small letters, digits, and '-' or '_' between them",
+            )
+        agents[label] = _agent(source, value, (*keys, "agents", label), at_base)
+    return GameSettings(
+        source.seeds(tables["train_seeds"], (*keys, "train_seeds"))
+        if "train_seeds" in tables
+        else train_seeds,
+        {key: value for key, value in options.items() if TRAINING.fullmatch(key)},
+        agents,
+        {key: value for key, value in options.items() if CONVERSION.fullmatch(key)},
+        {key: value for key, value in options.items() if key in COMMANDS},
+    )
+
+
+def _agent(source: Source, value: object, keys: tuple[str, ...], at_base: Callable[[str], str]) -> NamedAgent:
+    """An agent as the file names it."""
+    named = value.get("source") if isinstance(value, dict) else value
+    if not isinstance(named, str) or not named:
+        source.refuse(
+            keys,
+            f"is {shown(value)}: accepted are a registered name, the path of a checkpoint (.safetensors), of a run "
+            'folder or of another project\'s file, and { source = "file" } with options of convert import',
+        )
+    path = source.file.parent / named
+    if isinstance(value, dict):
+        options = source.options({key: each for key, each in value.items() if key != "source"}, keys)
+    else:
+        options = {}
+        if path.is_dir():
+            return NamedAgent("run", at_base(named), {})
+        if path.suffix == ".safetensors" and path.is_file():
+            return NamedAgent("checkpoint", at_base(named), {})
+        if "." not in named and not path.exists():
+            return NamedAgent("registered", named, {})
+    if not path.is_file():
+        source.refuse(keys, f"names {named}, which is not there")
+    return NamedAgent("foreign", at_base(named), options)
