@@ -24,6 +24,7 @@ _PLACES: Mapping[str, str] = {
     # What is registered derives from these.
     "Agent": "core.agents",
     "Activity": "core.agents",
+    "Converted": "convert.method",
     "Decision": "core.agents",
     "Attack": "adversarial.attack",
     "Game": "core.games",
