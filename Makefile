@@ -1,13 +1,15 @@
 # Every verb can be typed first: what it needs is made.
 PYTHON ?= python3
 STUDY ?= quick
+# Results lie beside a study's file, or in results/ for a built-in study.
+RESULTS = $(if $(filter %.toml,$(STUDY)),$(patsubst %.toml,%,$(patsubst studies/%.toml,results/%.toml,$(STUDY))),results/$(STUDY))
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev reproduce fgsm figures report test lint bench
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
-	@echo "STUDY=name runs another study than quick; PYTHON=python3.12 takes another interpreter (3.11 to 3.13)."
+	@echo "STUDY=name runs another study than quick, STUDY=path/to/my.toml one of your own; PYTHON=python3.12 takes another interpreter (3.11 to 3.13)."
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"error: Python {v[0]}.{v[1]}: 3.11 to 3.13 is needed, as in make PYTHON=python3.12")'
@@ -28,13 +30,13 @@ reproduce: setup ## run the study (train, convert, evaluate, attack), draw it, p
 
 fgsm: setup ## run the study's attacks and what they need, draw them, say what they allow to be said
 	$(BIN)/python reproduce.py $(STUDY) --only attack
-	$(BIN)/python -m adversarial verdict results/$(STUDY)
+	$(BIN)/python -m adversarial verdict $(RESULTS)
 
 figures: setup ## draw the study from its rows
-	$(BIN)/python plot.py $(STUDY)
+	$(BIN)/python plot.py $(RESULTS)
 
-report: figures ## draw the study and write its page, results/STUDY/report/index.html
-	$(BIN)/python -m analysis.report $(STUDY)
+report: figures ## draw the study and write its page, report/index.html in its results
+	$(BIN)/python -m analysis.report $(RESULTS)
 
 test: setup-dev ## run all tests, side by side
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder

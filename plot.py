@@ -3,6 +3,7 @@
 Figures are registered in analysis.figures. No network is run, and torch is never imported.
 """
 
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Annotated
 import tyro
 from matplotlib.figure import Figure
 
+from analysis.drawn import Drawn
 from analysis.figures.registry import in_order
 from analysis.figures.style import NothingToDraw
 from analysis.rows import CONVERSIONS, StudyRows, folder_names, study_folder
@@ -42,26 +44,26 @@ class Plot:
             raise Refusal("no folder given: a folder of rows, or the name of a study in results/, is needed")
         folders = [study_folder(name) for name in self.folder]
         study = StudyRows(*folders)
-        out = self.out or (folders[0] if len(folders) == 1 else _joined(folders))
+        drawn = Drawn(self.out or (folders[0] if len(folders) == 1 else _joined(folders)))
         refused = 0
         for name, figure in in_order():
-            target = out / "figures" / f"{name}.png"
             try:
-                drawn = figure.of_study(study)
+                made = figure.of_study(study)
+                if not self.list:
+                    _save(made, name, drawn)
             except NothingToDraw as reason:
                 if not self.list:
-                    target.unlink(missing_ok=True)
-                    target.with_suffix(".pdf").unlink(missing_ok=True)
+                    for ending in ("png", "pdf"):
+                        drawn.remove(f"figures/{name}.{ending}")
                 print(f"{name}: skipped, {reason}")
             except Refusal as refusal:
                 print(f"{name}: refused, {refusal}")
                 refused += 1
             else:
-                if not self.list:
-                    _save(drawn, target)
+                target = drawn.folder / "figures" / f"{name}.png"
                 print(f"{name}: {figure.caption}" if self.list else os.path.relpath(target))
         if not self.list:
-            print(write_tables(study, out), end="")
+            print(write_tables(study, drawn), end="")
             print(*agreement_lines(study.rows(CONVERSIONS)), sep="\n")
         if refused:
             raise Refusal(f"{refused} figures were refused; the reasons are above")
@@ -72,13 +74,15 @@ def _joined(folders: Sequence[Path]) -> Path:
     return folders[0].absolute().parent / "+".join(folder_names(folders).values())
 
 
-def _save(figure: Figure, target: Path) -> None:
+def _save(figure: Figure, name: str, drawn: Drawn) -> None:
     """Write a figure as PNG and as PDF with the same layout and without a date."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # Both formats keep the layout computed above.
-    figure.savefig(target, dpi=200)
-    figure.savefig(target.with_suffix(".pdf"), metadata={"CreationDate": None})
+    png, pdf = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=200)
+    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+    drawn.write(f"figures/{name}.png", png.getvalue())
+    drawn.write(f"figures/{name}.pdf", pdf.getvalue())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from core.errors import Refusal
+from core.kinds import kind_of
 from core.places import home
 from core.records import read_rows
 from core.rows import (
@@ -70,8 +71,8 @@ ROW_FILES = (
 class StudyRows:
     """The rows below some folders, as those of one study. Each kind is read once.
 
-    What was measured in several of the folders is taken once. Networks that differ but have one name and one training
-    seed get the name of their folder added to their recipe, which keeps them apart in tables and figures.
+    A network whose rows are the same in several folders is taken once. Networks that differ but have one name and one
+    training seed get the name of their folder added to their recipe, which keeps them apart in tables and figures.
 
     Args:
         folders: any folders of rows.
@@ -95,28 +96,44 @@ class StudyRows:
         return self._frames[files]
 
 
-def _as_one_study(rows_of: dict[Path, list[Any]]) -> Iterator[Any]:
+def _as_one_study(rows_of: Mapping[Path, Sequence[Any]]) -> Iterator[Any]:
     """The rows of several folders, see `StudyRows`."""
     if len(rows_of) == 1:
         yield from itertools.chain.from_iterable(rows_of.values())
         return
+    called = folder_names([*rows_of])
     # NaN differs from itself, so rows are compared as text.
-    known: dict[str, Path] = {}
+    texts: dict[object, dict[Path, set[str]]] = {}
     for folder, rows in rows_of.items():
         for row in rows:
-            known.setdefault(repr(row), folder)
-    own = {folder: [row for row in rows if known[repr(row)] == folder] for folder, rows in rows_of.items()}
-    names_in = {folder: {_name_of(row) for row in rows} for folder, rows in own.items()}
-    called = folder_names([*rows_of])
-    for folder, rows in own.items():
-        others = set().union(*(names for other, names in names_in.items() if other != folder))
+            texts.setdefault(_network(row), {}).setdefault(folder, set()).add(repr(row))
+    in_conflict = {
+        _training(row)
+        for folder, rows in rows_of.items()
+        for row in rows
+        if any(texts[_network(row)][folder] != others for others in texts[_network(row)].values())
+    }
+    known: set[str] = set()
+    for folder, rows in rows_of.items():
         for row in rows:
-            name = _name_of(row)
-            yield replace(row, recipe=f"{row.recipe}+{called[folder]}") if name and name in others else row
+            if _training(row) is not None and _training(row) in in_conflict:
+                yield replace(row, recipe=f"{row.recipe}+{called[folder]}")
+            elif repr(row) not in known:
+                yield row
+        known.update(map(repr, rows))
 
 
-def _name_of(row: Any) -> tuple[Any, ...] | None:
-    """What a training run is known by; None for rows that belong to no network with a recipe."""
+def _training(row: Any) -> tuple[Any, ...] | None:
+    """What the training run of a row's network is called, see `_network`. Conversions belong to that of their DQN."""
+    network = _network(row)
+    if network is None:
+        return None
+    game, agent, *rest = network
+    return (game, "dqn" if kind_of(agent).is_conversion else agent, *rest[:3])
+
+
+def _network(row: Any) -> tuple[Any, ...] | None:
+    """What a row's network is called; None for random play, and for rows that hold no recipe."""
     if not hasattr(row, "recipe") or not row.network:
         return None
     variant = (row.variant, row.sim_steps) if hasattr(row, "variant") else ()

@@ -1,49 +1,52 @@
 """The tables that `plot.py` writes beside its figures. Never imports torch."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pandas as pd
 
+from analysis.drawn import Drawn
 from analysis.energy import energy_table
 from analysis.game_table import game_table
 from analysis.game_table_formats import game_table_csv, game_table_latex, game_table_markdown
 from analysis.rows import EPISODES, OPERATIONS, StudyRows
 from analysis.tables import markdown, score_lines
 from core.games import PUBLISHED
-from core.records import write_bytes
 from core.rows import ConversionRow
 
 TABLES = ("scores.md", "games.md", "games.csv", "games.tex", "energy.md")
 """Files of tables: scores of every network, the papers' table over games, and energy."""
 
 
-def write_tables(study: StudyRows, folder: Path) -> str:
+def write_tables(study: StudyRows, drawn: Drawn) -> str:
     """Write the tables that can be made from the rows of a study, and remove old ones that cannot be made any more.
 
     Args:
         study: the rows.
-        folder: the folder of the tables.
+        drawn: the folder of the tables.
 
     Returns:
         The table of scores as printable text. Empty without episodes.
 
     Raises:
-        Refusal: the rows do not compare.
+        Refusal: the rows do not compare, or a file of another origin has the name of a table.
     """
-    for name in TABLES:
-        (folder / name).unlink(missing_ok=True)
+    tables: dict[str, str] = {}
     text = ""
     lines = score_lines(study.rows(EPISODES))
     if lines:
         text = markdown(lines)
-        write_bytes(folder / "scores.md", text.encode())
+        tables["scores.md"] = text
         text = f"\n{text}\nIntervals are over the episodes of one network, not over training seeds.\n"
         blocks = game_table(study.frame(EPISODES), pd.read_csv(PUBLISHED / "published_scores.csv"))
         for ending, form in (("md", game_table_markdown), ("csv", game_table_csv), ("tex", game_table_latex)):
-            write_bytes(folder / f"games.{ending}", form(blocks).encode())
+            tables[f"games.{ending}"] = form(blocks)
     if operations := study.rows(OPERATIONS):
-        write_bytes(folder / "energy.md", energy_table(operations).encode())
+        tables["energy.md"] = energy_table(operations)
+    for name in TABLES:
+        if name in tables:
+            drawn.write(name, tables[name].encode())
+        else:
+            drawn.remove(name)
     return text
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from analysis.figures import attacks, conversion, style
 from analysis.figures.registry import LAST, in_order
+from analysis.rows import EPISODES, StudyRows
 from analysis.runs import Family
 from core import kinds
 from core.errors import Refusal
@@ -208,3 +209,116 @@ def test_networks_of_one_name_are_not_averaged_under_attack() -> None:
         attacks.score_against_epsilon(pd.DataFrame([*rows, {**rows[0], "protocol": "modern"}]))
     with pytest.raises(Refusal, match="more than one checkpoint of DQN, training seed 0"):
         drawn(("one", 0, 800_000, 10.0), ("other", 0, 700_000, 20.0))
+
+
+# Folders ---------------------------------------------------------------------------------------------
+
+
+def learning(
+    folder: Path, seed: int = 0, recipe: str = "tutorial", scores: tuple[float, ...] = (10, 20)
+) -> None:
+    """The validation games of a training run, as `train_direct` leaves them in its folder."""
+    rows = [
+        episode(train_seed=seed, recipe=recipe, train_steps=1000 * step, score=score, checkpoint_id=f"{step}")
+        for step, score in enumerate(scores, 1)
+    ]
+    write_rows(folder / "validation.parquet", EpisodeRow, rows)
+
+
+def plotted(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(REPOSITORY / "plot.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def labels(*folders: Path) -> set[str]:
+    """What the legend of the learning curves says."""
+    (axis,) = dict(in_order())["liu2022_fig7_learning_curves"].of_study(StudyRows(*folders)).axes
+    return {str(line.get_label()) for line in axis.lines if str(line.get_label()).startswith("DQN")}
+
+
+def test_runs_in_one_figure_are_told_apart(tmp_path: Path) -> None:
+    one, again, faster, other = (tmp_path / name for name in ("one", "again", "faster", "other/one"))
+    learning(one)
+    learning(again, scores=(10, 30))
+    learning(faster, recipe="tutorial+learning_rate=0.01")
+    learning(other, seed=1)
+    assert labels(one) == {"DQN, 1 seed"}
+    # By what differs; else by the folder's name; and what differs in nothing but the seed is one network.
+    assert labels(one, faster) == {"DQN (relu), 1 seed", "DQN (learning_rate=0.01), 1 seed"}
+    assert labels(one, again) == {"DQN (one), 1 seed", "DQN (again), 1 seed"}
+    assert labels(one, other) == {"DQN, 2 seeds"}
+    learning(other, scores=(10, 40))
+    assert labels(one, other) == {f"DQN ({tmp_path.name}-one), 1 seed", "DQN (other-one), 1 seed"}
+    learning(other)
+    assert labels(one, other) == {"DQN, 1 seed"}
+
+
+def test_random_play_of_two_folders_is_one(tmp_path: Path) -> None:
+    random = episode(
+        agent="random", checkpoint_id="", train_seed=-1, network="", recipe="", max_q_mean=float("nan")
+    )
+    for name in ("a", "b"):
+        write_rows(tmp_path / name / "deep" / "er" / "episodes.parquet", EpisodeRow, [random])
+    assert len(StudyRows(tmp_path / "a", tmp_path / "b").rows(EPISODES)) == 1
+
+
+def test_a_conversion_follows_the_name_of_its_dqn(tmp_path: Path) -> None:
+    snn = {"agent": "rate-coded", "variant": "tan2021", "sim_steps": 8}
+    for name, score in (("a", 1.0), ("b", 2.0)):
+        rows = [episode(score=score), *([episode(**snn)] if name == "a" else [])]
+        write_rows(tmp_path / name / "episodes.parquet", EpisodeRow, rows)
+    found = StudyRows(tmp_path / "a", tmp_path / "b").rows(EPISODES)
+    assert [(row.agent, row.recipe) for row in found] == [
+        ("dqn", "atari-fast+a"),
+        ("rate-coded", "atari-fast+a"),
+        ("dqn", "atari-fast+b"),
+    ]
+
+
+def test_figures_go_into_the_folder_beside_it_or_where_one_says(tmp_path: Path) -> None:
+    learning(tmp_path / "runs" / "a")
+    learning(tmp_path / "runs" / "b", seed=1)
+    name = "figures/liu2022_fig7_learning_curves.png"
+    for words, where in (
+        ((tmp_path / "runs" / "a",), tmp_path / "runs" / "a"),
+        ((tmp_path / "runs" / "a", tmp_path / "runs" / "b"), tmp_path / "runs" / "a+b"),
+        ((tmp_path / "runs", "--out", tmp_path / "out"), tmp_path / "out"),
+    ):
+        done = plotted(*words)
+        assert done.returncode == 0, done.stderr
+        assert (where / name).is_file()
+        assert f"{name}\n" in done.stdout
+    assert not (tmp_path / "runs" / "figures").exists()
+
+
+@pytest.mark.parametrize("words", [(), ("nosuch",), ("",)])
+def test_folders_that_are_none_are_refused(words: tuple[str, ...]) -> None:
+    done = plotted(*words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_files_of_others_are_neither_replaced_nor_removed(tmp_path: Path) -> None:
+    learning(tmp_path)
+    mine = [
+        tmp_path / name
+        for name in ("scores.md", "games.csv", "figures/score_bars.png", "figures/max_q_curves.pdf")
+    ]
+    (tmp_path / "figures").mkdir()
+    for path in mine:
+        path.write_text("mine")
+    done = plotted(tmp_path)
+    assert done.returncode == 2
+    assert "max_q_curves: refused, " in done.stdout
+    assert [path.read_text() for path in mine] == ["mine"] * 4
+    mine[3].unlink()
+    assert plotted(tmp_path).returncode == 0
+    # Its own are replaced, and removed when nothing can be drawn any more.
+    curves = tmp_path / "figures" / "liu2022_fig7_learning_curves.png"
+    before = curves.read_bytes()
+    learning(tmp_path, scores=(10, 30))
+    assert plotted(tmp_path).returncode == 0
+    assert curves.read_bytes() != before
+    (tmp_path / "validation.parquet").unlink()
+    assert plotted(tmp_path).returncode == 0
+    assert not curves.exists()
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["score_bars.png"]

@@ -29,6 +29,8 @@ from core.records import write_bytes
 from core.rows import ConversionRow, EpisodeRow
 
 PAGE = "index.html"
+OWN = b"Written by <code>python -m analysis.report"
+"""Words by which a page is known as one of this command."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def write_report(study: Path, out: Path | None = None) -> Path:
         The path of the page.
 
     Raises:
-        Refusal: the folder holds no rows, rows that do not compare, or a damaged file.
+        Refusal: the folder holds no rows, rows that do not compare, or a damaged file, or another page is there.
     """
     target = (out or study / "report") / PAGE
     page = page_of(study, target.parent)
@@ -118,6 +120,8 @@ def write_report(study: Path, out: Path | None = None) -> Path:
     )
     environment.filters["prose"] = prose
     text = environment.get_template("report.html.j2").render(vars(page))
+    if target.exists() and OWN not in target.read_bytes():
+        raise Refusal(f"{target} is not a page of this command: move it away, or choose another --out")
     write_bytes(target, text.encode())
     return target
 
@@ -144,7 +148,9 @@ def page_of(study: Path, folder: Path) -> Page:
         tuple(pictures(study, folder)),
         tuple(cards({"evaluated": episodes, "conversions compared": compared, "under attack": attacks})),
         tuple(works(study)),
-        tuple((_title(path.relative_to(study)), _link(path, folder)) for path in sorted(study.rglob("*.mp4"))),
+        tuple(
+            (_title(path.relative_to(study)), _link(path, folder)) for path in sorted(study.rglob("*.mp4"))
+        ),
     )
 
 

@@ -406,5 +406,20 @@ def test_an_unknown_study_is_refused(
         report.main("python -m analysis.report", report.Report)
     assert leaving.value.code == 2
     assert capsys.readouterr().err == (
-        "error: no results of study 'nosuch': python reproduce.py nosuch makes them\n"
+        "error: no folder 'nosuch', and no results of a study of that name: python reproduce.py makes them\n"
     )
+
+
+def test_the_page_goes_where_one_says_and_replaces_no_other(tmp_path: Path) -> None:
+    here = study(tmp_path / "some")
+    (here / "figures").mkdir(exist_ok=True)
+    header = b"\x89PNG\r\n\x1a\n" + b"\0" * 8 + struct.pack(">II", 4, 4)
+    (here / "figures" / "mine.png").write_bytes(header)
+    inside = report.write_report(here).read_text()
+    outside = report.write_report(here, tmp_path / "pages" / "x").read_text()
+    assert 'src="../figures/mine.png"' in inside
+    assert outside == inside.replace('="../', '="../../some/')
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(Refusal, match=r"index\.html is not a page of this command"):
+        report.write_report(here, tmp_path)
+    assert (tmp_path / "index.html").read_text() == "mine"

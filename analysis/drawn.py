@@ -1,0 +1,64 @@
+"""Files that are made again at each call, in a folder that may hold files of others. Never imports torch."""
+
+import json
+from pathlib import Path
+
+from core.errors import Refusal
+from core.records import digest, write_bytes
+
+RECORD = "plot.json"
+"""File in the folder that holds the SHA-256 of every file that was made there, by its path in the folder."""
+
+
+class Drawn:
+    """Figures and tables in a folder. Only what was made there, and was not changed since, is replaced or removed.
+
+    Args:
+        folder: the folder; it is made with the first file.
+
+    Raises:
+        Refusal: the folder's record is damaged.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._record = folder / RECORD
+        self._made: dict[str, str] = {}
+        if self._record.is_file():
+            try:
+                made = json.loads(self._record.read_bytes())
+                self._made = {str(name): str(sha256) for name, sha256 in made.items()}
+            except (ValueError, AttributeError):
+                raise Refusal(f"{self._record} is damaged: move it and what was drawn there away")
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file.
+
+        Raises:
+            Refusal: another file has this name.
+        """
+        path = self.folder / name
+        if path.exists() and not self._is_own(name) and path.read_bytes() != content:
+            raise Refusal(
+                f"{path} was not made here, or was changed since: move it away, or choose another --out"
+            )
+        write_bytes(path, content)
+        self._note(name, digest(content))
+
+    def remove(self, name: str) -> None:
+        """Remove a file that was made at an earlier call; others of this name stay."""
+        if self._is_own(name):
+            (self.folder / name).unlink()
+            self._note(name, None)
+
+    def _is_own(self, name: str) -> bool:
+        path = self.folder / name
+        return name in self._made and path.is_file() and digest(path.read_bytes()) == self._made[name]
+
+    def _note(self, name: str, sha256: str | None) -> None:
+        before = dict(self._made)
+        self._made.pop(name, None)
+        if sha256 is not None:
+            self._made[name] = sha256
+        if self._made != before:
+            write_bytes(self._record, (json.dumps(self._made, indent=1, sort_keys=True) + "\n").encode())
