@@ -180,7 +180,8 @@ def training_runs(episodes: pd.DataFrame) -> pd.DataFrame:
                 "sim_steps": int(group.sim_steps.iloc[0]),
             }
         )
-    return pd.DataFrame(runs)
+    columns = ("game", "family", "train_seed", "checkpoint", "train_steps", "mean", "std", "n", "sim_steps")
+    return pd.DataFrame(runs, columns=columns)
 
 
 def prefer_best(runs: pd.DataFrame) -> pd.DataFrame:

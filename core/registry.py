@@ -158,7 +158,7 @@ def load_extension(name: str, folder: str | os.PathLike[str] = ".") -> None:
         return
     here = str(Path(folder).absolute())
     if here not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)  # last: nothing there hides a module of ours or of Python
     try:
         spec = _find(name)
         if spec is None or spec.origin is None or not spec.has_location:

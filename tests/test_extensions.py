@@ -208,7 +208,7 @@ def _draws(study: Path, *figures: str) -> None:
     """The figures and tables of a study can be made from its rows."""
     from plot import Plot
 
-    Plot(study=str(study)).run()
+    Plot((str(study),)).run()
     for figure in figures:
         assert (study / "figures" / f"{figure}.png").stat().st_size > 1000, figure
     assert (study / "scores.md").read_text()

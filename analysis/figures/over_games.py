@@ -48,6 +48,10 @@ class Normalised(NamedTuple):
 TIERS: dict[Tier, str] = {"atari": "Atari", "minatar": "MinAtar"}
 
 
+def _tier_of(game: str) -> Tier:
+    return get_game(game).tier
+
+
 def normalised_runs(rows: pd.DataFrame) -> list[Normalised]:
     """Normalised scores of each tier: 0 is random play and 1 the own DQN. For Atari also with a human as 1.
 
@@ -63,7 +67,7 @@ def normalised_runs(rows: pd.DataFrame) -> list[Normalised]:
     runs = training_runs(rows[rows.agent != "random"])
     results = []
     for tier, title in TIERS.items():
-        here = runs[[get_game(game).tier == tier for game in runs.game]]
+        here = runs[runs.game.map(_tier_of) == tier]
         if here.empty:
             continue
         source = reference(get_game(here.game.iloc[0])).source
@@ -252,7 +256,7 @@ def probability_of_improvement(rows: pd.DataFrame) -> Figure:
     runs = prefer_best(checkpoints)
     by_tier: dict[str, list[tuple[str, str, Interval, bool]]] = {}
     for tier, title in TIERS.items():
-        here = runs[[get_game(game).tier == tier for game in runs.game]]
+        here = runs[runs.game.map(_tier_of) == tier]
         name_of, look = names(here.family), looks(in_order(here.family))
         for better, worse in _rivals(list(name_of)):
             pairs = []

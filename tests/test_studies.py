@@ -1,0 +1,259 @@
+"""A study of one's own: any path, any working directory, agents of every kind, and files that are wrong."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core import registry
+from core.errors import Refusal
+from reproduce import Reproduce
+from studies.planning import Stage, plan
+from studies.reading import built_in_studies, read_study
+from tests.conftest import AGENTS
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+HEAD = 'train_seeds = [0]\nevaluation_seed = 1\nthreads = 1\ncheckpoint = "best"\n'
+GAME = f"{HEAD}[games.cartpole]\n"
+
+
+def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def test_the_example_runs_from_anywhere_and_stays_beside_its_file(tmp_path: Path) -> None:
+    example = Path(shutil.copytree(REPOSITORY / "examples" / "my_study", tmp_path / "example"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    # Modules of these names in the study's folder hide none of ours.
+    for name in ("core.py", "evaluate.py", "analysis.py"):
+        (example / name).write_text("raise SystemExit('not ours')\n")
+    words = ("-m", "spikeq", "reproduce", "../example/my_study.toml")
+    done = run(*words, cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert "| leaning    |" in done.stdout
+    results = example / "my_study"
+    assert (results / "figures" / "score_against_epsilon.png").is_file()
+    assert (results / "cartpole" / "attack-leaning" / "attacks.parquet").is_file()
+    assert [*elsewhere.iterdir()] == []
+    # From another folder it is the same work; an edit of the extension concerns the stages of its agent only.
+    again = run("-m", "spikeq", "reproduce", example / "my_study.toml", cwd=tmp_path)
+    assert "9 of 9 stages are done already" in again.stdout
+    with open(example / "my_agents.py", "a") as extension:
+        extension.write("# changed\n")
+    again = run("-m", "spikeq", "reproduce", example / "my_study.toml", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "7 of 9 stages are done already" in again.stdout
+    assert (
+        "attack cartpole/attack-leaning: its inputs have changed, and its results are made again"
+        in again.stdout
+    )
+    # So are its page and its figures, from its folder of results.
+    assert run("-m", "spikeq", "report", results, cwd=elsewhere).returncode == 0
+    assert "leaning" in (results / "report" / "index.html").read_text()
+
+
+def test_results_go_where_one_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "made.toml").write_text(f"{GAME}evaluate = {{ episodes = 1 }}\n")
+    done = run(REPOSITORY / "reproduce.py", "../a/made.toml", "--out", "deep/er", cwd=tmp_path / "b")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "b" / "deep" / "er" / "cartpole" / "evaluate-random" / "episodes.parquet").is_file()
+    assert (tmp_path / "b" / "deep" / "er" / "scores.md").is_file()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["made.toml"]
+
+
+def test_a_built_in_study_is_its_name_and_its_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in built_in_studies():
+        by_name, by_path = read_study(name), read_study(REPOSITORY / "studies" / f"{name}.toml")
+        assert by_name == by_path
+        assert by_name.base == REPOSITORY
+        assert by_name.folder == f"results/{name}"
+
+
+# Agents that a study names ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> dict[str, Stage]:
+    """The stages of a study with an agent of every kind."""
+    shutil.copy(AGENTS / "pong-dqn-s0.safetensors", tmp_path / "their.safetensors")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "foreign.zip").touch()
+    file = tmp_path / "made.toml"
+    file.write_text(
+        f"{HEAD}[games.pong]\n"
+        'agents.their-dqn = "their.safetensors"\nagents.old = "run"\nagents.foreign = "foreign.zip"\n'
+        'agents.rnd = "random"\n'
+        'agents.tuned = { source = "foreign.zip", network = "liu2022-if" }\n'
+        "convert = { sim_steps = 8 }\nevaluate = { episodes = 1 }\nstates = { states = 9 }\nprobe = { states = 9 }\n"
+    )
+    return {stage.name: stage for stage in plan(read_study(file))}
+
+
+def test_agents_of_every_kind_are_measured_like_the_others(named: dict[str, Stage]) -> None:
+    labels = ("their-dqn", "old", "foreign", "rnd", "tuned", "their-snn")
+    assert set(named) == {
+        "evaluate pong/evaluate-random",
+        *(f"evaluate pong/evaluate-{label}" for label in labels),
+        *(f"attack pong/states-{label}" for label in labels),
+        "import pong/foreign",
+        "import pong/tuned",
+        "convert pong/their-snn",
+        "probe pong/probe",
+        "probe neurons/probe",
+    }
+    assert [need.name for need in named["evaluate pong/evaluate-old"].needs] == [
+        "best.safetensors",
+        "agent.safetensors",
+    ]
+    (imported,) = named["import pong/foreign"].results
+    assert named["evaluate pong/evaluate-foreign"].needs == (imported,)
+    assert named["import pong/foreign"].arguments == (
+        *("convert", "import", "--source", "foreign.zip", "--game", "pong"),
+        *("--out", "made/pong/foreign/agent.safetensors"),
+    )
+    assert named["import pong/tuned"].arguments[6:8] == ("--network", "liu2022-if")
+    # A registered agent does not know its game.
+    for name, takes_game in (("evaluate-rnd", True), ("evaluate-old", False), ("states-rnd", True)):
+        (arguments,) = [stage.arguments for key, stage in named.items() if key.endswith(f"/{name}")]
+        assert ("--game" in arguments) == takes_game
+    assert "--game" in named["probe pong/probe"].arguments
+
+
+# Files that are wrong --------------------------------------------------------------------------------
+
+WRONG = {
+    "a key that is missing": (
+        "evaluation_seed = 1\n",
+        "bad.toml: train_seeds is missing: a study needs train_seeds,",
+    ),
+    "no game": (f"{HEAD}[games]\n", "bad.toml, line 5: games is empty"),
+    "a key that no study has": (
+        f"tread_seeds = [0]\n{GAME}",
+        "line 1: tread_seeds is unknown: did you mean 'train_",
+    ),
+    "a wrong type": (f"{GAME}".replace("= 1", '= "1"', 1), "line 2: evaluation_seed is '1': a whole number"),
+    "seeds that are none": (
+        GAME.replace("[0]", "[0, true]"),
+        "line 1: train_seeds is [0, True]: a list of whole",
+    ),
+    "seeds that are the same": (
+        GAME.replace("[0]", "[0, 0]"),
+        "line 1: train_seeds is [0, 0]: different numbers",
+    ),
+    "a word that is not accepted": (
+        GAME.replace("best", "last"),
+        "line 4: checkpoint is 'last': accepted are best, a",
+    ),
+    "true for a table": (
+        f"{GAME}dqn = true\n",
+        "line 6: games.cartpole.dqn is true: a table of options is needed",
+    ),
+    "an option that is a table": (
+        f"{GAME}dqn = {{ a = {{ }} }}\n",
+        "line 6: games.cartpole.dqn.a is {}: a text, a nu",
+    ),
+    "an unknown option": (
+        f"{GAME}dqn = {{ totl_steps = 5 }}\n",
+        "line 6: games.cartpole.dqn.totl_steps is no option of python -m train_direct dqn: did you mean 'total_steps'?",
+    ),
+    "an option that the study sets": (
+        f"{GAME}dqn = {{ seed = 5 }}\n",
+        "line 6: games.cartpole.dqn.seed is what the",
+    ),
+    "a value that is not accepted": (
+        f'{GAME}# attack =\nattack = {{ epsilon = "x" }}\nagents = {{ a = "random" }}\n',
+        "line 7: games.cartpole.attack is not accepted by python -m adversarial run: ",
+    ),
+    "an unknown setting": (
+        f"{GAME}dqm = {{ }}\n",
+        "line 6: games.cartpole.dqm is unknown: did you mean 'dqn'?",
+    ),
+    "an unknown game": (
+        GAME.replace("cartpole", "cartpol"),
+        "line 5: unknown game 'cartpol': did you mean 'cartpole",
+    ),
+    "an agent that nobody registered": (
+        f'{GAME}agents = {{ a = "nobody" }}\nevaluate = {{ }}\n',
+        "line 6: unknown agent 'nobody': accepted are random",
+    ),
+    "a file that is not there": (
+        f'{GAME}agents = {{ a = "no/such.zip" }}\n',
+        "agents.a names no/such.zip, which is n",
+    ),
+    "a checkpoint that is not there": (
+        f'{GAME}shipped = ["a.safetensors"]\n',
+        "shipped names a.safetensors, which is",
+    ),
+    "an agent that is none": (
+        f"{GAME}agents = {{ a = 5 }}\n",
+        "agents.a is 5: accepted are a registered name, the pa",
+    ),
+    "a name that is taken": (
+        f'{GAME}agents = {{ random = "random" }}\nevaluate = {{ }}\n',
+        "line 5: games.cartpole has two agents that would write ",
+    ),
+    "nothing to do": (GAME, "line 5: games asks for no stage"),
+    "an extension that is none": (
+        f'extensions = ["no_such_module"]\n{GAME}',
+        "line 1: extension 'no_such_module': no",
+    ),
+    "no TOML": (f"{HEAD}[games.cartpole\n", "line 5: not TOML: Expected ']'"),
+    "no end": (f"{HEAD}a = [", "bad.toml: not TOML: "),
+    "too deep": ("a = " + "[" * 5000, "bad.toml: not TOML: "),
+    "a number that is too long": ("a = " + "1" * 5000, "bad.toml: not TOML: "),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_file_is_refused_by_its_line(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget_extensions: None
+) -> None:
+    text, message = WRONG[what]
+    monkeypatch.chdir(tmp_path)
+    Path("bad.toml").write_text(text)
+    with pytest.raises(Refusal) as refusal:
+        Reproduce("bad.toml").run()
+    assert str(refusal.value).startswith("bad.toml")
+    assert message in str(refusal.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.toml"]
+
+
+def test_bytes_that_are_no_text_are_refused_by_their_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_bytes(HEAD.encode() + b"# caf\xe9\n")
+    with pytest.raises(Refusal, match=r"bad\.toml, line 5: byte 0xe9 is not UTF-8"):
+        read_study(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize("word", ["quik", "no/such.toml", "no_such.toml", ".", ""])
+def test_what_is_no_study_is_refused(word: str) -> None:
+    with pytest.raises(Refusal, match="quick"):
+        read_study(word)
+
+
+def test_a_wrong_study_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text(f"{GAME}dqn = true\n")
+    done = run("-m", "spikeq", "reproduce", "bad.toml", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("error: bad.toml, line 6: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.toml"]
+
+
+def test_extensions_are_found_beside_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget_extensions: None
+) -> None:
+    (tmp_path / "beside_the_study.py").write_text("FOUND = True\n")
+    (tmp_path / "made.toml").write_text(f'extensions = ["beside_the_study"]\n{GAME}')
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    study = read_study(tmp_path / "made.toml")
+    assert study.extension_files == (tmp_path / "beside_the_study.py",)
+    assert "beside_the_study" in registry.EXTENSIONS
+    del sys.modules["beside_the_study"]
