@@ -21,8 +21,8 @@ VERBS: Mapping[str, Verb] = {
     "evaluate": Verb("evaluate", "score, watch and probe agents; check rows"),
     "attack": Verb("adversarial", "attack agents in games and on states; judge what that shows"),
     "reproduce": Verb("reproduce", "run a study"),
-    "plot": Verb("plot", "draw the figures and write the tables of a study"),
-    "report": Verb("analysis.report", "write the page of a study"),
+    "plot": Verb("plot", "draw the figures and write the tables of folders of rows"),
+    "report": Verb("analysis.report", "write the page of a folder of rows"),
     "card": Verb("card", "measure one agent with the standard battery, or check a card"),
     "leaderboard": Verb("card.leaderboard", "write the table of all studies and cards"),
 }

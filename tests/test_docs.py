@@ -314,7 +314,8 @@ def check(line: list[str], monkeypatch: pytest.MonkeyPatch, really: bool) -> Non
             for variable in variables:
                 name, _, value = variable.partition("=")
                 assert name == "STUDY", variable
-                assert (REPOSITORY / "studies" / f"{value}.toml").is_file(), variable
+                file = value if value.endswith(".toml") else f"studies/{value}.toml"
+                assert (REPOSITORY / file).is_file(), variable
         case [".", ".venv/bin/activate"] | ["pre-commit", "install"]:
             pass
         case _:

@@ -1,4 +1,4 @@
-"""The built wheel works without the repository: package data included, it plays a game and tabulates the rows."""
+"""The built wheel works without the repository, package data included: it plays, tabulates rows and runs studies."""
 
 import os
 import subprocess
@@ -74,3 +74,59 @@ def test_an_installed_wheel_plays_and_tabulates(installed: Path, tmp_path: Path)
     table = run("-c", TABULATE, str(installed))
     assert "minatar/breakout" in table
     assert "random" in table
+
+
+EXTENSION = """
+from core.agents import AGENTS
+
+AGENTS.register("mine")(AGENTS.get("random"))
+"""
+STUDY = """
+extensions = ["my_agents"]
+train_seeds = []
+evaluation_seed = 1
+threads = 1
+checkpoint = "best"
+
+[games."minatar/breakout"]
+agents = { mine = "mine" }
+evaluate = { episodes = 2 }
+"""
+
+
+PLAN = """
+from studies.planning import plan
+from studies.reading import read_study
+
+study = read_study("smoke")
+print(len(plan(study)), study.folder)
+"""
+
+
+def test_an_installed_wheel_runs_studies(installed: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+
+    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+        # The console script of the wheel.
+        command = [sys.executable, str(installed / "bin" / "spikeq"), *words]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "my_agents.py").write_text(EXTENSION)
+    (tmp_path / "own" / "my_study.toml").write_text(STUDY)
+    done = run("reproduce", "own/my_study.toml")
+    assert done.returncode == 0, done.stderr
+    results = tmp_path / "own" / "my_study"
+    assert (results / "minatar-breakout" / "evaluate-mine" / "episodes.parquet").is_file()
+    assert (results / "figures" / "score_bars.png").is_file()
+    for verb, made in (("plot", "figures/score_bars.png"), ("report", "index.html")):
+        assert run(verb, "own/my_study", "--out", verb).returncode == 0
+        assert (tmp_path / verb / made).is_file()
+    # Built-in studies are package data. Their results go to results/, and shipped agents are in the repository only.
+    planned = subprocess.run(
+        [sys.executable, "-c", PLAN], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert planned.stdout == "26 results/smoke\n", planned.stderr
+    refused = run("reproduce", "trained")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "minatar-breakout-dqn-s0.safetensors, which is not there" in refused.stderr
