@@ -14,6 +14,7 @@ from core.errors import Refusal
 from core.registry import nearest
 from studies.planning import Stage
 from studies.reading import Study
+from studies.running import die_with_parent
 
 
 def require_accepted(study: Study, stages: Sequence[Stage]) -> None:
@@ -25,7 +26,7 @@ def require_accepted(study: Study, stages: Sequence[Stage]) -> None:
         Refusal: the message names file, line and option.
     """
     if stages:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as process:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), die_with_parent) as process:
             process.submit(_require_all_accepted, study, stages).result()
 
 

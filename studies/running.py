@@ -74,9 +74,9 @@ def _start(study: Study, stage: Stage) -> "subprocess.Popen[bytes]":
         *map(os.path.abspath, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))),
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-    return subprocess.Popen(command, cwd=study.base, env=environment, preexec_fn=_die_with_parent)
+    return subprocess.Popen(command, cwd=study.base, env=environment, preexec_fn=die_with_parent)
 
 
-def _die_with_parent() -> None:
-    """End this stage when the driver is killed, or the next driver would find it still running."""
+def die_with_parent() -> None:
+    """End this process when the driver is killed, or the next driver would find it still running."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

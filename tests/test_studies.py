@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -245,6 +246,22 @@ def test_a_wrong_study_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("error: bad.toml, line 6: ")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.toml"]
+
+
+def test_no_process_outlives_a_driver_that_was_killed(tmp_path: Path) -> None:
+    (tmp_path / "made.toml").write_text(f"{GAME}dqn = {{ }}\n")
+    command = [sys.executable, str(REPOSITORY / "reproduce.py"), "made.toml"]
+    driver = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    children = Path(f"/proc/{driver.pid}/task/{driver.pid}/children")
+    while not (started := children.read_text().split()):
+        time.sleep(0.01)
+    time.sleep(0.2)  # it was forked, and now looks at the options
+    driver.kill()
+    driver.wait()
+    patience = time.monotonic() + 10
+    while any(Path(f"/proc/{child}").exists() for child in started):
+        assert time.monotonic() < patience
+        time.sleep(0.01)
 
 
 def test_extensions_are_found_beside_the_study(
