@@ -1,8 +1,6 @@
 """python -m adversarial run | states | verdict: attack agents in their games and on stored states, and judge."""
 
-from adversarial.games import Run
-from adversarial.states import States
-from analysis.verdict import Verdict
+from adversarial.options import Run, States, Verdict
 from core.cli import main
 
 if __name__ == "__main__":

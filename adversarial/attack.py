@@ -21,8 +21,9 @@ import numpy as np
 from torch import Tensor
 
 from adversarial.box import Box
-from adversarial.goals import Goal, Loss, Scores, goal
+from adversarial.goals import Goal, Scores, goal
 from analysis.attackers import AttackerKind
+from core.choices import Loss
 from core.errors import Refusal
 from core.games import Game
 from core.registry import Registry

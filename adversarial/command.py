@@ -2,27 +2,25 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 import torch
 
 from adversarial import sources, timing
 from adversarial.attack import ATTACKS, Attack
-from adversarial.goals import Loss
 from adversarial.hook import make_attack
-from adversarial.threat import Scope, Threat, require_epsilon, require_frequency
-from core.agents import AGENTS, Agent
+from adversarial.options import AttackOptions
+from adversarial.threat import Threat, require_epsilon, require_frequency
+from core.agents import Agent
 from core.checkpoint import Checkpoint
-from core.cli import Number, OneOf, specification
+from core.cli import specification
 from core.errors import Refusal
 from core.games import Game
 from core.gradients import GradientSource
 from core.options import parse_settings
 from core.records import Journal
 from play.entrants import entrants
-from play.options import ComputeOptions
 from play.rollout import Perturb
 from play.states import collect, q_values
 
@@ -53,51 +51,8 @@ class Others(NamedTuple):
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class AttackOptions(ComputeOptions):
-    """Who is attacked, by what, through whose gradient."""
-
-    agent: Annotated[
-        str,
-        OneOf(
-            AGENTS.items,
-            "The victim: a checkpoint (.safetensors), a run folder of train_direct (its best weights), or a registered "
-            "agent.",
-        ),
-    ]
-    out: Path
-    """Folder for the rows. The same command again continues an attack that was killed."""
-    attack: Annotated[tuple[str, ...], OneOf(ATTACKS.items, "Names of attacks.")] = ("fgsm", "random-sign")
-    steps: tuple[int, ...] = (10,)
-    """Number of gradients of pgd, mi-fgsm and targeted-pgd. Each number makes an attack."""
-    restarts: tuple[int, ...] = (1,)
-    """Number of random starts of pgd and targeted-pgd, of which each state keeps the worst. Each number makes an
-    attack."""
-    draws: tuple[int, ...] = (1,)
-    """Number of draws of noise, of which each state keeps the worst. Each number makes an attack. The control of an
-    attack by queries draws as often as it asks (square: 500 times)."""
-    loss: tuple[Loss, ...] = ()
-    """Loss that is increased: cross-entropy, margin or value. Each makes an attack. Default: the attack's usual one."""
-    set: tuple[str, ...] = ()
-    """Other options of the attacks, as in momentum=0.9. Each goes to all attacks that have it."""
-    scope: Scope = "whole-stack"
-    """What may change at a decision. With newest-frame, what was added before stays in the stack as it ages."""
-    eight_bit: bool = False
-    """Round perturbed frames to the grey levels of a screen."""
-    frequency: Number = 1.0
-    """Share of decisions that are attacked: those in which most is at stake."""
-    best_source: bool = False
-    """Also follow the gradient that changes most choices at each size. It is sought over surrogate families and widths,
-    rates and twins. Without it, only the gradient that costs no search is followed: the victim's own, or that of a
-    converted network's weights with ReLU."""
-    twin: str | None = None
-    """The DQN that a quantised or converted victim was made from, for --best-source."""
-    transfer: tuple[str, ...] = ()
-    """Other agents of the game. The victim is also attacked along their gradients."""
-
-    epsilon: tuple[Number, ...] = (0.0, 0.001, 1 / 255)
-    """Sizes of the attacks, l_inf in network-input units; fractions are allowed (1/255 is one grey level). 0 is the
-    clean game."""
+class AskedAttacks(AttackOptions):
+    """The options of both verbs, and the attacks that they ask for."""
 
     def require_sound(self) -> None:
         """Refuse options that no attack can be made of."""

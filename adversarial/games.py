@@ -2,37 +2,29 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from adversarial.command import AttackOptions, PlannedAttack, drop_unplanned, load
+from adversarial.command import AskedAttacks, PlannedAttack, drop_unplanned, load
+from adversarial.options import Run
 from adversarial.threat import Threat
 from analysis.statistics import mean_interval
 from core.checkpoint import Checkpoint
 from core.device import pick_device, set_up_torch
 from core.games import Game, get_game
 from core.manifest import Manifest
+from core.options import require_at_least_one
 from core.progress import Progress
 from core.records import Journal
 from core.rows import AttackRow
 from core.seeding import require_seed
-from play.episodes import Played, episode_row, play, require_at_least_one
+from play.episodes import Played, episode_row, play
 from play.film.video import record, require_ffmpeg
-from play.options import PlayOptions
 from play.protocols import Protocol, get_protocol
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run(AttackOptions, PlayOptions):
-    """Play whole games while observations are perturbed; one row an episode (OUT/attacks.parquet).
-
-    Episodes have the same starts for every agent, attack and size.
-    """
-
-    episodes: int = 10
-    """Games for every attack and size."""
-    record: bool = False
-    """Also film the first game of each (OUT/*.mp4)."""
+class AttackedGames(Run, AskedAttacks):
+    """The work of the verb run."""
 
     def run(self) -> None:
         set_up_torch(self.threads)

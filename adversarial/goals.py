@@ -2,17 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 from torch import Tensor
 
-Loss = Literal["cross-entropy", "margin", "value"]
-"""What is increased.
-
-cross-entropy: of softmax Q against the clean greedy action (Huang et al. 2017).
-margin: the best other Q-value minus that action's (Carlini & Wagner 2017, without their constant).
-value: minus the largest Q-value.
-"""
+from core.choices import Loss
 
 Scores = Callable[[Tensor], Tensor]
 """Any network as attacks see it: inputs [B, *observation] -> action scores [B, A]."""

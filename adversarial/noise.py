@@ -11,9 +11,9 @@ from torch import Tensor
 
 from adversarial.attack import Attack, Found, Problem
 from adversarial.box import Box
-from adversarial.goals import Loss
 from adversarial.queries import random_search
 from analysis.attackers import AttackerKind
+from core.choices import Loss
 from core.errors import Refusal
 
 

@@ -2,27 +2,25 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
 
-from adversarial.command import AttackOptions, PlannedAttack, drop_unplanned, load
+from adversarial.command import AskedAttacks, PlannedAttack, drop_unplanned, load
+from adversarial.options import States
 from adversarial.threat import Threat
 from analysis.statistics import share_interval
 from core.checkpoint import Checkpoint
-from core.cli import Number, OneOf
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
-from core.games import GAMES, get_game
+from core.games import get_game
 from core.manifest import Manifest
+from core.options import require_at_least_one
 from core.progress import Progress
 from core.records import Journal
 from core.rows import StateAttackRow
 from core.seeding import generator, require_seed
 from play.environments import require_in_bounds, scale
-from play.episodes import require_at_least_one
 from play.rollout import Perturb
 from play.states import batches, collect
 
@@ -31,36 +29,8 @@ MANY_QUERIES = 100
 """Attacks that ask so often about a state are made on fewer states."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class States(AttackOptions):
-    """Attack stored states, one by one and without play; one row an attack and size (OUT/state_attacks.parquet).
-
-    A row tells how many greedy actions change, and what that costs by the victim's own clean Q-values.
-    """
-
-    epsilon: tuple[Number, ...] = (
-        *(1e-4, 2e-4, 5e-4, 1e-3, 2e-3),
-        *(level / 255 for level in (1, 2, 3, 5, 8, 15)),
-        0.5,
-    )
-    """Sizes of the attacks, l_inf in network-input units; fractions are allowed (1/255 is one grey level). At 0.5 every
-    agent must break down."""
-    game: Annotated[
-        str | None,
-        OneOf(
-            GAMES.items,
-            "Game of the states; the checkpoint's own if not given. A registered agent needs one.",
-        ),
-    ] = None
-    states: int = 512
-    """Number of states of one agent's play, drawn evenly from whole episodes at epsilon 0.05."""
-    query_states: int = 100
-    """Number of them, the first ones, for attacks that ask the victim hundreds of times about each (spsa, square, noise
-    of many draws)."""
-    states_of: str | None = None
-    """The agent whose play the states are of, so that several victims meet the same ones. Default: the victim."""
-    seed: int = 0
-    """Seed of the states and of the attacks' randomness."""
+class AttackedStates(States, AskedAttacks):
+    """The work of the verb states."""
 
     def run(self) -> None:
         set_up_torch(self.threads)

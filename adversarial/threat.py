@@ -8,10 +8,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 from adversarial.attack import ATTACKS, Attack
 from analysis.attackers import AttackerKind
+from core.choices import SCOPES, Scope
 from core.errors import Refusal
 from core.games import Game
 from core.options import checked
@@ -23,15 +24,6 @@ TRANSFER = "transfer:"
 """How the name of a gradient source begins that is another agent's."""
 MOST_EPSILON = 1e6
 """More than any observation's scale, and far from the limits of float32."""
-
-Scope = Literal["whole-stack", "newest-frame"]
-"""What may change at a decision.
-
-whole-stack: all that the agent sees, anew at every decision. This is the literature's default, and more than an
-attacker in front of the screen can do.
-newest-frame: the newest frame only. What was added to the others stays in the stack as they age.
-"""
-SCOPES: tuple[str, ...] = get_args(Scope)
 
 FIRST_VERSION: Mapping[str, Any] = {
     "loss": "",

@@ -1,11 +1,7 @@
 """python -m adversarial verdict: the gates of robustness and the claims that a study allows. Never imports torch."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from analysis.attackers import described, flips, masking_gaps
 from analysis.comparisons import Contrast, RobustnessComparison, compare
@@ -14,39 +10,30 @@ from analysis.gates import Gate, gates, is_allowed
 from analysis.players import Player, dqns_of, players
 from analysis.tables import aligned
 from analysis.words import percent, points, scored, signed, size
-from core.cli import main
 from core.errors import Refusal
 from core.records import read_rows, write_bytes
 from core.rows import AttackRow, StateAttackRow
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Print the gates of robustness of each agent and the claims that they allow, and write STUDY/verdict.md.
+def verdict_of(folder: Path) -> str:
+    """The verdict on all attacks below a folder, as Markdown, which is also written to FOLDER/verdict.md.
 
-    Only rows are read: attacks.parquet (games under attack and clean games) and state_attacks.parquet (attacks on
-    stored states), anywhere below the folder.
+    Raises:
+        Refusal: there are no attacks, or as in `verdict`.
     """
-
-    study: Annotated[Path, tyro.conf.Positional]
-    """Folder of a study, such as results/quick."""
-
-    def run(self) -> None:
-        states = [
-            row
-            for path in sorted(self.study.rglob("state_attacks.parquet"))
-            for row in read_rows(path, StateAttackRow)
-        ]
-        games = [
-            row for path in sorted(self.study.rglob("attacks.parquet")) for row in read_rows(path, AttackRow)
-        ]
-        if not states and not games:
-            raise Refusal(
-                f"no attacks under {self.study}: name a folder with attacks.parquet or state_attacks.parquet below it"
-            )
-        text = verdict(states, games)
-        write_bytes(self.study / "verdict.md", text.encode())
-        print(text, end="")
+    states = [
+        row
+        for path in sorted(folder.rglob("state_attacks.parquet"))
+        for row in read_rows(path, StateAttackRow)
+    ]
+    games = [row for path in sorted(folder.rglob("attacks.parquet")) for row in read_rows(path, AttackRow)]
+    if not states and not games:
+        raise Refusal(
+            f"no attacks under {folder}: name a folder with attacks.parquet or state_attacks.parquet below it"
+        )
+    text = verdict(states, games)
+    write_bytes(folder / "verdict.md", text.encode())
+    return text
 
 
 def verdict(states: Sequence[StateAttackRow], games: Sequence[AttackRow]) -> str:
@@ -196,7 +183,3 @@ def _of_network(shown: Evidence, everyone: Sequence[Evidence]) -> Iterator[str]:
 
 def _table(cells: Sequence[tuple[str, ...]]) -> str:
     return aligned(cells).rstrip("\n")
-
-
-if __name__ == "__main__":
-    main("python -m analysis.verdict", Verdict)

@@ -13,6 +13,7 @@ from unittest import mock
 from benchmarks.peers import BATCH, BREAKOUT_DECISIONS, atari_batch
 from core import seeding
 from core.checkpoint import load_agent
+from core.choices import Precision
 from core.device import set_up_torch
 from core.games import get_game
 from core.networks import NETWORKS, Network
@@ -20,7 +21,7 @@ from play.episodes import play
 from play.protocols import get_protocol
 from train_direct.__main__ import Dqn
 from train_direct.algorithm import Algorithm
-from train_direct.learner import Precision, QLearner
+from train_direct.learner import QLearner
 from train_direct.ppo import PPO, critic_game
 from train_direct.q_learning import QLearning
 from train_direct.recipe import PPO_RECIPES, RECIPES, Recipe

@@ -1,8 +1,6 @@
 """python -m convert run | compare | import | export: from a trained DQN to a spiking network."""
 
-from convert.compare import Compare
-from convert.exchange import Export, Import
-from convert.run import Run
+from convert.options import Compare, Export, Import, Run
 from core.cli import main
 
 if __name__ == "__main__":

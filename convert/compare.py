@@ -1,53 +1,26 @@
 """convert compare: measure conversions of one DQN side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from convert.comparison import STREAMS, MethodComparison
 from convert.comparison_table import markdown
 from convert.method import Method
-from convert.options import NAMED_OPTIONS, SourceOptions, options_of
+from convert.options import Compare, named_options, options_of
 from convert.variants import Variant, all_variants
-from core.cli import OneOf, specification
+from core.cli import specification
 from core.errors import Refusal
 from core.manifest import Manifest
 from core.records import Journal, write_bytes
 from core.rows import ConversionRow, EpisodeRow
-from play.protocols import PROTOCOLS, get_protocol
+from play.protocols import get_protocol
 from play.states import collect
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compare(SourceOptions):
-    """Compare conversions of one DQN at several numbers of simulation steps.
+class Comparison(Compare):
+    """The work of the verb compare."""
 
-    The table shows agreement, regret, errors and spikes, and scores with --episodes.
-    """
-
-    out: Path
-    """Folder for the rows (methods.parquet, conversion_episodes.parquet) and the table (comparison.md)."""
-    sim_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 500)
-    """Numbers of simulation steps."""
-    variants: Annotated[
-        tuple[str, ...],
-        OneOf(
-            lambda: all_variants().items(),
-            "Conversions to compare, by their names in the table. Methods that convert for one number of simulation "
-            "steps are measured up to 64 steps, distilled networks up to 16.",
-        ),
-    ] = field(default_factory=lambda: all_variants().names())
-    percentile: float | None = None
-    """Percentile of a layer's outputs that fires at every simulation step (tan2021, v-init); 99.9 if not given."""
-    distil_updates: int | None = None
-    """Gradient steps of each of the four rounds of qcfs and exact; 5000 if not given."""
-    episodes: int = 0
-    """Evaluation games that each network plays, with the same starts. Agreement is also measured on their states."""
-    protocol: Annotated[
-        str | None,
-        OneOf(PROTOCOLS.items, "Protocol of those games; the game's usual one if not given."),
-    ] = None
+    variants: tuple[str, ...]
 
     def run(self) -> None:
         known = all_variants()
@@ -75,7 +48,9 @@ class Compare(SourceOptions):
             self.out / "manifest.json",
             {
                 **specification(self, "agent", "out", "device", "threads"),
-                **{name: shared.get(name, NAMED_OPTIONS[name]) for name in ("percentile", "distil_updates")},
+                **{
+                    name: shared.get(name, named_options()[name]) for name in ("percentile", "distil_updates")
+                },
                 "verb": "convert compare",
                 "agent": checkpoint.id,
                 "protocol": protocol.name,

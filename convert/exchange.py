@@ -1,57 +1,38 @@
 """The verbs import (DQNs of other projects) and export (spiking networks for other simulators)."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from convert import foreign, foreign_files, nir_export
+from convert.options import Export, Import
 from core.checkpoint import load_agent, save_agent
-from core.cli import OneOf
 from core.dsqn import DSQN
 from core.errors import Refusal
-from core.games import GAMES, Game, get_game
+from core.games import get_game
+from core.layers import format_layers
 from core.manifest import Manifest
 from core.rate_coded.network import RateCodedNetwork
 from core.records import write_bytes
 
 
-def atari_games() -> list[tuple[str, Game]]:
-    """The registered Atari games, with their names."""
-    return [(name, game) for name, game in GAMES.items() if game.tier == "atari"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Import:
-    """Read a pretrained Nature-DQN of another project into a checkpoint. No code in the file is run."""
-
-    source: Path
-    """File that the other project saved."""
-    game: Annotated[str, OneOf(atari_games, "The Atari game that it plays, which the file does not say.")]
-    out: Path
-    """Checkpoint to write (.safetensors)."""
-    format: Annotated[
-        str,
-        OneOf(foreign.FORMATS.items, "Format of the file; auto recognises it by the names of the weights."),
-    ] = "auto"
-    network: Annotated[
-        str | None,
-        OneOf(
-            lambda: foreign.networks().items(),
-            "The network in the file. It is needed only for liu2022-if, whose files look like those of liu2022.",
-        ),
-    ] = None
+class ForeignImport(Import):
+    """The work of the verb import."""
 
     def run(self) -> None:
         game = get_game(self.game)
         require_ending(self.out, ".safetensors")
         if self.out.resolve() == self.source.resolve():
             raise Refusal(f"--out {self.out} is the source: another file is needed")
-        weights, sha256 = foreign_files.read_weights(self.source)
-        known = None if self.format == "auto" else self.format
-        format, layout = foreign.recognise(self.source, weights, known)
-        network = foreign.choose_network(self.source, layout, self.network)
-        agent = foreign.rebuild(self.source, weights, layout, game, network)
-        spec = {"verb": "convert import", "source": sha256, "game": game.name, "network": network}
+        file = foreign_files.read(self.source)
+        found = foreign.recognise(file, None if self.format == "auto" else self.format)
+        network = foreign.choose_network(found, self.network)
+        told = foreign.told(found, game, self.pixels)
+        agent, actions = foreign.rebuild(found, game, network, told.pixels)
+        label = network
+        if agent.config().get("layers"):
+            label += f"+layers={format_layers(agent.hidden, ',')}"
+        spec = {"verb": "convert import", "source": file.sha256, "game": game.name, "network": network}
+        if told.pixels == "bytes":  # it was not part of the work once
+            spec["pixels"] = told.pixels
         manifest = Manifest(self.out.with_suffix(".manifest.json"), spec)
         with manifest.work() as needed:
             if not needed:
@@ -60,18 +41,30 @@ class Import:
             provenance = {
                 # Not the values of any training run here: no seed, an unknown number of decisions, no recipe.
                 **{"train_seed": -1, "train_steps": -1, "recipe_steps": 0},
-                "recipe": f"imported ({format})",
-                "network": network,
+                "recipe": f"imported ({found.format})",
+                "network": label,
                 "scores_are_q_values": True,
                 "source_name": self.source.name,
-                "source_format": format,
-                "source_sha256": sha256,
-                # Fields of the agent's configuration that are not in the file.
-                "assumed": ["neuron", "sim_steps"] if isinstance(agent, DSQN) else [],
+                "source_format": found.format,
+                "source_sha256": file.sha256,
+                # The game's action of each output of the network in the file.
+                "source_actions": list(actions),
+                # What the network in the file was given for a pixel; null on games without.
+                "source_pixels": told.pixels,
+                # What is not in the file.
+                "assumed": [*told.assumed, *(["neuron", "sim_steps"] if isinstance(agent, DSQN) else [])],
             }
             save_agent(self.out, agent, provenance)
             manifest.finish([self.out])
-        print(f"{self.out}: a {agent.kind} agent of {game.name}, read as {format}")
+        print(f"{self.out}: a {agent.kind} agent of {game.name}, read as {found.format}")
+        if told.pixels == "bytes":
+            print("the network was given bytes: the weights of its first layer are multiplied by 255")
+        if len(actions) < game.num_actions:
+            print(
+                f"its {len(actions)} actions are the game's {', '.join(map(str, actions))}; others are never greedy"
+            )
+        if told.assumed:
+            print(f"not in the file, and assumed: {'; '.join(told.assumed.values())}")
         if isinstance(agent, DSQN):
             config = agent.spiking.config()["neuron"]
             options = (
@@ -85,14 +78,8 @@ class Import:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Export:
-    """Write a converted network or a DSQN as a NIR graph, for other simulators and for hardware."""
-
-    agent: Path
-    """Checkpoint of a rate-coded network or of a DSQN."""
-    out: Path
-    """NIR file to write (.nir)."""
+class NirExport(Export):
+    """The work of the verb export."""
 
     def run(self) -> None:
         require_ending(self.out, ".nir")

@@ -11,10 +11,11 @@ from torch import Tensor
 from convert.bindsnet_check import bindsnet_scores
 from convert.method import Converted
 from convert.scaling import activations
+from core.choices import ChargeReadout
 from core.dqn import DQN
 from core.progress import Progress
 from core.rate_coded import torch_engine
-from core.rate_coded.network import ChargeReadout, RateCodedNetwork, first_reaching, top_gaps
+from core.rate_coded.network import RateCodedNetwork, first_reaching, top_gaps
 from play.episodes import Played, play
 from play.protocols import Protocol
 from play.rollout import Step

@@ -21,9 +21,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from core.choices import Firing
 from core.dqn import DQN
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from core.rate_coded.torch_engine import Firing
 from core.registry import Registry
 
 

@@ -1,36 +1,47 @@
 """Command-line options of conversions: the method, its options, and how the network is simulated."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from convert.method import METHODS, Method
-from convert.methods.qcfs import Qcfs
-from convert.methods.tan2021 import Tan2021
-from convert.methods.threshold_search import Granularity, ThresholdSearch
-from core.checkpoint import Checkpoint, load_agent
+from core.choices import ChargeReadout, Firing, Granularity, Pixels
 from core.cli import OneOf
 from core.device import pick_device, set_up_torch
-from core.dqn import DQN
 from core.errors import Refusal
 from core.options import parse_settings
-from core.rate_coded.network import ChargeReadout, RateCoding
-from core.rate_coded.torch_engine import Firing, IFNeuron
+from core.registered import Listed
 from core.seeding import require_seed
 from play.options import ComputeOptions
 
-NAMED_OPTIONS: Mapping[str, Any] = {
-    "percentile": Tan2021.percentile,
-    "thresholds": ThresholdSearch.thresholds,
-    "distil_updates": Qcfs.distil_updates,
-}
-"""Options of methods that have a command-line option of their own, with their usual values.
+if TYPE_CHECKING:
+    from convert.method import Method
+    from core.checkpoint import Checkpoint
+    from core.dqn import DQN
+    from core.rate_coded.network import RateCoding
+
+NAMED_OPTIONS = ("percentile", "thresholds", "distil_updates")
+"""Options of methods that have a command-line option of their own.
 
 Rows, manifests and checkpoints hold all of them for every method, as those of earlier versions do.
 """
+
+
+@functools.cache
+def named_options() -> Mapping[str, Any]:
+    """The usual values of NAMED_OPTIONS."""
+    from convert.methods.qcfs import Qcfs
+    from convert.methods.tan2021 import Tan2021
+    from convert.methods.threshold_search import ThresholdSearch
+
+    return {
+        "percentile": Tan2021.percentile,
+        "thresholds": ThresholdSearch.thresholds,
+        "distil_updates": Qcfs.distil_updates,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +71,15 @@ class CodingOptions:
     stop_gap: float | None = None
     """Gap between the two largest Q-values at which a decision stops early. The mean number of steps is reported."""
 
-    def coding(self, sim_steps: int, method: Method) -> RateCoding:
+    def coding(self, sim_steps: int, method: "Method") -> "RateCoding":
         """The coding of a network of so many simulation steps. Options that were not given are the method's own.
 
         Raises:
             Refusal: a value is out of range, or options contradict each other.
         """
+        from core.rate_coded.network import RateCoding
+        from core.rate_coded.torch_engine import IFNeuron
+
         neuron = IFNeuron(
             self.firing or method.firing,
             method.v_init if self.v_init is None else self.v_init,
@@ -86,7 +100,9 @@ class CodingOptions:
 class ConversionOptions(CodingOptions):
     """How to convert."""
 
-    method: Annotated[str, OneOf(METHODS.items, "Where weights and thresholds come from.")] = "tan2021"
+    method: Annotated[str, OneOf("Where weights and thresholds come from.", "convert.method:METHODS")] = (
+        "tan2021"
+    )
     percentile: float | None = None
     """Percentile of a layer's outputs that fires at every simulation step (tan2021); 99.9 if not given."""
     thresholds: Granularity | None = None
@@ -97,12 +113,14 @@ class ConversionOptions(CodingOptions):
     method_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE ...")] = field(default=())
     """Options of the method as field=value. Options of a method from an --extension are set this way."""
 
-    def chosen(self) -> Method:
+    def chosen(self) -> "Method":
         """The method with its options.
 
         Raises:
             Refusal: there is no such method, it has no such option, or a value is not accepted.
         """
+        from convert.method import METHODS
+
         cls = METHODS[self.method]
         given = {name: getattr(self, name) for name in NAMED_OPTIONS if getattr(self, name) is not None}
         for name, value in given.items():
@@ -130,8 +148,11 @@ class SourceOptions(ComputeOptions):
     seed: int = 0
     """Seed of the episodes that states are collected from, and of distillation."""
 
-    def begin(self) -> tuple[Checkpoint, DQN]:
+    def begin(self) -> "tuple[Checkpoint, DQN]":
         """Set up torch, check the options, and read the DQN."""
+        from core.checkpoint import load_agent
+        from core.dqn import DQN
+
         set_up_torch(self.threads)
         require_seed(self.seed)
         for name in ("calibration_states", "test_states"):
@@ -144,12 +165,12 @@ class SourceOptions(ComputeOptions):
         return checkpoint, dqn
 
 
-def options_of(method: type[Method]) -> tuple[str, ...]:
+def options_of(method: "type[Method]") -> tuple[str, ...]:
     """Names of a method's options."""
     return tuple(option.name for option in fields(method))
 
 
-def recorded(method: Method, shared: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def recorded(method: "Method", shared: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A method and its options as rows, manifests and checkpoints hold them.
 
     Args:
@@ -161,5 +182,126 @@ def recorded(method: Method, shared: Mapping[str, Any] | None = None) -> dict[st
     """
     own = {name: getattr(method, name) for name in options_of(type(method))}
     others = {name: value for name, value in own.items() if name not in NAMED_OPTIONS}
-    named = {**NAMED_OPTIONS, **(shared or {}), **{name: own[name] for name in own if name in NAMED_OPTIONS}}
+    named = {
+        **named_options(),
+        **(shared or {}),
+        **{name: own[name] for name in own if name in NAMED_OPTIONS},
+    }
     return {"method": method.name, **named, **({"method_options": others} if others else {})}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(ConversionOptions, SourceOptions):
+    """Convert a DQN, and measure on held-out states how often the spiking network makes the same decisions."""
+
+    out: Path
+    """Spiking network to write (.safetensors). Agreement rows go to OUT with the ending .conversion.parquet."""
+    sim_steps: int = 500
+    """Simulation steps of a decision. Neurons that fire afterwards take this many in every layer."""
+    quantised: bool = False
+    """Also write the quantised DQN, which has the same weights and no simulation steps, as OUT with the ending
+    .quantised.safetensors."""
+    bindsnet_states: int = 0
+    """Held-out states on which the network is also simulated in BindsNET and compared (slow)."""
+    nir: Path | None = None
+    """Also write the spiking network as a NIR graph (.nir), as `convert export` does."""
+
+    def run(self) -> None:
+        from convert.run import Conversion
+
+        Conversion(**vars(self)).run()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(SourceOptions):
+    """Compare conversions of one DQN at several numbers of simulation steps.
+
+    The table shows agreement, regret, errors and spikes, and scores with --episodes.
+    """
+
+    out: Path
+    """Folder for the rows (methods.parquet, conversion_episodes.parquet) and the table (comparison.md)."""
+    sim_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 500)
+    """Numbers of simulation steps."""
+    variants: Annotated[
+        tuple[str, ...] | None,
+        OneOf(
+            "Conversions to compare, by their names in the table; all if not given. Methods that convert for one "
+            "number of simulation steps are measured up to 64 steps, distilled networks up to 16.",
+            "convert.variants:VARIANTS",
+            "convert.method:METHODS",
+        ),
+    ] = None
+    percentile: float | None = None
+    """Percentile of a layer's outputs that fires at every simulation step (tan2021, v-init); 99.9 if not given."""
+    distil_updates: int | None = None
+    """Gradient steps of each of the four rounds of qcfs and exact; 5000 if not given."""
+    episodes: int = 0
+    """Evaluation games that each network plays, with the same starts. Agreement is also measured on their states."""
+    protocol: Annotated[
+        str | None,
+        OneOf("Protocol of those games; the game's usual one if not given.", "play.protocols:PROTOCOLS"),
+    ] = None
+
+    def run(self) -> None:
+        from convert.compare import Comparison
+        from convert.variants import all_variants
+
+        variants = all_variants().names() if self.variants is None else self.variants
+        Comparison(**{**vars(self), "variants": variants}).run()
+
+
+def is_importable(network: Listed) -> bool:
+    """Whether files of the registered formats may hold a network."""
+    return network.name in ("relu", "liu2022", "liu2022-if", "liu2022-spike")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Read a pretrained DQN of another project into a checkpoint. No code in the file is run."""
+
+    source: Path
+    """File that the other project saved."""
+    game: Annotated[
+        str,
+        OneOf("The game that it plays, which the file does not say.", "core.games:GAMES"),
+    ]
+    out: Path
+    """Checkpoint to write (.safetensors)."""
+    format: Annotated[
+        str,
+        OneOf(
+            "Format of the file; auto recognises it by the names of the weights.", "convert.foreign:FORMATS"
+        ),
+    ] = "auto"
+    network: Annotated[
+        str | None,
+        OneOf(
+            "The network in the file. It is needed only for liu2022-if, whose files look like those of liu2022.",
+            "core.networks:NETWORKS",
+            only=is_importable,
+        ),
+    ] = None
+    pixels: Pixels | None = None
+    """What the network of an Atari game was given for a pixel: numbers from 0 to 1 (unit), or grey levels from 0 to 255
+    (bytes). Default: what the file says, or unit if it does not say."""
+
+    def run(self) -> None:
+        from convert.exchange import ForeignImport
+
+        ForeignImport(**vars(self)).run()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a converted network or a DSQN as a NIR graph, for other simulators and for hardware."""
+
+    agent: Path
+    """Checkpoint of a rate-coded network or of a DSQN."""
+    out: Path
+    """NIR file to write (.nir)."""
+
+    def run(self) -> None:
+        from convert.exchange import NirExport
+
+        NirExport(**vars(self)).run()

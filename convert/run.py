@@ -1,16 +1,14 @@
 """convert run: convert a DQN, and measure how often the spiking network makes the same decisions."""
 
 import importlib.util
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convert import nir_export
-from convert.exchange import Export, require_ending
+from convert.exchange import NirExport, require_ending
 from convert.measurement import agreements, bindsnet_agreements
-from convert.options import NAMED_OPTIONS, ConversionOptions, SourceOptions, recorded
+from convert.options import NAMED_OPTIONS, Run, recorded
 from core.checkpoint import Checkpoint, save_agent
 from core.cli import specification
 from core.dqn import DQN
@@ -22,21 +20,8 @@ from core.rows import ConversionRow
 from play.states import collect, greedy_actions
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run(ConversionOptions, SourceOptions):
-    """Convert a DQN, and measure on held-out states how often the spiking network makes the same decisions."""
-
-    out: Path
-    """Spiking network to write (.safetensors). Agreement rows go to OUT with the ending .conversion.parquet."""
-    sim_steps: int = 500
-    """Simulation steps of a decision. Neurons that fire afterwards take this many in every layer."""
-    quantised: bool = False
-    """Also write the quantised DQN, which has the same weights and no simulation steps, as OUT with the ending
-    .quantised.safetensors."""
-    bindsnet_states: int = 0
-    """Held-out states on which the network is also simulated in BindsNET and compared (slow)."""
-    nir: Path | None = None
-    """Also write the spiking network as a NIR graph (.nir), as `convert export` does."""
+class Conversion(Run):
+    """The work of the verb run."""
 
     def run(self) -> None:
         if self.nir is not None:  # refuse before the work begins
@@ -44,7 +29,7 @@ class Run(ConversionOptions, SourceOptions):
             nir_export.require_nir()
         self._convert()
         if self.nir is not None:
-            Export(agent=self.out, out=self.nir).run()
+            NirExport(agent=self.out, out=self.nir).run()
 
     def _convert(self) -> None:
         method = self.chosen()

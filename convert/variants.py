@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from convert.method import METHODS, Method
 from convert.options import CodingOptions, options_of
+from core.registered import listed
 from core.registry import Registry
+
+if TYPE_CHECKING:
+    from convert.method import Method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +24,9 @@ class Variant:
     """How the network is simulated."""
 
     @property
-    def method_class(self) -> type[Method]:
+    def method_class(self) -> "type[Method]":
+        from convert.method import METHODS
+
         return METHODS[self.method]
 
     @property
@@ -29,7 +34,7 @@ class Variant:
         """Whether a decision depends on those before, so that single states say nothing about the network."""
         return bool(self.coding.residual_alpha)
 
-    def chosen(self, shared: Mapping[str, Any]) -> Method:
+    def chosen(self, shared: Mapping[str, Any]) -> "Method":
         """The method with the variant's options, and those of `shared`, by name, that it has."""
         own = options_of(self.method_class)
         return self.method_class(
@@ -61,7 +66,7 @@ def all_variants() -> Registry[Variant]:
     found: Registry[Variant] = Registry(VARIANTS.concept)
     for name, variant in VARIANTS.items():
         found.register(name)(variant)
-    for method in METHODS:
-        if method not in found:
-            found.register(method)(Variant(method=method))
+    for method in listed("convert.method:METHODS"):
+        if method.name not in found:
+            found.register(method.name)(Variant(method=method.name))
     return found

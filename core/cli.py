@@ -8,7 +8,7 @@ import io
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,7 @@ import tyro
 from typing_extensions import Doc
 
 from core.errors import Refusal
+from core.registered import Listed, listed
 from core.registry import load_extension
 
 
@@ -73,41 +74,38 @@ Switch = Annotated[
 class OneOf(Doc):
     """Help of an option that takes registered names: a text, then every name, those of extensions included.
 
-        method: Annotated[str, OneOf(METHODS.items, "Conversion method.")] = "tan2021"
+        method: Annotated[str, OneOf("Conversion method.", "convert.method:METHODS")] = "tan2021"
 
-    The names are read when a command line is parsed, after the modules of --extension were imported. A registered class
-    is explained by the first sentence of its docstring, anything else by its `description` if it has one.
+    The names are read when help is printed. Nothing is imported for it (`core.registered`).
 
     Args:
-        items: returns the names, each with what is registered by it, as `Registry.items` does.
         text: what the option is for, in whole sentences.
+        places: registries, as module:NAME. A name that several of them have is listed once.
+        only: which entries the option takes; all if None.
     """
 
-    def __init__(self, items: Callable[[], Iterable[tuple[str, object]]], text: str):
-        self._items = items
-        self._text = text
+    def __init__(self, text: str, *places: str, only: Callable[[Listed], bool] | None = None):
+        self._text, self._places, self._only = text, places, only
+
+    def names(self) -> list[str]:
+        """The names that are listed."""
+        return [entry.name for entry in self._entries()]
+
+    def _entries(self) -> list[Listed]:
+        found = {entry.name: entry for place in reversed(self._places) for entry in reversed(listed(place))}
+        return [entry for entry in reversed(found.values()) if self._only is None or self._only(entry)]
 
     @property
     def documentation(self) -> str:  # type: ignore[override]  # read anew each time
-        explained, names = [], []
-        for name, entry in self._items():
-            words = entry.__doc__ if isinstance(entry, type) else getattr(entry, "description", None)
-            if words:
-                explained.append(f"- {name}: {_first_sentence(words)}")
-            else:
-                names.append(name)
-        listed = [f"Registered: {', '.join(names)}."] if names else []
-        return "\n".join([" ".join([self._text, *listed]), *explained])
+        entries = self._entries()
+        explained = [f"- {entry.name}: {entry.explanation}" for entry in entries if entry.explanation]
+        names = [entry.name for entry in entries if not entry.explanation]
+        told = [f"Registered: {', '.join(names)}."] if names else []
+        return "\n".join([" ".join([self._text, *told]), *explained])
 
-    # Python hashes and compares annotations. Doc would compare texts, and so import what is registered.
+    # Python hashes and compares annotations. Doc would compare texts, and so read what is registered.
     __hash__ = object.__hash__
     __eq__ = object.__eq__
-
-
-def _first_sentence(docstring: str) -> str:
-    """The first sentence of a docstring on one line."""
-    paragraph = " ".join(docstring.split("\n\n")[0].split())
-    return re.split(r"(?<=[a-z)]\.) (?=[A-Z])", paragraph)[0]
 
 
 class Command(Protocol):

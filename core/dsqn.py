@@ -16,6 +16,7 @@ from core.agents import (
     count_spikes,
     require_sim_steps,
 )
+from core.choices import Surrogate
 from core.clipped_rates import ClippedRates
 from core.errors import Refusal
 from core.games import Game
@@ -34,7 +35,7 @@ from core.layers import (
 )
 from core.neurons.base import NEURONS, Neuron, Population
 from core.neurons.lif import LIF
-from core.neurons.surrogates import SpikeDerivative, Surrogate, slope_of_width
+from core.neurons.surrogates import SpikeDerivative, slope_of_width
 from core.normalisations import NORMALISATIONS, Normalisation
 from core.options import from_config, to_config
 from core.readouts import READOUTS, LargestVoltage, Readout
@@ -169,7 +170,7 @@ class DSQN(Layered):
     def _simulate(self, observations: Tensor, look: Callable[[Tensor], None] | None) -> Tensor:
         """Q-values [B, A]. A given `look` is called with the spike train [T, B, ...] of every spiking layer."""
         sim_steps, readout = self.spiking.sim_steps, self.spiking.readout
-        first, *hidden, output = self.layers
+        first, *hidden, _ = self.layers
         currents = self._normalised(0, apply_layer(first, observations)[None])  # [1, B, ...]: constant
         for index, layer in enumerate(hidden):
             train = self._population(index)(currents, sim_steps)
@@ -185,16 +186,29 @@ class DSQN(Layered):
         train = self._population(last)(currents, sim_steps)
         if look is not None:
             look(train)
+        return self.read(train, weights, look)
+
+    def read(
+        self, train: Tensor, weights: Tensor | None = None, look: Callable[[Tensor], None] | None = None
+    ) -> Tensor:
+        """Q-values [B, A] from the spike train [T, B, ...] of the last hidden layer.
+
+        Args:
+            train: the spikes.
+            weights: of the read-out, if its weighted sum of spikes is to be used.
+            look: called with the output layer's spikes [T, B, A], if it spikes.
+        """
         if weights is not None:
             return self._read_sum(torch.einsum("t,t...->...", weights, train.float()), weights)
+        *hidden, output = self.layers
 
         def fire(currents: Tensor) -> Tensor:
-            spikes = self._population(last + 1)(currents, sim_steps)
+            spikes = self._population(len(hidden))(currents, len(train))
             if look is not None:
                 look(spikes)
             return spikes
 
-        return readout.scores(train, _OutputLayer(output, fire))
+        return self.spiking.readout.scores(train, _OutputLayer(output, fire))
 
     def _population(self, index: int) -> Population:
         population = self.populations[index]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from core.neurons.surrogates import SURROGATES, Surrogate
+from core.choices import SURROGATES, Surrogate
 
 WIDTHS = tuple(2.0**exponent for exponent in range(-7, 3))
 """Widths of swept surrogates: distances from the threshold at which they fall to half their height, in thresholds.

@@ -97,6 +97,13 @@ def checked(options: type, given: Mapping[str, Any], what: str) -> dict[str, Any
     return values
 
 
+def require_at_least_one(**numbers: int) -> None:
+    """Refuse numbers below 1, each given by its name."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise Refusal(f"{name} is {number}: at least 1 is needed")
+
+
 def require_number(
     name: str, value: object, least: float, most: float = math.inf, *, above: bool = False
 ) -> None:

@@ -1,6 +1,7 @@
 """Files of rows, one Parquet file for each type; the journal of unfinished rows; atomic writes. Never imports torch.
 
-Reading checks the schema. A file of another version is refused as a whole.
+Reading checks the schema. A file of another version is refused as a whole. Arrow is imported when it is used, because
+command lines need this module before anything is read.
 """
 
 import hashlib
@@ -11,9 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, get_type_hints
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from core.errors import Refusal
 from core.rows import Row, required_columns, schema
@@ -38,6 +36,9 @@ def write_rows(path: str | os.PathLike[str], row_type: type[Row], rows: Sequence
     Raises:
         TypeError: a value has another type than its field.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     hints = get_type_hints(row_type)
     for row in rows:
         for name, value in vars(row).items():
@@ -63,6 +64,9 @@ def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> list[Row]:
     Raises:
         Refusal: the file is missing or damaged, or has other columns.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     path = Path(path)
     if not path.is_file():
         raise Refusal(f"no rows at {path}")

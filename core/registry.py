@@ -121,6 +121,11 @@ class Registry(Generic[Entry]):
                 return name
         raise Refusal(f"{self.concept} {getattr(entry, '__name__', entry)} is not registered")
 
+    def origin(self, name: str) -> str:
+        """Dotted name of the module that registered an entry."""
+        self._load()
+        return self._origins[name]
+
     def __contains__(self, name: object) -> bool:
         self._load()
         return name in self._entries

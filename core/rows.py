@@ -7,9 +7,10 @@ default, which rows of older files get. `core/records.py` reads and writes the f
 import hashlib
 import math
 from dataclasses import MISSING, dataclass, field, fields
-from typing import TypeVar, get_type_hints
+from typing import TYPE_CHECKING, TypeVar, get_type_hints
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -307,14 +308,16 @@ Row = TypeVar(
     ResponseRow,
     EmbeddingRow,
 )
-_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
-def schema(row_type: type) -> pa.Schema:
+def schema(row_type: type) -> "pa.Schema":
     """The Arrow schema of a row type."""
+    import pyarrow as pa
+
+    types = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     hints = get_type_hints(row_type)
     return pa.schema(
-        [pa.field(field.name, _ARROW[hints[field.name]], nullable=False) for field in fields(row_type)]
+        [pa.field(field.name, types[hints[field.name]], nullable=False) for field in fields(row_type)]
     )
 
 

@@ -1,11 +1,14 @@
 """Independent random streams by name, all from one seed. Global generators are never used."""
 
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from core.errors import Refusal
+
+if TYPE_CHECKING:
+    import torch
 
 EPISODE_SEED_BOUND = 2**31 - 1
 """Episode seeds are below this bound, because the emulator takes signed 32-bit integers."""
@@ -22,8 +25,10 @@ def generator(seed: int, stream: str) -> np.random.Generator:
     return np.random.default_rng(_sequence(seed, stream))
 
 
-def torch_generator(seed: int, stream: str) -> torch.Generator:
+def torch_generator(seed: int, stream: str) -> "torch.Generator":
     """A torch generator on the CPU for one named use of a run's seed; arguments as for `generator`."""
+    import torch
+
     return torch.Generator().manual_seed(int(generator(seed, stream).integers(2**63 - 1)))
 
 

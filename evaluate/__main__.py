@@ -5,30 +5,27 @@ import itertools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from PIL import Image
 
-from analysis.check import findings
-from core import kinds
-from core.agents import AGENTS, RandomPlay
 from core.cli import OneOf, main, specification
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
-from core.games import GAMES, get_game
+from core.games import get_game
 from core.manifest import Manifest
+from core.options import require_at_least_one
 from core.progress import Progress
 from core.seeding import require_seed
-from evaluate.probe import probe_agents, probe_neurons
-from evaluate.scoring import Evaluation, film, line_up, score
-from evaluate.watch import Show, require_layers, watch
-from evaluate.window import Pictures, Window
-from play.entrants import entrants
-from play.episodes import require_at_least_one
-from play.film.looks import look_of
-from play.film.video import Encoder, require_ffmpeg
 from play.options import ComputeOptions, EpisodeOptions, PlayOptions
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from evaluate.scoring import Evaluation
+    from evaluate.watch import Show
+
+AGENTS = "core.agents:AGENTS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +35,9 @@ class Run(PlayOptions):
     agent: Annotated[
         tuple[str, ...],
         OneOf(
-            AGENTS.items,
             "Any number of checkpoints (.safetensors), run folders of train_direct, and registered agents. A run "
             "folder stands for its best and its final weights. Registered agents play the games of the others.",
+            AGENTS,
         ),
     ]
     out: Path
@@ -51,6 +48,9 @@ class Run(PlayOptions):
     """Also film each agent's first episode (OUT/*.mp4): the game as the agent sees it, Q-values, firing rates."""
 
     def run(self) -> None:
+        from evaluate.scoring import Evaluation, film, line_up, score
+        from play.film.video import require_ffmpeg
+
         set_up_torch(self.threads)
         require_seed(self.seed)
         require_at_least_one(num_envs=self.num_envs, agents=len(self.agent))
@@ -74,8 +74,10 @@ class Run(PlayOptions):
             for evaluation in evaluations:
                 film(evaluation, rows_file)
 
-    def _specification(self, evaluations: list[Evaluation]) -> dict[str, object]:
+    def _specification(self, evaluations: "list[Evaluation]") -> dict[str, object]:
         """All that decides the rows."""
+        from core.agents import RandomPlay
+
         return {
             **specification(self, "out", "agent", "device", "threads", "num_envs", "record"),
             "verb": "evaluate run",
@@ -98,8 +100,8 @@ class Watch(EpisodeOptions):
     agent: Annotated[
         str,
         OneOf(
-            AGENTS.items,
             "Checkpoint (.safetensors), run folder of train_direct (its best weights), or registered agent.",
+            AGENTS,
         ),
     ]
     steps: int | None = None
@@ -110,6 +112,13 @@ class Watch(EpisodeOptions):
     """Save instead of showing: a video (FILE.mp4), or a new or empty folder for pictures (000001.png, ...)."""
 
     def run(self) -> None:
+        from core import kinds
+        from evaluate.watch import require_layers, watch
+        from evaluate.window import Pictures, Window
+        from play.entrants import entrants
+        from play.film.looks import look_of
+        from play.film.video import Encoder
+
         set_up_torch(self.threads)
         require_seed(self.seed)
         if self.steps is not None:
@@ -124,7 +133,7 @@ class Watch(EpisodeOptions):
         protocol = entrant.protocol(self.protocol)
         require_layers(entrant.checkpoint.agent)
 
-        def watched(show: Show) -> None:
+        def watched(show: "Show") -> None:
             for played in watch(
                 entrant.checkpoint,
                 entrant.game,
@@ -154,7 +163,7 @@ class Watch(EpisodeOptions):
             )
             numbers = itertools.count(1)
 
-            def save(image: Image.Image) -> None:
+            def save(image: "Image.Image") -> None:
                 write(image)
                 progress.advance(int(in_decisions), f"{next(numbers):,} drawn")
 
@@ -183,15 +192,16 @@ class Probe(ComputeOptions):
     agent: Annotated[
         tuple[str, ...],
         OneOf(
-            AGENTS.items,
             "Agents of one game: checkpoints (.safetensors), run folders of train_direct (their best weights), or "
             "registered agents.",
+            AGENTS,
         ),
     ] = ()
     out: Path
     """Folder for the rows."""
     game: Annotated[
-        str | None, OneOf(GAMES.items, "Game of a registered agent; the checkpoints' own if not given.")
+        str | None,
+        OneOf("Game of a registered agent; the checkpoints' own if not given.", "core.games:GAMES"),
     ] = None
     states: int = 1000
     """Number of states of each agent's own play, at epsilon 0.05; and of the states to represent."""
@@ -199,6 +209,9 @@ class Probe(ComputeOptions):
     """Seed of these games, and of t-SNE."""
 
     def run(self) -> None:
+        from evaluate.probe import probe_agents, probe_neurons
+        from play.entrants import entrants
+
         set_up_torch(self.threads)
         require_seed(self.seed)
         require_at_least_one(states=self.states)
@@ -241,6 +254,8 @@ class Check:
     """Folder with rows below it, as in results/quick."""
 
     def run(self) -> None:
+        from analysis.check import findings
+
         found = list(findings(self.study))
         for line in found:
             print(line)

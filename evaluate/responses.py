@@ -9,13 +9,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from core.choices import Surrogate
 from core.dsqn import Spiking
 from core.networks import NETWORKS
 from core.neurons.base import NEURONS
 from core.neurons.integrate_and_fire import IF
 from core.neurons.integrator import leaky_integral
 from core.neurons.membrane import MembraneNeuron, run
-from core.neurons.surrogates import Surrogate
 from core.options import to_config
 from core.readouts import READOUTS, Voltage
 from core.records import to_json

@@ -14,18 +14,15 @@ import torch
 from core import seeding
 from core.agents import Agent
 from core.checkpoint import Checkpoint
-from core.errors import Refusal
 from core.games import Game
 from core.manifest import library_versions
 from core.records import to_json
 from core.rows import EpisodeRow
 from play.environments import environments_of, make_environments
 from play.policies import exploring
-from play.protocols import Protocol
+from play.protocols import MAX_ENVS, Protocol
 from play.rollout import Perturb, Rollout, Step
 
-MAX_ENVS = 32
-"""Episodes played side by side unless a caller says otherwise. This changes speed, not episodes."""
 LIGHT_SIM_STEPS = 8
 """Simulation steps up to which one core decides about as fast as another core emulates (the Nature network)."""
 
@@ -246,10 +243,3 @@ def rom_md5(game: Game) -> str:
     if game.name not in roms.get_all_rom_ids():
         return ""
     return hashlib.md5(Path(str(roms.get_rom_path(game.name))).read_bytes()).hexdigest()
-
-
-def require_at_least_one(**numbers: int) -> None:
-    """Refuse numbers below 1, each given by its name."""
-    for name, number in numbers.items():
-        if number < 1:
-            raise Refusal(f"{name} is {number}: at least 1 is needed")

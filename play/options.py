@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from core.choices import Device
 from core.cli import OneOf
-from core.device import Device
-from core.games import GAMES
-from play.episodes import MAX_ENVS
-from play.protocols import PROTOCOLS
+from play.protocols import MAX_ENVS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +22,12 @@ class ComputeOptions:
 class EpisodeOptions(ComputeOptions):
     """Which episodes are played."""
 
-    game: Annotated[str | None, OneOf(GAMES.items, "Game to play; the checkpoint's own if not given.")] = None
+    game: Annotated[
+        str | None, OneOf("Game to play; the checkpoint's own if not given.", "core.games:GAMES")
+    ] = None
     protocol: Annotated[
-        str | None, OneOf(PROTOCOLS.items, "How play is scored; the usual protocol of the game if not given.")
+        str | None,
+        OneOf("How play is scored; the usual protocol of the game if not given.", "play.protocols:PROTOCOLS"),
     ] = None
     seed: int = 0
     """Decides how every episode begins. Equal seeds give every agent the same episodes."""

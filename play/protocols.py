@@ -7,6 +7,9 @@ from core.errors import Refusal
 from core.games import Game, Tier
 from core.registry import Registry
 
+MAX_ENVS = 32
+"""Episodes played side by side unless a caller says otherwise. This changes speed, not episodes."""
+
 
 @dataclass(frozen=True)
 class Dynamics:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from analysis.report.__main__ import write_report
+from analysis.report.page import write_report
 
 TRAINED = Path(__file__).parents[1] / "results" / "trained"
 

@@ -2,24 +2,27 @@
 
 import itertools
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from core.cli import OneOf, main
 from core.errors import Refusal
-from core.networks import Network
+from core.registered import listed
 from train_direct.network_options import (
     NetworkOptions,
     SpikingOptions,
+    is_relu,
+    is_spiking,
+    is_spiking_actor,
     relu_network,
-    relu_networks,
-    spiking_actors,
     spiking_network,
-    spiking_networks,
 )
 from train_direct.options import QLearningOptions, RunOptions
-from train_direct.recipe import PPO_RECIPES
-from train_direct.ship import Ship
-from train_direct.start import train_actor, train_q_network
+
+if TYPE_CHECKING:
+    from core.networks import Network
+
+NETWORKS = "core.networks:NETWORKS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +31,11 @@ class Dqn(NetworkOptions, QLearningOptions):
 
     kind: ClassVar[str] = "dqn"
 
-    network: Annotated[str, OneOf(relu_networks, "Network to train, without spikes.")] = "relu"
+    network: Annotated[str, OneOf("Network to train, without spikes.", NETWORKS, only=is_relu)] = "relu"
 
     def run(self) -> None:
+        from train_direct.start import train_q_network
+
         network, changes = self.changed_layers(relu_network(self.network))
         train_q_network(self, "+".join([self.network, *changes]), network)
 
@@ -41,7 +46,7 @@ class Dsqn(SpikingOptions, QLearningOptions):
 
     kind: ClassVar[str] = "dsqn"
 
-    network: Annotated[str, OneOf(spiking_networks, "Spiking network to train.")] = "chen2022"
+    network: Annotated[str, OneOf("Spiking network to train.", NETWORKS, only=is_spiking)] = "chen2022"
     prune_sim_steps: list[int] | None = None
     """Temporal pruning: falling numbers of simulation steps that follow the first, each for an equal share of the run.
     Example: --sim-steps 8 --prune-sim-steps 4 2."""
@@ -50,13 +55,15 @@ class Dsqn(SpikingOptions, QLearningOptions):
     the values of all actions have in common. It is dropped after training."""
 
     def run(self) -> None:
+        from train_direct.start import train_q_network
+
         network, changes = self.changed(*spiking_network(self.network, "dqn"))
         if self.prune_sim_steps:
             changes.append(f"prune_sim_steps={'-'.join(map(str, self.prune_sim_steps))}")
         label = "+".join([self.network, *changes, *(["cmc"] if self.cmc else [])])
         train_q_network(self, label, network, self.cmc, self._sim_steps_in_turn(network))
 
-    def _sim_steps_in_turn(self, network: Network) -> list[int]:
+    def _sim_steps_in_turn(self, network: "Network") -> list[int]:
         """The numbers of simulation steps of temporal pruning, in turn; empty without pruning."""
         if not self.prune_sim_steps:
             return []
@@ -82,10 +89,15 @@ class Ppo(NetworkOptions, RunOptions):
     kind: ClassVar[str] = "ppo"
 
     recipe: Annotated[
-        str | None, OneOf(PPO_RECIPES.items, "How training is run; the game's usual recipe if not given.")
+        str | None,
+        OneOf(
+            "How training is run; the game's usual recipe if not given.", "train_direct.recipe:PPO_RECIPES"
+        ),
     ] = None
 
     def run(self) -> None:
+        from train_direct.start import train_actor
+
         network, changes = self.changed_layers(relu_network("relu"))
         train_actor(self, "+".join(["relu", *changes]), network)
 
@@ -96,17 +108,38 @@ class SpikingPpo(SpikingOptions, Ppo):
 
     kind: ClassVar[str] = "spiking-ppo"
 
-    network: Annotated[str, OneOf(spiking_actors, "Spiking network to train.")] = "tutorial"
+    network: Annotated[str, OneOf("Spiking network to train.", NETWORKS, only=is_spiking_actor)] = "tutorial"
 
     def run(self) -> None:
+        from train_direct.start import train_actor
+
         network, changes = self.changed(*spiking_network(self.network, "ppo"))
         assert network.spiking is not None
         if network.spiking.readout.output_spikes:
             raise Refusal(
                 f"network {self.network!r} answers with rates from 0 to 1, and a critic's values are larger: accepted "
-                f"are {', '.join(name for name, _ in spiking_actors())}"
+                f"are {', '.join(each.name for each in listed(NETWORKS) if is_spiking_actor(each))}"
             )
         train_actor(self, "+".join([self.network, *changes]), network)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ship:
+    """Make a small copy of a trained agent: its weights in half precision.
+
+    The copy is another agent than the original, and is evaluated as such.
+    """
+
+    agent: Path
+    """Checkpoint (.safetensors) to copy."""
+    out: Path
+    """File to write."""
+
+    def run(self) -> None:
+        from train_direct.ship import ship
+
+        ship(self.agent, self.out)
+        print(f"{self.out}: {self.out.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -12,15 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.choices import Precision
 from core.dqn import DQN
 from core.dsqn import DSQN
 from play.environments import network_input
-from train_direct.acceleration import Captured, FlatParameters, half_copy, make_moments, refresh
+from train_direct.acceleration import (
+    Captured,
+    FlatParameters,
+    gradients,
+    half_copy,
+    make_moments,
+    refresh,
+    trainable,
+)
 from train_direct.common_mode import CommonMode
 from train_direct.recipe import Recipe
 from train_direct.replay import Batch
 
-Precision = Literal["fp32", "bf16"]
 QNetwork = DQN | DSQN | CommonMode
 """What can be trained: a module from observations [B, *observation] to Q-values [B, A]."""
 TARGET_ROWS = 2048
@@ -213,9 +221,9 @@ class QLearner:
             value_t = bootstrap_value(q_target_t, self.working(obs_t) if recipe.double else None)
         q_tm1 = self.working(obs_tm1)
         loss, q_action_tm1 = td_loss(q_tm1, action_tm1, reward_t, discount_t, value_t, recipe.loss)
-        gradients = torch.autograd.grad(loss, list(self.working.parameters()))
+        found = gradients(loss, trainable(self.working))
         with torch.no_grad():
-            self._weights.set_gradients(gradients)
+            self._weights.set_gradients(found)
             if recipe.gradient_clamp is not None:
                 self._weights.gradient.clamp_(-recipe.gradient_clamp, recipe.gradient_clamp)
             self._optimizer.step()

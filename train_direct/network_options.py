@@ -1,18 +1,17 @@
 """Command-line options of the network that is trained."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from core.choices import Surrogate
 from core.cli import OneOf, Switch
-from core.dsqn import Spiking
 from core.errors import Refusal
-from core.layers import format_layers, parse_layers
-from core.networks import NETWORKS, Network
-from core.neurons.base import NEURONS
-from core.neurons.surrogates import Surrogate
-from core.normalisations import NORMALISATIONS
 from core.options import choose
-from core.readouts import READOUTS
+from core.registered import Listed
+
+if TYPE_CHECKING:
+    from core.dsqn import Spiking
+    from core.networks import Network
 
 _OF_NEURON = ("reset", "detach_reset", "threshold", "tau", "surrogate", "surrogate_slope")
 """Options that set fields of the neuron."""
@@ -26,46 +25,48 @@ class NetworkOptions:
     """Hidden layers in place of the usual ones: "32c8s4 64c4s2 64c3s1 512" is three convolutions (channels, c,
     kernel, s, stride) and a fully connected layer."""
 
-    def changed_layers(self, network: Network) -> tuple[Network, list[str]]:
+    def changed_layers(self, network: "Network") -> "tuple[Network, list[str]]":
         """A network with the given layers, and the parts that they add to its name in rows."""
         if self.layers is None:
             return network, []
+        from core.layers import format_layers, parse_layers
+
         hidden = parse_layers(self.layers)
         return replace(network, layers=hidden), [f"layers={format_layers(hidden, ',')}"]
 
 
-def relu_networks() -> list[tuple[str, Network]]:
-    """The registered networks without spikes, with their names."""
-    return [(name, network) for name, network in NETWORKS.items() if network.spiking is None]
+def is_relu(network: Listed) -> bool:
+    """Whether a registered network has no spikes."""
+    return not is_spiking(network)
 
 
-def spiking_networks() -> list[tuple[str, Network]]:
-    """The registered spiking networks, with their names."""
-    return [(name, network) for name, network in NETWORKS.items() if network.spiking is not None]
+def is_spiking(network: Listed) -> bool:
+    """Whether a registered network spikes. One that was not imported is judged by its source code."""
+    return "Spiking(" in network.source or getattr(network.entry, "spiking", None) is not None
 
 
-def spiking_actors() -> list[tuple[str, Network]]:
-    """The registered spiking networks whose outputs are unbounded, as a critic's values need, with their names."""
-    return [
-        (name, network)
-        for name, network in spiking_networks()
-        if network.spiking is not None and not network.spiking.readout.output_spikes
-    ]
+def is_spiking_actor(network: Listed) -> bool:
+    """Whether a registered network spikes and its outputs are unbounded, as a critic's values need."""
+    spiking = getattr(network.entry, "spiking", None)
+    bounded = "SpikeRate(" in network.source or (spiking is not None and spiking.readout.output_spikes)
+    return is_spiking(network) and not bounded
 
 
-def relu_network(name: str) -> Network:
+def relu_network(name: str) -> "Network":
     """A network without spikes, by name.
 
     Raises:
         Refusal: there is none of that name, or it spikes.
     """
+    from core.networks import NETWORKS
+
     network = NETWORKS[name]
     if network.spiking is not None:
         raise Refusal(f"network {name!r} spikes: the verbs that train it are dsqn and spiking-ppo")
     return network
 
 
-def spiking_network(name: str, relu_verb: str) -> tuple[Network, Spiking]:
+def spiking_network(name: str, relu_verb: str) -> "tuple[Network, Spiking]":
     """A spiking network by name, and what makes it spike.
 
     Args:
@@ -75,6 +76,8 @@ def spiking_network(name: str, relu_verb: str) -> tuple[Network, Spiking]:
     Raises:
         Refusal: there is none of that name, or it does not spike.
     """
+    from core.networks import NETWORKS
+
     network = NETWORKS[name]
     if network.spiking is None:
         raise Refusal(f"network {name!r} does not spike: train it with the verb {relu_verb}")
@@ -90,23 +93,23 @@ class SpikingOptions(NetworkOptions):
     neuron: Annotated[
         tuple[str, ...],
         OneOf(
-            NEURONS.items,
             "Neuron in place of the network's own, with its options, as in lif tau=4 threshold=0.5.",
+            "core.neurons.base:NEURONS",
         ),
     ] = ()
     readout: Annotated[
         tuple[str, ...],
         OneOf(
-            READOUTS.items,
             "How Q-values are read, in place of the network's own, with its options, as in last-mem tau=3.",
+            "core.readouts:READOUTS",
         ),
     ] = ()
     normalisation: Annotated[
         tuple[str, ...],
         OneOf(
-            NORMALISATIONS.items,
             "Normalisation between each hidden layer and its neurons, with its options. The network's own if not "
             "given.",
+            "core.normalisations:NORMALISATIONS",
         ),
     ] = ()
     reset: Literal["hard", "soft"] | None = None
@@ -124,12 +127,16 @@ class SpikingOptions(NetworkOptions):
     bias: Switch = None
     """Whether layers have biases (Chen's paper: False, its code: True)."""
 
-    def changed(self, network: Network, spiking: Spiking) -> tuple[Network, list[str]]:
+    def changed(self, network: "Network", spiking: "Spiking") -> "tuple[Network, list[str]]":
         """A network with the given options, and the parts that they add to its name in rows.
 
         Raises:
             Refusal: a name is not registered, an option does not exist, or a value is out of range.
         """
+        from core.neurons.base import NEURONS
+        from core.normalisations import NORMALISATIONS
+        from core.readouts import READOUTS
+
         neuron = choose(NEURONS, self.neuron) if self.neuron else spiking.neuron
         of_neuron = self._given(*_OF_NEURON)
         known = {field.name for field in fields(neuron)}  # type: ignore[arg-type]  # every neuron is a dataclass

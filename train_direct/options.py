@@ -8,13 +8,12 @@ from typing import Annotated, Any, ClassVar, Generic, Literal
 import tyro
 
 from core import seeding
+from core.choices import Device, Precision
 from core.cli import OneOf, Switch
-from core.device import Device
 from core.errors import Refusal
-from core.games import GAMES, Game
+from core.games import Game
 from core.options import parse_settings
-from train_direct.learner import Precision
-from train_direct.recipe import RECIPES, R, changed, label
+from train_direct.recipe import R, changed, label
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Chosen(Generic[R]):
 class RunOptions:
     """Options of every training."""
 
-    game: Annotated[str, OneOf(GAMES.items, "Game to train on.")]
+    game: Annotated[str, OneOf("Game to train on.", "core.games:GAMES")]
     out: Path
     """Run folder. The same command resumes an unfinished run, and says so if the run is done."""
     recipe: str | None = None
@@ -125,7 +124,8 @@ class QLearningOptions(RunOptions):
     """Options of both verbs of Q-learning."""
 
     recipe: Annotated[
-        str | None, OneOf(RECIPES.items, "How training is run; the game's usual recipe if not given.")
+        str | None,
+        OneOf("How training is run; the game's usual recipe if not given.", "train_direct.recipe:RECIPES"),
     ] = None
     warmup_steps: int | None = None
     """Random decisions before learning starts, in place of the recipe's."""

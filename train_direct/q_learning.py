@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from core import seeding
+from core.choices import Precision
 from core.dqn import DQN
 from core.dsqn import DSQN
 from core.games import Game
@@ -20,7 +21,7 @@ from play.policies import exploring
 from play.rollout import Rollout
 from train_direct.algorithm import EpisodeScores, Means
 from train_direct.common_mode import CommonMode
-from train_direct.learner import Precision, QLearner
+from train_direct.learner import QLearner
 from train_direct.recipe import Recipe
 from train_direct.replay import Replay
 

@@ -1,6 +1,6 @@
-"""The verb ship: the small copy of a trained agent."""
+"""The small copy of a trained agent."""
 
-from dataclasses import dataclass
+import os
 from pathlib import Path
 
 import torch
@@ -9,27 +9,18 @@ from core.checkpoint import load_agent, save_agent
 from core.errors import Refusal
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ship:
-    """Make a small copy of a trained agent: its weights in half precision.
+def ship(agent: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """Write a copy of a checkpoint with weights in half precision.
 
-    The copy is another agent than the original, and is evaluated as such.
+    Raises:
+        Refusal: the checkpoint cannot be read, a weight is beyond half precision, or there is a file already.
     """
-
-    agent: Path
-    """Checkpoint (.safetensors) to copy."""
-    out: Path
-    """File to write."""
-
-    def run(self) -> None:
-        source = load_agent(self.agent)
-        largest = max(float(tensor.abs().max()) for tensor in source.agent.state_dict().values())
-        if largest > torch.finfo(torch.float16).max:
-            raise Refusal(f"{self.agent}: a weight of {largest:g} is beyond half precision")
-        if self.out.exists():
-            raise Refusal(f"{self.out} exists; remove it, or choose another --out")
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        save_agent(
-            self.out, source.agent, {**source.provenance, "rounded_from": source.id}, dtype=torch.float16
-        )
-        print(f"{self.out}: {self.out.stat().st_size / 2**20:.1f} MiB")
+    source, out = load_agent(agent), Path(out)
+    tensors = source.agent.state_dict().values()
+    largest = max(tensor.double().abs().max().item() for tensor in tensors if tensor.numel())
+    if largest > torch.finfo(torch.float16).max:
+        raise Refusal(f"{os.fspath(agent)}: a weight of {largest:g} is beyond half precision")
+    if out.exists():
+        raise Refusal(f"{out} exists; remove it, or choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_agent(out, source.agent, {**source.provenance, "rounded_from": source.id}, dtype=torch.float16)

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from adversarial.attack import ATTACKS, Attack, Found, Problem
-from adversarial.goals import Loss
 from adversarial.queries import worst_of
 from analysis.attackers import AttackerKind
+from core.choices import Loss
 
 
 @ATTACKS.register("brightness")

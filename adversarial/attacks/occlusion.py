@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from adversarial.attack import ATTACKS, Attack, Found, Problem
-from adversarial.goals import Loss
 from adversarial.queries import worst_of
 from analysis.attackers import AttackerKind
+from core.choices import Loss
 
 
 @ATTACKS.register("occlusion")

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from adversarial.attack import ATTACKS, Found, Problem, SteppedAttack
 from adversarial.box import Box
-from adversarial.goals import Loss
 from adversarial.noise import drawn
 from analysis.attackers import AttackerKind
+from core.choices import Loss
 from core.errors import Refusal
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from adversarial.attack import ATTACKS, Attack, Found, Problem
-from adversarial.goals import Loss
 from adversarial.queries import random_search
 from analysis.attackers import AttackerKind
+from core.choices import Loss
 
 FIRST_SHARE = 0.8
 """Share of the frame that a square covers at first (Croce & Hein 2020, AutoAttack)."""

@@ -19,10 +19,10 @@ import torch
 
 from convert.method import METHODS, Converted
 from convert.methods.qcfs import Qcfs
+from core.choices import Firing
 from core.dqn import DQN
 from core.errors import Refusal
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from core.rate_coded.torch_engine import Firing
 
 MANTISSA_BITS = 24
 """Bits of the significand of a float32, which holds every integer up to 2^24."""

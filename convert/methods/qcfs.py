@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from convert.method import METHODS, Converted, Method
-from convert.methods.threshold_search import Granularity, least_squares
+from convert.methods.threshold_search import least_squares
 from convert.scaling import scaled_network
 from core import seeding
+from core.choices import Firing, Granularity
 from core.dqn import DQN
 from core.errors import Refusal
 from core.progress import Progress
 from core.quantised import QuantisedDQN
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from core.rate_coded.torch_engine import Firing
 from play.environments import network_input
 from play.states import collect, q_values
 

@@ -20,13 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convert.method import METHODS, Converted, Method
-from convert.methods.threshold_search import Granularity, search
+from convert.methods.threshold_search import search
 from convert.scaling import activations, largest_q, scaled_network
+from core.choices import Firing, Granularity
 from core.dqn import DQN
 from core.layers import Layer, Layers, apply_layer, padded
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from core.rate_coded.torch_engine import Firing
 from play.states import batches
 
 RIDGE = 1e-3

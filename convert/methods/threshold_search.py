@@ -11,7 +11,7 @@ each channel, gets the threshold with the least mean squared error on calibratio
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from convert.method import METHODS, Converted, Method
 from convert.scaling import largest_q, scaled_network
+from core.choices import Granularity
 from core.dqn import DQN
 from core.errors import Refusal
 from core.rate_coded.network import RateCodedNetwork, RateCoding
@@ -26,9 +27,6 @@ from play.states import batches
 
 CANDIDATES = 64
 """Thresholds that are compared, evenly spaced up to the largest output on the calibration states."""
-
-Granularity = Literal["channel", "layer"]
-"""Whether each channel or each layer has a threshold. In fully connected layers a channel is a neuron."""
 
 Drives = Callable[[], Iterator[Sequence[tuple[Tensor, Tensor]]]]
 """Starts a pass over the calibration states. A pass yields, for each batch, one pair a layer: the layer's input

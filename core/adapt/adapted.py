@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from core.adapt.counting import SpikeCounter, Traced, hooked, traced
 from core.adapt.library import Library, library_of
 from core.agents import AGENT_CLASSES, Activity, Agent, Decision, require_sim_steps
+from core.choices import Surrogate
 from core.errors import Refusal
 from core.games import Game
 from core.gradients import GradientSource, swept
-from core.neurons.surrogates import SpikeDerivative, Surrogate, slope_of_width
+from core.neurons.surrogates import SpikeDerivative, slope_of_width
 from core.operations import LayerOperations
 
 Call = Literal["once", "steps", "sequence"]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.neurons.surrogates import SURROGATES
+from core.choices import SURROGATES
 
 if TYPE_CHECKING:
     from core.neurons.membrane import MembraneNeuron

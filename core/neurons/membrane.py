@@ -16,10 +16,11 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from core.choices import SURROGATES, Surrogate
 from core.errors import Refusal
 from core.neurons import compiled
 from core.neurons.base import Neuron, NirNode, Population
-from core.neurons.surrogates import SURROGATES, SpikeDerivative, Surrogate, spike
+from core.neurons.surrogates import SpikeDerivative, spike
 from core.options import require_number
 
 
@@ -69,13 +70,14 @@ class MembraneNeuron(Neuron):
 
     @property
     def has_these_equations(self) -> bool:
-        """Whether charge, fire and reset are those of this class.
+        """Whether charge, fire, reset and population are those of this class.
 
         The compiled pass computes only these equations. The rate range and the NIR node hold only for them. A subclass
         with other equations takes the reference path.
         """
         return all(
-            getattr(type(self), name) is getattr(MembraneNeuron, name) for name in ("charge", "fire", "after")
+            getattr(type(self), name) is getattr(MembraneNeuron, name)
+            for name in ("charge", "fire", "after", "population")
         )
 
     def population(self, shape: tuple[int, ...]) -> Population:

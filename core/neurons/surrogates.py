@@ -7,10 +7,12 @@ a larger slope makes it higher and narrower.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from core.choices import Surrogate
 
 
 def atan_derivative(x: Tensor, slope: float) -> Tensor:
@@ -34,9 +36,6 @@ def rectangle_derivative(x: Tensor, slope: float) -> Tensor:
     return slope * (2 * slope * x.abs() < 1).to(x.dtype)
 
 
-Surrogate = Literal["atan", "sigmoid", "triangle", "rectangle"]
-SURROGATES: tuple[Surrogate, ...] = ("atan", "sigmoid", "triangle", "rectangle")
-"""Families of surrogate gradients."""
 DERIVATIVES: Mapping[Surrogate, Callable[[Tensor, float], Tensor]] = {
     "atan": atan_derivative,
     "sigmoid": sigmoid_derivative,

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.choices import SURROGATES, Surrogate
 from core.errors import Refusal
 from core.layers import apply_layer, apply_to_image
-from core.neurons.surrogates import DERIVATIVES, SURROGATES, SpikeDerivative, Surrogate, slope_of_width
+from core.neurons.surrogates import DERIVATIVES, SpikeDerivative, slope_of_width
 from core.rate_coded import fused
 from core.rate_coded.network import RateCodedNetwork
 from core.rate_coded.torch_engine import BLOCK_ROWS, IFNeuron, IFPopulation

@@ -26,16 +26,10 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor, nn
 
+from core.choices import FIRINGS, Firing
 from core.errors import Refusal
 from core.layers import Layers, SameConv2d, apply_to_image, same_margins
-from core.rate_coded.torch_engine import (
-    DEFAULT_NEURON,
-    FIRINGS,
-    Firing,
-    IFNeuron,
-    Simulation,
-    require_record_at,
-)
+from core.rate_coded.torch_engine import DEFAULT_NEURON, IFNeuron, Simulation, require_record_at
 
 LANES = 64
 """Neurons of one pixel that are simulated together. A layer's channels are padded to a multiple of this number."""

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.choices import SURROGATES
 from core.neurons.compiled import LANES, derivatives, inverse, on_threads, order_in_memory
-from core.neurons.surrogates import SURROGATES, SpikeDerivative
+from core.neurons.surrogates import SpikeDerivative
 from core.rate_coded.torch_engine import IFNeuron
 
 

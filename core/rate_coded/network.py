@@ -4,12 +4,13 @@ import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from core.agents import AGENT_CLASSES, Activity, Decision, require_sim_steps
+from core.choices import CHARGE_READOUTS, ChargeReadout
 from core.dqn import DQN
 from core.errors import Refusal
 from core.games import Game
@@ -27,15 +28,6 @@ from core.layers import (
 from core.quantised import QuantisedDQN
 from core.rate_coded import event_engine, torch_engine
 from core.rate_coded.torch_engine import IFNeuron, Simulation
-
-ChargeReadout = Literal["robust", "current", "spikes"]
-CHARGE_READOUTS: tuple[ChargeReadout, ...] = ("robust", "current", "spikes")
-"""What Q-values are read from.
-
-robust: spike count plus residual membrane of the output neurons (Tan et al. 2021).
-current: charge of output neurons that do not fire. The numbers are those of robust, without output spikes.
-spikes: spike count alone.
-"""
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,17 @@ that of one block, for any number of simulation steps.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from core.choices import FIRINGS, Firing
 from core.errors import Refusal
 from core.layers import Layers, apply_layer, apply_to_image
 
 BLOCK_ROWS = 128
 """Rows (batch x simulation steps) of one block: enough for an efficient convolution, few enough for the cache."""
-
-Firing = Literal["at-once", "signed", "afterwards"]
-FIRINGS: tuple[Firing, ...] = ("at-once", "signed", "afterwards")
 
 
 @dataclass(frozen=True)

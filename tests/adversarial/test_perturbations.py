@@ -19,12 +19,13 @@ from adversarial.attacks.square import Square, square_side
 from adversarial.attacks.uniform import Uniform
 from adversarial.box import Box, ball, eight_bit, newest_frame_only
 from adversarial.frozen import FrozenConv2d, frozen
-from adversarial.goals import Goal, Loss, Scores, goal
+from adversarial.goals import Goal, Scores, goal
 from adversarial.gradient_ascent import input_gradient, last_iterate
 from adversarial.noise import Noise, uniform_change
 from adversarial.queries import worst_of
 from core import seeding
 from core.agents import Agent
+from core.choices import Loss
 from core.games import get_game
 from core.networks import NETWORKS
 from core.rate_coded.network import RateCodedNetwork, RateCoding

@@ -26,6 +26,7 @@ from convert.scaling import scaled_network
 from core import seeding
 from core.agents import Agent, Decision, RandomPlay
 from core.checkpoint import Checkpoint, load_agent
+from core.choices import SURROGATES
 from core.clipped_rates import ClippedRates
 from core.dqn import DQN
 from core.dsqn import DSQN, Spiking
@@ -36,7 +37,7 @@ from core.networks import NETWORKS
 from core.neurons.integrate_and_fire import IF
 from core.neurons.lif import LIF
 from core.neurons.membrane import MembraneNeuron, run
-from core.neurons.surrogates import SURROGATES, SpikeDerivative
+from core.neurons.surrogates import SpikeDerivative
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
 from core.readouts import READOUTS

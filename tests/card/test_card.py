@@ -158,7 +158,7 @@ def test_a_foreign_network_gets_a_card_and_its_extension_is_needed(tmp_path: Pat
     shutil.copy(REPOSITORY / "tests" / "extensions" / "leaky_net.py", tmp_path / "leaky_net.py")
     own = ("--agent", "leaky-net", "--game", "minatar/breakout", "--extension", "leaky_net")
     small = ("--episodes", "3", "--states", "40", "--attacked-episodes", "1", "--threads", "1")
-    code, out, err = run(*own, *small, "--out", "net", cwd=tmp_path)
+    code, _, err = run(*own, *small, "--out", "net", cwd=tmp_path)
     assert code == 0, err
     card = read_card(tmp_path / "net" / "card.json")
     assert (card["agent"]["kind"], card["activity"]["sim_steps"]) == ("adapted", 4)

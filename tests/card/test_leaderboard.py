@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.rows import EPISODES, StudyRows
-from card.leaderboard import leaderboard, studies
+from card.standings import leaderboard, studies
 from core.games import get_game, reference
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"

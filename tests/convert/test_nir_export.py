@@ -16,6 +16,7 @@ from torch import Tensor
 
 from convert import nir_export
 from core.checkpoint import load_agent, save_agent
+from core.choices import CHARGE_READOUTS
 from core.dsqn import DSQN, Spiking
 from core.errors import Refusal
 from core.games import GAMES, Game
@@ -24,7 +25,7 @@ from core.networks import NETWORKS
 from core.neurons.integrate_and_fire import IF
 from core.neurons.lif import LIF
 from core.neurons.membrane import MembraneNeuron
-from core.rate_coded.network import CHARGE_READOUTS, RateCodedNetwork, RateCoding
+from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
 from core.readouts import READOUTS
 from play.states import batches

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
+from core.choices import SURROGATES
 from core.neurons import compiled as fused
 from core.neurons.integrate_and_fire import IF
 from core.neurons.lif import LIF
 from core.neurons.membrane import run
-from core.neurons.surrogates import SURROGATES
 
 OPTIONS = list(itertools.product(("lif", "if"), ("hard", "soft"), (True, False), SURROGATES))
 

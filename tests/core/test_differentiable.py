@@ -13,17 +13,18 @@ from torch import Tensor
 from convert.methods import tan2021
 from convert.scaling import scaled_network
 from core.checkpoint import load_agent
+from core.choices import FIRINGS, SURROGATES
 from core.dqn import DQN
 from core.errors import Refusal
 from core.games import GAMES, Game
 from core.layers import Layers, initialise
 from core.neurons.integrate_and_fire import IF
 from core.neurons.membrane import MembraneNeuron
-from core.neurons.surrogates import SURROGATES, SpikeDerivative, slope_of_width
+from core.neurons.surrogates import SpikeDerivative, slope_of_width
 from core.rate_coded import fused
 from core.rate_coded.differentiable import Fire, RateGradient, SurrogateSimulation, spike_train
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from core.rate_coded.torch_engine import FIRINGS, IFNeuron
+from core.rate_coded.torch_engine import IFNeuron
 from play.environments import network_input
 from tests.conftest import AGENTS, opening
 

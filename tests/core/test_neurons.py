@@ -11,6 +11,7 @@ from spikingjelly.activation_based import neuron as sj_neuron
 from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor
 
+from core.choices import SURROGATES, Surrogate
 from core.errors import Refusal
 from core.neurons.base import SteppedPopulation
 from core.neurons.integrate_and_fire import IF
@@ -19,8 +20,6 @@ from core.neurons.lif import LIF
 from core.neurons.membrane import MembraneNeuron, run
 from core.neurons.surrogates import (
     DERIVATIVES,
-    SURROGATES,
-    Surrogate,
     atan_derivative,
     rectangle_derivative,
     sigmoid_derivative,

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from convert.methods import tan2021
 from convert.scaling import scaled_network
 from core.checkpoint import load_agent
+from core.choices import CHARGE_READOUTS
 from core.dqn import DQN
 from core.errors import Refusal
 from core.games import GAMES, Game
 from core.layers import Layers, Padding, initialise
 from core.rate_coded import event_engine, torch_engine
-from core.rate_coded.network import CHARGE_READOUTS, RateCodedNetwork, RateCoding
+from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron, simulate
 from play.environments import network_input
 from tests.conftest import AGENTS, opening

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from core.choices import Surrogate
 from core.neurons.base import NEURONS, Neuron, SteppedPopulation
-from core.neurons.surrogates import SpikeDerivative, Surrogate, spike
+from core.neurons.surrogates import SpikeDerivative, spike
 from core.options import require_number
 
 

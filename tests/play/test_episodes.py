@@ -17,8 +17,9 @@ from core.checkpoint import Checkpoint
 from core.errors import Refusal
 from core.games import GAMES
 from core.networks import NETWORKS
+from core.options import require_at_least_one
 from play.environments import make_environments
-from play.episodes import Played, episode_row, in_turn, play, require_at_least_one, rom_md5, settings
+from play.episodes import Played, episode_row, in_turn, play, rom_md5, settings
 from play.policies import exploring
 from play.protocols import PROTOCOLS, Dynamics, Protocol, get_protocol
 from play.rollout import Rollout, Step

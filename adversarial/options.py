@@ -1,0 +1,133 @@
+"""Command-line options of attacks. Never imports torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from core.choices import Loss, Scope
+from core.cli import Number, OneOf
+from play.options import ComputeOptions, PlayOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions(ComputeOptions):
+    """Who is attacked, by what, through whose gradient."""
+
+    agent: Annotated[
+        str,
+        OneOf(
+            "The victim: a checkpoint (.safetensors), a run folder of train_direct (its best weights), or a registered "
+            "agent.",
+            "core.agents:AGENTS",
+        ),
+    ]
+    out: Path
+    """Folder for the rows. The same command again continues an attack that was killed."""
+    attack: Annotated[tuple[str, ...], OneOf("Names of attacks.", "adversarial.attack:ATTACKS")] = (
+        "fgsm",
+        "random-sign",
+    )
+    steps: tuple[int, ...] = (10,)
+    """Number of gradients of pgd, mi-fgsm and targeted-pgd. Each number makes an attack."""
+    restarts: tuple[int, ...] = (1,)
+    """Number of random starts of pgd and targeted-pgd, of which each state keeps the worst. Each number makes an
+    attack."""
+    draws: tuple[int, ...] = (1,)
+    """Number of draws of noise, of which each state keeps the worst. Each number makes an attack. The control of an
+    attack by queries draws as often as it asks (square: 500 times)."""
+    loss: tuple[Loss, ...] = ()
+    """Loss that is increased: cross-entropy, margin or value. Each makes an attack. Default: the attack's usual one."""
+    set: tuple[str, ...] = ()
+    """Other options of the attacks, as in momentum=0.9. Each goes to all attacks that have it."""
+    scope: Scope = "whole-stack"
+    """What may change at a decision. With newest-frame, what was added before stays in the stack as it ages."""
+    eight_bit: bool = False
+    """Round perturbed frames to the grey levels of a screen."""
+    frequency: Number = 1.0
+    """Share of decisions that are attacked: those in which most is at stake."""
+    best_source: bool = False
+    """Also follow the gradient that changes most choices at each size. It is sought over surrogate families and widths,
+    rates and twins. Without it, only the gradient that costs no search is followed: the victim's own, or that of a
+    converted network's weights with ReLU."""
+    twin: str | None = None
+    """The DQN that a quantised or converted victim was made from, for --best-source."""
+    transfer: tuple[str, ...] = ()
+    """Other agents of the game. The victim is also attacked along their gradients."""
+
+    epsilon: tuple[Number, ...] = (0.0, 0.001, 1 / 255)
+    """Sizes of the attacks, l_inf in network-input units; fractions are allowed (1/255 is one grey level). 0 is the
+    clean game."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(AttackOptions, PlayOptions):
+    """Play whole games while observations are perturbed; one row an episode (OUT/attacks.parquet).
+
+    Episodes have the same starts for every agent, attack and size.
+    """
+
+    episodes: int = 10
+    """Games for every attack and size."""
+    record: bool = False
+    """Also film the first game of each (OUT/*.mp4)."""
+
+    def run(self) -> None:
+        from adversarial.games import AttackedGames
+
+        AttackedGames(**vars(self)).run()
+
+
+@dataclass(frozen=True, kw_only=True)
+class States(AttackOptions):
+    """Attack stored states, one by one and without play; one row an attack and size (OUT/state_attacks.parquet).
+
+    A row tells how many greedy actions change, and what that costs by the victim's own clean Q-values.
+    """
+
+    epsilon: tuple[Number, ...] = (
+        *(1e-4, 2e-4, 5e-4, 1e-3, 2e-3),
+        *(level / 255 for level in (1, 2, 3, 5, 8, 15)),
+        0.5,
+    )
+    """Sizes of the attacks, l_inf in network-input units; fractions are allowed (1/255 is one grey level). At 0.5 every
+    agent must break down."""
+    game: Annotated[
+        str | None,
+        OneOf(
+            "Game of the states; the checkpoint's own if not given. A registered agent needs one.",
+            "core.games:GAMES",
+        ),
+    ] = None
+    states: int = 512
+    """Number of states of one agent's play, drawn evenly from whole episodes at epsilon 0.05."""
+    query_states: int = 100
+    """Number of them, the first ones, for attacks that ask the victim hundreds of times about each (spsa, square, noise
+    of many draws)."""
+    states_of: str | None = None
+    """The agent whose play the states are of, so that several victims meet the same ones. Default: the victim."""
+    seed: int = 0
+    """Seed of the states and of the attacks' randomness."""
+
+    def run(self) -> None:
+        from adversarial.states import AttackedStates
+
+        AttackedStates(**vars(self)).run()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Print the gates of robustness of each agent and the claims that they allow, and write STUDY/verdict.md.
+
+    Only rows are read: attacks.parquet (games under attack and clean games) and state_attacks.parquet (attacks on
+    stored states), anywhere below the folder.
+    """
+
+    study: Annotated[Path, tyro.conf.Positional]
+    """Folder of a study, such as results/quick."""
+
+    def run(self) -> None:
+        from analysis.verdict import verdict_of
+
+        print(verdict_of(self.study), end="")

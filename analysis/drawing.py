@@ -1,0 +1,69 @@
+"""Draw the figures and write the tables of the rows below some folders. Never imports torch."""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from analysis.drawn import Drawn
+from analysis.figures.registry import in_order
+from analysis.figures.style import NothingToDraw
+from analysis.rows import CONVERSIONS, StudyRows, folder_names, study_folder
+from analysis.study_tables import agreement_lines, write_tables
+from core.errors import Refusal
+
+
+def draw(names: Sequence[str], out: Path | None = None, only_list: bool = False) -> None:
+    """Draw every registered figure of some folders, and write their tables.
+
+    Args:
+        names: folders of rows, or names of studies. Several are drawn together.
+        out: folder for tables and figures; see `plot.Plot`.
+        only_list: whether to say only which figures can be drawn.
+
+    Raises:
+        Refusal: there is no such folder, or rows do not compare.
+    """
+    folders = [study_folder(name) for name in names]
+    study = StudyRows(*folders)
+    drawn = Drawn(out or (folders[0] if len(folders) == 1 else _joined(folders)))
+    refused = 0
+    for name, figure in in_order():
+        try:
+            made = figure.of_study(study)
+            if not only_list:
+                _save(made, name, drawn)
+        except NothingToDraw as reason:
+            if not only_list:
+                for ending in ("png", "pdf"):
+                    drawn.remove(f"figures/{name}.{ending}")
+            print(f"{name}: skipped, {reason}")
+        except Refusal as refusal:
+            print(f"{name}: refused, {refusal}")
+            refused += 1
+        else:
+            target = drawn.folder / "figures" / f"{name}.png"
+            print(f"{name}: {figure.caption}" if only_list else os.path.relpath(target))
+    if not only_list:
+        print(write_tables(study, drawn), end="")
+        print(*agreement_lines(study.rows(CONVERSIONS)), sep="\n")
+    if refused:
+        raise Refusal(f"{refused} figures were refused; the reasons are above")
+
+
+def _joined(folders: Sequence[Path]) -> Path:
+    """The folder of what is drawn from several folders, beside the first of them."""
+    return folders[0].absolute().parent / "+".join(folder_names(folders).values())
+
+
+def _save(figure: Figure, name: str, drawn: Drawn) -> None:
+    """Write a figure as PNG and as PDF with the same layout and without a date."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # Both formats keep the layout computed above.
+    png, pdf = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=200)
+    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+    drawn.write(f"figures/{name}.png", png.getvalue())
+    drawn.write(f"figures/{name}.pdf", pdf.getvalue())

@@ -1,0 +1,211 @@
+"""One table of every network in studies and cards. Never imports torch."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis import energy
+from analysis.aggregates import Interval, average_performance_ratio
+from analysis.evidence import evidence
+from analysis.gates import gates, is_allowed
+from analysis.rows import ATTACKS, EPISODES, OPERATIONS, STATE_ATTACKS, StudyRows
+from analysis.runs import families, in_order, names, own_dqn, prefer_best, training_runs
+from analysis.tables import aligned
+from card.check import is_checked
+from card.files import read_card
+from core import kinds
+from core.games import get_game, reference
+
+CARD = "card.json"
+
+
+class Entry(NamedTuple):
+    """One line of the table."""
+
+    tier: str
+    name: str
+    sim_steps: str
+    games: int
+    seeds: str
+    share: Interval | None
+    """None without a DQN above random play."""
+    microjoules: str
+    """Estimated energy of a decision, account "first layer once"; a range over games and seeds."""
+    verdict: str
+    source: str
+    checked: str
+
+
+HEADER = (
+    *("network", "sim steps", "games", "seeds", "share of the DQN [95 %]"),
+    *("energy, uJ", "robustness", "from", "checked"),
+)
+
+
+def leaderboard(folders: Sequence[Path]) -> str:
+    """The table as Markdown, one part a tier, the largest share first.
+
+    Raises:
+        Refusal: rows of a study do not compare, or a file is damaged.
+    """
+    everyone = [StudyRows(study) for study in studies(folders)]
+    known = Known(everyone)
+    found: list[Entry] = []
+    dqns: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for study in everyone:
+        episodes = study.frame(EPISODES)
+        runs = prefer_best(training_runs(episodes))
+        found += _of_study(study, runs, known)
+        protocols = dict(zip(episodes.game, episodes.protocol, strict=True))
+        for game, family, mean in zip(runs.game, runs.family, runs["mean"], strict=True):
+            if family.agent == "dqn" and not family.untrained:
+                dqns[game, protocols[game]].append(mean)
+    for path in sorted(path for folder in folders for path in folder.rglob(CARD)):
+        found.append(_of_card(path, read_card(path), dqns))
+    parts = [
+        "# Leaderboard",
+        "Made by `make leaderboard` from all studies and cards below these folders. Best weights of each training run. "
+        "Intervals of studies are over training seeds, stratified by game; those of cards are over the games of one "
+        "network. Networks that were trained for less than a tenth of their recipe are left out.",
+    ]
+    for tier in dict.fromkeys(entry.tier for entry in sorted(found, key=lambda each: each.tier)):
+        parts += [f"## {tier}", aligned([HEADER, *map(_cells, _ordered(found, tier))]).rstrip()]
+    return "\n\n".join(parts) + "\n"
+
+
+def studies(folders: Sequence[Path]) -> list[Path]:
+    """Folders of studies: those three levels above files of episodes that belong to no card."""
+    files = [path for folder in folders for path in folder.rglob("*/*/episodes.parquet")]
+    return sorted({path.parents[2] for path in files if not (path.parents[1] / CARD).exists()})
+
+
+def _ordered(found: Iterable[Entry], tier: str) -> list[Entry]:
+    own = [entry for entry in found if entry.tier == tier]
+    return sorted(own, key=lambda entry: (-entry.share.estimate if entry.share else np.inf, entry.name))
+
+
+class Known:
+    """What studies measured of each network besides its score, by the id of its weights."""
+
+    def __init__(self, everyone: Sequence[StudyRows]):
+        self.microjoules: dict[str, float] = {}
+        """Energy of a decision, account "first layer once"."""
+        self.allowed: dict[str, bool] = {}
+        """Whether every gate of robustness passed, in every setting."""
+        for study in everyone:
+            for layers in energy.by_agent(study.rows(OPERATIONS)):
+                self.microjoules[layers[0].checkpoint_id] = energy.microjoules(layers).first_layer_once
+            for shown in evidence(study.rows(STATE_ATTACKS), study.rows(ATTACKS)):
+                name = shown.network.checkpoint_id
+                self.allowed[name] = self.allowed.get(name, True) and is_allowed(gates(shown))
+
+
+def _of_study(study: StudyRows, runs: pd.DataFrame, known: Known) -> Iterator[Entry]:
+    """An entry for each family of a study and tier."""
+    episodes = study.frame(EPISODES)
+    of_episodes = families(episodes)
+    shown = [family for family in in_order(runs.family) if not family.untrained and family.agent != "random"]
+    labels = names(shown)
+    for family in shown:
+        of_family = runs[[each == family for each in runs.family]]
+        by_tier: dict[str, list[str]] = defaultdict(list)
+        for game in of_family.game.unique():
+            by_tier[get_game(game).tier].append(game)
+        for tier, games in by_tier.items():
+            own = of_family[of_family.game.isin(games)]
+            counts = sorted({len(set(own[own.game == game].train_seed)) for game in games})
+            weights = {
+                weights
+                for game, each, weights in zip(
+                    episodes.game, of_episodes, episodes.checkpoint_id, strict=True
+                )
+                if each == family and game in games
+            }
+            yield Entry(
+                tier,
+                labels[family],
+                str(own.sim_steps.max() or ""),
+                len(games),
+                " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))),
+                _share(runs, own, games, family.agent == "dqn" or kinds.kind_of(family.agent).is_conversion),
+                _range([known.microjoules[name] for name in weights if name in known.microjoules]),
+                _verdict([known.allowed[name] for name in weights if name in known.allowed]),
+                f"study {study.folders[0].name}",
+                "",
+            )
+
+
+def _share(runs: pd.DataFrame, own: pd.DataFrame, games: Sequence[str], paired: bool) -> Interval | None:
+    """The mean over games of the share of the own DQN's score above random play, with its interval over seeds."""
+    scores, references, floors = [], [], []
+    for game in games:
+        here = own[own.game == game].sort_values("train_seed")
+        dqn = prefer_best(own_dqn(runs, here)).sort_values("train_seed") if len(here) else here
+        random = reference(get_game(game)).random
+        if random is None or dqn.empty or not dqn["mean"].mean() > random:
+            return None
+        if paired:
+            here = here[here.train_seed.isin(dqn.train_seed)]
+            dqn = dqn[dqn.train_seed.isin(here.train_seed)]
+        scores.append(here["mean"].to_numpy())
+        references.append(dqn["mean"].to_numpy())
+        floors.append(random)
+    return average_performance_ratio(scores, references, floors, paired)
+
+
+def _range(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    low, high = f"{min(values):.2g}", f"{max(values):.2g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _verdict(allowed: Sequence[bool]) -> str:
+    if not allowed:
+        return "not measured"
+    return "claims allowed" if all(allowed) else "no claim allowed"
+
+
+def _of_card(path: Path, card: Mapping[str, Any], dqns: Mapping[tuple[str, str], list[float]]) -> Entry:
+    agent, scores, activity, robustness = (
+        card[name] for name in ("agent", "scores", "activity", "robustness")
+    )
+    game = get_game(card["game"])
+    others = dqns.get((game.name, card["protocol"]["name"]), [])
+    share = None
+    if scores["random_play"] is not None and others and np.mean(others) > scores["random_play"]:
+        own = [np.array([episode["score"] for episode in scores["episodes"]])]
+        share = average_performance_ratio(own, [np.array(others)], [scores["random_play"]], paired=False)
+    checked = is_checked(path)
+    standard = "" if card["battery"]["standard"] else ", not the standard battery"
+    named = " ".join(filter(None, (agent["label"], agent["method"] or agent["network"])))
+    return Entry(
+        game.tier,
+        f"{named} on {game.name}",
+        f"{activity['sim_steps']}" if activity else "",
+        1,
+        "1",
+        share,
+        ""
+        if "refused" in card["operations"]
+        else f"{card['operations']['microjoules']['first_layer_once']:.2g}",
+        "not measured" if "refused" in robustness else _verdict([robustness["claims_allowed"]]),
+        f"card {path.parent.name}{standard}",
+        f"{checked} games again" if checked else "",
+    )
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    share = ""
+    if entry.share is not None:
+        share = f"{entry.share.estimate:.0%}"
+        if entry.share.low < entry.share.high:
+            share += f" [{entry.share.low:.0%}, {entry.share.high:.0%}]"
+    return (
+        *(entry.name, entry.sim_steps, str(entry.games), entry.seeds, share),
+        *(entry.microjoules, entry.verdict, entry.source, entry.checked),
+    )
