@@ -3,8 +3,10 @@
 To add one, register a `Network` in one file: `NETWORKS.register("my-network")(Network(...))`.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,6 +18,9 @@ from core.neurons.integrate_and_fire import IF
 from core.neurons.lif import LIF
 from core.readouts import LargestVoltage, LastVoltage, Rate, SpikeRate
 from core.registry import Registry
+from core.soundness import require_sound_parts
+
+N = TypeVar("N", bound=DQN | DSQN)
 
 
 @dataclass(frozen=True)
@@ -30,24 +35,32 @@ class Network:
     """Hidden layers; None for those that the game's tier usually has."""
 
     def make(self, game: Game, generator: torch.Generator) -> DQN | DSQN:
-        """A new Q-network. With equal generators, networks with ReLU and with spikes get equal weights."""
+        """A new Q-network. With equal generators, networks with ReLU and with spikes get equal weights.
+
+        Raises:
+            Refusal: the layers do not fit the game, or a part of the spiking network breaks its contract.
+        """
         agent: DQN | DSQN
-        if self.spiking is None:
-            agent = DQN(game, self.bias, hidden=self.layers)
-        else:
-            agent = DSQN(game, self.spiking, self.bias, self.layers)
-        initialise(agent.layers, generator)
-        return agent
+        with _seeded(generator):
+            if self.spiking is None:
+                agent = DQN(game, self.bias, hidden=self.layers)
+            else:
+                agent = DSQN(game, self.spiking, self.bias, self.layers)
+        return _initialised(agent, generator)
 
     def make_actor(self, game: Game, generator: torch.Generator) -> Actor | SpikingActor:
-        """A new actor of PPO. For a game with one action it is a critic: its score [B, 1] is the state's value."""
+        """A new actor of PPO. For a game with one action it is a critic: its score [B, 1] is the state's value.
+
+        Raises:
+            Refusal: as of `make`.
+        """
         actor: Actor | SpikingActor
-        if self.spiking is None:
-            actor = Actor(game, self.bias, hidden=self.layers)
-        else:
-            actor = SpikingActor(game, self.spiking, self.bias, self.layers)
-        initialise(actor.layers, generator)
-        return actor
+        with _seeded(generator):
+            if self.spiking is None:
+                actor = Actor(game, self.bias, hidden=self.layers)
+            else:
+                actor = SpikingActor(game, self.spiking, self.bias, self.layers)
+        return _initialised(actor, generator)
 
     def config(self) -> dict[str, Any]:
         """JSON-able values for manifests, which differ between any two networks."""
@@ -58,6 +71,22 @@ class Network:
         if self.layers is not None:
             config["layers"] = format_layers(self.layers)
         return config
+
+
+@contextlib.contextmanager
+def _seeded(generator: torch.Generator) -> Iterator[None]:
+    """Make torch's own random numbers follow from a generator's seed. Parts of a network may start from them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(generator.initial_seed())
+        yield
+
+
+def _initialised(agent: N, generator: torch.Generator) -> N:
+    """The network with initial weights, after its parts were tried."""
+    initialise(agent.layers, generator)
+    if isinstance(agent, DSQN):
+        require_sound_parts(agent)
+    return agent
 
 
 NETWORKS: Registry[Network] = Registry("network")

@@ -14,8 +14,18 @@ from core.layers import halve_precision
 Module = TypeVar("Module", bound=nn.Module)
 
 
+def trainable(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters that training changes. A part of a network may have others, which it does not let learn."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> tuple[Tensor, ...]:
+    """The gradient of each parameter, zero of one that the loss does not depend on."""
+    return torch.autograd.grad(loss, parameters, materialize_grads=True)
+
+
 class FlatParameters:
-    """A network's parameters as one tensor, of which they become views.
+    """A network's trainable parameters as one tensor, of which they become views.
 
     An optimiser step, or a copy into the target network, is then one operation instead of one for each parameter. On a
     small network these operations are most of what an update costs.
@@ -25,7 +35,7 @@ class FlatParameters:
     """
 
     def __init__(self, network: nn.Module):
-        parameters = list(network.parameters())
+        parameters = trainable(network)
         self.tensor = nn.Parameter(torch.cat([parameter.detach().reshape(-1) for parameter in parameters]))
         """All parameters, one after the other. An optimiser steps this one."""
         for parameter, view in zip(parameters, _views(self.tensor.detach(), parameters), strict=True):
@@ -35,9 +45,9 @@ class FlatParameters:
         """The gradient that the optimiser sees, in the same order."""
         self._gradients = _views(self.gradient, parameters)
 
-    def set_gradients(self, gradients: Sequence[Tensor]) -> None:
+    def set_gradients(self, found: Sequence[Tensor]) -> None:
         """Copy the gradients of all parameters, in the network's order, to where the optimiser sees them."""
-        torch._foreach_copy_(self._gradients, list(gradients))
+        torch._foreach_copy_(self._gradients, list(found))
 
 
 def _views(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:

@@ -19,7 +19,7 @@ from core.games import Game
 from play.environments import make_environments, network_input
 from play.policies import categorical
 from play.rollout import Rollout, Step
-from train_direct.acceleration import FlatParameters, make_moments
+from train_direct.acceleration import FlatParameters, gradients, make_moments, trainable
 from train_direct.algorithm import EpisodeScores, Means
 from train_direct.recipe import PpoRecipe
 
@@ -126,7 +126,7 @@ class PPO:
         self._critic = critic
         networks = nn.ModuleList((agent, critic))
         self._weights = FlatParameters(networks)
-        self._parameters = list(networks.parameters())
+        self._parameters = trainable(networks)
         self._optimizer = torch.optim.Adam([self._weights.tensor], lr=recipe.learning_rate, fused=True)
         make_moments(self._optimizer, self._weights)
         self._environments = make_environments(game, recipe.num_envs, recipe.dynamics)
@@ -220,9 +220,9 @@ class PPO:
             - clipped_objective(ratio, normalised(advantage), recipe.clip).mean()
             - recipe.entropy_weight * entropy
         )
-        gradients = torch.autograd.grad(loss, self._parameters)
+        found = gradients(loss, self._parameters)
         with torch.no_grad():
-            self._weights.set_gradients(gradients)
+            self._weights.set_gradients(found)
             self._optimizer.step()
             self._sums += torch.stack((loss, value.mean()))
         self.updates += 1

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from core import seeding
+from core.choices import Precision
 from core.dsqn import DSQN
 from core.games import get_game
 from core.layers import halve_precision
@@ -71,6 +73,20 @@ def test_any_recipe_lowers_the_loss_of_any_network(recipe: str, network: str) ->
     learner = QLearner(NETWORKS[network].make(game, seeding.torch_generator(0, "weights")), RECIPES[recipe])
     losses = [learner.update(random_batch())[0].item() for _ in range(150)]
     assert losses[-1] < 0.995 * losses[0]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_parameters_that_do_not_learn_stay_as_they_are(precision: Precision) -> None:
+    """One that a part keeps fixed, and one that the loss does not depend on."""
+    agent = NETWORKS["chen2022"].make(get_game("minatar/breakout"), seeding.torch_generator(0, "weights"))
+    population = agent.populations[0]
+    population.fixed = nn.Parameter(torch.tensor(3.0), requires_grad=False)
+    population.unused = nn.Parameter(torch.tensor(4.0))
+    before = agent.layers[0].weight.clone()
+    learner = QLearner(agent, RECIPES["minatar-fast"], precision)
+    learner.update(random_batch(), 2)
+    assert (population.fixed.item(), population.unused.item()) == (3, 4)
+    assert not torch.equal(agent.layers[0].weight, before)
 
 
 def test_target_network_is_copied_on_schedule() -> None:
