@@ -5,7 +5,7 @@ STUDY ?= quick
 RESULTS = $(if $(filter %.toml,$(STUDY)),$(patsubst %.toml,%,$(patsubst studies/%.toml,results/%.toml,$(STUDY))),results/$(STUDY))
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev reproduce fgsm figures report test lint bench
+.PHONY: help setup setup-dev reproduce fgsm figures report leaderboard test lint bench
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ figures: setup ## draw the study from its rows
 report: figures ## draw the study and write its page, report/index.html in its results
 	$(BIN)/python -m analysis.report $(RESULTS)
 
+leaderboard: setup ## one table of all studies and cards in results/, results/leaderboard.md
+	$(BIN)/python -m card.leaderboard
+
 test: setup-dev ## run all tests, side by side
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
@@ -47,4 +50,4 @@ lint: setup-dev ## ruff and mypy
 	$(BIN)/python -m mypy
 
 bench: setup-dev ## time the house against its peers; kill runs and compare their bits
-	for name in conversion training cartpole evaluation adversarial resume; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in conversion training cartpole evaluation adversarial resume help; do $(BIN)/python -m benchmarks.$$name || exit 1; done
