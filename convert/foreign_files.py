@@ -7,6 +7,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,19 +21,29 @@ MAX_BYTES = 2**26
 """Largest accepted size of a file, and of what it unpacks to. A Nature-DQN with its target network and optimiser state
 takes 27 MB."""
 
+MAX_DATA_BYTES = 2**23
+"""Largest accepted size of the description in a file of Stable-Baselines3. Usual ones take 0.2 MB."""
+
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"  # a torch file is itself a zip, or (before PyTorch 1.6) bare pickles
 
 
-def read_weights(path: str | os.PathLike[str]) -> tuple[Mapping[Any, Any], str]:
-    """Read the weights from a file of another project.
+@dataclass(frozen=True)
+class ForeignFile:
+    """What a file of another project holds, not yet checked."""
+
+    path: Path
+    held: Mapping[Any, Any]
+    """The dictionary that was saved. Names and values are not checked; it is empty if no dictionary was saved."""
+    sha256: str
+    """SHA-256 of the file as 64 hex digits."""
+    data: bytes | None = None
+    """The member `data` beside the weights in a zip; None if there is none."""
+
+
+def read(path: str | os.PathLike[str]) -> ForeignFile:
+    """Read a file of another project.
 
     A torch file, a gzip of one, a zip with a torch file `policy.pth`, and an .npz of arrays are accepted.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Weights by name, and the SHA-256 of the file as 64 hex digits. Names and values are not checked yet.
 
     Raises:
         Refusal: there is no such file, it is damaged, larger than MAX_BYTES, or holds code.
@@ -43,7 +54,7 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[Mapping[Any, Any], str]:
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     try:
-        packed = _unpacked(content)
+        packed, data = _unpacked(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch comments on pickles that it then refuses
             if _holds_arrays(packed):
@@ -53,18 +64,23 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[Mapping[Any, Any], str]:
     except Refusal as refusal:
         raise Refusal(f"{path}: {refusal}")
     except Exception as error:  # damage raises nearly any exception, in the unpackers and in torch
-        code = re.search(r"GLOBAL (\S+)", str(error))
+        code = re.search(r"GLOBAL (\S{1,80})", str(error))
         if code:
-            raise Refusal(f"{path} asks for {code[1]!r}: only tensors are accepted, and no code was run")
+            raise Refusal(
+                f"{path} asks for {code[1]!r}: only tensors are accepted, and no code was run; a file of the network's "
+                "state_dict alone can be read"
+            )
         raise Refusal(f"{path} is not a whole file of tensors (torch.save) or of arrays (.npz)")
-    if isinstance(held, dict) and isinstance(held.get("estimator_state"), dict):  # floringogianu/atari-agents
-        held = held["estimator_state"]
-    return (held if isinstance(held, dict) else {}), digest(content)
+    return ForeignFile(path, held if isinstance(held, dict) else {}, digest(content), data)
 
 
-def _unpacked(content: bytes) -> bytes:
-    """The torch file or .npz within a file: the content of a gzip, policy.pth of a zip, or the file itself."""
+def _unpacked(content: bytes) -> tuple[bytes, bytes | None]:
+    """The torch file or .npz within a file, and the description beside it.
+
+    It is the content of a gzip, policy.pth of a zip, or the file itself.
+    """
     _require_bounded(len(content))
+    data = None
     if content.startswith(_GZIP):
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
             content = _read_bounded(stream)
@@ -74,13 +90,18 @@ def _unpacked(content: bytes) -> bytes:
             if "policy.pth" in members:
                 with archive.open("policy.pth") as member:
                     content = _read_bounded(member)
+                if "data" in members:
+                    with archive.open("data") as member:
+                        data = member.read(MAX_DATA_BYTES + 1)
+                    if len(data) > MAX_DATA_BYTES:
+                        raise Refusal(f"its member data unpacks to more than {MAX_DATA_BYTES >> 20} MiB")
             elif not any(name.endswith(("/data.pkl", ".npy")) for name in members):
                 raise Refusal("a zip without policy.pth (sb3), data.pkl (a torch file) or arrays (.npz)")
     if content.startswith(_ZIP):
         # torch.load and numpy.load allocate the size that a member claims to unpack to.
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             _require_bounded(sum(member.file_size for member in archive.infolist()))
-    return content
+    return content, data
 
 
 def _holds_arrays(content: bytes) -> bool:

@@ -48,7 +48,7 @@ LISTED: dict[tuple[str, str], dict[str, object]] = {
     ("convert", "run"): {"method": METHODS.names()},
     ("convert", "compare"): {"variants": VARIANTS.names(), "protocol": PROTOCOLS.names()},
     ("convert", "import"): {
-        "game": [name for name, game in GAMES.items() if game.tier == "atari"],
+        "game": GAMES.names(),
         "format": FORMATS.names(),
         "network": ["relu", "liu2022", "liu2022-if", "liu2022-spike"],
     },
@@ -124,7 +124,6 @@ def test_what_is_not_accepted_is_not_listed(command: Command) -> None:
     assert not lists(helps(command, "train_direct", "dqn")["network"], "chen2022")
     assert not lists(helps(command, "train_direct", "dsqn")["network"], "relu")
     assert not lists(helps(command, "train_direct", "ppo")["recipe"], "minatar-fast")
-    assert not lists(helps(command, "convert", "import")["game"], "cartpole")
 
 
 def test_a_registered_class_is_explained(command: Command) -> None:

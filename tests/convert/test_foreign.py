@@ -21,7 +21,6 @@ from adversarial.hook import make_attack
 from analysis.tables import markdown, score_lines
 from convert import foreign, foreign_files
 from convert.bindsnet_check import bindsnet_scores
-from convert.foreign_files import read_weights
 from convert.measurement import fan_out
 from convert.methods import exact
 from convert.scaling import scaled_network
@@ -174,6 +173,27 @@ class AptxDsqn(nn.Module):
         return self._fc2(train).mean(0) if self._output_spikes else self._fc2(train.mean(0))
 
 
+class TanNet(nn.Module):
+    """Net of Tan et al.'s code (WeihaoTan/bindsnet-1), by its names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(4, 32, 8, stride=4, padding=2)
+        self.pad2 = nn.ConstantPad2d((1, 2, 1, 2), value=0)
+        self.conv2 = nn.Conv2d(32, 64, 4, stride=2, padding=0)
+        self.pad3 = nn.ConstantPad2d((1, 1, 1, 1), value=0)
+        self.conv3 = nn.Conv2d(64, 64, 3, stride=1, padding=0)
+        self.fc1 = nn.Linear(7744, 512)
+        self.fc2 = nn.Linear(512, 4)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        x = self.conv1(frames / 255.0).relu()
+        x = self.conv2(self.pad2(x)).relu()
+        x = self.conv3(self.pad3(x)).relu()
+        x = x.permute(0, 2, 3, 1).contiguous()
+        return self.fc2(self.fc1(x.view(len(x), -1)).relu())
+
+
 SAME_NAMES = {
     "dopamine": [
         (f"Online/{name}/weights", f"Online/{name}/biases")
@@ -308,7 +328,8 @@ def test_stable_baselines3(
 
 @pytest.mark.parametrize("old_file", [False, True])
 @pytest.mark.parametrize(
-    ("format", "make"), [("cleanrl", CleanRL), ("aptx395", AptxDqn), ("atari-agents", AtariNet)]
+    ("format", "make"),
+    [("cleanrl", CleanRL), ("aptx395", AptxDqn), ("atari-agents", AtariNet), ("tan2021", TanNet)],
 )
 def test_a_dqn_in_pytorch(
     command: Command,
@@ -358,7 +379,7 @@ def test_a_dsqn_of_liu_et_al(
     assert expected.unique().numel() > 2  # otherwise nothing was compared
     torch.testing.assert_close(agent(frames[:2] / 255), expected, rtol=0, atol=1e-5)
     provenance = load_agent(out).provenance
-    assert (provenance["network"], provenance["assumed"]) == (network, ["neuron", "sim_steps"])
+    assert (provenance["network"], provenance["assumed"]) == (network, ["pixels", "neuron", "sim_steps"])
 
 
 def test_what_the_file_does_not_tell_is_said(command: Command, tmp_path: Path) -> None:
@@ -372,6 +393,24 @@ def test_what_the_file_does_not_tell_is_said(command: Command, tmp_path: Path) -
         "'chen2022'",
         "liu2022 or liu2022-if",
     )
+
+
+def test_pixels_that_were_bytes(command: Command, frames: Tensor, tmp_path: Path) -> None:
+    """A network of the same names whose owner left out the division."""
+    network = seeded(CleanRL)
+    source, out = tmp_path / "bytes.cleanrl_model", tmp_path / "agent.safetensors"
+    source.write_bytes(torch_file(network.state_dict()))
+    agent = imported(command, source, out, "--pixels", "bytes")
+    expected = network(255.0 * frames)  # their forward divides by 255
+    torch.testing.assert_close(agent(frames / 255), expected, rtol=1e-5, atol=1e-5)
+    provenance = load_agent(out).provenance
+    assert (provenance["source_pixels"], provenance["assumed"]) == ("bytes", ["activation"])
+    is_refused(command(*import_options(source, out)), "bytes")  # the same file, read otherwise
+
+
+def test_a_network_without_padding_is_not_tans(command: Command, tmp_path: Path) -> None:
+    weights = {**seeded(TanNet).state_dict(), "fc1.weight": torch.zeros(512, 3136)}
+    refused(command, torch_file(weights), tmp_path, "'fc1.weight'", "(512, 3136)", "(512, 7744)")
 
 
 @pytest.mark.parametrize("names", SAME_NAMES)
@@ -398,9 +437,7 @@ def same_dqn(tmp_path_factory: pytest.TempPathFactory) -> DQN:
     """A nature-same DQN whose currents add up exactly."""
     path = tmp_path_factory.mktemp("same") / "dqn.npz"
     path.write_bytes(npz(same_arrays(weights=same_weights(dyadic=True))))
-    weights, _ = read_weights(path)
-    _, layout = foreign.recognise(path, weights)
-    agent = foreign.rebuild(path, weights, layout, GAME, "relu")
+    agent, _ = foreign.rebuild(foreign.recognise(foreign_files.read(path)), GAME, "relu")
     assert isinstance(agent, DQN)
     return agent
 
@@ -504,7 +541,9 @@ def test_provenance_claims_no_training(command: Command, source: Path, tmp_path:
         "source_name": "dqn_atari.cleanrl_model",
         "source_format": "cleanrl",
         "source_sha256": digest(source.read_bytes()),
-        "assumed": [],
+        "source_actions": [0, 1, 2, 3],
+        "source_pixels": "unit",
+        "assumed": ["pixels", "activation"],
     }
     played = Played(0)
     played.score, played.length_steps, played.length_frames = 400.0, 1000, 4000
@@ -662,7 +701,12 @@ def test_files_of_no_known_layout(
 ) -> None:
     inside = tmp_path / "out"
     inside.mkdir()
-    looked_for = ("looked for sb3 (q_net.", "cleanrl (network.0 ... network.9)", "aptx395", "atari-agents")
+    looked_for = (
+        "looked for aptx395 (_conv1.0",
+        "atari-agents",
+        "cleanrl (network.0 ... network.9)",
+        "sb3 (q_net.",
+    )
     refused(command, torch_file({"linear.weight": torch.zeros(1)}), inside, "'linear.weight'", *looked_for)
     refused(command, torch_file([torch.zeros(1)]), inside, *looked_for)
     refused(command, torch_file({}), inside, *looked_for)
@@ -678,7 +722,7 @@ def test_files_of_no_known_layout(
 def test_options(command: Command, source: Path, tmp_path: Path) -> None:
     out = tmp_path / "agent.safetensors"
     game = ("--source", source, "--out", out, "--game")
-    is_refused(command("convert", "import", *game, "minatar/breakout"), "minatar/breakout", "Atari", "pong")
+    is_refused(command("convert", "import", *game, "minatar/breakout"), "minatar/breakout", "atari", "pong")
     is_refused(command("convert", "import", *game, "pong"), "4 actions", "pong has 6")
     is_refused(command("convert", "import", *game, "brekout"), "did you mean 'breakout'?")
     is_refused(command(*import_options(source, out, "--format", "dopamine")), "dopamine", "atari-agents")

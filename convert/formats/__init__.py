@@ -1,0 +1,1 @@
+"""Formats of files of pretrained DQNs, one file each (`convert.foreign.FORMATS`)."""
