@@ -15,6 +15,7 @@ from pathlib import Path
 
 import core.games
 from analysis.tables import markdown, score_lines
+from card.files import validator
 from core.games import PUBLISHED, get_game, reference
 from core.records import read_rows
 from core.rows import EpisodeRow
@@ -23,6 +24,7 @@ where = Path(core.games.__file__).resolve()
 assert where.is_relative_to(Path(sys.argv[1]).resolve()), where
 assert (PUBLISHED / "published_scores.csv").is_file()
 assert reference(get_game("pong")).human == 14.6
+assert validator().schema["title"] == "SpikeQ card"
 print(markdown(score_lines(read_rows(Path("rows/episodes.parquet"), EpisodeRow))))
 """
 
