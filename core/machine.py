@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from core.places import HOUSE
 
 
 @functools.cache
@@ -26,7 +26,7 @@ def processor() -> str:
 def source_code() -> dict[str, Any]:
     """The commit of the source code and whether it was changed; None for both outside a Git checkout."""
     head = _git("rev-parse", "HEAD")
-    if head is None or Path(_git("rev-parse", "--show-toplevel") or "") != ROOT:
+    if head is None or Path(_git("rev-parse", "--show-toplevel") or "") != HOUSE:
         return {"commit": None, "changed": None}
     return {
         "commit": head,
@@ -47,7 +47,7 @@ def machine() -> dict[str, Any]:
 def _git(*words: str) -> str | None:
     """What a Git command prints; None if it fails or Git is missing."""
     try:
-        found = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=10)
+        found = subprocess.run(["git", "-C", str(HOUSE), *words], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() if found.returncode == 0 else None

@@ -6,11 +6,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-HOUSE = Path(__file__).resolve().parents[1]
-"""Folder of the packages: the repository, or where a wheel was installed."""
+from core.places import HOUSE
+
 _PR_SET_PDEATHSIG = 1
 """Option of Linux's prctl that sends a process a signal when its parent ends."""
 
@@ -27,9 +26,9 @@ def start(words: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
     given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     path = os.pathsep.join([str(HOUSE), *map(os.path.abspath, given)])
     environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent, **options)
+    return subprocess.Popen(command, env=environment, preexec_fn=die_with_parent, **options)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Otherwise the next process that does the same work would find this one at it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -11,10 +11,10 @@ from typing import Any
 import spikeq
 from core.cli import parse
 from core.errors import Refusal
+from core.processes import die_with_parent
 from core.registry import nearest
 from studies.planning import Stage
 from studies.reading import Study
-from studies.running import die_with_parent
 
 
 def require_accepted(study: Study, stages: Sequence[Stage]) -> None:

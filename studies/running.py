@@ -1,21 +1,16 @@
 """Run the stages of a study as local processes side by side. Never imports torch."""
 
-import ctypes
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 
+from core import processes
 from core.errors import Refusal
-from core.places import HOUSE
 from studies.done import remove_outdated_results
 from studies.planning import Stage
 from studies.reading import Study
-
-PR_SET_PDEATHSIG = 1
-"""Option of Linux's prctl that sends a process a signal when its parent ends."""
 
 
 def run_all(study: Study, stages: Sequence[Stage], jobs: int) -> None:
@@ -67,16 +62,4 @@ def run_all(study: Study, stages: Sequence[Stage], jobs: int) -> None:
 def _start(study: Study, stage: Stage) -> "subprocess.Popen[bytes]":
     """Start the command of a stage."""
     remove_outdated_results(stage)
-    # -P: modules in the study's folder do not hide those of SpikeQ; --extension finds them nevertheless.
-    command = [sys.executable, "-P", "-m", *stage.arguments]
-    path = [
-        str(HOUSE),
-        *map(os.path.abspath, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))),
-    ]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-    return subprocess.Popen(command, cwd=study.base, env=environment, preexec_fn=die_with_parent)
-
-
-def die_with_parent() -> None:
-    """End this process when the driver is killed, or the next driver would find it still running."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    return processes.start(stage.arguments, cwd=study.base)
