@@ -3,7 +3,6 @@
 import gzip
 import io
 import os
-import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
+from convert import pickles
 from core.errors import Refusal
 from core.records import digest
 
@@ -60,16 +60,11 @@ def read(path: str | os.PathLike[str]) -> ForeignFile:
             if _holds_arrays(packed):
                 held: Any = _read_arrays(packed)
             else:
+                pickles.require_plain(packed)
                 held = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
     except Refusal as refusal:
         raise Refusal(f"{path}: {refusal}")
-    except Exception as error:  # damage raises nearly any exception, in the unpackers and in torch
-        code = re.search(r"GLOBAL (\S{1,80})", str(error))
-        if code:
-            raise Refusal(
-                f"{path} asks for {code[1]!r}: only tensors are accepted, and no code was run; a file of the network's "
-                "state_dict alone can be read"
-            )
+    except Exception:  # damage raises nearly any exception, in the unpackers and in torch
         raise Refusal(f"{path} is not a whole file of tensors (torch.save) or of arrays (.npz)")
     return ForeignFile(path, held if isinstance(held, dict) else {}, digest(content), data)
 
