@@ -52,8 +52,8 @@ def leaderboard(folders: Sequence[Path]) -> str:
     Raises:
         Refusal: rows of a study do not compare, or a file is damaged.
     """
-    everyone = [StudyRows(study) for study in studies(folders)]
-    known = Known(everyone)
+    known = Known([StudyRows(study) for study in studies(folders, "*.parquet")])
+    everyone = [StudyRows(study) for study in studies(folders, "episodes.parquet")]
     found: list[Entry] = []
     dqns: dict[tuple[str, str], list[float]] = defaultdict(list)
     for study in everyone:
@@ -77,9 +77,9 @@ def leaderboard(folders: Sequence[Path]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def studies(folders: Sequence[Path]) -> list[Path]:
-    """Folders of studies: those three levels above files of episodes that belong to no card."""
-    files = [path for folder in folders for path in folder.rglob("*/*/episodes.parquet")]
+def studies(folders: Sequence[Path], name: str) -> list[Path]:
+    """Folders of studies: those three levels above files of that name, or pattern, that belong to no card."""
+    files = [path for folder in folders for path in folder.rglob(f"*/*/{name}")]
     return sorted({path.parents[2] for path in files if not (path.parents[1] / CARD).exists()})
 
 
@@ -182,7 +182,9 @@ def _of_card(path: Path, card: Mapping[str, Any], dqns: Mapping[tuple[str, str],
         share = average_performance_ratio(own, [np.array(others)], [scores["random_play"]], paired=False)
     checked = is_checked(path)
     standard = "" if card["battery"]["standard"] else ", not the standard battery"
-    named = " ".join(filter(None, (agent["label"], agent["method"] or agent["network"])))
+    seed = f"seed {agent['train_seed']}" if agent["train_seed"] >= 0 else ""
+    told = ", ".join(filter(None, (agent["recipe"] or agent["network"], agent["method"], seed)))
+    named = f"{agent['label']} ({told})" if told else agent["label"]
     return Entry(
         game.tier,
         f"{named} on {game.name}",

@@ -30,5 +30,5 @@ def start(words: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
 
 
 def die_with_parent() -> None:
-    """Otherwise the next process that does the same work would find this one at it."""
+    """End this process with its parent. Otherwise the next one that does the same work would find this one at it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
