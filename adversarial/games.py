@@ -23,7 +23,7 @@ from play.film.video import record, require_ffmpeg
 from play.protocols import Protocol, get_protocol
 
 
-class AttackedGames(Run, AskedAttacks):
+class AttackOnGames(Run, AskedAttacks):
     """The work of the verb run."""
 
     def run(self) -> None:

@@ -21,6 +21,7 @@ class AttackOptions(ComputeOptions):
             "The victim: a checkpoint (.safetensors), a run folder of train_direct (its best weights), or a registered "
             "agent.",
             "core.agents:AGENTS",
+            words="others",
         ),
     ]
     out: Path
@@ -74,9 +75,9 @@ class Run(AttackOptions, PlayOptions):
     """Also film the first game of each (OUT/*.mp4)."""
 
     def run(self) -> None:
-        from adversarial.games import AttackedGames
+        from adversarial.games import AttackOnGames
 
-        AttackedGames(**vars(self)).run()
+        AttackOnGames(**vars(self)).run()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +112,9 @@ class States(AttackOptions):
     """Seed of the states and of the attacks' randomness."""
 
     def run(self) -> None:
-        from adversarial.states import AttackedStates
+        from adversarial.states import AttackOnStates
 
-        AttackedStates(**vars(self)).run()
+        AttackOnStates(**vars(self)).run()
 
 
 @dataclass(frozen=True)

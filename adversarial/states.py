@@ -29,7 +29,7 @@ MANY_QUERIES = 100
 """Attacks that ask so often about a state are made on fewer states."""
 
 
-class AttackedStates(States, AskedAttacks):
+class AttackOnStates(States, AskedAttacks):
     """The work of the verb states."""
 
     def run(self) -> None:

@@ -9,16 +9,16 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol, get_type_hints
 
 import tyro
 from typing_extensions import Doc
 
 from core.errors import Refusal
-from core.registered import Listed, listed
+from core.registered import Listed, listed, require_registered
 from core.registry import load_extension
 
 
@@ -76,20 +76,40 @@ class OneOf(Doc):
 
         method: Annotated[str, OneOf("Conversion method.", "convert.method:METHODS")] = "tan2021"
 
-    The names are read when help is printed. Nothing is imported for it (`core.registered`).
+    The names are read when help is printed. Nothing is imported for it (`core.registered`). Other names are refused
+    when the command line is parsed.
 
     Args:
         text: what the option is for, in whole sentences.
         places: registries, as module:NAME. A name that several of them have is listed once.
-        only: which entries the option takes; all if None.
+        only: which entries the option takes; all if None. The command refuses the others, and says why.
+        words: which words of the option are names. settings: the first, because its settings follow. others: perhaps
+            none, because the option takes paths too.
     """
 
-    def __init__(self, text: str, *places: str, only: Callable[[Listed], bool] | None = None):
-        self._text, self._places, self._only = text, places, only
+    def __init__(
+        self,
+        text: str,
+        *places: str,
+        only: Callable[[Listed], bool] | None = None,
+        words: Literal["names", "settings", "others"] = "names",
+    ):
+        self._text, self._places, self._only, self._words = text, places, only, words
 
     def names(self) -> list[str]:
         """The names that are listed."""
         return [entry.name for entry in self._entries()]
+
+    def require(self, given: str | Sequence[str]) -> None:
+        """Refuse a value of the option that has an unknown name.
+
+        Raises:
+            Refusal: the message names the nearest one.
+        """
+        words = [given] if isinstance(given, str) else given
+        names = {"names": words, "settings": words[:1], "others": ()}[self._words]
+        for name in names:
+            require_registered(name, *self._places)
 
     def _entries(self) -> list[Listed]:
         found = {entry.name: entry for place in reversed(self._places) for entry in reversed(listed(place))}
@@ -178,12 +198,24 @@ def _parsed(parse: Callable[[], Command]) -> Command:
     drawn = io.StringIO()
     try:
         with contextlib.redirect_stderr(drawn):
-            return parse()
+            command = parse()
     except SystemExit as leaving:
         if leaving.code != 2:
             raise
         words = re.sub(r"[^\x20-\x7e]+|-{4,}", " ", drawn.getvalue())
         raise Refusal(words) from None
+    _require_registered(command)
+    return command
+
+
+def _require_registered(command: Command) -> None:
+    """Refuse names that are not registered, before the command imports what it needs to run."""
+    hints = get_type_hints(type(command), include_extras=True)
+    for option in fields(command):  # type: ignore[arg-type]  # every command is a dataclass
+        given = getattr(command, option.name)
+        for told in getattr(hints[option.name], "__metadata__", ()):
+            if isinstance(told, OneOf) and given not in (None, option.default):
+                told.require(given)
 
 
 def _exit_with_refusals(work: Callable[[], None]) -> None:

@@ -4,7 +4,6 @@ Users name games as in `GAMES`, and not by environment ids.
 """
 
 import csv
-import difflib
 import functools
 import math
 import re
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from core.errors import Refusal
 from core.registry import Registry
 
 Tier = Literal["control", "minatar", "atari"]
@@ -97,7 +95,15 @@ _ALL = (
     _atari("tutankham", 8, 500),
     _atari("video_pinball", 9, 5e5),
 )
-GAMES: Registry[Game] = Registry("game")
+
+
+def _spelled(name: str) -> str:
+    """How a name is spelled here: environment ids such as "ALE/BeamRider-v5" and "PongNoFrameskip-v4" name games."""
+    bare = re.sub(r"(NoFrameskip|Deterministic)?(-v\d+)?$", "", name.removeprefix("ALE/"))
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", bare).lower()
+
+
+GAMES: Registry[Game] = Registry("game", spelling=_spelled)
 """All games. An extension that adds one also registers its environment (play/environments.py)."""
 for _game in _ALL:
     GAMES.register(_game.name)(_game)
@@ -109,14 +115,7 @@ def get_game(name: str) -> Game:
     Raises:
         Refusal: there is no such game; the message suggests the nearest one, also for environment ids.
     """
-    if name in GAMES:
-        return GAMES.get(name)
-    # Environment ids such as "ALE/BeamRider-v5" or "PongNoFrameskip-v4" suggest their game too.
-    bare = re.sub(r"(NoFrameskip|Deterministic)?(-v\d+)?$", "", name.removeprefix("ALE/"))
-    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", bare).lower()
-    near = difflib.get_close_matches(snake, GAMES.names(), n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else "games are:"
-    raise Refusal(f"unknown game {name!r}: {hint} ({', '.join(GAMES.names())})")
+    return GAMES[name]
 
 
 @dataclass(frozen=True)

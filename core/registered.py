@@ -42,6 +42,25 @@ def listed(place: str) -> list[Listed]:
     return [Listed(key, explanation(entry), "", entry) for key, entry in registry.items()]
 
 
+def require_registered(name: str, *places: str) -> None:
+    """Refuse a name that is in none of some registries, in the words of the first. Nothing heavy is imported for it.
+
+    Args:
+        name: what the user typed.
+        places: registries, as for `listed`.
+
+    Raises:
+        Refusal: it is not registered; the message names the nearest one.
+    """
+    accepted = dict.fromkeys(entry.name for place in places for entry in listed(place))
+    if name not in accepted:
+        module, registry = places[0].split(":")
+        known: Registry[object] | None = getattr(sys.modules.get(module), registry, None)
+        if known is None:
+            known = Registry(_definition(module, registry).concept)
+        raise known.unknown(name, accepted)
+
+
 def explanation(entry: object) -> str:
     """One line on an entry; empty if it has no words of its own."""
     words = entry.__doc__ if isinstance(entry, type) else getattr(entry, "description", None)
@@ -58,9 +77,15 @@ class _NamesAreComputed(Exception):
     """A registration whose name is not written out in the source, as in a loop."""
 
 
+class _Definition(NamedTuple):
+    """The arguments of a registry's definition."""
+
+    concept: str
+    package: str | None
+
+
 def _from_sources(module: str, name: str) -> list[Listed]:
-    own = _file_of(module)
-    package = _package_of(ast.parse(own.read_text("utf-8")), name)
+    own, package = _file_of(module), _definition(module, name).package
     files = sorted(_file_of(package).parent.glob("*.py")) if package else []
     of_package = sorted(entry for file in files for entry in _registrations(file, name))
     # A registry lists the entries of its package first, sorted by name, then those of its own module.
@@ -73,16 +98,15 @@ def _file_of(module: str) -> Path:
     return Path(spec.origin)
 
 
-def _package_of(tree: ast.Module, name: str) -> str | None:
-    """The package whose modules register entries: an argument of the registry's definition."""
-    for node in tree.body:
-        target = node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and target.id == name and isinstance(node, ast.AnnAssign):
+def _definition(module: str, name: str) -> _Definition:
+    """How a module defines a registry, as in NAME: Registry[Thing] = Registry("thing", package="things")."""
+    for node in ast.parse(_file_of(module).read_text("utf-8")).body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
             assert isinstance(node.value, ast.Call)
-            for keyword in node.value.keywords:
-                if keyword.arg == "package" and isinstance(keyword.value, ast.Constant):
-                    return str(keyword.value.value)
-    return None
+            named = {keyword.arg: keyword.value for keyword in node.value.keywords}
+            package = ast.literal_eval(named["package"]) if "package" in named else None
+            return _Definition(ast.literal_eval(node.value.args[0]), package)
+    raise LookupError(f"{module} defines no registry {name}")
 
 
 def _registrations(file: Path, name: str) -> Iterator[Listed]:

@@ -41,10 +41,18 @@ class Registry(Generic[Entry]):
         package: dotted name of a package whose modules register the built-in entries. They are imported at the first
             use of the registry. Entries of the package come first, sorted by name.
         modules: more modules to import at the first use.
+        spelling: how a name that others use would be spelled here, to suggest the nearest entry.
     """
 
-    def __init__(self, concept: str, package: str | None = None, modules: Sequence[str] = ()):
+    def __init__(
+        self,
+        concept: str,
+        package: str | None = None,
+        modules: Sequence[str] = (),
+        spelling: Callable[[str], str] = str,
+    ):
         self.concept = concept
+        self._spelling = spelling
         self._package = package
         self._modules = modules
         self._entries: dict[str, Entry] = {}
@@ -81,13 +89,18 @@ class Registry(Generic[Entry]):
         self._load()
         if name in self._entries:
             return self._entries[name]
-        missing = "" if EXTENSIONS else "; one of your own needs its --extension"
-        raise Refusal(
-            f"unknown {self.concept} {name!r}: {nearest(name, self._entries)}accepted are "
-            f"{', '.join(self._entries)}{missing}"
-        )
+        raise self.unknown(name, self._entries)
 
     __getitem__ = get
+
+    def unknown(self, name: object, accepted: Iterable[str]) -> Refusal:
+        """What is said of a name that is none of those accepted. Nothing is imported for it."""
+        accepted = list(accepted)
+        missing = "" if EXTENSIONS else "; one of your own needs its --extension"
+        return Refusal(
+            f"unknown {self.concept} {name!r}: {nearest(self._spelling(str(name)), accepted)}accepted are "
+            f"{', '.join(accepted)}{missing}"
+        )
 
     def names(self) -> tuple[str, ...]:
         """All names, in order of registration."""

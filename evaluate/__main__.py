@@ -38,6 +38,7 @@ class Run(PlayOptions):
             "Any number of checkpoints (.safetensors), run folders of train_direct, and registered agents. A run "
             "folder stands for its best and its final weights. Registered agents play the games of the others.",
             AGENTS,
+            words="others",
         ),
     ]
     out: Path
@@ -102,6 +103,7 @@ class Watch(EpisodeOptions):
         OneOf(
             "Checkpoint (.safetensors), run folder of train_direct (its best weights), or registered agent.",
             AGENTS,
+            words="others",
         ),
     ]
     steps: int | None = None
@@ -195,6 +197,7 @@ class Probe(ComputeOptions):
             "Agents of one game: checkpoints (.safetensors), run folders of train_direct (their best weights), or "
             "registered agents.",
             AGENTS,
+            words="others",
         ),
     ] = ()
     out: Path

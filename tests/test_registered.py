@@ -1,6 +1,7 @@
-"""What help lists is what is registered, though nothing is imported for it."""
+"""What help lists is what is registered, though nothing heavy is imported for it."""
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -25,18 +26,43 @@ def places() -> list[str]:
     return sorted({place for text in sources for place in re.findall(r'"([a-z_.]+:[A-Z_]+)"', text)})
 
 
+def without_heavy_imports(script: str) -> str:
+    """What a script prints in a process of its own, which must import nothing heavy."""
+    script += f"\nimport sys\nprint([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *printed, heavy = done.stdout.splitlines()
+    assert heavy == "[]"
+    return "\n".join([*printed, done.stderr])
+
+
 @pytest.fixture(scope="module")
 def unimported() -> dict[str, list[Listed]]:
     """What a process that imported none of the registries lists."""
-    script = (
-        "from core.registered import listed\n"
-        f"print({{place: [tuple(entry[:3]) for entry in listed(place)] for place in {places()!r}}})\n"
-        "import sys; assert 'torch' not in sys.modules"
+    printed = without_heavy_imports(
+        "import json\nfrom core.registered import listed\n"
+        f"print(json.dumps({{place: [entry[:3] for entry in listed(place)] for place in {places()!r}}}))"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, list[tuple[str, str, str]]] = eval(done.stdout)  # our own print
-    return {place: [Listed(*entry, None) for entry in entries] for place, entries in found.items()}
+    found: dict[str, list[list[str]]] = json.loads(printed)
+    return {
+        place: [Listed(name, told, source, None) for name, told, source in entries]
+        for place, entries in found.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def refused() -> dict[str, str]:
+    """What a process that imported none of the registries says of an unknown name."""
+    printed = without_heavy_imports(
+        "import json\nfrom core.errors import Refusal\nfrom core.registered import require_registered\n"
+        f"said = dict.fromkeys({places()!r})\n"
+        "for place in said:\n"
+        " try: require_registered('no-such-name', place)\n"
+        " except Refusal as refusal: said[place] = str(refusal)\n"
+        "print(json.dumps(said))"
+    )
+    found: dict[str, str] = json.loads(printed)
+    return found
 
 
 def test_registries_are_named() -> None:
@@ -53,6 +79,17 @@ def test_sources_tell_what_is_registered(place: str, unimported: dict[str, list[
     own = [(key, entry) for key, entry in registry.items() if not registry.origin(key).startswith("tests.")]
     assert [entry.name for entry in unimported[place]] == [key for key, _ in own]
     assert [entry.explanation for entry in unimported[place]] == [explanation(entry) for _, entry in own]
+
+
+@pytest.mark.parametrize("place", places())
+def test_an_unknown_name_is_refused_in_the_words_of_the_registry(
+    place: str, refused: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, name = place.split(":")
+    registry: Registry[object] = getattr(importlib.import_module(module), name)
+    own = [key for key in registry if not registry.origin(key).startswith("tests.")]
+    monkeypatch.setattr("core.registry.EXTENSIONS", {})
+    assert refused[place] == str(registry.unknown("no-such-name", own))
 
 
 def test_networks_are_told_apart_by_their_sources(unimported: dict[str, list[Listed]]) -> None:
@@ -74,16 +111,47 @@ COMMANDS = [
 ]
 
 
+def run_without_heavy_imports(*words: str) -> str:
+    """What a command prints, on standard output and error."""
+    return without_heavy_imports(
+        f"import runpy, sys\nsys.argv = {[*words]!r}\n"
+        f"try: runpy.run_module({words[0]!r}, run_name='__main__', alter_sys=True)\n"
+        "except SystemExit: pass"
+    )
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
-    script = (
-        f"import runpy, sys; sys.argv = {[*words, '--help']!r}\n"
-        "try: runpy.run_module(sys.argv.pop(0), run_name='__main__', alter_sys=True)\n"
-        "except SystemExit: pass\n"
-        f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])"
-    )
-    script = script.replace("sys.argv.pop(0)", repr(words[0]))
-    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "usage:" in done.stdout
-    assert done.stdout.splitlines()[-1] == "HEAVY []"
+    assert "usage:" in run_without_heavy_imports(*words, "--help")
+
+
+@pytest.mark.parametrize("words", [["spikeq"], ["spikeq", "train", "dqn", "--help"]], ids=" ".join)
+def test_the_public_face_imports_nothing_heavy(words: list[str]) -> None:
+    assert "usage:" in run_without_heavy_imports(*words)
+    without_heavy_imports("import spikeq")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train_direct dqn --gmae pong", "Unrecognized options: --gmae"),
+        ("train_direct dqn --out x --game ponk", "unknown game 'ponk': did you mean 'pong'?"),
+        ("train_direct dqn --out x --game pong --network relo", "unknown network 'relo'"),
+        ("train_direct dqn --out x --game pong --recipe slow", "unknown recipe 'slow'"),
+        ("train_direct ppo --out x --game cartpole --recipe slow", "unknown PPO recipe 'slow'"),
+        ("train_direct dsqn --out x --game pong --neuron lff tau=2", "unknown neuron 'lff'"),
+        ("train_direct dsqn --out x --game pong --readout mem tau=2", "unknown read-out 'mem'"),
+        ("train_direct dsqn --out x --game pong --normalisation batch", "unknown normalisation 'batch'"),
+        ("evaluate run --out x --agent a --game ALE/Pong-v5", "did you mean 'pong'?"),
+        ("evaluate watch --agent a --protocol fast", "unknown protocol 'fast'"),
+        ("adversarial states --out x --agent a --attack fgsm pdg", "unknown attack 'pdg'"),
+        ("convert run --out x --agent a --method tan", "unknown conversion method 'tan'"),
+        ("convert compare --out x --agent a --variants max tan", "unknown conversion variant 'tan'"),
+        ("convert import --out x --source a --game pong --format sb4", "unknown format 'sb4'"),
+    ],
+)
+def test_a_bad_option_is_refused_before_anything_heavy_is_imported(line: str, said: str) -> None:
+    printed = run_without_heavy_imports(*line.split()).strip()
+    assert said in printed
+    assert printed.startswith("error: ")
+    assert "\n" not in printed

@@ -95,6 +95,7 @@ class SpikingOptions(NetworkOptions):
         OneOf(
             "Neuron in place of the network's own, with its options, as in lif tau=4 threshold=0.5.",
             "core.neurons.base:NEURONS",
+            words="settings",
         ),
     ] = ()
     readout: Annotated[
@@ -102,6 +103,7 @@ class SpikingOptions(NetworkOptions):
         OneOf(
             "How Q-values are read, in place of the network's own, with its options, as in last-mem tau=3.",
             "core.readouts:READOUTS",
+            words="settings",
         ),
     ] = ()
     normalisation: Annotated[
@@ -110,6 +112,7 @@ class SpikingOptions(NetworkOptions):
             "Normalisation between each hidden layer and its neurons, with its options. The network's own if not "
             "given.",
             "core.normalisations:NORMALISATIONS",
+            words="settings",
         ),
     ] = ()
     reset: Literal["hard", "soft"] | None = None
