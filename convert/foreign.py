@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from convert.foreign_files import ForeignFile
+from convert.foreign_files import MAX_WEIGHTS, ForeignFile, plain_dict
 from core.choices import Pixels
 from core.dqn import DQN
 from core.dsqn import DSQN
@@ -85,8 +85,8 @@ class Format:
 
     def weights(self, file: ForeignFile) -> Mapping[Any, Any]:
         """The weights in a file, by name."""
-        inside = None if self.inside is None else file.held.get(self.inside)
-        return inside if isinstance(inside, dict) else file.held
+        inside = file.held.get(self.inside)
+        return plain_dict(inside) if isinstance(inside, dict) else file.held
 
     def examine(self, file: ForeignFile) -> None:
         """Refuse a file that says it holds something else. It is called before names are compared."""
@@ -232,6 +232,9 @@ def rebuild(
     """
     layout, path = found.layout, found.file.path
     tensors = {theirs: _plain(path, theirs, found.weights[theirs]) for theirs in sorted(layout.names)}
+    num_weights = sum(tensor.numel() for tensor in tensors.values())
+    if num_weights > MAX_WEIGHTS:  # one number may be shown as many
+        raise Refusal(f"{path}: {num_weights:,} weights: at most {MAX_WEIGHTS:,} are accepted")
     given = {theirs: tuple(tensor.shape) for theirs, tensor in tensors.items()}
     if layout.channels_last:  # -> [out, in] or [out, in, height, width]
         tensors = {
@@ -300,7 +303,7 @@ def _plain(path: os.PathLike[str], name: str, tensor: object) -> Tensor:
         and tensor.device.type == "cpu"
     ):
         raise Refusal(f"{path}: {name!r} is not a plain tensor of floating-point numbers")
-    return tensor
+    return tensor.detach()
 
 
 def _hidden(layout: Layout, tensors: Mapping[str, Tensor]) -> Hidden:

@@ -21,6 +21,8 @@ MAX_BYTES = 2**26
 """Largest accepted size of a file, and of what it unpacks to. A Nature-DQN with its target network and optimiser state
 takes 27 MB."""
 
+MAX_WEIGHTS = MAX_BYTES // 2
+"""Largest accepted number of weights: as many as fit into a file in half precision."""
 MAX_DATA_BYTES = 2**23
 """Largest accepted size of the description in a file of Stable-Baselines3. Usual ones take 0.2 MB."""
 
@@ -66,7 +68,15 @@ def read(path: str | os.PathLike[str]) -> ForeignFile:
         raise Refusal(f"{path}: {refusal}")
     except Exception:  # damage raises nearly any exception, in the unpackers and in torch
         raise Refusal(f"{path} is not a whole file of tensors (torch.save) or of arrays (.npz)")
-    return ForeignFile(path, held if isinstance(held, dict) else {}, digest(content), data)
+    return ForeignFile(path, plain_dict(held), digest(content), data)
+
+
+def plain_dict(held: object) -> dict[Any, Any]:
+    """What a dictionary holds; nothing if it is none.
+
+    A file can give an ordered dictionary attributes that hide its methods.
+    """
+    return dict(dict.items(held)) if isinstance(held, dict) else {}
 
 
 def _unpacked(content: bytes) -> tuple[bytes, bytes | None]:
