@@ -1,1 +1,0 @@
-"""Formats of files of pretrained DQNs, one file each (`convert.foreign.FORMATS`)."""

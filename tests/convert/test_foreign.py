@@ -568,6 +568,29 @@ def test_twice_does_it_once(command: Command, source: Path, tmp_path: Path) -> N
     )
 
 
+def test_a_format_of_an_extension(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = foreign.FORMATS
+    registry.names()
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(registry, "_origins", dict(registry._origins))
+    monkeypatch.setattr("core.registry.EXTENSIONS", {})
+    inner, outer = seeded(lambda: nn.Linear(4, 8)), seeded(lambda: nn.Linear(8, 2))
+    weights = {
+        f"{name}.{parameter}": tensor
+        for name, layer in (("inner", inner), ("outer", outer))
+        for parameter, tensor in layer.state_dict().items()
+    }
+    source, out = tmp_path / "own.pt", tmp_path / "agent.safetensors"
+    source.write_bytes(torch_file({"network": weights}))
+    options = ("convert", "import", "--source", source, "--game", "cartpole", "--out", out)
+    is_refused(command(*options), "no layers of a DQN")
+    is_refused(command(*options, "--format", "own-format"), "'own-format'", "--extension")
+    finished = command(*options, "--extension", "tests.extensions.own_format")
+    assert "read as own-format" in finished.out, finished.err
+    states = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(load_agent(out).agent(states), outer(inner(states).relu()))
+
+
 # Refusals -------------------------------------------------------------------------------------------
 
 

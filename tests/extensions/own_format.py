@@ -1,7 +1,11 @@
-"""A format of foreign files in one file: an extension that tests load."""
+"""A format of files of pretrained DQNs: the weights of a small network for CartPole."""
 
 from convert.foreign import FORMATS, Format, Layout
 
 FORMATS.register("own-format")(
-    Format("files of a code of one's own", (Layout(("a", "b", "q"), tier="control", any_width=True),))
+    Format(
+        description="a test of the project",
+        layouts=(Layout(("inner", "outer"), tier="control", any_width=True),),
+        inside="network",
+    )
 )
