@@ -54,6 +54,7 @@ def registries() -> tuple[Registry[Any], ...]:
     names = {
         "adversarial.attack": "ATTACKS",
         "analysis.figures.registry": "FIGURES",
+        "convert.foreign": "FORMATS",
         "convert.method": "METHODS",
         "core.agents": "AGENTS",
         "core.games": "GAMES",

@@ -568,12 +568,8 @@ def test_twice_does_it_once(command: Command, source: Path, tmp_path: Path) -> N
     )
 
 
-def test_a_format_of_an_extension(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = foreign.FORMATS
-    registry.names()
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    monkeypatch.setattr(registry, "_origins", dict(registry._origins))
-    monkeypatch.setattr("core.registry.EXTENSIONS", {})
+@pytest.mark.usefixtures("forget_extensions")
+def test_a_format_of_an_extension(command: Command, tmp_path: Path) -> None:
     inner, outer = seeded(lambda: nn.Linear(4, 8)), seeded(lambda: nn.Linear(8, 2))
     weights = {
         f"{name}.{parameter}": tensor
@@ -585,7 +581,9 @@ def test_a_format_of_an_extension(command: Command, tmp_path: Path, monkeypatch:
     options = ("convert", "import", "--source", source, "--game", "cartpole", "--out", out)
     is_refused(command(*options), "no layers of a DQN")
     is_refused(command(*options, "--format", "own-format"), "'own-format'", "--extension")
-    finished = command(*options, "--extension", "tests.extensions.own_format")
+    extension = ("--extension", "tests.extensions.own_format")
+    assert "own-format: a test of the project" in command("convert", "import", *extension, "--help").out
+    finished = command(*options, *extension)
     assert "read as own-format" in finished.out, finished.err
     states = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(load_agent(out).agent(states), outer(inner(states).relu()))

@@ -45,6 +45,7 @@ HOSTILE = {
     ),
     "tensor": (b"\x80\x02ctorch\nFloatTensor\n" + number(2**33) + b"\x85R.", "'torch.FloatTensor'"),
     "tuples": (nested_tuples(60), "more than tensors"),
+    "tuples, deep": (b"\x80\x02}K\x01" + 10**6 * b"\x85" + b"K\x01s.", "more than tensors"),
     "dictionaries": (b"\x80\x02]" + 2**24 * b"}" + b".", "more than tensors"),
     "integers": (b"\x80\x02}(" + b"".join(number(i * (2**31 - 1)) + b"N" for i in range(5000)) + b"u.", "more than"),
 }  # fmt: skip
