@@ -18,6 +18,8 @@ MAX_SHARED, MAX_LONG = 16, 1000
 
 Both are there to be hashed, and a file can choose them so that hashing takes for ever.
 """
+MAX_TUPLES = 2**14
+"""Largest number of tuples, about four a tensor. Python crashes when it hashes one that is nested a million deep."""
 _LEGACY_PICKLES = 5
 """Pickles at the start of a file from before PyTorch 1.6: magic number, version, machine, content, names of tensors."""
 _STORAGE = re.compile(r"torch(\.cuda)? \w+Storage|torch\.storage \w+Storage")
@@ -27,6 +29,7 @@ _PLAIN = re.compile(
     r"|torch\._utils _rebuild_(tensor|tensor_v2|parameter|sparse_tensor|meta_tensor_no_storage)"
 )
 _NAMES = ("BINUNICODE", "SHORT_BINUNICODE", "UNICODE")
+_TUPLES = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
 _PUTS, _GETS = ("PUT", "BINPUT", "LONG_BINPUT"), ("GET", "BINGET", "LONG_BINGET")
 _NO_TUPLES = (*_NAMES, "GLOBAL", "EMPTY_DICT", "EMPTY_LIST", "REDUCE", "BUILD")
 """Operations whose result may be used again as often as one likes."""
@@ -49,7 +52,7 @@ def require_plain(content: bytes) -> None:
 
 
 def _require_plain(stream: io.BytesIO, num_pickles: int) -> None:
-    operations = shared = longs = 0
+    operations = tuples = shared = longs = 0
     for _ in range(num_pickles):
         memo: dict[object, tuple[str, object]] = {}
         before: tuple[str, object] = ("", None)
@@ -72,7 +75,9 @@ def _require_plain(stream: io.BytesIO, num_pickles: int) -> None:
                     "state_dict alone can be read"
                 )
             longs += operation.name in ("LONG", "LONG1", "LONG4")
-            if operations > MAX_OPERATIONS or shared > MAX_SHARED or longs > MAX_LONG:
+            tuples += operation.name in _TUPLES
+            many = tuples > MAX_TUPLES or shared > MAX_SHARED or longs > MAX_LONG
+            if operations > MAX_OPERATIONS or many:
                 raise Refusal(
                     "it holds more than tensors: a file of the network's state_dict alone can be read"
                 )
