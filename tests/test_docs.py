@@ -24,6 +24,7 @@ import core.cli
 from core.games import GAMES, get_game, reference
 from core.kinds import kind_of
 from core.registry import EXTENSIONS, Registry
+from spikeq.__main__ import VERBS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GUIDES = (
@@ -309,6 +310,8 @@ def check(line: list[str], monkeypatch: pytest.MonkeyPatch, really: bool) -> Non
             run(module, arguments, monkeypatch, really)
         case ["python", script, *arguments]:
             run(script, arguments, monkeypatch, really)
+        case ["spikeq", verb, *arguments]:
+            run(VERBS[verb].module, arguments, monkeypatch, really)
         case ["make", target, *variables]:
             assert target in targets_of_make(), target
             for variable in variables:
