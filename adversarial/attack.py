@@ -28,6 +28,9 @@ from core.errors import Refusal
 from core.games import Game
 from core.registry import Registry
 
+KINDS: tuple[AttackerKind, ...] = ("white-box", "black-box", "noise", "control")
+"""Kinds of attackers that an attack can be of. A transfer is a white-box attack on another network."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -90,6 +93,12 @@ class Attack(abc.ABC):
 
     loss: Loss | Literal[""] = "cross-entropy"
     """Loss that is increased."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        kind = getattr(cls, "kind", None)
+        if kind not in KINDS and (kind is not None or "perturb" in vars(cls)):
+            raise Refusal(f"kind of attack {cls.__name__} is {kind!r}: accepted are {', '.join(KINDS)}")
 
     def __post_init__(self) -> None:
         if self.loss not in (*get_args(Loss), ""):

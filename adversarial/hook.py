@@ -118,6 +118,10 @@ def perturber(
             goal, box = goal.rows(chosen), box.rows(chosen)
             generators = [each for each, taken in zip(generators, chosen.tolist(), strict=True) if taken]
         found = attack.perturb(Problem(goal, box, threat.epsilon, generators, judge, followed, same_scores))
+        if found.inputs.shape != box.center.shape:
+            raise Refusal(
+                f"attack {attack.name} gives inputs {tuple(found.inputs.shape)} for {tuple(box.center.shape)}"
+            )
         shown = found.inputs if unit is None else (found.inputs * unit).clamp(*bounds(game, device))
         if everyone:
             perturbed = shown

@@ -82,6 +82,13 @@ def save_agent(
     write_bytes(path, save(tensors, {_METADATA_KEY: json.dumps(header, sort_keys=True)}))
 
 
+def require_finite(weights: Mapping[str, torch.Tensor], what: str) -> None:
+    """Refuse weights that hold NaN or infinity, in a message that begins with what has them."""
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise Refusal(f"{what}: weight {name!r} holds NaN or infinity; only finite weights are accepted")
+
+
 def load_agent(
     path: str | os.PathLike[str], game: Game | None = None, device: torch.device | None = None
 ) -> Checkpoint:
@@ -125,9 +132,7 @@ def load_agent(
                 f"{path}: weight {name!r} has shape {found.get(name)}, a {header['kind']} agent of "
                 f"{own_game.name} needs {expected.get(name)}"
             )
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise Refusal(f"{path}: weight {name!r} holds NaN or infinity; only finite weights are accepted")
+    require_finite(tensors, str(path))
     agent.load_state_dict(tensors)
     agent.requires_grad_(False).eval()
     return Checkpoint(agent.to(device or torch.device("cpu")), header["provenance"], digest(content)[:12])

@@ -131,13 +131,16 @@ def reference(game: Game) -> Reference:
     """Scores of random and human play, with their source.
 
     Atari: the 57-game table, with random play and the 30-minute human starts. The human scores of Nature 2015 differ on
-    most games. MinAtar and CartPole: random play as measured by this project. Nobody published human scores.
+    most games. MinAtar and CartPole: random play as measured by this project. Nobody published human scores. A game of
+    an extension has no reference scores.
     """
-    if game.tier == "atari":
-        row = _table("atari_random_human.csv")[game.name]
-        return Reference(float(row["random"]), float(row["human"]), "57-game table")
-    row = _table("random_play.csv")[game.name]
-    return Reference(float(row["mean"]), None, f"measured here over {row['episodes']} episodes")
+    published = _table("atari_random_human.csv").get(game.name)
+    if published is not None:
+        return Reference(float(published["random"]), float(published["human"]), "57-game table")
+    measured = _table("random_play.csv").get(game.name)
+    if measured is not None:
+        return Reference(float(measured["mean"]), None, f"measured here over {measured['episodes']} episodes")
+    return Reference(None, None, "not measured")
 
 
 @functools.cache

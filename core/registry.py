@@ -62,7 +62,8 @@ class Registry(Generic[Entry]):
         """Register an entry under a name, as a decorator or as a function of the entry.
 
         Raises:
-            Refusal: the name is taken, or is not made of lower-case letters, digits, "-", "_" and "/".
+            Refusal: the name is taken, is not made of lower-case letters, digits, "-", "_" and "/", or the entry has
+                another one in its field `name`.
         """
         if not name or not set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_/"):
             raise Refusal(
@@ -74,6 +75,11 @@ class Registry(Generic[Entry]):
             taken_by = self._origins.get(name)
             if taken_by not in (None, origin):
                 raise Refusal(f"{self.concept} {name!r} is registered by both {taken_by} and {origin}")
+            own = getattr(entry, "name", name)
+            if isinstance(own, str) and own != name:  # rows would hold the name of another entry
+                raise Refusal(
+                    f"{self.concept} {name!r} has the name {own!r} in its fields: give it name={name!r}"
+                )
             self._entries[name] = entry  # type: ignore[assignment]  # checked where it is used
             self._origins[name] = origin
             return entry

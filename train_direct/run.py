@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch.utils.tensorboard import SummaryWriter
 
-from core.checkpoint import Checkpoint, load_agent, save_agent
+from core.checkpoint import Checkpoint, load_agent, require_finite, save_agent
 from core.errors import Refusal
 from core.games import Game
 from core.manifest import Manifest
@@ -112,7 +112,11 @@ class TrainingRun:
         return self._folder / "state.safetensors"
 
     def run(self) -> None:
-        """Train to the end. SIGTERM saves a state to resume from and ends the process."""
+        """Train to the end. SIGTERM saves a state to resume from and ends the process.
+
+        Raises:
+            Refusal: the weights are no longer finite.
+        """
         plan, algorithm = self._plan, self._algorithm
         previous = signal.signal(signal.SIGTERM, self._request_stop)
         what = f"train {algorithm.agent.kind} on {plan.game.name}"
@@ -169,6 +173,8 @@ class TrainingRun:
         def due(interval: int) -> bool:
             return steps // interval > before // interval or steps >= plan.total_steps or self._solved
 
+        if due(plan.eval_interval_steps) or due(plan.curve_interval_steps):
+            self._require_finite()
         if due(plan.eval_interval_steps):
             self._due_since = before
             self._validate()
@@ -179,6 +185,11 @@ class TrainingRun:
             save_agent(self._kept_file(steps), self._algorithm.agent, self._provenance())
         if due(plan.checkpoint_interval_steps):
             self._save_state()
+
+    def _require_finite(self) -> None:
+        """Refuse to go on with weights that a too large step or a gradient of NaN has spoilt."""
+        steps = self._algorithm.steps
+        require_finite(self._algorithm.agent.state_dict(), f"training diverged within {steps:,} decisions")
 
     def _add_curve_point(self) -> None:
         plan, algorithm = self._plan, self._algorithm

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from adversarial.attack import Attack
 from adversarial.goals import goal
 from adversarial.gradient_ascent import input_gradient
 from adversarial.hook import make_attack
@@ -12,6 +13,7 @@ from adversarial.sources import gradient_source
 from core import seeding
 from core.agents import Agent
 from core.dqn import DQN
+from core.errors import Refusal
 from core.games import get_game
 from core.networks import NETWORKS
 from core.rate_coded.network import RateCodedNetwork, RateCoding
@@ -101,3 +103,11 @@ def test_a_converted_network_is_attacked_through_the_dqn_it_came_from() -> None:
     torch.nn.functional.cross_entropy(2 * dqn(scaled), actions, reduction="sum").backward()
     assert scaled.grad is not None
     torch.testing.assert_close(gradient, scaled.grad)
+
+
+@pytest.mark.parametrize("members", [{}, {"kind": "grey-box"}, {"kind": "transfer"}])
+def test_an_attack_of_no_known_kind_is_refused(members: dict[str, object]) -> None:
+    with pytest.raises(
+        Refusal, match=r"kind of attack Mine is .*: accepted are white-box, black-box, noise, control"
+    ):
+        type("Mine", (Attack,), {**members, "perturb": lambda self, problem: None})

@@ -12,7 +12,7 @@ from ale_py import roms
 from gymnasium.envs.classic_control import CartPoleEnv
 
 from core.errors import Refusal
-from core.games import FRAMES_PER_DECISION, GAMES, Game, get_game, reference
+from core.games import FRAMES_PER_DECISION, GAMES, Game, Tier, get_game, reference
 
 ATARI = [game for game in GAMES.values() if game.tier == "atari"]
 MINATAR = [game for game in GAMES.values() if game.tier == "minatar"]
@@ -134,3 +134,9 @@ def test_nobody_published_a_human_score_of_the_small_games(game: Game) -> None:
 def test_atari_references_are_those_of_the_57_game_table(name: str, random: float, human: float) -> None:
     found = reference(GAMES[name])
     assert (found.random, found.human) == (random, human)
+
+
+@pytest.mark.parametrize("tier", ["control", "minatar", "atari"])
+def test_a_game_of_an_extension_has_no_reference_scores(tier: Tier) -> None:
+    found = reference(Game("mine", tier, (4, 84, 84), 3))
+    assert (found.random, found.human) == (None, None)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,21 @@ def test_a_package_that_fails_around_an_extension_is_refused(write: Write) -> No
     write("ext_package.__init__", "import no_such_library\n")
     with pytest.raises(Refusal, match=r"cannot be imported: ModuleNotFoundError: .*no_such_library"):
         load_extension("ext_package.inner")
+
+
+@dataclass(frozen=True)
+class Named:
+    """An entry that knows its name, as recipes, games and protocols do."""
+
+    name: str
+
+
+def test_an_entry_with_the_name_of_another_is_refused() -> None:
+    """As when a recipe is made from another one and keeps its name, which rows would hold."""
+    registry: Registry[Named] = Registry("recipe")
+    registry.register("usual")(Named("usual"))
+    with pytest.raises(
+        Refusal, match="recipe 'patient' has the name 'usual' in its fields: give it name='patient'"
+    ):
+        registry.register("patient")(registry["usual"])
+    assert registry.names() == ("usual",)

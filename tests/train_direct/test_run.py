@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from core.errors import Refusal
 from core.networks import NETWORKS
 from core.records import read_rows
 from core.rows import CurveRow, EpisodeRow
@@ -429,3 +430,15 @@ def test_no_end_is_taken_before_weights_that_were_kept(tmp_path: Path, command: 
     assert command("train_direct", *asked(run, kept + 200)).code == 0
     assert command("train_direct", *asked(whole, kept + 200)).code == 0
     assert equal(run, whole)
+
+
+def test_a_run_that_diverges_says_so_and_writes_no_weights(tmp_path: Path) -> None:
+    class Diverging(Scripted):
+        def advance(self) -> list[float]:
+            with torch.no_grad():
+                next(self.agent.parameters()).fill_(float("nan"))
+            return super().advance()
+
+    with pytest.raises(Refusal, match=r"training diverged within [\d,]+ decisions: weight 'layers.0.weight'"):
+        train(tmp_path, Diverging(), total_steps=500, eval_interval_steps=100, eval_episodes=1)
+    assert not list(tmp_path.glob("*.safetensors"))
