@@ -42,7 +42,9 @@ class Reproduce:
         if self.only:
             stages = with_needs([stage for stage in stages if stage.kind == self.only], stages)
         if not stages:
-            study.source.refuse(("games",), f"asks for no stage{f' of kind {self.only}' if self.only else ''}")
+            study.source.refuse(
+                ("games",), f"asks for no stage{f' of kind {self.only}' if self.only else ''}"
+            )
         waiting = [stage for stage in stages if not is_done(stage)]
         require_accepted(study, waiting)
         print(

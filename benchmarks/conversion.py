@@ -24,9 +24,8 @@ from core.rate_coded import event_engine, torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.seeding import episode_seed
 from play.environments import make_environments
-from play.protocols import MAX_ENVS
 from play.policies import exploring
-from play.protocols import get_protocol
+from play.protocols import MAX_ENVS, get_protocol
 from play.rollout import Rollout
 from play.states import batches, collect
 

@@ -13,7 +13,6 @@ from core.cli import OneOf
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.options import parse_settings
-from core.registered import Listed
 from core.seeding import require_seed
 from play.options import ComputeOptions
 
@@ -251,11 +250,6 @@ class Compare(SourceOptions):
         Comparison(**{**vars(self), "variants": variants}).run()
 
 
-def is_importable(network: Listed) -> bool:
-    """Whether files of the registered formats may hold a network."""
-    return network.name in ("relu", "liu2022", "liu2022-if", "liu2022-spike")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Import:
     """Read a pretrained DQN of another project into a checkpoint. No code in the file is run."""
@@ -279,7 +273,6 @@ class Import:
         OneOf(
             "The network in the file. It is needed only for liu2022-if, whose files look like those of liu2022.",
             "core.networks:NETWORKS",
-            only=is_importable,
         ),
     ] = None
     pixels: Pixels | None = None
