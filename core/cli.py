@@ -5,8 +5,11 @@ Never imports torch, because commands that draw figures or run studies do not ne
 
 import contextlib
 import io
+import itertools
 import math
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -151,12 +154,39 @@ def main(program: str, commands: Mapping[str, type[Command]] | type[Command], de
         return tyro.cli(commands, prog=program, args=words)
 
     def work() -> None:
+        _require_values(sys.argv[1:])
         words, extensions = _without_extensions(sys.argv[1:])
         for extension in extensions:
             load_extension(extension)
         _parsed(lambda: parse(words)).run()
 
+    _settle_environment()
     _exit_with_refusals(work)
+
+
+def _settle_environment() -> None:
+    """Let nothing but the command line decide what a command writes.
+
+    Figures are drawn without a screen and by Matplotlib's defaults, whatever a notebook or a matplotlibrc says. A
+    terminal that lacks a character shows another one.
+    """
+    os.environ["MPLBACKEND"] = "agg"
+    os.environ["MATPLOTLIBRC"] = os.devnull
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _require_values(words: Sequence[str]) -> None:
+    """Refuse options with an empty value. An empty path would be the working directory.
+
+    Raises:
+        Refusal: the message names the option.
+    """
+    for word, following in itertools.zip_longest(words, words[1:]):
+        option, equals, value = word.partition("=")
+        if option.startswith("--") and ((equals and not value) or (not equals and following == "")):
+            raise Refusal(f"{option} is '': a value is needed")
 
 
 def parse(program: str, command: type[Command], words: Sequence[str]) -> Command:
@@ -224,6 +254,10 @@ def _exit_with_refusals(work: Callable[[], None]) -> None:
         work()
     except Refusal as refusal:
         message = str(refusal)
+    except BrokenPipeError:
+        # What reads the output wants no more of it, as `| head`. Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         message = f"{error.filename or 'file system'}: {error.strerror or error}"
     except KeyboardInterrupt:

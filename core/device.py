@@ -31,11 +31,11 @@ def pick_device(device: Device) -> "torch.device":
 def available_memory_bytes() -> int:
     """Memory that new work can use, in bytes. On Linux it includes the file cache; elsewhere it is the free memory."""
     try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
         available = 1024 * int(fields["MemAvailable"].split()[0])
         limit = Path("/sys/fs/cgroup/memory.max")  # the limit of a container, if we are in one
-        if limit.exists() and (value := limit.read_text().strip()) != "max":
-            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        if limit.exists() and (value := limit.read_text("utf-8").strip()) != "max":
+            used = int(Path("/sys/fs/cgroup/memory.current").read_text("utf-8"))
             available = min(available, int(value) - used)
         return available
     except (OSError, KeyError):

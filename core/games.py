@@ -145,5 +145,5 @@ def reference(game: Game) -> Reference:
 
 @functools.cache
 def _table(file_name: str) -> dict[str, dict[str, str]]:
-    with open(PUBLISHED / file_name, newline="") as file:
+    with open(PUBLISHED / file_name, newline="", encoding="utf-8") as file:
         return {row["game"]: row for row in csv.DictReader(file)}

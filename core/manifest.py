@@ -68,22 +68,40 @@ def read_manifest(path: str | os.PathLike[str]) -> Record | None:
     """The manifest at a path; None if there is no file.
 
     Raises:
-        Refusal: the file is not a manifest.
+        Refusal: the file is not a manifest, or names results outside its folder.
     """
     path = Path(path)
     if not path.exists():
         return None
+    record = _parsed(path)
+    if record is None:
+        raise Refusal(f"{path} is not a manifest; move it away, or choose another --out")
+    for name in record.outputs:  # folders of results are sent around, and results may be removed
+        if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+            raise Refusal(f"{path} names the result {name!r}: a file beside it is needed")
+    return record
+
+
+def _parsed(path: Path) -> Record | None:
+    """The content of a manifest file; None if it is no manifest."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text("utf-8"))
+        if not isinstance(content, dict):
+            return None
         extensions = content.get("extensions", {})
         record = Record(
             path, content["spec"], content["outputs"], content["command"], content["format"], extensions
         )
         if all(isinstance(table, dict) for table in (record.spec, record.outputs, extensions)):
             return record
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ):  # no JSON, no UTF-8, other JSON, or nested too deep
         pass
-    raise Refusal(f"{path} is not a manifest; move it away, or choose another --out")
+    return None
 
 
 class Manifest:
@@ -169,7 +187,7 @@ class Manifest:
 
     def _remember_command(self) -> None:
         """Record this command line, if finished work was asked for by another one before."""
-        content = json.loads(self.path.read_text())
+        content = json.loads(self.path.read_text("utf-8"))
         if content["command"] != _command():
             write_bytes(self.path, _pretty({**content, "command": _command()}))
 

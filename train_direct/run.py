@@ -39,8 +39,12 @@ VALIDATION = "validation"
 """The stream of the episodes that choose the best weights."""
 
 
+STOPS = (signal.SIGTERM, signal.SIGINT)
+"""Signals after which a run saves a state and ends."""
+
+
 class _Stopped(Exception):
-    """SIGTERM came during a validation."""
+    """A signal to stop came during a validation."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class TrainingRun:
         self._best_episode = -math.inf
         self._best = -math.inf
         self._best_config = algorithm.agent.config()
-        self._stop = False
+        self._stop = 0  # number of the signal that asked the run to stop
         self._solved = False
         self._saved_steps = 0
         self._last_score = ""
@@ -112,13 +116,13 @@ class TrainingRun:
         return self._folder / "state.safetensors"
 
     def run(self) -> None:
-        """Train to the end. SIGTERM saves a state to resume from and ends the process.
+        """Train to the end. SIGTERM and Ctrl-C save a state to resume from and end the process.
 
         Raises:
             Refusal: the weights are no longer finite.
         """
         plan, algorithm = self._plan, self._algorithm
-        previous = signal.signal(signal.SIGTERM, self._request_stop)
+        previous = {number: signal.signal(number, self._request_stop) for number in STOPS}
         what = f"train {algorithm.agent.kind} on {plan.game.name}"
         try:
             with Progress(what, plan.total_steps, "decisions", algorithm.steps) as progress:
@@ -141,17 +145,18 @@ class TrainingRun:
             algorithm.close()
             self._writer.close()
         self._finish()
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
     def _leave(self, what: str) -> NoReturn:
         print(
             f"{what}: stopped; the same command resumes at {self._saved_steps:,} decisions",
             file=sys.stderr,
         )
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(128 + self._stop)
 
     def _request_stop(self, signum: int, frame: FrameType | None) -> None:
-        self._stop = True
+        self._stop = signum
 
     def _count_episodes(self, scores: Sequence[float]) -> None:
         """Count training episodes that ended, and keep the weights that are kept after them."""

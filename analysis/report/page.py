@@ -122,7 +122,7 @@ def page_of(study: Path, folder: Path) -> Page:
     tables += _attack_tables(under_attack(attacks, episodes))
     for path in sorted(study.rglob("*.md")):
         if path not in (study / "scores.md", study / "README.md"):
-            tables += markdown_tables(_title(path.relative_to(study)), path.read_text())
+            tables += markdown_tables(_title(path.relative_to(study)), path.read_text("utf-8"))
     found = answer(episodes, compared, methods, attacks)
     return Page(
         name,

@@ -110,7 +110,7 @@ def works(study: Path) -> Iterator[Work]:
     for path in sorted(study.rglob("*manifest.json")):
         record = read_manifest(path)
         assert record is not None
-        versions = json.loads(path.read_text()).get("versions", {})
+        versions = json.loads(path.read_text("utf-8")).get("versions", {})
         yield Work(
             str(path.relative_to(study)),
             shlex.join(["python", "-m", *record.command]),

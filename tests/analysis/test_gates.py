@@ -12,7 +12,7 @@ from analysis.attackers import SOURCE_WEIGHTS, how, is_usual, kind_of, masking_g
 from analysis.comparisons import compare
 from analysis.evidence import LEAST_EPISODES, LEAST_STATES, Evidence, attacked_scores, evidence
 from analysis.gates import gates, is_allowed
-from analysis.verdict import Verdict, verdict
+from analysis.verdict import verdict, verdict_of
 from core.errors import Refusal
 from core.records import to_json, write_rows
 from core.rows import AttackRow, StateAttackRow
@@ -812,18 +812,17 @@ def test_the_verdict_refuses_and_names_the_gate(name: str, spoilt: dict[str, Cal
     assert 'Refused: "more robust than the DQN' in ours_text
 
 
-def test_the_command_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verdict_of_a_folder_is_written_there(tmp_path: Path) -> None:
     states, games = both()
     write_rows(tmp_path / "pong" / "a" / "state_attacks.parquet", StateAttackRow, states)
     write_rows(tmp_path / "pong" / "a" / "attacks.parquet", AttackRow, games)
     write_rows(tmp_path / "pong" / "a" / ".attacks-0123.parquet", AttackRow, games[:1])  # work under way
-    Verdict(tmp_path).run()
-    text = (tmp_path / "verdict.md").read_text()
-    assert capsys.readouterr().out == text == verdict(states, games)
+    printed = verdict_of(tmp_path)
+    assert printed == (tmp_path / "verdict.md").read_text() == verdict(states, games)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["verdict.md"]
 
 
 def test_a_folder_without_attacks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="no attacks under"):
-        Verdict(tmp_path).run()
+        verdict_of(tmp_path)
     assert list(tmp_path.iterdir()) == []

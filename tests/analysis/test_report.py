@@ -11,10 +11,12 @@ import pytest
 from analysis.answer import Answer, answer, under_attack
 from analysis.figures.registry import FIGURES
 from analysis.players import dqns_of, players, shares
-from analysis.report import __main__ as report
+from analysis.report import page as report
+from analysis.report.__main__ import Report
 from analysis.report.provenance import cards
 from analysis.tables import aligned
 from analysis.words import size
+from core.cli import main
 from core.errors import Refusal
 from core.games import get_game, reference
 from core.records import to_json, write_rows
@@ -403,7 +405,7 @@ def test_an_unknown_study_is_refused(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["report.py", "nosuch"])
     with pytest.raises(SystemExit) as leaving:
-        report.main("python -m analysis.report", report.Report)
+        main("python -m analysis.report", Report)
     assert leaving.value.code == 2
     assert capsys.readouterr().err == (
         "error: no folder 'nosuch', and no results of a study of that name: python reproduce.py makes them\n"

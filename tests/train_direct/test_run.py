@@ -109,22 +109,29 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(
     assert not (broken / "replay").exists()
 
 
-def test_sigterm_leaves_a_state_to_resume_from(tmp_path: Path, command: Command) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_a_stopped_run_leaves_a_state_to_resume_from(
+    stop: signal.Signals, tmp_path: Path, command: Command
+) -> None:
+    def asked(out: Path) -> list[str]:  # no state is due before the end
+        return [*arguments(out, total_steps=4000), "--checkpoint-interval-steps", "100000"]
+
+    run = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-m", "train_direct", *arguments(tmp_path / "run")], cwd=ROOT, stderr=subprocess.PIPE
+        [sys.executable, "-m", "train_direct", *asked(run)], cwd=ROOT, stderr=subprocess.PIPE
     )
-    while not (tmp_path / "run" / "state.safetensors").exists() and process.poll() is None:
+    while not (run / "best.safetensors").exists() and process.poll() is None:  # validated after 700 decisions
         time.sleep(0.005)
-    process.terminate()
+    process.send_signal(stop)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == 128 + stop
     assert b"the same command resumes at" in err
-    assert (tmp_path / "run" / "state.safetensors").is_file()
-    again = command("train_direct", *arguments(tmp_path / "run"))
+    assert (run / "state.safetensors").is_file()
+    again = command("train_direct", *asked(run))
     assert again.code == 0
     assert "resumes at" in again.err
-    command("train_direct", *arguments(tmp_path / "unbroken"))
-    assert equal(tmp_path / "unbroken", tmp_path / "run")
+    command("train_direct", *asked(tmp_path / "unbroken"))
+    assert equal(tmp_path / "unbroken", run)
 
 
 def test_done_is_done_and_another_spec_is_refused(tmp_path: Path, command: Command) -> None:
