@@ -21,6 +21,7 @@ _PLACES: Mapping[str, str] = {
     "METHODS": "convert.method",
     "ATTACKS": "adversarial.attack",
     "FIGURES": "analysis.figures.registry",
+    "FORMATS": "convert.foreign",
     # What is registered derives from these.
     "Agent": "core.agents",
     "Activity": "core.agents",

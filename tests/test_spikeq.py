@@ -18,6 +18,7 @@ REGISTRIES = (
         "ATTACKS",
         "ENVIRONMENTS",
         "FIGURES",
+        "FORMATS",
         "GAMES",
         "METHODS",
         "NETWORKS",
