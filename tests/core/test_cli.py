@@ -107,7 +107,7 @@ def test_extensions_are_imported_before_the_command(
     ("words", "said"),
     [
         ("--extension", "--extension needs the name of a module"),
-        ("--extension=", "--extension needs the name of a module"),
+        ("--extension=", "--extension is '': a value is needed"),
         ("--extension --name a", "--extension needs the name of a module"),
         ("--extension cli_nowhere", "extension 'cli_nowhere': no such module"),
         ("--extensions cli_extension", "--extensions"),
