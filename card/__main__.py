@@ -10,8 +10,6 @@ from core.errors import Refusal
 from core.games import get_game
 
 CARD, PAGE = "card.json", "card.html"
-CHECKED_EPISODES = 10
-"""Games that --check plays again by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +101,7 @@ class MakeCard:
     def _check(self, path: Path) -> None:
         from card.check import check
 
-        episodes = CHECKED_EPISODES if self.episodes is None else self.episodes
-        for line in check(path, self.agent, episodes, self.threads):
+        for line in check(path, self.agent, self.episodes, self.threads):
             print(f"{os.fspath(path)}: {line}")
 
 

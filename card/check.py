@@ -20,17 +20,20 @@ from core.rows import EpisodeRow
 
 CHECK = "check.json"
 """Name of the file that records a passed check, beside the card."""
+CHECKED_EPISODES = 10
+"""Games that are played again unless the user says otherwise."""
 MEASURED = ("scores", "activity", "operations", "robustness")
 """Entries of a card that follow from its rows."""
 
 
-def check(path: Path, agent: str | None, episodes: int, threads: int) -> Iterator[str]:
+def check(path: Path, agent: str | None, episodes: int | None, threads: int) -> Iterator[str]:
     """Verify a card.
 
     Args:
         path: the card.
         agent: the agent, if it is not where the card says.
-        episodes: games to play again, the first ones; 0 plays none.
+        episodes: games to play again, the first ones; 0 plays none. None plays CHECKED_EPISODES, or all if there are
+            fewer.
         threads: CPU threads; 0 takes all.
 
     Yields:
@@ -50,6 +53,8 @@ def check(path: Path, agent: str | None, episodes: int, threads: int) -> Iterato
     yield f"{len(card['files'])} files of rows have the digests of the card"
     _require_measured(card, path.parent)
     yield "scores, activity, operations and robustness follow from the rows"
+    if episodes is None:
+        episodes = min(CHECKED_EPISODES, len(card["scores"]["episodes"]))
     if episodes:
         _play_again(card, path.parent, agent or card["agent"]["given"], episodes, threads)
         yield f"{episodes} games of {card['agent']['label']}, played again, have the same scores and lengths"
