@@ -9,7 +9,7 @@ from core.cli import main
 from core.errors import Refusal
 from core.games import get_game
 
-CARD, PAGE = "card.json", "card.html"
+PAGE = "card.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class MakeCard:
         if self.agent is None or self.out is None:
             raise Refusal("--agent and --out are needed, or --check with a card")
         from card.content import content
-        from card.files import read_card, write_card
+        from card.files import CARD, read_card, write_card
         from card.page import summary, write_page
         from core.manifest import Manifest
         from core.records import digest

@@ -11,6 +11,8 @@ import jsonschema
 from core.errors import Refusal
 from core.records import write_bytes
 
+CARD = "card.json"
+"""Name of the file."""
 MAX_BYTES = 50_000_000
 """Size of the largest card that is read."""
 

@@ -4,29 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from analysis.energy import ACCOUNTS
+from analysis.pages import render
 from core.records import write_bytes
 
 
 def write_page(path: Path, card: Mapping[str, Any]) -> None:
     """Write the page of a card: one file without scripts, links to the rows beside it."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).resolve().parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(percent=percent, interval=interval, percents=percents)
     robustness = card["robustness"]
     strongest = [] if "refused" in robustness else _strongest(robustness["states"])
-    text = environment.get_template("card.html.j2").render(
-        card=card, accounts=list(ACCOUNTS.items()), strongest=strongest
-    )
-    write_bytes(path, text.encode())
+    template, filters = Path(__file__).with_name("card.html.j2"), (percent, interval, percents)
+    values = {"card": card, "accounts": list(ACCOUNTS.items()), "strongest": strongest}
+    write_bytes(path, render(template, filters, **values))
 
 
 def _strongest(states: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

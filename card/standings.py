@@ -16,11 +16,9 @@ from analysis.rows import ATTACKS, EPISODES, OPERATIONS, STATE_ATTACKS, StudyRow
 from analysis.runs import families, in_order, names, own_dqn, prefer_best, training_runs
 from analysis.tables import aligned
 from card.check import is_checked
-from card.files import read_card
+from card.files import CARD, read_card
 from core import kinds
 from core.games import get_game, reference
-
-CARD = "card.json"
 
 
 class Entry(NamedTuple):

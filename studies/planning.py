@@ -46,10 +46,8 @@ def plan(study: Study) -> list[Stage]:
     for name, settings in study.games.items():
         stages += _GamePlan(study, name, settings).stages()
     if any(stage.kind == "probe" for stage in stages):
-        folder = f"{study.folder}/neurons/probe"
-        stages.append(
-            _stage(study, "probe", ("evaluate", "probe"), folder, ("responses.parquet",), (), (), ())
-        )
+        out = f"{study.folder}/neurons/probe"
+        stages.append(_stage(study, "probe", ("evaluate", "probe"), out, ("responses.parquet",)))
     planned: dict[Path, Stage] = {}
     for stage in stages:
         other = planned.setdefault(stage.manifest, stage)
@@ -120,7 +118,7 @@ class _GamePlan:
                     (f"{self.study.checkpoint}.safetensors",),
                     (),
                     ("--game", self.name, "--seed", str(seed), *_words(options), *self._common),
-                    (variant,),
+                    variant,
                 )
                 yield from self._take_run(label, f"{self._folder}/{label}")
 
@@ -143,11 +141,12 @@ class _GamePlan:
     def _import(self, label: str, named: NamedAgent) -> Iterator[Stage]:
         """Import an agent of another project, and score it."""
         options = ("--source", named.name, "--game", self.name, *_words(named.options), *self._extensions)
-        made = f"{self._folder}/{label}/agent.safetensors"
-        yield self._file_stage(
-            "import", ("convert", "import"), (made,), (named.name,), options, ("agents", label)
+        out, file = f"{label}/agent.safetensors", f"{self._folder}/{label}/agent.safetensors"
+        command = ("convert", "import")
+        yield self._stage(
+            "import", command, out, ("agent.safetensors",), (named.name,), options, "agents", label
         )
-        yield from self._take(label, _Agent(made, (made,)))
+        yield from self._take(label, _Agent(file, (file,)))
 
     def _take(self, label: str, agent: _Agent) -> Iterator[Stage]:
         """Score an agent. It takes part in all that follows."""
@@ -172,7 +171,7 @@ class _GamePlan:
                 ("episodes.parquet",),
                 agent.needs,
                 arguments,
-                ("evaluate",),
+                "evaluate",
             )
 
     def _convert_all(self) -> Iterator[Stage]:
@@ -195,7 +194,7 @@ class _GamePlan:
                 ("methods.parquet",),
                 dqn.needs,
                 arguments,
-                ("compare",),
+                "compare",
             )
 
     def _convert(self, method: str, label: str, dqn: _Agent) -> Iterator[Stage]:
@@ -203,12 +202,12 @@ class _GamePlan:
         options = self.settings.conversions[method]
         variant = method.removeprefix("convert")
         network = re.sub(r"\bdqn\b", f"snn{variant}", label)
-        made = [f"{self._folder}/{network}/agent.safetensors"]
-        if options.get("quantised"):
-            made.append(made[0].removesuffix(".safetensors") + ".quantised.safetensors")
+        names = ["agent.safetensors", *(["agent.quantised.safetensors"] if options.get("quantised") else [])]
         arguments = ("--agent", dqn.word, *_words(options), *self._common)
-        yield self._file_stage("convert", ("convert", "run"), made, dqn.needs, arguments, (method,))
-        for kind, file in zip(("snn", "quantised"), made, strict=False):
+        out = f"{network}/{names[0]}"
+        yield self._stage("convert", ("convert", "run"), out, names, dqn.needs, arguments, method)
+        for kind, name in zip(("snn", "quantised"), names, strict=False):
+            file = f"{self._folder}/{network}/{name}"
             new_label = re.sub(r"\bdqn\b", kind + variant, label)
             yield from self._take(new_label, _Agent(file, (file,)))
             self.dqn_of[new_label] = dqn
@@ -255,7 +254,7 @@ class _GamePlan:
             needs += self.dqn_of[label].needs
         arguments += [*self._seed, *self._common]
         return self._stage(
-            "attack", ("adversarial", verb), f"{setting}-{label}", (result,), needs, arguments, (setting,)
+            "attack", ("adversarial", verb), f"{setting}-{label}", (result,), needs, arguments, setting
         )
 
     def _transfer_agents(self, known: Set[_Agent]) -> list[_Agent]:
@@ -279,7 +278,7 @@ class _GamePlan:
             arguments = ("--agent", *words, *game, *self._options("probe"), *self._seed, *self._common)
             needs = [need for agent in agents for need in agent.needs]
             yield self._stage(
-                "probe", ("evaluate", "probe"), "probe", ("operations.parquet",), needs, arguments, ("probe",)
+                "probe", ("evaluate", "probe"), "probe", ("operations.parquet",), needs, arguments, "probe"
             )
 
     def _as_victim(self, agent: _Agent) -> tuple[str, ...]:
@@ -312,67 +311,48 @@ class _GamePlan:
         self,
         kind: StageKind,
         command: tuple[str, str],
-        folder: str,
+        out: str,
         results: Sequence[str],
         needs: Sequence[str],
         arguments: Sequence[str],
-        setting: tuple[str, ...],
+        setting: str,
+        *keys: str,
     ) -> Stage:
-        """A stage with a folder of its own in the game's, see `_stage`."""
-        setting = ("games", self.name, *setting)
-        return _stage(
-            self.study, kind, command, f"{self._folder}/{folder}", results, needs, arguments, setting
-        )
-
-    def _file_stage(
-        self,
-        kind: StageKind,
-        command: tuple[str, str],
-        made: Sequence[str],
-        needs: Sequence[str],
-        arguments: Sequence[str],
-        setting: tuple[str, ...],
-    ) -> Stage:
-        """A stage whose --out is a checkpoint, the first of the files that it makes."""
-        base = self.study.base
-        return Stage(
-            kind,
-            (*command, *arguments, "--out", made[0]),
-            base / f"{made[0].removesuffix('.safetensors')}.manifest.json",
-            tuple(base / need for need in needs),
-            tuple(base / file for file in made),
-            ("games", self.name, *setting),
-        )
+        """A stage of the game. See `_stage`; `out` starts at the game's folder, and the keys at its table."""
+        keys = ("games", self.name, setting, *keys)
+        return _stage(self.study, kind, command, f"{self._folder}/{out}", results, needs, arguments, keys)
 
 
 def _stage(
     study: Study,
     kind: StageKind,
     command: tuple[str, str],
-    folder: str,
+    out: str,
     results: Sequence[str],
-    needs: Sequence[str],
-    arguments: Sequence[str],
-    setting: tuple[str, ...],
+    needs: Sequence[str] = (),
+    arguments: Sequence[str] = (),
+    setting: tuple[str, ...] = (),
 ) -> Stage:
-    """A stage whose results and manifest are in a folder of their own.
+    """A stage of a study.
 
     Args:
         study: the study.
         kind: the work it does.
         command: module and verb.
-        folder: the folder, from the study's base.
-        results: file names of its results.
+        out: its --out, from the study's base: a folder with a manifest in it, or a checkpoint with one beside it.
+        results: file names of its results, which lie beside the manifest.
         needs: files that it reads, from the study's base.
         arguments: its options.
         setting: keys of the entry that it was made of.
     """
+    ending = ".safetensors"
+    manifest = f"{out.removesuffix(ending)}.manifest.json" if out.endswith(ending) else f"{out}/manifest.json"
     return Stage(
         kind,
-        (*command, *arguments, "--out", folder),
-        study.base / folder / "manifest.json",
+        (*command, *arguments, "--out", out),
+        study.base / manifest,
         tuple(study.base / need for need in needs),
-        tuple(study.base / folder / result for result in results),
+        tuple((study.base / manifest).parent / result for result in results),
         setting,
     )
 

@@ -12,11 +12,11 @@ from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote
 
-import jinja2
 from markupsafe import Markup, escape
 
 from analysis.answer import KEPT_HEADER, Answer, Attacked, answer, under_attack
 from analysis.figures.registry import in_order
+from analysis.pages import render
 from analysis.report.provenance import Card, Work, cards, works
 from analysis.rows import ATTACKS, CONVERSIONS, EPISODES, METHOD_GAMES, METHODS, StudyRows
 from analysis.tables import markdown, score_lines
@@ -94,19 +94,10 @@ def write_report(study: Path, out: Path | None = None) -> Path:
     """
     target = (out or study / "report") / PAGE
     page = page_of(study, target.parent)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).resolve().parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["prose"] = prose
-    text = environment.get_template("report.html.j2").render(vars(page))
+    content = render(Path(__file__).with_name("report.html.j2"), (prose,), **vars(page))
     if target.exists() and OWN not in target.read_bytes():
         raise Refusal(f"{target} is not a page of this command: move it away, or choose another --out")
-    write_bytes(target, text.encode())
+    write_bytes(target, content)
     return target
 
 

@@ -5,9 +5,13 @@ names that their framework gives them; a ":0" at the end is dropped. Weights of 
 All of these networks divide bytes by 255.
 """
 
+import functools
+
 from convert.foreign import FORMATS, Format, Layout
 
 _CONVOLUTIONS, _MATRICES = ("Conv", "Conv_1", "Conv_2"), ("fully_connected", "fully_connected_1")
+_TensorFlow = functools.partial(Layout, padding="same", channels_last=True, flattened_channels_last=True)
+"""A layout of TensorFlow's and JAX's networks, whose images end in channels."""
 FORMATS.register("nature-same")(
     Format(
         description=(
@@ -15,26 +19,20 @@ FORMATS.register("nature-same")(
         ),
         layouts=(
             # Dopamine in TensorFlow.
-            Layout(
+            _TensorFlow(
                 tuple(f"Online/{layer}" for layer in (*_CONVOLUTIONS, *_MATRICES)),
                 ignored="Target/",
                 weight="/weights",
                 bias="/biases",
-                padding="same",
-                channels_last=True,
-                flattened_channels_last=True,
             ),
             # Dopamine in JAX: flax.traverse_util.flatten_dict(bundle["online_params"], sep="/").
-            Layout(
+            _TensorFlow(
                 tuple(f"params/{layer}" for layer in ("Conv_0", "Conv_1", "Conv_2", "Dense_0", "Dense_1")),
                 weight="/kernel",
                 bias="/bias",
-                padding="same",
-                channels_last=True,
-                flattened_channels_last=True,
             ),
             # OpenAI Baselines, deepq: models.cnn_to_mlp with hiddens=[512], dueling=False.
-            Layout(
+            _TensorFlow(
                 (
                     *(f"deepq/q_func/convnet/{layer}" for layer in _CONVOLUTIONS),
                     *(f"deepq/q_func/action_value/{layer}" for layer in _MATRICES),
@@ -42,9 +40,6 @@ FORMATS.register("nature-same")(
                 ignored="deepq/target_q_func/",
                 weight="/weights",
                 bias="/biases",
-                padding="same",
-                channels_last=True,
-                flattened_channels_last=True,
             ),
         ),
     )
