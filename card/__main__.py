@@ -3,9 +3,11 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from card.battery import ATTACKED_EPISODES, STATES, VERSION, Battery, run
-from core.cli import main
+from core.choices import Device
+from core.cli import OneOf, main
 from core.errors import Refusal
 from core.games import get_game
 
@@ -29,11 +31,18 @@ class MakeCard:
         spikeq card --check runs/card/card.json
     """
 
-    agent: str | None = None
-    """Checkpoint (.safetensors), run folder of train_direct (its best weights), or registered agent. With --check:
-    where the agent is now, if it is not where the card says."""
-    game: str | None = None
-    """Game of a registered agent; a checkpoint's own if not given."""
+    agent: Annotated[
+        str | None,
+        OneOf(
+            "Checkpoint (.safetensors), run folder of train_direct (its best weights), or registered agent. With "
+            "--check: where the agent is now, if it is not where the card says.",
+            "core.agents:AGENTS",
+            words="others",
+        ),
+    ] = None
+    game: Annotated[
+        str | None, OneOf("Game of a registered agent; a checkpoint's own if not given.", "core.games:GAMES")
+    ] = None
     out: Path | None = None
     """Folder of the card."""
     check: Path | None = None
@@ -48,8 +57,8 @@ class MakeCard:
     """Other agents of the game, along whose gradients the agent is attacked too. A gate of robustness needs one."""
     twin: str | None = None
     """The DQN that a converted agent was made from, whose gradient is tried too."""
-    device: str = "auto"
-    """Device that networks run on: auto, cpu or cuda."""
+    device: Device = "auto"
+    """Device that networks run on."""
     threads: int = 0
     """CPU threads; 0 takes all."""
 
@@ -60,7 +69,7 @@ class MakeCard:
         if self.agent is None or self.out is None:
             raise Refusal("--agent and --out are needed, or --check with a card")
         from card.content import content
-        from card.files import CARD, read_card, write_card
+        from card.files import CARD, VERB, read_card, write_card
         from card.page import summary, write_page
         from core.manifest import Manifest
         from core.records import digest
@@ -75,7 +84,7 @@ class MakeCard:
         numbers = (self.episodes, self.states, self.attacked_episodes)
         battery = Battery(words, entrant.game, *numbers, self.threads, self.device, self.transfer, self.twin)
         spec = {
-            "verb": "card",
+            "verb": VERB,
             "battery": VERSION,
             "agent": entrant.checkpoint.id,
             "game": entrant.game.name,

@@ -9,12 +9,23 @@ from typing import Any
 import jsonschema
 
 from core.errors import Refusal
+from core.manifest import read_manifest
 from core.records import write_bytes
 
 CARD = "card.json"
 """Name of the file."""
+VERB = "card"
+"""What the manifest of a card calls its work."""
 MAX_BYTES = 50_000_000
 """Size of the largest card that is read."""
+
+
+def is_of_card(folder: Path) -> bool:
+    """Whether a folder is that of a card, finished or not."""
+    if (folder / CARD).exists():
+        return True
+    record = read_manifest(folder / "manifest.json")
+    return record is not None and record.spec.get("verb") == VERB
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from analysis.rows import ATTACKS, EPISODES, OPERATIONS, STATE_ATTACKS, StudyRow
 from analysis.runs import families, in_order, names, own_dqn, prefer_best, training_runs
 from analysis.tables import aligned
 from card.check import is_checked
-from card.files import CARD, read_card
+from card.files import CARD, is_of_card, read_card
 from core import kinds
 from core.games import get_game, reference
 
@@ -78,7 +78,7 @@ def leaderboard(folders: Sequence[Path]) -> str:
 def studies(folders: Sequence[Path], name: str) -> list[Path]:
     """Folders of studies: those three levels above files of that name, or pattern, that belong to no card."""
     files = [path for folder in folders for path in folder.rglob(f"*/*/{name}")]
-    return sorted({path.parents[2] for path in files if not (path.parents[1] / CARD).exists()})
+    return sorted({path.parents[2] for path in files if not is_of_card(path.parents[1])})
 
 
 def _ordered(found: Iterable[Entry], tier: str) -> list[Entry]:

@@ -1,5 +1,8 @@
 """The exception for bad input, whose message is for the user."""
 
+import traceback
+from pathlib import Path
+
 
 class Refusal(ValueError):
     """Bad input, refused before anything is changed.
@@ -7,3 +10,10 @@ class Refusal(ValueError):
     The message is one line that names the wrong value and what is accepted. The command line prints it and exits with
     code 2. Callers of the library can catch it as a ValueError.
     """
+
+
+def failure(error: BaseException) -> str:
+    """An exception of somebody else's code on one line: its type, the first line of its text, and its place."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    first = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first} ({Path(place.filename).name}, line {place.lineno})"

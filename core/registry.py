@@ -186,13 +186,14 @@ def load_extension(name: str, folder: str | os.PathLike[str] = ".") -> None:
     try:
         spec = _find(name)
         if spec is None or spec.origin is None or not spec.has_location:
-            raise Refusal(f"no such module in {here} or on Python's path")
+            is_path = name.endswith(".py") or "/" in name
+            hint = f"; the name of a module is needed, as in --extension {Path(name).stem}" if is_path else ""
+            raise Refusal(f"no such module in {here} or on Python's path{hint}")
         importlib.import_module(name)
     except Refusal as refusal:
         raise Refusal(f"extension {name!r}: {refusal}")
     except (Exception, SystemExit) as error:
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise Refusal(f"extension {name!r} cannot be imported: {type(error).__name__}: {error}{line}")
+        raise Refusal(f"extension {name!r} cannot be imported: {type(error).__name__}: {error}")
     EXTENSIONS[name] = digest(Path(spec.origin).read_bytes())
 
 

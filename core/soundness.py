@@ -5,15 +5,13 @@ between decisions, or whose spikes have no gradient, would train wrongly without
 """
 
 import functools
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from core.dsqn import DSQN
-from core.errors import Refusal
+from core.errors import Refusal, failure
 from core.neurons.base import NEURONS, Population
 from core.normalisations import NORMALISATIONS
 from core.readouts import READOUTS
@@ -97,12 +95,7 @@ def _tried(
     except Refusal:
         raise
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        first = next(iter(str(error).splitlines()), "")
-        raise Refusal(
-            f"{what} fails on {tuple(inputs.shape)}: {type(error).__name__}: {first} "
-            f"({Path(place.filename).name}, line {place.lineno})"
-        ) from error
+        raise Refusal(f"{what} fails on {tuple(inputs.shape)}: {failure(error)}") from error
     if not isinstance(result, Tensor) or tuple(result.shape) != shape:
         found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise Refusal(f"{what} makes {found} of {tuple(inputs.shape)}: {shape} is needed")

@@ -207,7 +207,8 @@ class Probe(ComputeOptions):
         OneOf("Game of a registered agent; the checkpoints' own if not given.", "core.games:GAMES"),
     ] = None
     states: int = 1000
-    """Number of states of each agent's own play, at epsilon 0.05; and of the states to represent."""
+    """Number of states of each agent's own play, at epsilon 0.05; and of the states to represent. More than 30, which
+    t-SNE needs."""
     seed: int = 0
     """Seed of these games, and of t-SNE."""
 

@@ -10,7 +10,7 @@ import torch
 
 from core.agents import AGENTS, Agent, RandomPlay
 from core.checkpoint import Checkpoint, load_agent
-from core.errors import Refusal
+from core.errors import Refusal, failure
 from core.games import Game
 from core.records import to_json
 from play.protocols import Protocol, get_protocol
@@ -85,7 +85,13 @@ def entrants(
 
 def _registered(name: str, game: Game, device: torch.device | None) -> Checkpoint:
     """A registered agent for a game."""
-    agent = AGENTS[name](game)
+    make = AGENTS[name]
+    try:
+        agent = make(game)
+    except Refusal:
+        raise
+    except Exception as error:
+        raise Refusal(f"agent {name!r} cannot be made for {game.name}: {failure(error)}") from error
     if not isinstance(agent, Agent):
         raise Refusal(f"agent {name!r} is a {type(agent).__name__}: an Agent (core/agents.py) is needed")
     agent.requires_grad_(False).eval()

@@ -8,11 +8,11 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from core.adapt.counting import SpikeCounter, Traced, hooked, traced
-from core.adapt.library import Library, library_of
+from core.adapt.counting import SpikeCounter, Traced, hooked, require_own_neurons, traced
+from core.adapt.library import LIBRARIES, Library, library_of
 from core.agents import AGENT_CLASSES, Activity, Agent, Decision, require_sim_steps
 from core.choices import Surrogate
-from core.errors import Refusal
+from core.errors import Refusal, failure
 from core.games import Game
 from core.gradients import GradientSource, swept
 from core.neurons.surrogates import SpikeDerivative, slope_of_width
@@ -57,7 +57,8 @@ def adapt(
 
     Raises:
         Refusal: the module cannot be called so, returns another number of actions, answers the same observation
-            differently, keeps state between decisions, or answers a batch otherwise than its rows.
+            differently, keeps state between decisions, answers a batch otherwise than its rows, or uses one layer of
+            neurons at several places.
     """
     if sim_steps is not None:
         require_sim_steps(sim_steps)
@@ -100,6 +101,11 @@ class AdaptedAgent(Agent):
             if self._library is not None and self._library.is_spiking(each)
         ]
         sequence = any(self._library_of(name).is_sequence(module.get_submodule(name)) for name in self._names)
+        if sim_steps is not None and found is None:
+            raise Refusal(
+                f"sim_steps is {sim_steps}: module {type(module).__name__} has no layers of neurons of "
+                f"{', '.join(LIBRARIES)}; adapt one that simulates by itself without sim_steps"
+            )
         self._given_sim_steps, self._read = sim_steps, read
         self.call: Call = call or ("once" if sim_steps is None else "sequence" if sequence else "steps")
         self._require_sound()
@@ -238,11 +244,12 @@ class AdaptedAgent(Agent):
         try:
             with self._counting() as counter:
                 scores = self._scores(observations)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            if isinstance(error, Refusal):
-                raise
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise Refusal(f"{what} cannot be called with observations {shape} of {self.game.name}: {first}")
+        except Refusal:
+            raise
+        except Exception as error:
+            raise Refusal(
+                f"{what} cannot be called with observations {shape} of {self.game.name}: {failure(error)}"
+            ) from error
         if tuple(scores.shape) != (len(observations), self.game.num_actions):
             raise Refusal(
                 f"{what} returns {tuple(scores.shape)} for {len(observations)} observations: {self.game.name} needs "
@@ -261,8 +268,14 @@ class AdaptedAgent(Agent):
         alone = torch.cat([self._scores(row[None]) for row in observations])
         if not torch.allclose(alone, scores, rtol=1e-3, atol=1e-4):
             raise Refusal(f"{what} answers a batch otherwise than its rows (batch statistics, perhaps)")
-        self._names = [
-            name for name in self._names if name in counter.spikes
-        ]  # of those, some may never be called
+        require_own_neurons(self.module, self._library, self._scores, observations[:1])
+        for name, steps in counter.steps.items():
+            if self._given_sim_steps not in (None, steps):
+                raise Refusal(
+                    f"layer of neurons {name!r} of {what} makes {steps} simulation steps in a decision of "
+                    f"{self._given_sim_steps}: each place needs a layer of its own"
+                )
+        # Some of them may never be called.
+        self._names = [name for name in self._names if name in counter.spikes]
         self._sim_steps = counter.sim_steps if self._names else 0
         self.neuron_counts = tuple(counter.neurons[name] for name in self._names)

@@ -76,6 +76,29 @@ def require_countable(module: nn.Module) -> list[str]:
     return names
 
 
+def neurons_of(module: nn.Module, library: Library | None) -> list[str]:
+    """Names of the layers of neurons that have membranes."""
+    return [
+        name for name, each in module.named_modules() if library is not None and library.has_membrane(each)
+    ]
+
+
+def require_own_neurons(
+    module: nn.Module, library: Library | None, decide: Callable[[Tensor], Tensor], observation: Tensor
+) -> None:
+    """Refuse a module that uses one layer of neurons at several places, whose steps and spikes would be added up.
+
+    Args:
+        module: the network.
+        library: the spiking library that it was built with.
+        decide: scores of a batch of observations by the module.
+        observation: [1, *observation].
+    """
+    synaptic = [name for name, each in module.named_modules() if isinstance(each, SYNAPTIC)]
+    with hooked(module, _Trace(library, synaptic, neurons_of(module, library)).hooks):
+        decide(observation)
+
+
 class _Seen:
     """What one layer heard and did during one decision of one observation."""
 
@@ -89,6 +112,15 @@ class _Seen:
         self.neurons: str | None = None
         """The layer of neurons behind it."""
 
+    def steps(self, sim_steps: int) -> int:
+        """In how many simulation steps its synapses were called: all, or 1 for a layer outside the simulation.
+
+        A module that simulates by itself may compute its first layer before its loop, and its last one after it.
+        """
+        # A call with [T, ...] counts as T, one with the only observation of the batch as 1.
+        called = sum(len(each) for each in self.heard)
+        return sim_steps if called % sim_steps == 0 else 1
+
 
 class _Trace:
     """The order in which layers are called during the decision of one observation, and what they hear."""
@@ -99,6 +131,9 @@ class _Trace:
         self.updates: dict[str, int] = {}
         """Membrane updates of each layer of neurons."""
         self.num_neurons: dict[str, int] = {}
+        self._called_after: dict[str, str] = {}
+        """The layer that was called before each layer of neurons, from its second call on."""
+        self._previous = ""
         self._library = library
         self._last: str | None = None
         self.hooks: dict[str, Callable[..., None]] = {
@@ -110,17 +145,34 @@ class _Trace:
         seen = self.seen.setdefault(name, _Seen(before_neurons=not self.updates))
         seen.heard.append(inputs[0].detach())
         seen.num_outputs += output.numel()
-        self._last = name
+        self._last = self._previous = name
 
     def _see_neurons(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+        """Note a call of a layer of neurons.
+
+        Raises:
+            Refusal: it is used at several places, so its steps and spikes cannot be told apart.
+        """
         assert self._library is not None
+        # The first step is not like the others in a module that computes its first layer before its loop.
+        before, self._previous = self._previous, name
+        if name in self.updates and self._called_after.setdefault(name, before) != before:
+            raise Refusal(
+                f"layer of neurons {name!r} is used behind both {self._called_after[name]!r} and {before!r}: each "
+                "place needs a layer of its own"
+            )
         if name not in self.updates:
             before = self._last if self._last is not None and self.seen[self._last].neurons is None else name
             self.seen.setdefault(before, _Seen(before_neurons=not self.updates)).neurons = name
         self._last = None
         current = inputs[0]
         steps = len(current) if self._library.is_sequence(module) else 1
-        self.num_neurons[name] = current.numel() // steps
+        num_neurons = current.numel() // steps
+        if self.num_neurons.setdefault(name, num_neurons) != num_neurons:
+            raise Refusal(
+                f"layer of neurons {name!r} is used for {self.num_neurons[name]} neurons and for {num_neurons}: each "
+                "place needs a layer of its own"
+            )
         self.updates[name] = self.updates.get(name, 0) + current.numel()
 
 
@@ -142,11 +194,11 @@ class _Synapses(NamedTuple):
 def _synapses(layer: nn.Module, seen: _Seen, sim_steps: int) -> _Synapses:
     heard = torch.stack(seen.heard).double()  # [calls, ...]
     reached = fan_out(layer, heard[0]).double()
-    parts = heard.reshape(sim_steps, -1) if heard.numel() % sim_steps == 0 else heard.reshape(1, -1)
+    parts = heard.reshape(seen.steps(sim_steps), -1)
     constant = seen.before_neurons and bool((parts == parts[0]).all())
     once = len(parts) if constant else 1  # a constant current is computed once
     return _Synapses(
-        dense_macs=reached.sum().item() * len(heard) / sim_steps,
+        dense_macs=reached.sum().item() * len(heard) / len(parts),
         nonzero=((heard != 0) * reached).sum().item() / once,
         arriving=(heard.abs() * reached).sum().item() / once,
         spikes=not constant and bool((heard == heard.round()).all()),
@@ -177,8 +229,10 @@ class Traced(NamedTuple):
     def last_heard(self) -> Tensor:
         """[B, F]: what the last layer with synapses heard, as a mean over simulation steps."""
         *_, name = (name for name, seen in self.traces[0].seen.items() if seen.heard)
-        heard = [torch.stack(trace.seen[name].heard) for trace in self.traces]
-        return torch.stack([each.reshape(self.sim_steps, -1).mean(0) for each in heard])
+        seen = [trace.seen[name] for trace in self.traces]
+        return torch.stack(
+            [torch.stack(each.heard).reshape(each.steps(self.sim_steps), -1).mean(0) for each in seen]
+        )
 
     def _of_layer(self, name: str) -> LayerOperations:
         first = self.traces[0].seen[name]
@@ -194,7 +248,7 @@ class Traced(NamedTuple):
         updates = none if behind is None else column(trace.updates[behind] for trace in self.traces)
         spiking = behind is not None and behind in self.counters[0].spikes
         return LayerOperations(
-            num_neurons=first.num_outputs // self.sim_steps
+            num_neurons=first.num_outputs // first.steps(self.sim_steps)
             if behind is None
             else self.traces[0].num_neurons[behind],
             binary_input=hears_spikes or all(each.binary for each in found),
@@ -225,17 +279,21 @@ def traced(
         observations: [B, *observation].
 
     Raises:
-        Refusal: some weights belong to no layer whose operations can be counted.
+        Refusal: some weights belong to no layer whose operations can be counted, or a layer is not called.
     """
     synaptic = require_countable(module)
-    neurons = [
-        name for name, each in module.named_modules() if library is not None and library.has_membrane(each)
-    ]
+    neurons = neurons_of(module, library)
     found = Traced(module, [], [])
     for observation in observations:
         trace, counter = _Trace(library, synaptic, neurons), SpikeCounter(module, library, spiking)
         with hooked(module, trace.hooks), hooked(module, counter.hooks):
             decide(observation[None])
+        for name in synaptic:
+            if name not in trace.seen:
+                raise Refusal(
+                    f"layer {name!r} of module {type(module).__name__} is not called in a decision: operations that a "
+                    "function makes with its weights cannot be counted"
+                )
         found.traces.append(trace)
         found.counters.append(counter)
     return found

@@ -72,3 +72,13 @@ def test_folders_of_cards_are_no_studies(tmp_path: Path) -> None:
     assert studies([tmp_path], "episodes.parquet") == [tmp_path / "mine"]
     (study.parent / "card.json").write_text("{}")
     assert studies([tmp_path], "episodes.parquet") == []
+
+
+def test_a_card_under_way_is_no_study(tmp_path: Path, text: str) -> None:
+    """Its process may have been killed; the table is made of what is finished."""
+    card = RESULTS / "cards" / "minatar-breakout-dqn-s0"
+    shutil.copytree(card, tmp_path / "card")
+    killed = Path(shutil.copytree(card, tmp_path / "killed"))
+    (killed / "card.json").unlink()
+    assert studies([tmp_path], "*.parquet") == []
+    assert len(lines(leaderboard([tmp_path]), "DQN")) == 1

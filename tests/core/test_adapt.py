@@ -271,6 +271,87 @@ def test_a_plain_network_is_an_agent_without_spikes() -> None:
     assert [each.name for each in agent.gradient_sources()] == ["own"]
 
 
+class Loop(nn.Module):
+    """A network of snnTorch that simulates by itself, with parts of it in several ways that give the same spikes."""
+
+    def __init__(
+        self, first: str = "inside", second: str = "called", width: int = 48, own_neurons: bool = True
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = first, second
+        self.f1, self.f2, self.head = nn.Linear(400, 48), nn.Linear(48, width), nn.Linear(width, 6)
+        self.lif1 = snn.Leaky(beta=0.5)
+        self.lif2 = snn.Leaky(beta=0.5) if own_neurons else self.lif1
+
+    def forward(self, x: Tensor) -> Tensor:
+        m1, m2, total = None, None, torch.zeros(len(x), 6)
+        if self.first == "outside":
+            current = 4 * self.f1(x.flatten(1))
+        for _ in range(8):
+            if self.first == "inside":
+                current = 4 * self.f1(x.flatten(1))
+            spikes, m1 = self.lif1(current, m1)
+            if self.second == "called":
+                second = self.f2(spikes)
+            else:
+                second = nn.functional.linear(spikes, self.f2.weight, self.f2.bias)
+            spikes, m2 = self.lif2(3 * second, m2)
+            total = total + self.head(spikes)
+        return total
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.7], ids=["binary", "graded"])
+def test_a_first_layer_before_the_loop_costs_what_one_inside_it_costs(scale: float) -> None:
+    """It is computed once a decision either way."""
+    inside, outside = adapt(Loop("inside"), GAME), adapt(Loop("outside"), GAME)
+    x = scale * observations()
+    assert torch.equal(inside(x), outside(x))
+    assert (inside.sim_steps, outside.sim_steps) == (8, 8)
+    mine, its = inside.operations(x), outside.operations(x)
+    assert mine[0].dense_macs == its[0].dense_macs == 400 * 48
+    assert bool((its[0].effective_macs > 0).all())
+    assert not bool(its[0].acs.any())
+    assert its[0].binary_input == (scale == 1.0)
+    assert bool((its[0].spikes > 0).all())
+    assert len(mine) == len(its) == 3
+    assert all(map(same, mine, its))
+    torch.testing.assert_close(outside.representation(x), inside.representation(x))
+
+
+def test_a_layer_whose_weights_a_function_uses_is_refused_by_name() -> None:
+    agent = adapt(Loop(second="functional"), GAME)
+    with pytest.raises(Refusal, match="layer 'f2' of module Loop is not called in a decision"):
+        agent.operations(observations())
+
+
+@pytest.mark.parametrize("first", ["inside", "outside"])
+@pytest.mark.parametrize(
+    ("width", "named"), [(48, "'lif1' is used behind both"), (24, "'lif1' is used for 48 neurons and for 24")]
+)
+def test_a_layer_of_neurons_at_two_places_is_refused_by_name(first: str, width: int, named: str) -> None:
+    """Its steps and spikes would be those of both."""
+    with pytest.raises(Refusal, match=f"layer of neurons {named}"):
+        adapt(Loop(first, width=width, own_neurons=False), GAME)
+
+
+def test_simulation_steps_need_neurons_that_are_known() -> None:
+    with pytest.raises(Refusal, match=r"sim_steps is 4: module Plain has no layers of neurons of .*snntorch"):
+        adapt(Plain(), GAME, sim_steps=4)
+
+
+class Mistaken(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.flaten(1))  # type: ignore[attr-defined]
+
+
+def test_a_mistake_in_a_module_is_one_line_with_its_place() -> None:
+    with pytest.raises(
+        Refusal, match=r"AttributeError: 'Tensor' object has no attribute 'flaten'.*line \d+\)"
+    ):
+        adapt(Mistaken(), GAME)
+
+
 class Recurrent(Plain):
     def __init__(self) -> None:
         super().__init__()

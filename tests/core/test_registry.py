@@ -184,6 +184,13 @@ def test_an_extension_that_is_missing_is_refused(name: str, write: Write) -> Non
     assert registry.EXTENSIONS == {}
 
 
+def test_a_path_instead_of_a_module_is_answered_with_the_name(write: Write) -> None:
+    write("ext_one", "")
+    for path in ("./ext_one", "ext_one.py", "somewhere/ext_one.py"):
+        with pytest.raises(Refusal, match=r"the name of a module is needed, as in --extension ext_one$"):
+            load_extension(path)
+
+
 def test_a_package_that_fails_around_an_extension_is_refused(write: Write) -> None:
     write("ext_package.__init__", "def f(:\n")
     write("ext_package.inner", "")

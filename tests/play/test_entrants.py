@@ -55,6 +55,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     AGENTS.register("linear-1")(lambda game: Linear(game, seed=1))
     AGENTS.register("linear-loud")(lambda game: Linear(game, gain=2.0))
     AGENTS.register("no-agent")(lambda game: nn.Linear(1, 1))
+    AGENTS.register("mistaken")(lambda game: Linear(game, gain=game.n_actions))
 
 
 def test_random_play_is_registered_and_always_explores() -> None:
@@ -118,6 +119,11 @@ def test_a_path_is_never_the_name_of_an_agent(tmp_path: Path, monkeypatch: pytes
         ("linear-2", BREAKOUT, r"no checkpoint at linear-2, and no agent is registered .*linear-1"),
         ("nowhere.safetensors", BREAKOUT, r"no checkpoint at nowhere\.safetensors"),
         ("no-agent", BREAKOUT, "'no-agent' is a Linear: an Agent"),
+        (
+            "mistaken",
+            BREAKOUT,
+            r"'mistaken' cannot be made .*: AttributeError: .*n_actions.*entrants\.py, line \d+\)",
+        ),
     ],
 )
 def test_what_is_no_agent_is_refused(agent: str, game: Game | None, said: str) -> None:
