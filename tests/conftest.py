@@ -69,6 +69,21 @@ def registries() -> tuple[Registry[Any], ...]:
     return tuple(getattr(importlib.import_module(module), name) for module, name in names.items())
 
 
+@pytest.fixture(autouse=True)
+def forget_named_extensions() -> Iterator[None]:
+    """An extension that a test named is unknown to the next, which shares this process."""
+    known = set(registry.EXTENSIONS)
+    yield
+    loaded = set(registry.EXTENSIONS) - known
+    for each in registries() if loaded else ():
+        for name, origin in list(each._origins.items()):
+            if origin in loaded:
+                del each._entries[name], each._origins[name]
+    for name in loaded:
+        del registry.EXTENSIONS[name]
+        sys.modules.pop(name, None)
+
+
 @pytest.fixture
 def forget_extensions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers is forgotten after it, and the modules that it named are imported again by the next."""

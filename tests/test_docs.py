@@ -4,7 +4,6 @@ A fenced block marked `bash run` is run in a temporary folder. Every other comma
 and not run. The extensions that docs/extending.md shows are written to the same folder.
 """
 
-import gc
 import importlib
 import itertools
 import re
@@ -12,7 +11,7 @@ import runpy
 import shlex
 import statistics
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -336,24 +335,16 @@ def shown_extensions() -> dict[str, str]:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that looks like the repository to commands that read: results, studies and the shown extensions are
-    there. What extensions register is forgotten afterwards, because other tests share this process."""
+    there."""
     for name in ("results", "studies"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     for name, source in shown_extensions().items():
         (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield tmp_path
-    loaded = set(shown_extensions()) & set(EXTENSIONS)
-    for registry in gc.get_objects() if loaded else ():
-        if type(registry) is Registry:  # isinstance would wake lazy objects of other libraries
-            for name, origin in list(registry._origins.items()):
-                if origin in loaded:
-                    del registry._entries[name], registry._origins[name]
-    for name in loaded:
-        del EXTENSIONS[name], sys.modules[name]
+    return tmp_path
 
 
 @pages
