@@ -38,6 +38,7 @@ class AttackOnGames(Run, AskedAttacks):
         game = game or checkpoint.agent.game
         protocol = get_protocol(self.protocol, game)
         others = self.others(checkpoint, game)
+        rows_file = self.out / "attacks.parquet"
         manifest = Manifest(
             self.out / "manifest.json",
             {
@@ -48,8 +49,8 @@ class AttackOnGames(Run, AskedAttacks):
                 "game": game.name,
                 "protocol": protocol.name,
             },
+            [rows_file],
         )
-        rows_file = self.out / "attacks.parquet"
         planned: list[PlannedAttack] = []
         with manifest.work() as needed:
             if needed or self.record:

@@ -44,6 +44,7 @@ class AttackOnStates(States, AskedAttacks):
         game = checkpoint.agent.game
         player = checkpoint if self.states_of is None else load(self.states_of, game, device)
         others = self.others(checkpoint, game)
+        rows_file = self.out / "state_attacks.parquet"
         manifest = Manifest(
             self.out / "manifest.json",
             {
@@ -55,8 +56,8 @@ class AttackOnStates(States, AskedAttacks):
                 "agent": checkpoint.id,
                 "states_of": player.id,
             },
+            [rows_file],
         )
-        rows_file = self.out / "state_attacks.parquet"
         with manifest.work() as needed:
             if not needed:
                 print(f"{rows_file}: already done")

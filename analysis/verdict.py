@@ -11,7 +11,8 @@ from analysis.players import Player, dqns_of, players
 from analysis.tables import aligned
 from analysis.words import percent, points, scored, signed, size
 from core.errors import Refusal
-from core.records import read_rows, write_bytes
+from core.generated import write_generated
+from core.records import read_rows
 from core.rows import AttackRow, StateAttackRow
 
 
@@ -32,7 +33,7 @@ def verdict_of(folder: Path) -> str:
             f"no attacks under {folder}: name a folder with attacks.parquet or state_attacks.parquet below it"
         )
     text = verdict(states, games)
-    write_bytes(folder / "verdict.md", text.encode())
+    write_generated(folder / "verdict.md", text.encode())
     return text
 
 

@@ -94,8 +94,8 @@ class MakeCard:
             "transfer": [entrants(other)[0].checkpoint.id for other in self.transfer],
             "twin": None if self.twin is None else entrants(self.twin)[0].checkpoint.id,
         }
-        manifest = Manifest(self.out / "manifest.json", spec)
         files = [self.out / CARD, self.out / PAGE]
+        manifest = Manifest(self.out / "manifest.json", spec, files)
         with manifest.work() as needed:
             if needed:
                 refused = run(battery, self.out)

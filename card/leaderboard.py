@@ -26,12 +26,12 @@ class Leaderboard:
 
     def run(self) -> None:
         from card.standings import leaderboard
-        from core.records import write_bytes
+        from core.generated import write_generated
 
         for folder in self.folders:
             if not folder.is_dir():
                 raise Refusal(f"no folder {folder}")
-        write_bytes(self.out, leaderboard(self.folders).encode())
+        write_generated(self.out, leaderboard(self.folders).encode())
         print(os.fspath(self.out))
 
 

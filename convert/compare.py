@@ -44,6 +44,9 @@ class Comparison(Compare):
             method.require_sound(chosen[name].coding.coding(1, method))
         checkpoint, dqn = self.begin()
         protocol = get_protocol(self.protocol, dqn.game)
+        rows_file, games_file, table_file = (
+            self.out / name for name in ("methods.parquet", "conversion_episodes.parquet", "comparison.md")
+        )
         manifest = Manifest(
             self.out / "manifest.json",
             {
@@ -55,10 +58,7 @@ class Comparison(Compare):
                 "agent": checkpoint.id,
                 "protocol": protocol.name,
             },
-        )
-        rows_file, games_file = (
-            self.out / "methods.parquet",
-            self.out / "conversion_episodes.parquet",
+            [rows_file, games_file, table_file],
         )
         with manifest.work() as needed:
             if not needed:
@@ -92,8 +92,8 @@ class Comparison(Compare):
             rows.write()
             games.write()
             table = markdown(rows.rows, games.rows)
-            write_bytes(self.out / "comparison.md", table.encode())
-            manifest.finish([rows_file, games_file, self.out / "comparison.md"])
+            write_bytes(table_file, table.encode())
+            manifest.finish([rows_file, games_file, table_file])
             rows.close()
             games.close()
         print(table)

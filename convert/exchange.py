@@ -33,7 +33,7 @@ class ForeignImport(Import):
         spec = {"verb": "convert import", "source": file.sha256, "game": game.name, "network": network}
         if told.pixels == "bytes":  # it was not part of the work once
             spec["pixels"] = told.pixels
-        manifest = Manifest(self.out.with_suffix(".manifest.json"), spec)
+        manifest = Manifest(self.out.with_suffix(".manifest.json"), spec, [self.out])
         with manifest.work() as needed:
             if not needed:
                 print(f"{self.out}: already done")
@@ -91,7 +91,9 @@ class NirExport(Export):
             )
         # A checkpoint of the same name has a manifest beside it already.
         manifest = Manifest(
-            self.out.with_suffix(".nir.manifest.json"), {"verb": "convert export", "agent": checkpoint.id}
+            self.out.with_suffix(".nir.manifest.json"),
+            {"verb": "convert export", "agent": checkpoint.id},
+            [self.out],
         )
         with manifest.work() as needed:
             if not needed:

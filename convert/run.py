@@ -42,8 +42,12 @@ class Conversion(Run):
             nir_export.require_expressible(coding, dqn.padding)
         left_out = ("agent", "out", "device", "threads", "nir", "method_options", *NAMED_OPTIONS)
         options = {**specification(self, *left_out), **recorded(method)}
+        rows_file, quantised = map(self.out.with_suffix, (".conversion.parquet", ".quantised.safetensors"))
+        results = [self.out, rows_file, *([quantised] if self.quantised else [])]
         manifest = Manifest(
-            self.out.with_suffix(".manifest.json"), {**options, "verb": "convert run", "agent": checkpoint.id}
+            self.out.with_suffix(".manifest.json"),
+            {**options, "verb": "convert run", "agent": checkpoint.id},
+            results,
         )
         with manifest.work() as needed:
             if not needed:
@@ -54,13 +58,10 @@ class Conversion(Run):
             converted = method.convert(dqn, calibration, coding, self.seed, test)
             settings = {**options, **converted.settings()}
             rows = self._rows(checkpoint, dqn, converted.snn, test, settings)
-            rows_file = self.out.with_suffix(".conversion.parquet")
             provenance = {**checkpoint.provenance, "source_id": checkpoint.id, "conversion": settings}
-            results = [self.out, rows_file]
             save_agent(self.out, converted.snn, provenance)
             if self.quantised:
-                results.append(self.out.with_suffix(".quantised.safetensors"))
-                save_agent(results[-1], converted.snn.quantised(), provenance)
+                save_agent(quantised, converted.snn.quantised(), provenance)
             write_rows(rows_file, ConversionRow, rows)
             manifest.finish(results)
         if converted.guarded:

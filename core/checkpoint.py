@@ -3,24 +3,23 @@
 Nothing is unpickled. The file's header is checked against its tensors before an agent is made.
 """
 
-import contextlib
-import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from core.agents import AGENT_CLASSES, Agent
 from core.errors import Refusal
 from core.games import Game, get_game
-from core.records import digest, write_bytes
+from core.manifest import require_recorded
+from core.tensor_files import SEAL, TensorFile, read_tensors, write_tensors
 
-FORMAT = 1
+FORMAT = 2
+"""Format of new files. Files of format 1, which have no seal, are read too."""
 _METADATA_KEY = "spikeq"
 PROVENANCE: Mapping[str, type] = {
     "train_seed": int,
@@ -76,10 +75,8 @@ def save_agent(
         "config": agent.config(),
         "provenance": dict(provenance),
     }
-    tensors = {
-        name: tensor.detach().cpu().contiguous().to(dtype) for name, tensor in agent.state_dict().items()
-    }
-    write_bytes(path, save(tensors, {_METADATA_KEY: json.dumps(header, sort_keys=True)}))
+    tensors = {name: tensor.to(dtype) for name, tensor in agent.state_dict().items()}
+    write_tensors(path, tensors, _METADATA_KEY, header)
 
 
 def require_finite(weights: Mapping[str, torch.Tensor], what: str) -> None:
@@ -87,6 +84,13 @@ def require_finite(weights: Mapping[str, torch.Tensor], what: str) -> None:
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
             raise Refusal(f"{what}: weight {name!r} holds NaN or infinity; only finite weights are accepted")
+
+
+def _warn_of_equal_weights(weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Tell the user if no training can have made these weights."""
+    values = {float(value) for tensor in weights.values() if tensor.numel() for value in tensor.aminmax()}
+    if len(values) == 1:
+        print(f"warning: every weight of {path} is {values.pop():g}: it was not trained", file=sys.stderr)
 
 
 def load_agent(
@@ -100,14 +104,16 @@ def load_agent(
         device: the device to move it to; the CPU if None.
 
     Raises:
-        Refusal: the file is missing, damaged or of another format, holds NaN or infinite weights, or does not fit the
-            game.
+        Refusal: the file is missing, damaged, of another format, or not the one that the manifest beside it records;
+            it holds NaN or infinite weights, or does not fit the game.
     """
     path = Path(path)
     if not path.is_file():
         raise Refusal(f"no checkpoint at {path}: a .safetensors file written by SpikeQ is needed")
-    content = path.read_bytes()  # only once: a running training may replace the file at any time
-    header, tensors = _parse(path, content)
+    file = read_tensors(path, _METADATA_KEY)
+    header = _checked_header(path, file)
+    require_recorded(path, file.sha256)
+    tensors = {name: tensor.float() for name, tensor in file.tensors.items()}
     own_game = get_game(header["game"])
     if game is not None and (game.num_actions, game.observation_shape) != (
         own_game.num_actions,
@@ -133,27 +139,19 @@ def load_agent(
                 f"{own_game.name} needs {expected.get(name)}"
             )
     require_finite(tensors, str(path))
+    _warn_of_equal_weights(tensors, path)
     agent.load_state_dict(tensors)
     agent.requires_grad_(False).eval()
-    return Checkpoint(agent.to(device or torch.device("cpu")), header["provenance"], digest(content)[:12])
+    return Checkpoint(agent.to(device or torch.device("cpu")), header["provenance"], file.sha256[:12])
 
 
-def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    try:
-        tensors = {name: tensor.float() for name, tensor in load(content).items()}
-    except SafetensorError as error:
-        raise Refusal(f"{path} is not a whole safetensors file ({str(error).splitlines()[0]})")
-    # A safetensors file begins with the length of its JSON header, 8 bytes little-endian.
-    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
-    header = None
-    with contextlib.suppress(KeyError, json.JSONDecodeError):
-        header = json.loads(metadata[_METADATA_KEY])
-    if not isinstance(header, dict):
-        raise Refusal(
-            f"{path}: a safetensors file, but not written by SpikeQ (no readable {_METADATA_KEY!r} entry)"
-        )
-    if header.get("format") != FORMAT:
-        raise Refusal(f"{path}: checkpoint format {header.get('format')}, this version reads format {FORMAT}")
+def _checked_header(path: Path, file: TensorFile) -> dict[str, Any]:
+    """The header of a checkpoint, once its entries are known to be there."""
+    header = file.header
+    if header.get("format") not in (1, FORMAT):
+        raise Refusal(f"{path}: checkpoint format {header.get('format')}, this version reads 1 and {FORMAT}")
+    if header["format"] == FORMAT and SEAL not in header:
+        raise Refusal(f"{path} is damaged: it lacks its {SEAL!r}")
     parts: Mapping[str, type] = {"kind": str, "game": str, "config": dict, "provenance": dict}
     for entry, kind in parts.items():
         if not isinstance(header.get(entry), kind):
@@ -161,4 +159,4 @@ def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, torch.
     for entry, kind in PROVENANCE.items():
         if not isinstance(header["provenance"].get(entry), kind):
             raise Refusal(f"{path}: its provenance lacks {entry!r} (a {kind.__name__})")
-    return header, tensors
+    return header

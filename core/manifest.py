@@ -1,7 +1,8 @@
 """Manifests: records of what work was asked for and whether it is done, so that no work is done twice.
 
 A manifest is a JSON file beside the results. It is written with the specification before the work starts. When the work
-is done, the SHA-256 of every result is added. Never imports torch.
+is done, the SHA-256 of every result is added. It also tells by what the results were made, and holds the SHA-256 of all
+its other entries. Never imports torch.
 """
 
 import contextlib
@@ -12,19 +13,30 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from core import registry
 from core.errors import Refusal
-from core.records import digest, to_json, write_bytes
+from core.machine import machine
+from core.records import digest, require_no_link, to_json, write_bytes
 from core.rows import ROWS_FORMAT
 
 LIBRARIES = ("torch", "numpy", "gymnasium", "ale-py", "minatar")
 LOCK_PATIENCE_S = 30.0
 """Seconds to wait for another process that holds the lock."""
+_REQUIRED: Mapping[str, type] = {
+    "spec": dict,
+    "outputs": dict,
+    "command": list,
+    "format": str,
+    "versions": dict,
+}
+_OPTIONAL: Mapping[str, type] = {"extensions": dict, "made_with": dict, "digest": str}
+"""Entries of a manifest. Older ones have no `made_with` and no `digest`."""
 
 
 @functools.cache
@@ -45,8 +57,12 @@ class Record:
     """The last command line that asked for this work, without `python -m`."""
     format: str
     """Format of rows (`core.rows.ROWS_FORMAT`) of the version of SpikeQ that wrote it."""
-    extensions: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str]
+    """Versions of the libraries that can change numbers."""
+    extensions: Mapping[str, str]
     """SHA-256 of each extension that was imported, by name."""
+    made_with: Mapping[str, Any]
+    """Source code, machine, threads, and the time it took; empty in older manifests. See `Manifest`."""
 
     @property
     def missing(self) -> list[Path]:
@@ -68,7 +84,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Record | None:
     """The manifest at a path; None if there is no file.
 
     Raises:
-        Refusal: the file is not a manifest, or names results outside its folder.
+        Refusal: the file is not a manifest, was changed, or names results outside its folder.
     """
     path = Path(path)
     if not path.exists():
@@ -76,52 +92,98 @@ def read_manifest(path: str | os.PathLike[str]) -> Record | None:
     record = _parsed(path)
     if record is None:
         raise Refusal(f"{path} is not a manifest; move it away, or choose another --out")
-    for name in record.outputs:  # folders of results are sent around, and results may be removed
-        if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
-            raise Refusal(f"{path} names the result {name!r}: a file beside it is needed")
     return record
 
 
+def require_recorded(path: Path, sha256: str) -> None:
+    """Refuse a file whose SHA-256 is not the one that a manifest beside it records.
+
+    Args:
+        path: a file that may be a result of a run, or belong to nothing.
+        sha256: digest of its content in hex digits.
+    """
+    # Conversions write NAME.manifest.json for NAME.safetensors, NAME.quantised.safetensors and so on.
+    names = path.name.split(".")
+    heads = [".".join(names[:length]) for length in range(1, len(names))]
+    for name in ("manifest.json", *(f"{head}.manifest.json" for head in heads)):
+        beside = path.with_name(name)
+        record = _parsed(beside) if beside.is_file() else None
+        if record is not None and record.outputs.get(path.name, sha256) != sha256:
+            raise Refusal(f"{path} was changed after {beside.name} recorded it")
+
+
 def _parsed(path: Path) -> Record | None:
-    """The content of a manifest file; None if it is no manifest."""
+    """The content of a manifest file; None if it is no manifest.
+
+    Raises:
+        Refusal: it is a manifest that was changed, or names results outside its folder.
+    """
     try:
-        content = json.loads(path.read_text("utf-8"))
-        if not isinstance(content, dict):
-            return None
-        extensions = content.get("extensions", {})
-        record = Record(
-            path, content["spec"], content["outputs"], content["command"], content["format"], extensions
-        )
-        if all(isinstance(table, dict) for table in (record.spec, record.outputs, extensions)):
-            return record
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        RecursionError,
-    ):  # no JSON, no UTF-8, other JSON, or nested too deep
-        pass
-    return None
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, or nested too deep
+        return None
+    if not isinstance(content, dict) or not _REQUIRED.keys() <= content.keys():
+        return None
+    known = {**_REQUIRED, **_OPTIONAL}
+    wrong = [name for name, value in content.items() if not isinstance(value, known.get(name, ()))]
+    wrong += [name for name in ("outputs", "extensions") if not _is_of_texts(content.get(name, {}))]
+    if wrong:
+        raise Refusal(f"{path} has an entry {wrong[0]!r} that this version does not know, or it is damaged")
+    if content.get("digest", _digest_of(content)) != _digest_of(content):
+        raise Refusal(f"{path} was changed after it was written: it does not have the digest that it holds")
+    for name in content["outputs"]:  # folders of results are sent around, and results may be removed
+        if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+            raise Refusal(f"{path} names the result {name!r}: a file beside it is needed")
+    return Record(
+        path,
+        content["spec"],
+        content["outputs"],
+        content["command"],
+        content["format"],
+        content["versions"],
+        content.get("extensions", {}),
+        content.get("made_with", {}),
+    )
+
+
+def _is_of_texts(table: Any) -> bool:
+    return isinstance(table, dict) and all(isinstance(value, str) for value in table.values())
+
+
+def _digest_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of all entries but the digest itself."""
+    return digest(to_json({name: value for name, value in content.items() if name != "digest"}).encode())
 
 
 class Manifest:
     """The manifest of one run folder or result file, for the process that does the work.
 
-    Finished work is done again if results are missing, as for committed rows without their weights.
+    Finished work is done again if results are missing, as for committed rows without their weights. A manifest's entry
+    `made_with` has the commit of the source code and whether it was changed, the processor, cores and threads, when the
+    work began (`started`), and the seconds that it took (`wall_s`; those of killed processes are not known).
 
     Args:
         path: the manifest file.
         spec: JSON-able values that determine the numbers of the work.
+        results: files that the work will make. Those that are there before it begins belong to somebody else.
         adjustable: entries of the specification that may differ when unfinished work is resumed.
 
     Raises:
-        Refusal: other work was recorded here, the manifest is damaged, a finished result was changed, or the folder is
-            not writable.
+        Refusal: other work was recorded here, the manifest is damaged, a finished result was changed, a file is in the
+            way, or the folder is not writable.
     """
 
-    def __init__(self, path: str | os.PathLike[str], spec: dict[str, Any], adjustable: Sequence[str] = ()):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        spec: dict[str, Any],
+        results: Sequence[Path],
+        adjustable: Sequence[str] = (),
+    ):
         self.path = path = Path(path)
+        self._results = results
         self._adjustable = adjustable
+        self._began, self._began_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
         self.spec = json.loads(to_json(spec))
         self.done = self._is_done()
         if not self.done:
@@ -146,6 +208,7 @@ class Manifest:
             if not self.done:
                 if (record := read_manifest(self.path)) and record.missing:
                     print(f"{record.missing[0]} is missing: the work is done again", file=sys.stderr)
+                self._begin(record)
                 self._write({})
             yield not self.done
         except (Refusal, OSError):
@@ -154,6 +217,9 @@ class Manifest:
                 self.path.unlink(missing_ok=True)
             raise
         finally:
+            if not self.done and self.path.exists():
+                with contextlib.suppress(OSError):  # a full disk: only the time that it took is lost
+                    self._write({})
             self._lock_file.unlink(missing_ok=True)
             os.close(lock)
             if not self.path.exists():
@@ -163,6 +229,7 @@ class Manifest:
 
     def _acquire(self) -> int:
         """Lock the lock file. Wait for its holder a while: a process that was told to stop may still save its state."""
+        require_no_link(self._lock_file)
         give_up = time.monotonic() + LOCK_PATIENCE_S
         while True:
             lock = os.open(self._lock_file, os.O_CREAT | os.O_RDWR, 0o644)
@@ -187,14 +254,20 @@ class Manifest:
 
     def _remember_command(self) -> None:
         """Record this command line, if finished work was asked for by another one before."""
-        content = json.loads(self.path.read_text("utf-8"))
+        content = json.loads(self.path.read_bytes())
         if content["command"] != _command():
-            write_bytes(self.path, _pretty({**content, "command": _command()}))
+            self._write_content({**content, "command": _command()})
 
     def _is_done(self) -> bool:
         """Whether this work is finished; refuses other work and changed results."""
         record = read_manifest(self.path)
         if record is None:
+            for result in self._results:
+                if result.exists() or result.is_symlink():
+                    raise Refusal(
+                        f"{result} exists, and {self.path.name} does not say that this command made it: move it away, "
+                        "or choose another --out"
+                    )
             return False
         if record.format != ROWS_FORMAT:
             raise Refusal(
@@ -203,12 +276,19 @@ class Manifest:
         self.require_same(record.spec, finished=bool(record.outputs))
         for output, mismatch in record.mismatches():
             if output.is_file():  # missing results are made again
-                raise Refusal(f"{mismatch}; remove {self.path} to run again")
+                raise Refusal(f"{mismatch}; remove it to run again")
         return bool(record.outputs) and not record.missing
 
     @property
     def _lock_file(self) -> Path:
         return self.path.with_suffix(".lock")
+
+    def _begin(self, record: Record | None) -> None:
+        """Count the time of the work from now, in addition to what earlier processes of the same work took."""
+        made_with = record.made_with if record is not None and not record.outputs else {}
+        started, wall_s = made_with.get("started"), made_with.get("wall_s")
+        self._began_at = started if isinstance(started, str) else self._began_at
+        self._began = time.monotonic() - (wall_s if isinstance(wall_s, float) else 0.0)
 
     def _write(self, outputs: dict[str, str]) -> None:
         content: dict[str, Any] = {
@@ -217,10 +297,20 @@ class Manifest:
             "spec": self.spec,
             "versions": library_versions(),
             "outputs": outputs,
+            "made_with": {
+                **machine(),
+                "threads": _threads(),
+                "started": self._began_at,
+                "wall_s": round(time.monotonic() - self._began, 1),
+            },
         }
         if registry.EXTENSIONS:
             content["extensions"] = registry.EXTENSIONS
-        write_bytes(self.path, _pretty(content))
+        self._write_content(content)
+
+    def _write_content(self, content: dict[str, Any]) -> None:
+        content = json.loads(to_json(content))  # as it will be read
+        write_bytes(self.path, _pretty({**content, "digest": _digest_of(content)}))
 
     def require_same(self, recorded: dict[str, Any], finished: bool) -> None:
         """Refuse a recorded specification that differs from this one. Adjustable entries of unfinished work may."""
@@ -240,6 +330,12 @@ def _command() -> list[str]:
     """This process's command line without `python -m`."""
     program = Path(sys.argv[0])
     return [program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]]
+
+
+def _threads() -> int | None:
+    """CPU threads of torch in this process; None if it does not use torch."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else int(torch.get_num_threads())
 
 
 def _pretty(content: dict[str, Any]) -> bytes:

@@ -105,6 +105,7 @@ class Journal(Generic[Row]):
         self._row_type: type[Row] = row_type
         self._kept = path.with_name(f".{path.stem}-{digest(to_json(spec).encode())[:12]}.parquet")
         self._kept_at = time.monotonic()
+        require_no_link(self._kept)
         self.rows = read_rows(self._kept, row_type) if self._kept.exists() else []
 
     def add(self, *rows: Row) -> None:
@@ -140,8 +141,10 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     # The name is fixed, so the next attempt overwrites what a killed process left. The manifest's lock keeps two
     # processes from writing the same file.
     temporary = path.with_name(f".{path.name}.partial")
+    # A link of this name, in a folder that somebody sent, must not lead the content into another file.
+    temporary.unlink(missing_ok=True)
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -149,6 +152,14 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def require_no_link(path: Path) -> None:
+    """Refuse a symbolic link where a run keeps what only it reads and writes: it would lead out of the run's folder."""
+    if path.is_symlink():
+        raise Refusal(
+            f"{path} is a symbolic link: a file or folder of the run itself is needed; remove the link"
+        )
 
 
 def to_json(value: Any) -> str:

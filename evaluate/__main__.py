@@ -64,8 +64,8 @@ class Run(PlayOptions):
         require_at_least_one(episodes=min(evaluation.episodes for evaluation in evaluations))
         if self.record:
             require_ffmpeg()
-        manifest = Manifest(self.out / "manifest.json", self._specification(evaluations))
         rows_file = self.out / "episodes.parquet"
+        manifest = Manifest(self.out / "manifest.json", self._specification(evaluations), [rows_file])
         with manifest.work() as needed:
             if needed:
                 score(evaluations, manifest, rows_file, self.num_envs)
@@ -232,15 +232,17 @@ class Probe(ComputeOptions):
             "agent": [checkpoint.id for checkpoint in checkpoints],
             **({"game": game.name} if game else {}),
         }
-        manifest = Manifest(self.out / "manifest.json", spec)
+        names = ("operations", "embedding") if checkpoints else ("responses",)
+        files = [self.out / f"{name}.parquet" for name in names]
+        manifest = Manifest(self.out / "manifest.json", spec, files)
         with manifest.work() as needed:
             if not needed:
                 print(f"{self.out}: already done")
                 return
             if checkpoints:
-                files = probe_agents(checkpoints, self.states, self.seed, self.out)
+                probe_agents(checkpoints, self.states, self.seed, *files)
             else:
-                files = probe_neurons(self.out)
+                probe_neurons(*files)
             manifest.finish(files)
         for file in files:
             print(file)

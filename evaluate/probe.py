@@ -13,17 +13,16 @@ from evaluate.responses import neuron_responses
 from play.states import collect
 
 
-def probe_agents(checkpoints: Sequence[Checkpoint], num_states: int, seed: int, folder: Path) -> list[Path]:
+def probe_agents(
+    checkpoints: Sequence[Checkpoint], num_states: int, seed: int, operations_file: Path, embedding_file: Path
+) -> None:
     """Write the operations of agents' layers, and how the first agent of each kind represents states.
 
     Args:
         checkpoints: agents of one game; the first one's play gives the states to represent.
         num_states: states of each agent's own play that are counted; and as many that are represented.
         seed: of the games and of t-SNE.
-        folder: for the rows.
-
-    Returns:
-        The files: operations.parquet and embedding.parquet.
+        operations_file, embedding_file: files for the rows.
 
     Raises:
         Refusal: an agent has no layers, or there are too few states for t-SNE.
@@ -44,14 +43,10 @@ def probe_agents(checkpoints: Sequence[Checkpoint], num_states: int, seed: int, 
         for checkpoint in first.values():
             embeddings += embed(checkpoint, shown, checkpoints[0].id, seed)
             progress.advance(1, f"states as {checkpoint.agent.kind} {checkpoint.id} represents them")
-    files = [folder / "operations.parquet", folder / "embedding.parquet"]
-    write_rows(files[0], OperationsRow, operations)
-    write_rows(files[1], EmbeddingRow, embeddings)
-    return files
+    write_rows(operations_file, OperationsRow, operations)
+    write_rows(embedding_file, EmbeddingRow, embeddings)
 
 
-def probe_neurons(folder: Path) -> list[Path]:
-    """Write the responses of single neurons to responses.parquet in a folder."""
-    file = folder / "responses.parquet"
+def probe_neurons(file: Path) -> None:
+    """Write the responses of single neurons to a file."""
     write_rows(file, ResponseRow, neuron_responses())
-    return [file]

@@ -1,5 +1,6 @@
 """Which stages of a study are finished: known from files alone. Never imports torch."""
 
+from core.errors import Refusal
 from core.manifest import Record, read_manifest
 from core.records import digest, to_json
 from core.rows import ROWS_FORMAT
@@ -26,6 +27,11 @@ def remove_outdated_results(stage: Stage) -> None:
     """
     manifest = read_manifest(stage.manifest)
     if manifest is not None and manifest.outputs and not _is_made_from_needs(stage, manifest):
+        for output, mismatch in manifest.mismatches():
+            if output.exists():
+                raise Refusal(
+                    f"{mismatch}; its inputs have changed too: move it away to run {stage.name} again"
+                )
         print(f"{stage.name}: its inputs have changed, and its results are made again", flush=True)
         stage.manifest.unlink()
         for name in manifest.outputs:

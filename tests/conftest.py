@@ -106,7 +106,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
         module = importlib.import_module(f"{stage}.__main__")
         verbs = {
-            "train_direct": ("Dqn", "Dsqn", "Ppo", "SpikingPpo"),
+            "train_direct": ("Dqn", "Dsqn", "Ppo", "SpikingPpo", "Ship"),
             "evaluate": ("Run", "Watch", "Probe", "Check"),
             "convert": ("Run", "Compare", "Import", "Export"),
             "adversarial": ("Run", "States", "Verdict"),

@@ -148,12 +148,13 @@ class QLearning:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and JSON-able values, from which `restore` continues with the same bits."""
         self._replay.flush()
-        return self._learner.tensors() | {"sums": self._sums}, {
+        checksums, replay = self._replay.state()
+        return self._learner.tensors() | {"sums": self._sums, "replay": checksums}, {
             "updates": self.updates,
             "updates_counted": self._updates_counted,
             "scores": self._scores.running.tolist(),
             "sampling": self._sampling.bit_generator.state,
-            "replay": self._replay.state(),
+            "replay": replay,
             "rollout": self._rollout.state(),
         }
 
@@ -164,7 +165,7 @@ class QLearning:
         self._updates_counted = values["updates_counted"]
         self._scores.running[:] = values["scores"]
         self._sampling.bit_generator.state = values["sampling"]
-        self._replay.restore(values["replay"])
+        self._replay.restore(tensors.get("replay"), values["replay"])
         self._rollout.restore(values["rollout"])
         self._prune_sim_steps()
 

@@ -8,6 +8,7 @@ one episode into the next. Stacks of frames are put together when a batch is dra
 import math
 import os
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from core.errors import Refusal
 from core.games import FRAME_STACK, Game
+from core.records import require_no_link
 from play.rollout import Step
 
 
@@ -75,6 +77,7 @@ class Replay:
         truncation_terminal: bool,
         mirror: torch.device | None = None,
     ):
+        self._folder = folder
         self._discount = discount
         self._n_step = n_step
         self._clip_rewards = clip_rewards
@@ -108,6 +111,10 @@ class Replay:
         self._frames, self._ages, self._actions, self._rewards, self._terminals, self._is_transition = (
             self._rings.values()
         )
+        self._checksums = np.zeros((num_envs, self._length), dtype=np.int64)  # of rows that were in a state
+        self._checked = np.zeros(
+            num_envs, dtype=np.int64
+        )  # rows with a checksum that are final, by environment
         self._mirror: Tensor | None = None
         if mirror is not None and (
             mirror.type == "cpu" or self.size_bytes < 0.8 * torch.cuda.mem_get_info(mirror)[0]
@@ -150,6 +157,31 @@ class Replay:
         self._ages[envs, rows] = ages
         self._is_transition[envs, rows] = False
         self._written[envs] += 1
+
+    def _require_rows(self) -> None:
+        """Refuse to go on without the rows that can be drawn, or with other ones."""
+        for env, written in enumerate(self._written.tolist()):
+            rows = np.arange(max(0, written - self._window - self._stack), written)
+            changed = self._checksums[env, rows % self._length] != self._checksums_of(env, rows, written)
+            if changed.any():
+                raise Refusal(
+                    f"{self._folder} was changed after the state was saved: {changed.sum():,} of {len(rows):,} "
+                    f"transitions are others or missing; remove {self._folder.parent} to start again"
+                )
+
+    def _checksums_of(self, env: int, rows: np.ndarray, written: int) -> np.ndarray:
+        """CRC-32 of rows of an environment, all columns; of the newest row only what will not change any more."""
+        if not len(rows):
+            return np.empty(0, dtype=np.int64)
+        places = rows % self._length
+        frames, (ages, *others) = self._frames[env], list(self._rings.values())[1:]
+        small = np.concatenate(
+            [ring[env, places].view(np.uint8).reshape(len(rows), -1) for ring in (ages, *others)], axis=1
+        )
+        found = [zlib.crc32(small[row], zlib.crc32(frames[place])) for row, place in enumerate(places)]
+        if rows[-1] == written - 1:
+            found[-1] = zlib.crc32(ages[env, places[-1]], zlib.crc32(frames[places[-1]]))
+        return np.array(found, dtype=np.int64)
 
     def sample(self, batch_size: int, generator: np.random.Generator) -> Batch:
         """Transitions drawn uniformly with replacement from the last `capacity_steps` rows."""
@@ -214,13 +246,29 @@ class Replay:
         for ring in self._rings.values():
             ring.flush()
 
-    def state(self) -> dict[str, Any]:
-        """JSON-able values that `restore` needs besides the files."""
-        return {"written": self._written.tolist()}
+    def state(self) -> tuple[Tensor, dict[str, Any]]:
+        """A checksum of every row, and JSON-able values, which `restore` needs besides the files."""
+        for env, written in enumerate(self._written.tolist()):
+            rows = np.arange(max(self._checked[env], written - self._length), written)
+            self._checksums[env, rows % self._length] = self._checksums_of(env, rows, written)
+            self._checked[env] = max(0, written - 1)  # the action in the newest row is not taken yet
+        return torch.from_numpy(self._checksums), {"written": self._written.tolist()}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Forget everything that was added after the state was taken."""
+    def restore(self, checksums: Tensor | None, state: dict[str, Any]) -> None:
+        """Forget everything that was added after the state was taken.
+
+        Args:
+            checksums: of all rows; None if an older version saved the state, which had none.
+            state: the other values of the state.
+
+        Raises:
+            Refusal: rows of the state are missing or were changed.
+        """
         self._written = np.array(state["written"], dtype=np.int64)
+        if checksums is not None:
+            self._checksums[:] = checksums.numpy()
+            self._checked = (self._written - 1).clip(min=0)
+            self._require_rows()
         begun = self._env[self._written > 0]
         self._is_transition[begun, (self._written[begun] - 1) % self._length] = False
         if self._mirror is not None:
@@ -251,6 +299,7 @@ def _memory_map(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     """A file-backed array. Its disk space is allocated now: a full disk under a memory map kills the process."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     path.parent.mkdir(parents=True, exist_ok=True)
+    require_no_link(path)
     with open(path, "r+b" if path.exists() else "w+b") as file:
         os.posix_fallocate(file.fileno(), 0, size)
-    return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
+        return np.memmap(file, dtype=dtype, mode="r+", shape=shape)

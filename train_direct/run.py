@@ -6,7 +6,6 @@ episodes-*. Until the run is done there are also state.safetensors and the algor
 run continues with the same bits.
 """
 
-import json
 import math
 import shutil
 import signal
@@ -19,8 +18,6 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch.utils.tensorboard import SummaryWriter
 
 from core.checkpoint import Checkpoint, load_agent, require_finite, save_agent
@@ -28,8 +25,9 @@ from core.errors import Refusal
 from core.games import Game
 from core.manifest import Manifest
 from core.progress import Progress
-from core.records import read_rows, write_bytes, write_rows
+from core.records import read_rows, require_no_link, write_rows
 from core.rows import CurveRow, EpisodeRow
+from core.tensor_files import read_tensors, write_tensors
 from play.episodes import episode_row, play
 from play.protocols import Protocol
 from play.rollout import Step
@@ -39,6 +37,12 @@ VALIDATION = "validation"
 """The stream of the episodes that choose the best weights."""
 
 
+_STATE_KEY = "state"
+_RESULTS = ("agent.safetensors", "best.safetensors", "curve.parquet", "validation.parquet")
+_RESUMING = ("state.safetensors", "replay", "tensorboard")
+"""Files and folders that an unfinished run continues."""
+_KEPT = ("best-episode.safetensors", "steps-*.safetensors", "episodes-*.safetensors")
+"""Patterns of the weights that are kept on request."""
 STOPS = (signal.SIGTERM, signal.SIGINT)
 """Signals after which a run saves a state and ends."""
 
@@ -106,6 +110,8 @@ class TrainingRun:
         self._training_s = 0.0  # since the last point of the curve, without validations and states
         # Count of decisions before the latest ones, while what is due after these is unfinished; None otherwise.
         self._due_since: int | None = None
+        for name in _RESUMING:
+            require_no_link(folder / name)
         if self._state_file.exists():
             self._restore()
         # Points at the state's own count of decisions were written before the state.
@@ -294,17 +300,14 @@ class TrainingRun:
             "training_s": self._training_s,
             "due_since": self._due_since,
         }
-        cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        write_bytes(self._state_file, save(cpu, {"state": json.dumps(header)}))
+        write_tensors(self._state_file, tensors, _STATE_KEY, header)
         self._saved_steps = self._algorithm.steps
 
     def _restore(self) -> None:
         try:
-            with safe_open(self._state_file, framework="pt") as file:
-                header = json.loads(file.metadata()["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
-            raise Refusal(f"{self._state_file} is damaged; remove {self._folder} to start again")
+            header, tensors, _ = read_tensors(self._state_file, _STATE_KEY)
+        except Refusal as refusal:
+            raise Refusal(f"{refusal}; remove {self._folder} to start again")
         self._manifest.require_same(header["spec"], finished=False)
         self._curve = read_rows(self._folder / "curve.parquet", CurveRow)[: header["curve_rows"]]
         self._validation = read_rows(self._folder / "validation.parquet", EpisodeRow)[
@@ -352,13 +355,15 @@ class TrainingRun:
         outputs = self._write_rows()
         agent_file = self._folder / "agent.safetensors"
         save_agent(agent_file, self._algorithm.agent, self._provenance())
-        kept = [
-            path
-            for pattern in (self._best_episode_file.name, "steps-*.safetensors", "episodes-*.safetensors")
-            for path in sorted(self._folder.glob(pattern))
-        ]
+        kept = [path for pattern in _KEPT for path in sorted(self._folder.glob(pattern))]
         self._manifest.finish([agent_file, self._folder / "best.safetensors", *kept, *outputs])
         clean_up(self._folder)
+
+
+def files_of_run(folder: Path) -> list[Path]:
+    """Files and folders that a run makes in its folder, kept weights as far as they are there."""
+    names = [folder / name for name in (*_RESULTS, *_RESUMING)]
+    return names + [path for pattern in _KEPT for path in folder.glob(pattern)]
 
 
 def clean_up(folder: Path) -> None:

@@ -23,7 +23,7 @@ from train_direct.options import Chosen, QLearningOptions, RunOptions
 from train_direct.ppo import PPO, critic_game
 from train_direct.q_learning import QLearning
 from train_direct.recipe import IDENTITY, BaseRecipe, R, Recipe, get_ppo_recipe, get_recipe
-from train_direct.run import Plan, TrainingRun, clean_up
+from train_direct.run import Plan, TrainingRun, clean_up, files_of_run
 
 
 def train_q_network(
@@ -222,7 +222,7 @@ def _work(
         make: makes the algorithm and the plan; it is called only if there is work to do.
     """
     results = options.out / "agent.safetensors"
-    manifest = Manifest(options.out / "manifest.json", spec, adjustable)
+    manifest = Manifest(options.out / "manifest.json", spec, files_of_run(options.out), adjustable)
     with manifest.work() as needed:
         if not needed:
             clean_up(options.out)

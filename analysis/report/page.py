@@ -22,12 +22,10 @@ from analysis.rows import ATTACKS, CONVERSIONS, EPISODES, METHOD_GAMES, METHODS,
 from analysis.tables import markdown, score_lines
 from analysis.words import percent, size
 from core.errors import Refusal
-from core.records import write_bytes
+from core.generated import write_generated
 from core.rows import ConversionRow, EpisodeRow
 
 PAGE = "index.html"
-OWN = b"Written by <code>python -m analysis.report"
-"""Words by which a page is known as one of this command."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +93,7 @@ def write_report(study: Path, out: Path | None = None) -> Path:
     target = (out or study / "report") / PAGE
     page = page_of(study, target.parent)
     content = render(Path(__file__).with_name("report.html.j2"), (prose,), **vars(page))
-    if target.exists() and OWN not in target.read_bytes():
-        raise Refusal(f"{target} is not a page of this command: move it away, or choose another --out")
-    write_bytes(target, content)
+    write_generated(target, content)
     return target
 
 

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ class Work:
     is_done: bool
     spec: str
     versions: str
+    made_with: str
+    """Source code, machine and time; empty if the manifest does not tell."""
     outputs: tuple[tuple[str, str], ...]
     """Name and SHA-256 of each file."""
 
@@ -110,12 +112,25 @@ def works(study: Path) -> Iterator[Work]:
     for path in sorted(study.rglob("*manifest.json")):
         record = read_manifest(path)
         assert record is not None
-        versions = json.loads(path.read_text("utf-8")).get("versions", {})
         yield Work(
             str(path.relative_to(study)),
             shlex.join(["python", "-m", *record.command]),
             bool(record.outputs),
             json.dumps(record.spec, indent=1, sort_keys=True),
-            ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
+            ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items())),
+            _made_with(record.made_with),
             tuple(sorted(record.outputs.items())),
         )
+
+
+def _made_with(told: Mapping[str, Any]) -> str:
+    """The entry `made_with` of a manifest in words."""
+    if not told:
+        return ""
+    commit = told.get("commit")
+    code = "unknown source code" if commit is None else f"commit {str(commit)[:12]}"
+    changed = ", changed since" if told.get("changed") else ""
+    return (
+        f"{code}{changed}; {told.get('processor')}, {told.get('cores')} cores, {told.get('threads')} threads, Python "
+        f"{told.get('python')}; began {told.get('started')}, took {told.get('wall_s')} s"
+    )

@@ -18,7 +18,7 @@ SPEC = {"verb": "evaluate run", "game": "pong", "seed": 0, "epsilons": (0.0, 1 /
 
 def finished(folder: Path) -> Path:
     """A folder whose work was done; the path of its manifest."""
-    work = Manifest(folder / "manifest.json", SPEC)
+    work = Manifest(folder / "manifest.json", SPEC, [])
     with work.work() as needed:
         assert needed
         (folder / "episodes.parquet").write_bytes(b"rows")
@@ -27,19 +27,19 @@ def finished(folder: Path) -> Path:
 
 
 def test_a_fresh_folder_has_nothing_done_and_nothing_in_it(tmp_path: Path) -> None:
-    work = Manifest(tmp_path / "run" / "manifest.json", SPEC)
+    work = Manifest(tmp_path / "run" / "manifest.json", SPEC, [])
     assert not work.done
     assert list(tmp_path.iterdir()) == []  # a refusal that comes later leaves nothing behind
 
 
 def test_started_work_is_not_done(tmp_path: Path) -> None:
-    with Manifest(tmp_path / "run" / "manifest.json", SPEC).work():
+    with Manifest(tmp_path / "run" / "manifest.json", SPEC, []).work():
         pass
-    assert not Manifest(tmp_path / "run" / "manifest.json", SPEC).done
+    assert not Manifest(tmp_path / "run" / "manifest.json", SPEC, []).done
 
 
 def test_finished_work_is_done_when_it_is_asked_for_again(tmp_path: Path) -> None:
-    assert Manifest(finished(tmp_path), SPEC).done
+    assert Manifest(finished(tmp_path), SPEC, []).done
 
 
 def test_finished_work_leaves_its_results_and_its_manifest_alone(tmp_path: Path) -> None:
@@ -60,10 +60,10 @@ def test_another_specification_is_refused_naming_what_differs(done: bool, tmp_pa
     if done:
         finished(tmp_path)
     else:
-        with Manifest(path, SPEC).work():
+        with Manifest(path, SPEC, []).work():
             pass
     with pytest.raises(Refusal, match=r"game.*'pong'.*'boxing'") as refusal:
-        Manifest(path, {**SPEC, "game": "boxing"})
+        Manifest(path, {**SPEC, "game": "boxing"}, [])
     assert "seed" not in str(refusal.value)
 
 
@@ -74,14 +74,14 @@ def test_a_specification_with_more_or_fewer_options_is_refused(spec: dict[str, A
     path = finished(tmp_path)
     (differing,) = spec.keys() ^ SPEC.keys()
     with pytest.raises(Refusal, match=differing):
-        Manifest(path, spec)
+        Manifest(path, spec, [])
 
 
 def test_a_changed_result_is_refused_by_name(tmp_path: Path) -> None:
     path = finished(tmp_path)
     (tmp_path / "episodes.parquet").write_bytes(b"better rows")
     with pytest.raises(Refusal, match=r"episodes\.parquet was changed"):
-        Manifest(path, SPEC)
+        Manifest(path, SPEC, [])
 
 
 def test_work_whose_result_is_missing_is_done_again(
@@ -89,14 +89,14 @@ def test_work_whose_result_is_missing_is_done_again(
 ) -> None:
     path = finished(tmp_path)
     (tmp_path / "episodes.parquet").unlink()
-    manifest = Manifest(path, SPEC)
+    manifest = Manifest(path, SPEC, [])
     assert not manifest.done
     with manifest.work() as needed:
         assert needed
         assert "episodes.parquet is missing: the work is done again" in capsys.readouterr().err
         (tmp_path / "episodes.parquet").write_bytes(b"rows")
         manifest.finish([tmp_path / "episodes.parquet"])
-    assert Manifest(path, SPEC).done
+    assert Manifest(path, SPEC, []).done
 
 
 def test_a_changed_result_is_refused_even_if_another_one_is_missing(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_changed_result_is_refused_even_if_another_one_is_missing(tmp_path: Pa
         tmp_path / "curve.parquet",
         tmp_path / "agent.safetensors",
     )
-    manifest = Manifest(path, SPEC)
+    manifest = Manifest(path, SPEC, [])
     with manifest.work():
         for output in (changed, gone):
             output.write_bytes(b"result")
@@ -113,7 +113,7 @@ def test_a_changed_result_is_refused_even_if_another_one_is_missing(tmp_path: Pa
     gone.unlink()
     changed.write_bytes(b"better result")
     with pytest.raises(Refusal, match=r"curve\.parquet was changed"):
-        Manifest(path, SPEC)
+        Manifest(path, SPEC, [])
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_changed_result_is_refused_even_if_another_one_is_missing(tmp_path: Pa
 def test_a_file_that_is_no_manifest_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(Refusal, match=r"manifest\.json"):
-        Manifest(tmp_path / "manifest.json", {})
+        Manifest(tmp_path / "manifest.json", {}, [])
     with pytest.raises(Refusal, match=r"manifest\.json"):
         read_manifest(tmp_path / "manifest.json")
 
@@ -143,12 +143,12 @@ def test_a_file_that_is_no_manifest_is_refused(content: bytes, tmp_path: Path) -
 def test_a_place_below_a_regular_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(Refusal, match=r"cannot write to .*deeper"):
-        Manifest(tmp_path / "file" / "deeper" / "manifest.json", SPEC)
+        Manifest(tmp_path / "file" / "deeper" / "manifest.json", SPEC, [])
 
 
 def test_work_in_progress_elsewhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "LOCK_PATIENCE_S", 0.0)
-    first, second = (Manifest(tmp_path / "run" / "manifest.json", SPEC) for _ in range(2))
+    first, second = (Manifest(tmp_path / "run" / "manifest.json", SPEC, []) for _ in range(2))
     with first.work(), pytest.raises(Refusal, match="another process is at work"), second.work():
         pass
     assert list((tmp_path / "run").iterdir()) == [tmp_path / "run" / "manifest.json"]
@@ -160,16 +160,16 @@ def test_refused_work_leaves_nothing_behind(tmp_path: Path) -> None:
     for error in (Refusal("dead layer"), OSError("disk full")):
         with (
             pytest.raises(type(error)),
-            Manifest(tmp_path / "deep" / "run" / "manifest.json", SPEC).work(),
+            Manifest(tmp_path / "deep" / "run" / "manifest.json", SPEC, []).work(),
         ):
             raise error
         assert list(tmp_path.iterdir()) == []
 
 
 def test_refused_work_keeps_what_was_there(tmp_path: Path) -> None:
-    with Manifest(tmp_path / "manifest.json", SPEC).work():
+    with Manifest(tmp_path / "manifest.json", SPEC, []).work():
         (tmp_path / "state").write_bytes(b"hours of work")
-    with pytest.raises(OSError, match="disk full"), Manifest(tmp_path / "manifest.json", SPEC).work():
+    with pytest.raises(OSError, match="disk full"), Manifest(tmp_path / "manifest.json", SPEC, []).work():
         raise OSError("disk full")
     assert (tmp_path / "state").exists()
     assert (tmp_path / "manifest.json").exists()
@@ -177,11 +177,11 @@ def test_refused_work_keeps_what_was_there(tmp_path: Path) -> None:
 
 def test_work_that_another_process_finished_meanwhile_is_not_undone(tmp_path: Path) -> None:
     # The second process asked before the first was done, and waited for its lock.
-    waiting = Manifest(tmp_path / "manifest.json", SPEC)
+    waiting = Manifest(tmp_path / "manifest.json", SPEC, [])
     finished(tmp_path)
     with waiting.work() as needed:
         assert not needed
-    assert Manifest(tmp_path / "manifest.json", SPEC).done
+    assert Manifest(tmp_path / "manifest.json", SPEC, []).done
 
 
 def test_reading_a_manifest_that_is_not_there_finds_none(tmp_path: Path) -> None:
@@ -199,25 +199,25 @@ def test_reading_a_manifest_finds_what_was_recorded(tmp_path: Path) -> None:
 def test_work_that_failed_after_it_had_begun_keeps_its_manifest(tmp_path: Path) -> None:
     # Without it, a run of another seed would take the state that lies there for its own.
     def work_until_the_disk_is_full() -> None:
-        with Manifest(tmp_path / "run" / "manifest.json", SPEC).work():
+        with Manifest(tmp_path / "run" / "manifest.json", SPEC, []).work():
             (tmp_path / "run" / "state").write_bytes(b"an hour of work")
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
         work_until_the_disk_is_full()
     with pytest.raises(Refusal, match="of another specification"):
-        Manifest(tmp_path / "run" / "manifest.json", {**SPEC, "game": "boxing"})
-    with Manifest(tmp_path / "run" / "manifest.json", SPEC).work() as needed:
+        Manifest(tmp_path / "run" / "manifest.json", {**SPEC, "game": "boxing"}, [])
+    with Manifest(tmp_path / "run" / "manifest.json", SPEC, []).work() as needed:
         assert needed
 
 
 def test_a_lock_left_by_a_kill_is_tidied_up_by_the_next_who_asks(tmp_path: Path) -> None:
     path = finished(tmp_path)
     (tmp_path / "manifest.lock").touch()
-    with Manifest(path, SPEC).work() as needed:
+    with Manifest(path, SPEC, []).work() as needed:
         assert not needed
     assert not (tmp_path / "manifest.lock").exists()
-    assert Manifest(path, SPEC).done
+    assert Manifest(path, SPEC, []).done
 
 
 def test_who_asks_in_other_words_is_recognised_next_time(
@@ -225,7 +225,7 @@ def test_who_asks_in_other_words_is_recognised_next_time(
 ) -> None:
     path = finished(tmp_path)
     monkeypatch.setattr(sys, "argv", ["/somewhere/evaluate/__main__.py", "run", "--threads", "1"])
-    with Manifest(path, SPEC).work() as needed:
+    with Manifest(path, SPEC, []).work() as needed:
         assert not needed
     record = read_manifest(path)
     assert record is not None
@@ -239,13 +239,13 @@ def test_work_of_a_version_with_other_rows_is_refused(
     path = finished(tmp_path)
     monkeypatch.setattr(manifest, "ROWS_FORMAT", "another")
     with pytest.raises(Refusal, match="another version of SpikeQ"):
-        Manifest(path, SPEC)
+        Manifest(path, SPEC, [])
 
 
 def test_paths_of_manifests_may_be_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert read_manifest("manifest.json") is None
-    with Manifest("manifest.json", {"a": 1}).work() as needed:
+    with Manifest("manifest.json", {"a": 1}, []).work() as needed:
         assert needed
     record = read_manifest("manifest.json")
     assert record is not None

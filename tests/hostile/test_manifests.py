@@ -29,7 +29,7 @@ def test_results_outside_the_folder_are_refused(name: str, tmp_path: Path) -> No
     with pytest.raises(Refusal, match="a file beside it is needed"):
         read_manifest(path)
     with pytest.raises(Refusal, match="a file beside it is needed"):
-        Manifest(path, {})
+        Manifest(path, {}, [])
     assert (tmp_path / "other.toml").read_text() == "mine"
 
 

@@ -198,7 +198,7 @@ def train(folder: Path, algorithm: "Scripted", **plan: Any) -> None:
     from train_direct.run import Plan, TrainingRun
 
     given: dict[str, Any] = {"keep_interval_steps": None, "stop_score": None, **plan}
-    manifest = Manifest(folder / "manifest.json", {})
+    manifest = Manifest(folder / "manifest.json", {}, [])
     with manifest.work():
         whole = Plan(
             game=algorithm.agent.game,
@@ -379,7 +379,7 @@ def test_a_replay_that_fits_no_disk_is_refused_and_leaves_nothing(tmp_path: Path
 
 
 def test_the_state_of_another_run_is_not_resumed(tmp_path: Path, command: Command) -> None:
-    """Also where somebody removed the manifest that would have said so."""
+    """Where somebody removed the manifest, nothing says whose the files are."""
     import shutil
 
     other = tmp_path / "other"
@@ -394,7 +394,7 @@ def test_the_state_of_another_run_is_not_resumed(tmp_path: Path, command: Comman
     (other / "manifest.json").unlink()
     refused = command("train_direct", *arguments(other, total_steps=20_000), "--double", "True")
     assert refused.code == 2
-    assert "double is False there and True here" in refused.err
+    assert "manifest.json does not say that this command made it" in refused.err
 
 
 def test_an_unfinished_run_may_be_given_another_end(tmp_path: Path, command: Command) -> None:

@@ -25,7 +25,7 @@ BEFORE_0_2 = {
 
 
 def folder(path: Path, settings: object) -> Path:
-    with Manifest(path / "manifest.json", {"network_settings": settings}).work():
+    with Manifest(path / "manifest.json", {"network_settings": settings}, []).work():
         return path
 
 
