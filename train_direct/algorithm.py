@@ -1,6 +1,6 @@
 """What the skeleton of a training run needs of a learning algorithm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -74,6 +74,10 @@ class Algorithm(Protocol):
 
     def means(self) -> Means:
         """Means over the updates since the previous call."""
+        ...
+
+    def diagnostics(self) -> Mapping[str, float]:
+        """Values of the last update by name, for TensorBoard; empty without updates."""
         ...
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -57,7 +57,7 @@ def td_loss(
     discount_t: Tensor,
     value_t: Tensor,
     loss: Literal["huber", "mse"],
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The loss of a batch: Q(obs_tm1, action_tm1) against the target reward_t + discount_t value_t.
 
     Args:
@@ -69,14 +69,14 @@ def td_loss(
         loss: "huber" (threshold 1) or "mse", the mean over the batch.
 
     Returns:
-        Scalar loss, and the Q-values [B] of the actions taken.
+        Scalar loss, the Q-values [B] of the actions taken, and their targets [B].
     """
     q_action_tm1 = q_tm1.gather(1, action_tm1[:, None]).squeeze(1)  # [B]
     target_tm1 = reward_t + discount_t * value_t  # [B]
     if loss == "huber":
-        return F.smooth_l1_loss(q_action_tm1, target_tm1), q_action_tm1
+        return F.smooth_l1_loss(q_action_tm1, target_tm1), q_action_tm1, target_tm1
     if loss == "mse":
-        return F.mse_loss(q_action_tm1, target_tm1), q_action_tm1
+        return F.mse_loss(q_action_tm1, target_tm1), q_action_tm1, target_tm1
     assert_never(loss)
 
 
@@ -150,6 +150,9 @@ class QLearner:
         self._recipe = recipe
         self._on_gpu = network.device.type == "cuda"
         self._captured: Captured | None = None
+        self._last: tuple[Tensor, Tensor] | None = (
+            None  # Q-values of the last update's actions, and their targets
+        )
         self._optimizer = make_optimizer(recipe, self._weights, capturable=self._on_gpu)
 
     def update(self, batch: Batch, updates: int = 1) -> Tensor:
@@ -220,7 +223,10 @@ class QLearner:
         with torch.no_grad():
             value_t = bootstrap_value(q_target_t, self.working(obs_t) if recipe.double else None)
         q_tm1 = self.working(obs_tm1)
-        loss, q_action_tm1 = td_loss(q_tm1, action_tm1, reward_t, discount_t, value_t, recipe.loss)
+        loss, q_action_tm1, target_tm1 = td_loss(
+            q_tm1, action_tm1, reward_t, discount_t, value_t, recipe.loss
+        )
+        self._last = (q_action_tm1.detach(), target_tm1)
         found = gradients(loss, trainable(self.working))
         with torch.no_grad():
             self._weights.set_gradients(found)
@@ -247,6 +253,17 @@ class QLearner:
     def acting(self) -> DQN | DSQN:
         """The network that plays during training: the copy that computes fastest."""
         return self.working.snn if isinstance(self.working, CommonMode) else self.working
+
+    @torch.no_grad()
+    def diagnostics(self) -> dict[str, float]:
+        """Mean absolute TD error and norm of the gradient in the last update; empty without updates."""
+        if self._last is None:
+            return {}
+        q_action_tm1, target_tm1 = self._last
+        return {
+            "td_error": float((target_tm1 - q_action_tm1).abs().mean()),
+            "gradient_norm": float(self._weights.gradient.norm()),
+        }
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that an update changes, by name."""

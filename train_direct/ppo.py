@@ -244,6 +244,10 @@ class PPO:
             | {f"collected.{name}": torch.from_numpy(rows) for name, rows in vars(self._collected).items()}
         )
 
+    def diagnostics(self) -> dict[str, float]:
+        """Norm of the gradient in the last update; empty without updates."""
+        return {"gradient_norm": float(self._weights.gradient.norm())} if self.updates else {}
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and JSON-able values, from which `restore` continues with the same bits."""
         return self._tensors(), {

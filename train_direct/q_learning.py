@@ -145,6 +145,10 @@ class QLearning:
         self._updates_counted = 0
         return Means(loss, q_mean)
 
+    def diagnostics(self) -> dict[str, float]:
+        """Values of the last update by name; empty without updates."""
+        return self._learner.diagnostics()
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and JSON-able values, from which `restore` continues with the same bits."""
         self._replay.flush()

@@ -18,7 +18,6 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 
 from core.checkpoint import Checkpoint, load_agent, require_finite, save_agent
 from core.errors import Refusal
@@ -32,6 +31,7 @@ from play.episodes import episode_row, play
 from play.protocols import Protocol
 from play.rollout import Step
 from train_direct.algorithm import Algorithm
+from train_direct.board import Board
 
 VALIDATION = "validation"
 """The stream of the episodes that choose the best weights."""
@@ -115,7 +115,7 @@ class TrainingRun:
         if self._state_file.exists():
             self._restore()
         # Points at the state's own count of decisions were written before the state.
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=algorithm.steps + 1)
+        self._board = Board(folder / "tensorboard", algorithm.steps)
 
     @property
     def _state_file(self) -> Path:
@@ -149,7 +149,7 @@ class TrainingRun:
             self._leave(what)
         finally:
             algorithm.close()
-            self._writer.close()
+            self._board.close()
         self._finish()
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -225,8 +225,7 @@ class TrainingRun:
         self._training_s = 0.0
         self._ended_scores = []
         self._curve.append(row)
-        for name in ("epsilon", "loss", "q_mean", "train_score", "steps_per_second"):
-            self._writer.add_scalar(f"train/{name}", getattr(row, name), steps)
+        self._board.point(row, algorithm.diagnostics())
 
     def _validate(self) -> None:
         """Play validation episodes, and keep the best weights so far (the later ones of equals).
@@ -244,25 +243,23 @@ class TrainingRun:
                 eval_seed=plan.seed,
                 episodes=range(plan.eval_episodes),
                 stream=VALIDATION,
-                on_step=self._stop_validation,
+                on_step=self._on_validation_step,
             )
         ]
         self._validation += sorted(rows, key=lambda row: row.episode)
         mean = sum(row.score for row in rows) / len(rows)
         self._last_score = f"validation score {mean:.2f}"
-        self._writer.add_scalar("validation/score", mean, algorithm.steps)
-        self._writer.add_scalar(
-            "validation/max_q", sum(row.max_q_mean for row in rows) / len(rows), algorithm.steps
-        )
+        self._board.validation(rows, algorithm.agent, algorithm.steps)
         self._solved = plan.stop_score is not None and mean >= plan.stop_score
         # Pruning makes another agent, and the run is to produce the last one.
         if mean >= self._best or self._best_config != algorithm.agent.config():
             self._best, self._best_config = mean, algorithm.agent.config()
             save_agent(self._folder / "best.safetensors", algorithm.agent, self._provenance())
 
-    def _stop_validation(self, step: Step) -> None:
+    def _on_validation_step(self, step: Step) -> None:
         if self._stop:
             raise _Stopped
+        self._board.look_at(step)
 
     def _provenance(self) -> dict[str, Any]:
         return {

@@ -32,8 +32,9 @@ def test_td_loss_on_two_rows_by_hand() -> None:
     value = bootstrap_value(target)
     assert value.tolist() == [5.0, 8.0]
     arguments = (online, torch.tensor([1, 0]), torch.tensor([1.0, -1.0]), torch.tensor([0.5, 0.0]), value)
-    huber, q_tm1 = td_loss(*arguments, "huber")
+    huber, q_tm1, target_tm1 = td_loss(*arguments, "huber")
     assert q_tm1.tolist() == [2.0, 3.0]
+    assert target_tm1.tolist() == [3.5, -1.0]
     assert huber.item() == pytest.approx(((1.5 - 0.5) + (4 - 0.5)) / 2)
     assert td_loss(*arguments, "mse")[0].item() == pytest.approx((1.5**2 + 4**2) / 2)
 
