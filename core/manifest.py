@@ -167,6 +167,7 @@ class Manifest:
         spec: JSON-able values that determine the numbers of the work.
         results: files that the work will make. Those that are there before it begins belong to somebody else.
         adjustable: entries of the specification that may differ when unfinished work is resumed.
+        grows_from: specification of finished work here, to which this work adds.
 
     Raises:
         Refusal: other work was recorded here, the manifest is damaged, a finished result was changed, a file is in the
@@ -179,9 +180,11 @@ class Manifest:
         spec: dict[str, Any],
         results: Sequence[Path],
         adjustable: Sequence[str] = (),
+        grows_from: Mapping[str, Any] | None = None,
     ):
         self.path = path = Path(path)
         self._results = results
+        self._grows_from = grows_from
         self._adjustable = adjustable
         self._began, self._began_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
         self.spec = json.loads(to_json(spec))
@@ -273,11 +276,13 @@ class Manifest:
             raise Refusal(
                 f"{self.path} is of another version of SpikeQ, whose rows differ; choose another --out"
             )
-        self.require_same(record.spec, finished=bool(record.outputs))
+        grows = record.spec == self._grows_from
+        if not grows:
+            self.require_same(record.spec, finished=bool(record.outputs))
         for output, mismatch in record.mismatches():
             if output.is_file():  # missing results are made again
                 raise Refusal(f"{mismatch}; remove it to run again")
-        return bool(record.outputs) and not record.missing
+        return bool(record.outputs) and not record.missing and not grows
 
     @property
     def _lock_file(self) -> Path:

@@ -30,7 +30,10 @@ AGENTS = "core.agents:AGENTS"
 
 @dataclass(frozen=True, kw_only=True)
 class Run(PlayOptions):
-    """Play whole games under a protocol, and write one row an episode to OUT/episodes.parquet."""
+    """Play whole games under a protocol, and write one row an episode to OUT/episodes.parquet.
+
+    Agents are added to a finished OUT if they play under the same options.
+    """
 
     agent: Annotated[
         tuple[str, ...],
@@ -49,6 +52,7 @@ class Run(PlayOptions):
     """Also film each agent's first episode (OUT/*.mp4): the game as the agent sees it, Q-values, firing rates."""
 
     def run(self) -> None:
+        from evaluate.growing import grown
         from evaluate.scoring import Evaluation, film, line_up, score
         from play.film.video import require_ffmpeg
 
@@ -65,7 +69,9 @@ class Run(PlayOptions):
         if self.record:
             require_ffmpeg()
         rows_file = self.out / "episodes.parquet"
-        manifest = Manifest(self.out / "manifest.json", self._specification(evaluations), [rows_file])
+        path = self.out / "manifest.json"
+        spec, grows_from = grown(path, self._specification(evaluations))
+        manifest = Manifest(path, spec, [rows_file], grows_from=grows_from)
         with manifest.work() as needed:
             if needed:
                 score(evaluations, manifest, rows_file, self.num_envs)
@@ -77,13 +83,12 @@ class Run(PlayOptions):
 
     def _specification(self, evaluations: "list[Evaluation]") -> dict[str, object]:
         """All that decides the rows."""
-        from core.agents import RandomPlay
-
+        entries = [each.entry for each in evaluations]
         return {
             **specification(self, "out", "agent", "device", "threads", "num_envs", "record"),
             "verb": "evaluate run",
-            "agent": [each.entrant.checkpoint.id or RandomPlay.kind for each in evaluations],
-            "game": [each.entrant.game.name for each in evaluations],
+            "agent": [agent for agent, _ in entries],
+            "game": [game for _, game in entries],
             "protocol": [each.protocol.name for each in evaluations],
             "episodes": [each.episodes for each in evaluations],
         }

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from analysis.statistics import mean_interval
+from core.errors import Refusal
 from core.games import Game
 from core.manifest import Manifest
 from core.progress import Progress
@@ -36,6 +37,12 @@ class Evaluation:
         """Name of the entrant in messages, as in "pong dqn (best)"."""
         which = " and ".join(filter(None, self.entrant.which))
         return f"{self.entrant.game.name} {self.entrant.checkpoint.agent.kind}{which and f' ({which})'}"
+
+    @property
+    def entry(self) -> tuple[str, str]:
+        """Agent and game as the specification names them."""
+        agent, game = self.entrant.key
+        return agent or self.entrant.checkpoint.agent.kind, game
 
     def of(self, rows: Sequence[EpisodeRow]) -> dict[int, EpisodeRow]:
         """Its rows among those of a file, by episode."""
@@ -85,6 +92,11 @@ def score(evaluations: Sequence[Evaluation], manifest: Manifest, rows_file: Path
     # Rows of other library versions cannot be compared. The specification has versions, so such rows are not continued.
     under = [settings(each.entrant.game, each.protocol) for each in evaluations]
     journal = Journal(rows_file, EpisodeRow, {**manifest.spec, "settings": under})
+    if not journal.rows and rows_file.is_file():  # finished work to which these evaluations are added
+        journal.rows += read_rows(rows_file, EpisodeRow)
+        journal.keep()
+    order = list(zip(manifest.spec["agent"], manifest.spec["game"], strict=True))
+    _require_others(journal.rows, evaluations, manifest)
     known = {(row.checkpoint_id, row.game, row.episode) for row in journal.rows}
     total = sum(each.episodes for each in evaluations)
     with Progress("evaluate", total, "episodes", done=len(known)) as progress:
@@ -92,8 +104,7 @@ def score(evaluations: Sequence[Evaluation], manifest: Manifest, rows_file: Path
             left = [number for number in range(each.episodes) if (*each.entrant.key, number) not in known]
             if left:
                 _play(each, left, journal, progress, num_envs)
-    order = [each.entrant.key for each in evaluations]
-    journal.write(lambda row: (order.index((row.checkpoint_id, row.game)), row.checkpoint, row.episode))
+    journal.write(lambda row: (order.index(_entry(row)), row.checkpoint, row.episode))
     manifest.finish([rows_file])
     journal.close()
     for each in evaluations:
@@ -104,6 +115,27 @@ def score(evaluations: Sequence[Evaluation], manifest: Manifest, rows_file: Path
             f"{interval.high:.2f}, n = {interval.n}, {sum(row.truncated for row in played)} truncated"
         )
     print(rows_file)
+
+
+def _entry(row: EpisodeRow) -> tuple[str, str]:
+    """Agent and game of a row, as the specification names them."""
+    return row.checkpoint_id or row.agent, row.game
+
+
+def _require_others(
+    rows: Sequence[EpisodeRow], evaluations: Sequence[Evaluation], manifest: Manifest
+) -> None:
+    """Refuse to finish a folder in which agents that are not named now are unfinished."""
+    own = {each.entry for each in evaluations}
+    spec = manifest.spec
+    for agent, game, episodes in zip(spec["agent"], spec["game"], spec["episodes"], strict=True):
+        if (agent, game) not in own:
+            played = {row.episode for row in rows if _entry(row) == (agent, game)}
+            if len(played) < episodes:
+                raise Refusal(
+                    f"{manifest.path} is of unfinished work that has agent {agent} too ({len(played)} of {episodes} "
+                    "games): name it again with --agent"
+                )
 
 
 def _play(

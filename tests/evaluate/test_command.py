@@ -1,5 +1,6 @@
 """`evaluate run` on any number of agents, killed and resumed; `evaluate check` on what it wrote and what spoilt it."""
 
+import json
 import os
 import re
 import signal
@@ -68,6 +69,49 @@ def test_one_command_scores_everybody_on_the_same_starts(
     assert read_rows(alone / "episodes.parquet", EpisodeRow) == rows[9:]
     assert list(findings(out)) == []
     assert "already done" in command("evaluate", "run", *options, "--out", out).out
+
+
+def test_agents_are_added_to_a_finished_folder(command: Command, run_folder: Path, tmp_path: Path) -> None:
+    other = save(tmp_path / "other.safetensors", 2, train_seed=5)
+    options = ("--episodes", 3, "--seed", 4, "--game", "minatar/breakout")
+    together, added = tmp_path / "together", tmp_path / "added"
+    everyone = ("random", other, run_folder)
+    assert command("evaluate", "run", "--agent", *everyone, *options, "--out", together).code == 0
+    for agent in everyone:
+        finished = command("evaluate", "run", "--agent", agent, *options, "--out", added)
+        assert finished.code == 0, finished.err
+        assert finished.out.count("mean score") == (2 if agent == run_folder else 1)
+    assert (added / "episodes.parquet").read_bytes() == (together / "episodes.parquet").read_bytes()
+    assert list(findings(added)) == []
+    for again in (everyone, everyone[:1], everyone[1:]):
+        assert "already done" in command("evaluate", "run", "--agent", *again, *options, "--out", added).out
+
+
+def test_other_games_of_an_agent_are_not_added(command: Command, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--agent", "random", "--game", "minatar/breakout", "--out", out)
+    assert command("evaluate", "run", *options, "--episodes", 3).code == 0
+    before = (out / "episodes.parquet").read_bytes()
+    for changed in (("--episodes", 4), ("--episodes", 3, "--seed", 1)):
+        is_refused(command("evaluate", "run", *options, *changed), "is of another specification")
+    assert (out / "episodes.parquet").read_bytes() == before
+
+
+def test_an_addition_that_was_killed_goes_on(command: Command, tmp_path: Path) -> None:
+    first, second = (save(tmp_path / f"{seed}.safetensors", seed, train_seed=seed) for seed in (1, 2))
+    out, options = tmp_path / "out", ("--episodes", 2)
+    for agent in (first, second):
+        assert command("evaluate", "run", "--agent", agent, *options, "--out", out).code == 0
+    rows, both = out / "episodes.parquet", (out / "episodes.parquet").read_bytes()
+    # As a kill leaves it: the manifest names both agents and no result, and the rows are those of the first.
+    content = json.loads((out / "manifest.json").read_bytes())
+    del content["digest"]
+    (out / "manifest.json").write_text(json.dumps({**content, "outputs": {}}))
+    write_rows(rows, EpisodeRow, read_rows(rows, EpisodeRow)[:2])
+    again = command("evaluate", "run", "--agent", first, *options, "--out", out)
+    is_refused(again, "name it again with --agent")
+    assert command("evaluate", "run", "--agent", second, *options, "--out", out).code == 0
+    assert rows.read_bytes() == both
 
 
 def test_weights_that_are_best_and_final_play_once(
