@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 
 from core.cli import main
-from core.errors import Refusal
+from core.ranges import Whole
 from studies.checking import require_accepted
 from studies.done import is_done
 from studies.planning import StageKind, plan, with_needs
@@ -31,12 +31,10 @@ class Reproduce:
     study."""
     only: StageKind | None = None
     """Run only stages of this kind, and the stages that they need."""
-    jobs: int = 0
+    jobs: Annotated[int, Whole(0, 1024)] = 0
     """Number of stages to run side by side; 0 runs one per core."""
 
     def run(self) -> None:
-        if self.jobs < 0:
-            raise Refusal(f"jobs is {self.jobs}: accepted is 0 (one per core) or more")
         study = read_study(self.study, self.out)
         stages = plan(study)
         if self.only:

@@ -13,7 +13,7 @@ perturbed inputs. What is built in lies in adversarial/attacks; an extension reg
 
 import abc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
@@ -22,10 +22,12 @@ from torch import Tensor
 
 from adversarial.box import Box
 from adversarial.goals import Goal, Scores, goal
+from adversarial.ranges import AttackSteps, Epsilon
 from analysis.attackers import AttackerKind
 from core.choices import Loss
 from core.errors import Refusal
 from core.games import Game
+from core.ranges import require_ranges
 from core.registry import Registry
 
 KINDS: tuple[AttackerKind, ...] = ("white-box", "black-box", "noise", "control")
@@ -72,6 +74,8 @@ class Found(NamedTuple):
 class Attack(abc.ABC):
     """Options of one attack. Subclasses are frozen dataclasses with a default for every field.
 
+    Numbers declare what they accept (`core.ranges`), and others are refused.
+
     Raises:
         Refusal: an option is out of range.
     """
@@ -88,8 +92,6 @@ class Attack(abc.ABC):
     """Largest accepted size."""
     takes: ClassVar[tuple[str, ...]] = ("loss",)
     """Which of the command line's lists it takes: loss, steps, restarts, draws. See `variant`."""
-    least: ClassVar[Mapping[str, int]] = {}
-    """Smallest accepted value of each option that has one."""
 
     loss: Loss | Literal[""] = "cross-entropy"
     """Loss that is increased."""
@@ -105,11 +107,7 @@ class Attack(abc.ABC):
             raise Refusal(f"loss {self.loss!r}: accepted are {', '.join(get_args(Loss))}")
         if self.targeted and self.loss == "value":
             raise Refusal("loss 'value' leads to no action: targeted attacks take cross-entropy or margin")
-        for option, least in self.least.items():
-            if getattr(self, option) < least:
-                raise Refusal(
-                    f"{option} of {self.name} is {getattr(self, option)}: at least {least} is needed"
-                )
+        require_ranges(self)
 
     @property
     def name(self) -> str:
@@ -160,17 +158,11 @@ class SteppedAttack(Attack, abc.ABC):
 
     stride: ClassVar[float] = 2.5
     """Usual length of all steps together, in epsilons: 2.5 lets them cross the ball (Madry et al. 2018)."""
-    least: ClassVar[Mapping[str, int]] = {"steps": 1}
 
-    steps: int = 10
+    steps: AttackSteps = 10
     """Number of steps."""
-    step_size: float | None = None
+    step_size: Epsilon | None = None
     """Length of a step, in units of epsilon's. None: `stride` epsilons, divided by the number of steps."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.step_size is not None and not 0.0 <= self.step_size < math.inf:
-            raise Refusal(f"step size of {self.name} is {self.step_size}: accepted is 0 or more")
 
     def step_length(self, epsilon: float) -> float:
         """Length of a step of an attack of a size."""

@@ -11,13 +11,14 @@ from adversarial import sources, timing
 from adversarial.attack import ATTACKS, Attack
 from adversarial.hook import make_attack
 from adversarial.options import AttackOptions
-from adversarial.threat import Threat, require_epsilon, require_frequency
-from core.agents import Agent
+from adversarial.threat import Threat
+from core.agents import Agent, require_decidable
 from core.checkpoint import Checkpoint
 from core.cli import specification
 from core.errors import Refusal
 from core.games import Game
 from core.gradients import GradientSource
+from core.memory import require_fits
 from core.options import parse_settings
 from core.records import Journal
 from play.entrants import entrants
@@ -43,6 +44,11 @@ class Others(NamedTuple):
     """The DQN that the victim was converted from, if its gradient is asked for."""
 
     @property
+    def agents(self) -> list[Agent]:
+        """All of them."""
+        return [other.agent for other in (*self.transfer, *([] if self.twin is None else [self.twin]))]
+
+    @property
     def ids(self) -> dict[str, list[str]]:
         """Their checkpoint ids, for the manifest."""
         return {
@@ -56,16 +62,6 @@ class AskedAttacks(AttackOptions):
 
     def require_sound(self) -> None:
         """Refuse options that no attack can be made of."""
-        for epsilon in self.epsilon:
-            require_epsilon(epsilon)
-        if not self.epsilon:
-            raise Refusal("no epsilon given: at least one is needed")
-        if not self.attack:
-            raise Refusal(f"no attack given: accepted are {', '.join(ATTACKS)}")
-        for name in ("steps", "restarts", "draws"):
-            if min(getattr(self, name), default=0) < 1:
-                raise Refusal(f"{name} are {getattr(self, name)}: numbers of 1 or more are needed")
-        require_frequency(self.frequency)
         for option in ("steps", "restarts", "draws", "loss", "best_source", "transfer"):
             given = getattr(self, option)
             takers = [name for name, attack in ATTACKS.items() if _takes(attack, option)]
@@ -87,6 +83,32 @@ class AskedAttacks(AttackOptions):
             list(self._variants(name))  # which refuses options that are out of range
         if self.twin is not None and not self.best_source:
             raise Refusal(f"twin {self.twin} is given without --best-source, which alone uses it")
+
+    def require_room(self, agents: Sequence[Agent], rows: int) -> None:
+        """Refuse attacks that do not fit into memory.
+
+        Args:
+            agents: the victim, and others whose gradient is followed.
+            rows: states that are attacked at once.
+
+        Raises:
+            Refusal: the message has a number that would fit.
+        """
+        require_decidable(agents[0], rows)
+        chosen = [
+            attack
+            for name in self.attack
+            if ATTACKS[name].kind == "white-box"
+            for attack in self._variants(name)
+        ]
+        starts = max((getattr(attack, "restarts", 1) for attack in chosen), default=0)
+        for agent in agents if chosen else ():
+            if agent.device.type == "cpu":
+                name, value = (
+                    ("restarts", starts) if starts > 1 else ("sim_steps of the victim", agent.sim_steps)
+                )
+                needed = agent.gradient_bytes(rows * starts)
+                require_fits(name, value, needed, f"{rows} states attacked at once")
 
     def spec(self, *without: str) -> dict[str, Any]:
         """The options that decide the numbers, for the manifest."""

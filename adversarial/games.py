@@ -13,11 +13,9 @@ from core.checkpoint import Checkpoint
 from core.device import pick_device, set_up_torch
 from core.games import Game, get_game
 from core.manifest import Manifest
-from core.options import require_at_least_one
 from core.progress import Progress
 from core.records import Journal
 from core.rows import AttackRow
-from core.seeding import require_seed
 from play.episodes import Played, episode_row, play
 from play.film.video import record, require_ffmpeg
 from play.protocols import Protocol, get_protocol
@@ -28,8 +26,6 @@ class AttackOnGames(Run, AskedAttacks):
 
     def run(self) -> None:
         set_up_torch(self.threads)
-        require_seed(self.seed)
-        require_at_least_one(episodes=self.episodes, num_envs=self.num_envs)
         self.require_sound()
         if self.record:
             require_ffmpeg()
@@ -39,6 +35,7 @@ class AttackOnGames(Run, AskedAttacks):
         protocol = get_protocol(self.protocol, game)
         others = self.others(checkpoint, game)
         rows_file = self.out / "attacks.parquet"
+        self.require_room([checkpoint.agent, *others.agents], min(self.num_envs, self.episodes))
         manifest = Manifest(
             self.out / "manifest.json",
             {

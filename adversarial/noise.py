@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -12,9 +12,11 @@ from torch import Tensor
 from adversarial.attack import Attack, Found, Problem
 from adversarial.box import Box
 from adversarial.queries import random_search
+from adversarial.ranges import MOST_QUERIES
 from analysis.attackers import AttackerKind
 from core.choices import Loss
 from core.errors import Refusal
+from core.ranges import Whole
 
 
 def drawn(
@@ -54,7 +56,7 @@ class Noise(Attack, abc.ABC):
 
     loss: Loss | Literal[""] = ""
     """Loss by which the worst draw is found; empty for a single draw."""
-    queries: int = 0
+    queries: Annotated[int, Whole(0, MOST_QUERIES)] = 0
     """Number of draws that the victim is asked about; 0 draws once and asks nothing."""
 
     def __post_init__(self) -> None:

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import tyro
 
+from adversarial.ranges import AttackSteps, Epsilon, Frequency, Queries, Restarts
 from core.choices import Loss, Scope
-from core.cli import Number, OneOf
+from core.cli import OneOf
+from core.ranges import EpisodeCount, Seed, StateCount
 from play.options import ComputeOptions, PlayOptions
 
 
@@ -30,12 +32,12 @@ class AttackOptions(ComputeOptions):
         "fgsm",
         "random-sign",
     )
-    steps: tuple[int, ...] = (10,)
+    steps: tuple[AttackSteps, ...] = (10,)
     """Number of gradients of pgd, mi-fgsm and targeted-pgd. Each number makes an attack."""
-    restarts: tuple[int, ...] = (1,)
+    restarts: tuple[Restarts, ...] = (1,)
     """Number of random starts of pgd and targeted-pgd, of which each state keeps the worst. Each number makes an
     attack."""
-    draws: tuple[int, ...] = (1,)
+    draws: tuple[Queries, ...] = (1,)
     """Number of draws of noise, of which each state keeps the worst. Each number makes an attack. The control of an
     attack by queries draws as often as it asks (square: 500 times)."""
     loss: tuple[Loss, ...] = ()
@@ -46,7 +48,7 @@ class AttackOptions(ComputeOptions):
     """What may change at a decision. With newest-frame, what was added before stays in the stack as it ages."""
     eight_bit: bool = False
     """Round perturbed frames to the grey levels of a screen."""
-    frequency: Number = 1.0
+    frequency: Frequency = 1.0
     """Share of decisions that are attacked: those in which most is at stake."""
     best_source: bool = False
     """Also follow the gradient that changes most choices at each size. It is sought over surrogate families and widths,
@@ -57,7 +59,7 @@ class AttackOptions(ComputeOptions):
     transfer: tuple[str, ...] = ()
     """Other agents of the game. The victim is also attacked along their gradients."""
 
-    epsilon: tuple[Number, ...] = (0.0, 0.001, 1 / 255)
+    epsilon: tuple[Epsilon, ...] = (0.0, 0.001, 1 / 255)
     """Sizes of the attacks, l_inf in network-input units; fractions are allowed (1/255 is one grey level). 0 is the
     clean game."""
 
@@ -69,7 +71,7 @@ class Run(AttackOptions, PlayOptions):
     Episodes have the same starts for every agent, attack and size.
     """
 
-    episodes: int = 10
+    episodes: EpisodeCount = 10
     """Games for every attack and size."""
     record: bool = False
     """Also film the first game of each (OUT/*.mp4)."""
@@ -87,7 +89,7 @@ class States(AttackOptions):
     A row tells how many greedy actions change, and what that costs by the victim's own clean Q-values.
     """
 
-    epsilon: tuple[Number, ...] = (
+    epsilon: tuple[Epsilon, ...] = (
         *(1e-4, 2e-4, 5e-4, 1e-3, 2e-3),
         *(level / 255 for level in (1, 2, 3, 5, 8, 15)),
         0.5,
@@ -101,14 +103,14 @@ class States(AttackOptions):
             "core.games:GAMES",
         ),
     ] = None
-    states: int = 512
+    states: StateCount = 512
     """Number of states of one agent's play, drawn evenly from whole episodes at epsilon 0.05."""
-    query_states: int = 100
+    query_states: StateCount = 100
     """Number of them, the first ones, for attacks that ask the victim hundreds of times about each (spsa, square, noise
     of many draws)."""
     states_of: str | None = None
     """The agent whose play the states are of, so that several victims meet the same ones. Default: the victim."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the states and of the attacks' randomness."""
 
     def run(self) -> None:

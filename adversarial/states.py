@@ -15,11 +15,10 @@ from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
-from core.options import require_at_least_one
 from core.progress import Progress
 from core.records import Journal
 from core.rows import StateAttackRow
-from core.seeding import generator, require_seed
+from core.seeding import generator
 from play.environments import require_in_bounds, scale
 from play.rollout import Perturb
 from play.states import batches, collect
@@ -34,8 +33,6 @@ class AttackOnStates(States, AskedAttacks):
 
     def run(self) -> None:
         set_up_torch(self.threads)
-        require_seed(self.seed)
-        require_at_least_one(states=self.states, query_states=self.query_states)
         if not any(self.epsilon):
             raise Refusal("no epsilon above 0 given: at least one is needed")
         self.require_sound()
@@ -45,6 +42,7 @@ class AttackOnStates(States, AskedAttacks):
         player = checkpoint if self.states_of is None else load(self.states_of, game, device)
         others = self.others(checkpoint, game)
         rows_file = self.out / "state_attacks.parquet"
+        self.require_room([checkpoint.agent, *others.agents], min(BATCH, self.states))
         manifest = Manifest(
             self.out / "manifest.json",
             {

@@ -8,22 +8,22 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from adversarial.attack import ATTACKS, Attack
+from adversarial.ranges import Epsilon, Frequency
 from analysis.attackers import AttackerKind
 from core.choices import SCOPES, Scope
 from core.errors import Refusal
 from core.games import Game
 from core.options import checked
+from core.ranges import Real, Seed, Whole, require, require_ranges
 from core.records import to_json
 
 CLEAN = "none"
 """The attack that rows of clean games name."""
 TRANSFER = "transfer:"
 """How the name of a gradient source begins that is another agent's."""
-MOST_EPSILON = 1e6
-"""More than any observation's scale, and far from the limits of float32."""
 
 FIRST_VERSION: Mapping[str, Any] = {
     "loss": "",
@@ -44,21 +44,6 @@ FIRST_FIELDS = (
 """Fields of `Threat` that rows always tell, beside the attack."""
 
 
-def require_epsilon(epsilon: float) -> None:
-    """Refuse an invalid size of an attack."""
-    if not 0.0 <= epsilon <= MOST_EPSILON:
-        raise Refusal(
-            f"epsilon is {epsilon}: accepted is 0 to {MOST_EPSILON:,.0f}, in the game's scale "
-            "(of pixels 1: 1/255 is one grey level)"
-        )
-
-
-def require_frequency(frequency: float) -> None:
-    """Refuse an invalid share of decisions."""
-    if not 0.0 < frequency <= 1.0:
-        raise Refusal(f"frequency is {frequency}: accepted is a share of decisions, over 0 and up to 1")
-
-
 @dataclass(frozen=True)
 class Threat:
     """One threat model. `make_threat` makes the usual one of an attack.
@@ -69,7 +54,7 @@ class Threat:
 
     attack: Attack | None
     """What is done, with its options; None for the clean game."""
-    epsilon: float
+    epsilon: Epsilon
     """Size of the attack in the game's scale (core/games.py), which is 1 for pixels.
 
     It is the radius of the l_inf ball; of brightness the shift, of occlusion the share of the frame that is covered.
@@ -83,22 +68,19 @@ class Threat:
     """Whose gradient is followed (adversarial/sources.py); empty for attacks that follow none."""
     surrogate: str = ""
     """Surrogate family and width of that gradient, if it has one."""
-    sim_steps: int = 0
+    sim_steps: Annotated[int, Whole(0, 10_000)] = 0
     """Simulation steps that the gradient goes through; 0 without time."""
-    frequency: float = 1.0
+    frequency: Frequency = 1.0
     """Share of decisions that are attacked: those in which most is at stake."""
-    gap_threshold: float = 0.0
+    gap_threshold: Annotated[float, Real(0)] = 0.0
     """Least gap of the clean scores at which a decision is attacked; see adversarial/timing.py."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the attack's randomness, from which every episode or state has its own."""
 
     def __post_init__(self) -> None:
-        require_epsilon(self.epsilon)
-        require_frequency(self.frequency)
+        require_ranges(self)
         if self.scope not in SCOPES:
             raise Refusal(f"scope {self.scope!r}: accepted are {', '.join(SCOPES)}")
-        if not 0.0 <= self.gap_threshold < math.inf:
-            raise Refusal(f"gap threshold is {self.gap_threshold}: accepted is 0 or more")
 
     @property
     def name(self) -> str:
@@ -203,7 +185,7 @@ def make_threat(attack: str | Attack, epsilon: float, game: Game, **changes: Any
     Raises:
         Refusal: a value is out of range, an option is unknown, or the attack cannot be made on the game.
     """
-    require_epsilon(epsilon)
+    require("epsilon", epsilon, Epsilon)
     own = {name: value for name, value in changes.items() if name in {each.name for each in fields(Threat)}}
     options = {name: value for name, value in changes.items() if name not in own}
     if isinstance(attack, str):

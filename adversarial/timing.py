@@ -5,7 +5,8 @@ What is at stake is the gap between the largest and the smallest clean score, wi
 
 from torch import Tensor
 
-from adversarial.threat import require_frequency
+from adversarial.ranges import Frequency
+from core.ranges import require
 
 
 def gaps(scores: Tensor) -> Tensor:
@@ -20,6 +21,6 @@ def gap_threshold(clean_scores: Tensor, frequency: float) -> float:
         clean_scores: [S, A], of states that stand for all decisions.
         frequency: the share.
     """
-    require_frequency(frequency)
+    require("frequency", frequency, Frequency)
     found = gaps(clean_scores).sort(descending=True).values
     return float(found[max(round(frequency * len(found)), 1) - 1])

@@ -10,6 +10,7 @@ from core.choices import Device
 from core.cli import OneOf, main
 from core.errors import Refusal
 from core.games import get_game
+from core.ranges import EpisodeCount, Threads, Whole
 
 PAGE = "card.html"
 
@@ -47,11 +48,11 @@ class MakeCard:
     """Folder of the card."""
     check: Path | None = None
     """A card to verify."""
-    episodes: int | None = None
+    episodes: EpisodeCount | None = None
     """Clean games; the protocol's number if not given. With --check: games to play again, 10 if not given."""
-    states: int = STATES
+    states: Annotated[int, Whole(31, 1_000_000)] = STATES
     """States that are attacked, and states in which operations are counted."""
-    attacked_episodes: int = ATTACKED_EPISODES
+    attacked_episodes: EpisodeCount = ATTACKED_EPISODES
     """Games of each attack and size."""
     transfer: tuple[str, ...] = ()
     """Other agents of the game, along whose gradients the agent is attacked too. A gate of robustness needs one."""
@@ -59,7 +60,7 @@ class MakeCard:
     """The DQN that a converted agent was made from, whose gradient is tried too."""
     device: Device = "auto"
     """Device that networks run on."""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads; 0 takes all."""
 
     def run(self) -> None:

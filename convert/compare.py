@@ -24,14 +24,7 @@ class Comparison(Compare):
 
     def run(self) -> None:
         known = all_variants()
-        if not self.variants:
-            raise Refusal(f"variants are '': accepted are {', '.join(known)}")
         chosen = {name: known[name] for name in self.variants}
-        if not self.sim_steps or min(self.sim_steps) < 1:
-            given = " ".join(map(str, self.sim_steps))
-            raise Refusal(f"sim_steps is {given!r}: integers of at least 1 are needed")
-        if self.episodes < 0:
-            raise Refusal(f"episodes is {self.episodes}: 0 or more are accepted")
         names = [name for name, variant in chosen.items() if self.episodes or not variant.carries]
         if not names:
             raise Refusal(

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from core.choices import Firing
 from core.dqn import DQN
+from core.ranges import require_ranges
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.registry import Registry
 
@@ -46,7 +47,10 @@ class Converted(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Method(abc.ABC):
-    """A way to convert a DQN. An instance holds the chosen options; their ranges are checked in `__post_init__`."""
+    """A way to convert a DQN. An instance holds the chosen options.
+
+    Numbers declare what they accept (`core.ranges`), and others are refused.
+    """
 
     firing: ClassVar[Firing] = "at-once"
     """When neurons fire, unless the user chooses otherwise."""
@@ -59,6 +63,9 @@ class Method(abc.ABC):
     training: ClassVar[str | None] = None
     """Name of the training that makes the weights; None if they are computed. Methods with the same training and the
     same options can share weights."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self)
 
     @property
     def name(self) -> str:

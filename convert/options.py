@@ -13,7 +13,7 @@ from core.cli import OneOf
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.options import parse_settings
-from core.seeding import require_seed
+from core.ranges import Real, Seed, SimSteps, StateCount, Whole
 from play.options import ComputeOptions
 
 if TYPE_CHECKING:
@@ -54,20 +54,20 @@ class CodingOptions:
     """When neurons fire; the method's own if not given. at-once: a neuron fires when it reaches its threshold.
     signed: so too, and a negative spike takes back one that came too early. afterwards: a layer fires once it has
     received all its input."""
-    v_init: float | None = None
+    v_init: Annotated[float, Real(0, 1, below=True)] | None = None
     """Membranes before a decision, in thresholds; the method's own if not given."""
     node: Literal["if", "lif"] = "if"
     """Neurons. if keeps its charge. lif leaks by exp(-1/tau) a simulation step, as in Liu et al. 2022's variant of
     Tan's code."""
-    tau: float = 100.0
+    tau: Annotated[float, Real(0, above=True)] = 100.0
     """Time constant of the leak in simulation steps, with --node lif."""
     layer_delay: bool = False
     """Delay every layer by one simulation step, as Tan's simulator BindsNET does."""
-    presteps: int = 0
+    presteps: Annotated[int, Whole(0, 10_000)] = 0
     """Simulation steps that come first; neurons whose membranes are below 0 after them are silenced (SRP)."""
-    residual_alpha: float = 0.0
+    residual_alpha: Annotated[float, Real(0, 1)] = 0.0
     """Share of its final membranes from which the next decision starts (CRPI)."""
-    stop_gap: float | None = None
+    stop_gap: Annotated[float, Real(0)] | None = None
     """Gap between the two largest Q-values at which a decision stops early. The mean number of steps is reported."""
 
     def coding(self, sim_steps: int, method: "Method") -> "RateCoding":
@@ -102,11 +102,11 @@ class ConversionOptions(CodingOptions):
     method: Annotated[str, OneOf("Where weights and thresholds come from.", "convert.method:METHODS")] = (
         "tan2021"
     )
-    percentile: float | None = None
+    percentile: Annotated[float, Real(0, 100, above=True)] | None = None
     """Percentile of a layer's outputs that fires at every simulation step (tan2021); 99.9 if not given."""
     thresholds: Granularity | None = None
     """One threshold a channel or a layer (all but tan2021 and max); channel if not given."""
-    distil_updates: int | None = None
+    distil_updates: Annotated[int, Whole(0, 1_000_000)] | None = None
     """Gradient steps of each of the four rounds of qcfs and exact; 5000 if not given. For exact, 0 quantises without
     training."""
     method_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE ...")] = field(default=())
@@ -140,23 +140,19 @@ class SourceOptions(ComputeOptions):
 
     agent: Path
     """Checkpoint of a DQN."""
-    calibration_states: int = 15_000
+    calibration_states: StateCount = 15_000
     """Number of states on which thresholds and weights are computed."""
-    test_states: int = 1000
+    test_states: StateCount = 1000
     """Number of held-out states, from other episodes, on which decisions are compared."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the episodes that states are collected from, and of distillation."""
 
     def begin(self) -> "tuple[Checkpoint, DQN]":
-        """Set up torch, check the options, and read the DQN."""
+        """Set up torch, and read the DQN."""
         from core.checkpoint import load_agent
         from core.dqn import DQN
 
         set_up_torch(self.threads)
-        require_seed(self.seed)
-        for name in ("calibration_states", "test_states"):
-            if getattr(self, name) < 1:
-                raise Refusal(f"{name} is {getattr(self, name)}: at least 1 is needed")
         checkpoint = load_agent(self.agent, device=pick_device(self.device))
         dqn = checkpoint.agent
         if not isinstance(dqn, DQN) or dqn.kind != DQN.kind:  # the logits of an actor are not Q-values
@@ -195,12 +191,12 @@ class Run(ConversionOptions, SourceOptions):
 
     out: Path
     """Spiking network to write (.safetensors). Agreement rows go to OUT with the ending .conversion.parquet."""
-    sim_steps: int = 500
+    sim_steps: SimSteps = 500
     """Simulation steps of a decision. Neurons that fire afterwards take this many in every layer."""
     quantised: bool = False
     """Also write the quantised DQN, which has the same weights and no simulation steps, as OUT with the ending
     .quantised.safetensors."""
-    bindsnet_states: int = 0
+    bindsnet_states: Annotated[int, Whole(0, 1_000_000)] = 0
     """Held-out states on which the network is also simulated in BindsNET and compared (slow)."""
     nir: Path | None = None
     """Also write the spiking network as a NIR graph (.nir), as `convert export` does."""
@@ -220,7 +216,7 @@ class Compare(SourceOptions):
 
     out: Path
     """Folder for the rows (methods.parquet, conversion_episodes.parquet) and the table (comparison.md)."""
-    sim_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 500)
+    sim_steps: tuple[SimSteps, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 500)
     """Numbers of simulation steps."""
     variants: Annotated[
         tuple[str, ...] | None,
@@ -231,11 +227,11 @@ class Compare(SourceOptions):
             "convert.method:METHODS",
         ),
     ] = None
-    percentile: float | None = None
+    percentile: Annotated[float, Real(0, 100, above=True)] | None = None
     """Percentile of a layer's outputs that fires at every simulation step (tan2021, v-init); 99.9 if not given."""
-    distil_updates: int | None = None
+    distil_updates: Annotated[int, Whole(0, 1_000_000)] | None = None
     """Gradient steps of each of the four rounds of qcfs and exact; 5000 if not given."""
-    episodes: int = 0
+    episodes: Annotated[int, Whole(0, 10_000)] = 0
     """Evaluation games that each network plays, with the same starts. Agreement is also measured on their states."""
     protocol: Annotated[
         str | None,

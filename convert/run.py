@@ -79,7 +79,7 @@ class Conversion(Run):
     def _require_bindsnet(self, coding: RateCoding) -> None:
         """Refuse --bindsnet-states where BindsNET is not installed or cannot simulate the network."""
         given = f"bindsnet_states is {self.bindsnet_states}"
-        if not 0 <= self.bindsnet_states <= self.test_states:
+        if self.bindsnet_states > self.test_states:
             raise Refusal(f"{given}: accepted is 0 to test_states ({self.test_states})")
         if not self.bindsnet_states:
             return

@@ -1,6 +1,7 @@
 """The interface of agents, on which evaluation, attacks and conversion rely."""
 
 import abc
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 from core.errors import Refusal
 from core.games import Game
 from core.gradients import GradientSource
+from core.memory import require_fits
 from core.operations import LayerOperations
+from core.ranges import SimSteps, require
 from core.registry import Registry
 
 
@@ -122,6 +125,14 @@ class Agent(nn.Module, abc.ABC):
             f"agent {self.kind!r} has no hidden layer that is known: agents of core.layered.Layered have"
         )
 
+    def decision_bytes(self, rows: int) -> int:
+        """Forecast of the memory that a decision on so many observations takes, in bytes; 0 if it is small."""
+        return 0
+
+    def gradient_bytes(self, rows: int) -> int:
+        """Forecast of the memory that scores of so many observations and their gradient take, in bytes."""
+        return 9 * 4 * rows * math.prod(self.game.observation_shape)
+
     @property
     def device(self) -> torch.device:
         """The device of its weights."""
@@ -162,12 +173,19 @@ class RandomPlay(Agent):
         return cls(game)
 
 
-MOST_SIM_STEPS = 10_000
-"""Largest number of simulation steps: 20 times that of Tan et al. 2021. The memory of some read-outs grows with its
-square."""
+def require_decidable(agent: Agent, rows: int) -> None:
+    """Refuse an agent whose decisions on so many observations at once do not fit into memory.
+
+    It may come from a file, which can ask for any number of simulation steps.
+
+    Raises:
+        Refusal: the message has a number of simulation steps that would fit.
+    """
+    if agent.device.type == "cpu":
+        needed = agent.decision_bytes(rows)
+        require_fits("sim_steps of the agent", agent.sim_steps, needed, f"{rows} decisions at once")
 
 
 def require_sim_steps(sim_steps: int) -> None:
     """Refuse a number of simulation steps that is not an integer in range. It may come from a file."""
-    if not isinstance(sim_steps, int) or isinstance(sim_steps, bool) or not 1 <= sim_steps <= MOST_SIM_STEPS:
-        raise Refusal(f"sim_steps is {sim_steps}: accepted are integers from 1 to {MOST_SIM_STEPS}")
+    require("sim_steps", sim_steps, SimSteps)

@@ -1,4 +1,4 @@
-"""Common parts of all command lines: options from dataclasses, one-line refusals, numbers as fractions.
+"""Common parts of all command lines: options from dataclasses, one-line refusals.
 
 Never imports torch, because commands that draw figures or run studies do not need it.
 """
@@ -6,14 +6,12 @@ Never imports torch, because commands that draw figures or run studies do not ne
 import contextlib
 import io
 import itertools
-import math
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, get_type_hints
 
@@ -21,37 +19,9 @@ import tyro
 from typing_extensions import Doc
 
 from core.errors import Refusal
+from core.ranges import require_words
 from core.registered import Listed, listed, require_registered
 from core.registry import load_extension
-
-
-def parse_fraction(text: str) -> float:
-    """The number in a text such as 0.001, 1e-3 or 1/255.
-
-    Raises:
-        ValueError: the text is not a finite number.
-    """
-    try:
-        # Fraction would compute all digits of 1e999999999.
-        number = float(Fraction(text)) if "/" in text else float(text)
-    except (ZeroDivisionError, OverflowError):
-        number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is no finite number")
-    return number
-
-
-Number = Annotated[
-    float,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="NUMBER",
-        instance_from_str=lambda strings: parse_fraction(strings[0]),
-        is_instance=lambda value: isinstance(value, (int, float)),
-        str_from_instance=lambda value: [f"{value:g}"],
-    ),
-]
-"""A command-line number that may be written as a fraction."""
 
 
 def _parse_switch(words: list[str]) -> bool:
@@ -158,6 +128,8 @@ def main(program: str, commands: Mapping[str, type[Command]] | type[Command], de
         words, extensions = _without_extensions(sys.argv[1:])
         for extension in extensions:
             load_extension(extension)
+        if command := commands if not isinstance(commands, Mapping) else commands.get("".join(words[:1])):
+            require_words(command, words)
         _parsed(lambda: parse(words)).run()
 
     _settle_environment()
@@ -201,6 +173,7 @@ def parse(program: str, command: type[Command], words: Sequence[str]) -> Command
         Refusal: the options are not accepted.
     """
     options, _ = _without_extensions([*words])
+    require_words(command, options)
     return _parsed(lambda: tyro.cli(command, prog=program, args=options))
 
 

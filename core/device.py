@@ -1,9 +1,7 @@
-"""The device, threads and memory of a command. Imports torch only when it is used."""
+"""The device and threads of a command. Imports torch only when it is used."""
 
 import ctypes
-import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.choices import Device
@@ -28,20 +26,6 @@ def pick_device(device: Device) -> "torch.device":
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def available_memory_bytes() -> int:
-    """Memory that new work can use, in bytes. On Linux it includes the file cache; elsewhere it is the free memory."""
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
-        available = 1024 * int(fields["MemAvailable"].split()[0])
-        limit = Path("/sys/fs/cgroup/memory.max")  # the limit of a container, if we are in one
-        if limit.exists() and (value := limit.read_text("utf-8").strip()) != "max":
-            used = int(Path("/sys/fs/cgroup/memory.current").read_text("utf-8"))
-            available = min(available, int(value) - used)
-        return available
-    except (OSError, KeyError):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def set_up_torch(threads: int) -> None:
     """Set torch's global options. Every command calls this first.
 
@@ -53,12 +37,7 @@ def set_up_torch(threads: int) -> None:
 
     Args:
         threads: CPU threads; 0 for torch's default. Results are equal bit for bit only at equal numbers of threads.
-
-    Raises:
-        Refusal: `threads` is negative.
     """
-    if threads < 0:
-        raise Refusal(f"threads is {threads}: accepted is 0 (all) or more")
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         # Older versions refuse a threshold above 32 MiB and would keep their default of 128 KiB.

@@ -14,7 +14,6 @@ from core.agents import (
     Activity,
     Decision,
     count_spikes,
-    require_sim_steps,
 )
 from core.choices import Surrogate
 from core.clipped_rates import ClippedRates
@@ -38,6 +37,7 @@ from core.neurons.lif import LIF
 from core.neurons.surrogates import SpikeDerivative, slope_of_width
 from core.normalisations import NORMALISATIONS, Normalisation
 from core.options import from_config, to_config
+from core.ranges import SimSteps, require_ranges
 from core.readouts import READOUTS, LargestVoltage, Readout
 
 
@@ -47,7 +47,7 @@ class Spiking:
 
     neuron: Neuron = field(default_factory=LIF)
     """The neuron behind every hidden layer."""
-    sim_steps: int = 8
+    sim_steps: SimSteps = 8
     """Simulation steps of a decision."""
     readout: Readout = field(default_factory=LargestVoltage)
     """How Q-values are taken from the last hidden layer's spikes."""
@@ -55,7 +55,7 @@ class Spiking:
     """Normalisation between each hidden layer and its neurons; None for no normalisation."""
 
     def __post_init__(self) -> None:
-        require_sim_steps(self.sim_steps)
+        require_ranges(self)
 
     def config(self) -> dict[str, Any]:
         """JSON-able values that `from_config` reads. Without a normalisation there is no entry for one."""
@@ -209,6 +209,14 @@ class DSQN(Layered):
             return spikes
 
         return self.spiking.readout.scores(train, _OutputLayer(output, fire))
+
+    @property
+    def unrolled_sim_steps(self) -> int:
+        return self.sim_steps
+
+    def decision_bytes(self, rows: int) -> int:
+        # Measured: spikes and currents of two layers at all steps, and what a convolution copies.
+        return round(1.35 * self.sim_steps * self.activation_bytes(rows))
 
     def _population(self, index: int) -> Population:
         population = self.populations[index]

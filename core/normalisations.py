@@ -5,15 +5,22 @@ To add one, register a frozen dataclass that derives from `Normalisation`, in on
 
 import abc
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import nn
 
-from core.options import require_number
+from core.ranges import Real, require_ranges
 from core.registry import Registry
 
 
 class Normalisation(abc.ABC):
-    """Options of one normalisation. Subclasses are frozen dataclasses with a default for every field."""
+    """Options of one normalisation. Subclasses are frozen dataclasses with a default for every field.
+
+    Numbers declare what they accept (`core.ranges`), and others are refused.
+    """
+
+    def __post_init__(self) -> None:
+        require_ranges(self)
 
     @abc.abstractmethod
     def module(self, shape: tuple[int, ...]) -> nn.Module:
@@ -35,11 +42,8 @@ class LayerNormalisation(Normalisation):
     Each neuron has a trainable gain and bias. Source: Ba, Kiros & Hinton 2016 (arXiv 1607.06450).
     """
 
-    eps: float = 1e-5
+    eps: Annotated[float, Real(0, 1, above=True)] = 1e-5
     """Added to the variance."""
-
-    def __post_init__(self) -> None:
-        require_number("eps", self.eps, 0, 1, above=True)
 
     def module(self, shape: tuple[int, ...]) -> nn.Module:
         return nn.LayerNorm(list(shape), eps=self.eps)

@@ -4,14 +4,15 @@ Registered entries with options are such dataclasses. Checkpoints, manifests and
 name and fields. Never imports torch.
 """
 
+import contextlib
 import dataclasses
 import math
 import types
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from core.errors import Refusal
+from core.ranges import parse_real, parse_whole
 from core.registry import Registry, nearest
 
 Entry = TypeVar("Entry")
@@ -97,33 +98,6 @@ def checked(options: type, given: Mapping[str, Any], what: str) -> dict[str, Any
     return values
 
 
-def require_at_least_one(**numbers: int) -> None:
-    """Refuse numbers below 1, each given by its name."""
-    for name, number in numbers.items():
-        if number < 1:
-            raise Refusal(f"{name} is {number}: at least 1 is needed")
-
-
-def require_number(
-    name: str, value: object, least: float, most: float = math.inf, *, above: bool = False
-) -> None:
-    """Refuse a number outside its range, NaN included.
-
-    Args:
-        name: name of the option.
-        value: the given value.
-        least, most: the range, both ends included. An infinite end accepts any finite number.
-        above: whether `least` itself is refused.
-
-    Raises:
-        Refusal: the value is not a finite number in the range.
-    """
-    if not _is_finite(value) or not least <= value <= most or (above and value == least):
-        lower = f"above {least:g}" if above else f"at least {least:g}"
-        upper = "" if math.isinf(most) else f" and at most {most:g}"
-        raise Refusal(f"{name} is {value}: accepted is any finite number {lower}{upper}")
-
-
 def _hint(options: type, name: str, what: str) -> Any:
     """The type of a field, which may be nested."""
     first, dot, rest = name.partition(".")
@@ -162,17 +136,11 @@ def _parse(text: str, hint: Any, name: str) -> Any:
         raise refusal
     if hint is str:
         return text
-    try:
-        if len(text) > 40:  # no number needs more, and a million digits take long to parse
-            raise ValueError
+    with contextlib.suppress(ValueError):
         if hint is int:
-            return int(text.replace("_", ""))
+            return parse_whole(text)
         if hint is float:
-            number = float(Fraction(text)) if "/" in text else float(text)
-            if math.isfinite(number):
-                return number
-    except (ValueError, ZeroDivisionError, OverflowError):
-        pass
+            return parse_real(text)
     raise refusal
 
 

@@ -7,13 +7,13 @@ hidden layer and the output layer, and returns one score per action.
 import abc
 import functools
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from core.neurons.integrator import leaky_integral, leaky_kernel
-from core.options import require_number
+from core.ranges import Real, require_ranges
 from core.registry import Registry
 
 
@@ -34,7 +34,10 @@ class Output(Protocol):
 
 
 class Readout(abc.ABC):
-    """Options of one read-out. Subclasses are frozen dataclasses with a default for every field."""
+    """Options of one read-out. Subclasses are frozen dataclasses with a default for every field.
+
+    Numbers declare what they accept (`core.ranges`), and others are refused.
+    """
 
     output_spikes: ClassVar[bool] = False
     """Whether the output layer has spiking neurons."""
@@ -42,6 +45,9 @@ class Readout(abc.ABC):
     """Whether the output layer has a membrane or integrator, whose steps count as neuron updates."""
     q_values: ClassVar[str] = ""
     """How Q-values follow from the output of a NIR graph, in words; empty if they do not."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "the read-out")
 
     @abc.abstractmethod
     def scores(self, train: Tensor, output: Output) -> Tensor:
@@ -97,11 +103,8 @@ class SpikeRate(Readout):
 class Voltage(Readout):
     """A statistic over simulation steps of a leaky integrator's voltage (Chen et al. 2022, section 3)."""
 
-    tau: float = 2.0
+    tau: Annotated[float, Real(1)] = 2.0
     """Time constant of the integrator in simulation steps, at least 1."""
-
-    def __post_init__(self) -> None:
-        require_number("tau of the read-out", self.tau, 1)
 
     @property
     def integrator_tau(self) -> float:

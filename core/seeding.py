@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.errors import Refusal
+from core.ranges import Seed, require
 
 if TYPE_CHECKING:
     import torch
@@ -46,9 +46,8 @@ def episode_seed(seed: int, stream: str, index: int) -> int:
 
 
 def require_seed(seed: int) -> None:
-    """Refuse a negative seed."""
-    if seed < 0:
-        raise Refusal(f"seed is {seed}: accepted is 0 or more")
+    """Refuse a seed that rows cannot hold: one below 0, or from 2^63."""
+    require("seed", seed, Seed)
 
 
 def _sequence(seed: int, stream: str, *indices: int) -> np.random.SeedSequence:

@@ -14,9 +14,8 @@ from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
-from core.options import require_at_least_one
 from core.progress import Progress
-from core.seeding import require_seed
+from core.ranges import EpisodeCount, Seed, Whole
 from play.options import ComputeOptions, EpisodeOptions, PlayOptions
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class Run(PlayOptions):
     ]
     out: Path
     """Folder for the rows. The same command again plays what is missing only, also after a kill."""
-    episodes: int | None = None
+    episodes: EpisodeCount | None = None
     """Games of each agent; the protocol's number if not given."""
     record: bool = False
     """Also film each agent's first episode (OUT/*.mp4): the game as the agent sees it, Q-values, firing rates."""
@@ -54,18 +53,18 @@ class Run(PlayOptions):
     def run(self) -> None:
         from evaluate.growing import grown
         from evaluate.scoring import Evaluation, film, line_up, score
+        from play.episodes import require_playable
         from play.film.video import require_ffmpeg
 
         set_up_torch(self.threads)
-        require_seed(self.seed)
-        require_at_least_one(num_envs=self.num_envs, agents=len(self.agent))
         game = get_game(self.game) if self.game else None
         evaluations = []
         for entrant in line_up(self.agent, game, pick_device(self.device)):
             protocol = entrant.protocol(self.protocol)
             episodes = protocol.episodes if self.episodes is None else self.episodes
             evaluations.append(Evaluation(entrant, protocol, episodes, self.seed))
-        require_at_least_one(episodes=min(evaluation.episodes for evaluation in evaluations))
+        for each in evaluations:
+            require_playable(each.entrant.checkpoint.agent, each.entrant.game, each.episodes, self.num_envs)
         if self.record:
             require_ffmpeg()
         rows_file = self.out / "episodes.parquet"
@@ -111,9 +110,9 @@ class Watch(EpisodeOptions):
             words="others",
         ),
     ]
-    steps: int | None = None
+    steps: Annotated[int, Whole(1, 1_000_000)] | None = None
     """Decisions to show, over as many episodes as they take; one whole episode if not given."""
-    episode: int = 0
+    episode: Annotated[int, Whole(0, 10**9)] = 0
     """Index of the first episode. With the same seed it is the episode of that index that `run` scores."""
     save: Path | None = None
     """Save instead of showing: a video (FILE.mp4), or a new or empty folder for pictures (000001.png, ...)."""
@@ -127,11 +126,6 @@ class Watch(EpisodeOptions):
         from play.film.video import Encoder
 
         set_up_torch(self.threads)
-        require_seed(self.seed)
-        if self.steps is not None:
-            require_at_least_one(steps=self.steps)
-        if self.episode < 0:
-            raise Refusal(f"episode is {self.episode}: an index of 0 or more is needed")
         if self.save is not None:
             _require_free(self.save)
         entrant, *_ = entrants(
@@ -211,10 +205,10 @@ class Probe(ComputeOptions):
         str | None,
         OneOf("Game of a registered agent; the checkpoints' own if not given.", "core.games:GAMES"),
     ] = None
-    states: int = 1000
+    states: Annotated[int, Whole(31, 1_000_000)] = 1000
     """Number of states of each agent's own play, at epsilon 0.05; and of the states to represent. More than 30, which
     t-SNE needs."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of these games, and of t-SNE."""
 
     def run(self) -> None:
@@ -222,8 +216,6 @@ class Probe(ComputeOptions):
         from play.entrants import entrants
 
         set_up_torch(self.threads)
-        require_seed(self.seed)
-        require_at_least_one(states=self.states)
         device, game = pick_device(self.device), get_game(self.game) if self.game else None
         checkpoints = [entrants(agent, game, device)[0].checkpoint for agent in self.agent]
         games = dict.fromkeys(checkpoint.agent.game.name for checkpoint in checkpoints)

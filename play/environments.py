@@ -15,6 +15,7 @@ import torch
 
 from core.errors import Refusal
 from core.games import Game
+from core.ranges import EnvCount, require
 from core.registry import Registry
 from play.protocols import Dynamics
 
@@ -119,16 +120,7 @@ def make_environments(game: Game, num_envs: int, dynamics: Dynamics) -> Environm
     Raises:
         Refusal: a value is out of range, or the game does not have what `dynamics` asks for.
     """
-    if num_envs < 1:
-        raise Refusal(f"num_envs is {num_envs}: at least 1 is needed")
-    if not 0.0 <= dynamics.sticky_action_probability < 1.0:
-        raise Refusal(
-            f"sticky action probability is {dynamics.sticky_action_probability}: accepted is 0 up to, not with, 1"
-        )
-    if dynamics.noop_max_frames < 0:
-        raise Refusal(f"noop_max_frames is {dynamics.noop_max_frames}: accepted is 0 or more")
-    if dynamics.max_episode_frames is not None and dynamics.max_episode_frames < 1:
-        raise Refusal(f"max_episode_frames is {dynamics.max_episode_frames}: at least 1 is needed")
+    require("num_envs", num_envs, EnvCount)
     return environments_of(game)(game, num_envs, dynamics)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from core import seeding
-from core.agents import Agent
+from core.agents import Agent, require_decidable
 from core.checkpoint import Checkpoint
 from core.games import Game
 from core.manifest import library_versions
@@ -117,6 +117,7 @@ def play(
     """
     # Emulators compute in the background, so the agent decides for one half of the games while the other half computes.
     # Under attack one large batch is better, because attacks take longer than emulators.
+    require_playable(agent, game, len(episodes), num_envs)
     overlapping = environments_of(game).in_background and perturb is None
     halves = (episodes[::2], episodes[1::2]) if num_envs > 1 and overlapping else (episodes,)
     shares = [share for share in halves if share]
@@ -146,6 +147,12 @@ def play(
                 played.add(step, row)
                 if step.ended[row]:
                     yield playing.pop(episode)
+
+
+def require_playable(agent: Agent, game: Game, episodes: int, num_envs: int = MAX_ENVS) -> None:
+    """Refuse an agent whose decisions in so many games side by side do not fit into memory."""
+    side_by_side = min(num_envs, episodes)
+    require_decidable(agent, -(-side_by_side // 2) if environments_of(game).in_background else side_by_side)
 
 
 @contextlib.contextmanager

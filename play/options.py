@@ -5,6 +5,7 @@ from typing import Annotated
 
 from core.choices import Device
 from core.cli import OneOf
+from core.ranges import EnvCount, Seed, Threads
 from play.protocols import MAX_ENVS
 
 
@@ -14,7 +15,7 @@ class ComputeOptions:
 
     device: Device = "auto"
     """Device that networks run on."""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads; 0 takes all."""
 
 
@@ -29,7 +30,7 @@ class EpisodeOptions(ComputeOptions):
         str | None,
         OneOf("How play is scored; the usual protocol of the game if not given.", "play.protocols:PROTOCOLS"),
     ] = None
-    seed: int = 0
+    seed: Seed = 0
     """Decides how every episode begins. Equal seeds give every agent the same episodes."""
 
 
@@ -37,5 +38,5 @@ class EpisodeOptions(ComputeOptions):
 class PlayOptions(EpisodeOptions):
     """Which episodes are played, and how many side by side."""
 
-    num_envs: int = MAX_ENVS
+    num_envs: EnvCount = MAX_ENVS
     """Games played side by side. This changes speed, and the last bit of Q-values."""

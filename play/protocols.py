@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from core.errors import Refusal
 from core.games import Game, Tier
+from core.ranges import EpisodeCount, Real, Whole, require_ranges
 from core.registry import Registry
 
 MAX_ENVS = 32
@@ -15,14 +17,17 @@ MAX_ENVS = 32
 class Dynamics:
     """The settings that decide what an episode is."""
 
-    sticky_action_probability: float
+    sticky_action_probability: Annotated[float, Real(0, 1, below=True)]
     """Chance that the emulator repeats the previous action instead of the chosen one."""
-    max_episode_frames: int | None
+    max_episode_frames: Annotated[int, Whole(1, 10**9)] | None
     """Emulator frames after which an episode is truncated; None for no limit, which Atari does not allow."""
-    noop_max_frames: int = 0
+    noop_max_frames: Annotated[int, Whole(0, 10_000)] = 0
     """Largest random number of no-op frames at an episode's start (Atari)."""
     fire_on_reset: bool = False
     """Whether FIRE is pressed once at an episode's start, in games that have that action (Atari)."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "the dynamics")
 
 
 @dataclass(frozen=True)
@@ -33,14 +38,17 @@ class Protocol:
     """Its name in rows."""
     tier: Tier
     """The tier whose games it scores."""
-    epsilon: float
+    epsilon: Annotated[float, Real(0, 1)]
     """Share of uniformly random actions."""
-    episodes: int
+    episodes: EpisodeCount
     """Number of episodes unless the command says otherwise."""
     dynamics: Dynamics
     """What an episode is."""
     frame_caps: tuple[tuple[str, int], ...] = ()
     """Games with another frame limit than the protocol's, and that limit."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, f"protocol {self.name}")
 
     def resolve(self, game: Game) -> "Protocol":
         """The protocol as it applies to one game.

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from core import seeding
-from core.agents import Agent
+from core.agents import Agent, require_decidable
 from core.errors import Refusal
+from core.memory import require_fits
+from core.ranges import StateCount, require
 from play.environments import make_environments, network_input
 from play.policies import exploring
 from play.protocols import get_protocol
@@ -45,8 +47,12 @@ def collect(
     Raises:
         Refusal: fewer than 1 state is asked for, or the game has not as many.
     """
-    if num_states < 1:
-        raise Refusal(f"number of {stream} states is {num_states}: at least 1 is needed")
+    require(f"number of {stream} states", num_states, StateCount)
+    frame = np.zeros(agent.game.observation_shape, np.float32 if agent.game.tier == "control" else np.uint8)
+    # They are kept twice for a moment. Python's own bytes count too where observations are small.
+    needed = 2 * num_states * (frame.nbytes + 100)
+    require_fits(f"number of {stream} states", num_states, needed, "keeping them")
+    require_decidable(agent, num_envs)
     dynamics = get_protocol(None, agent.game).dynamics
     environments = make_environments(agent.game, num_envs, dynamics)
     # Reservoir sampling (Vitter 1985, algorithm R) keeps every state with the same probability.
@@ -76,11 +82,12 @@ def collect(
             first_episode += num_envs
     finally:
         environments.close()
-    return np.stack(reservoir)[drawing.permutation(num_states)]
+    return np.stack([reservoir[index] for index in drawing.permutation(num_states)])
 
 
 def batches(agent: Agent, states: np.ndarray, size: int = 64) -> Iterator[Tensor]:
     """Network inputs [<= size, *observation] of stored states, batch by batch, on the agent's device."""
+    require_decidable(agent, min(size, len(states)))
     for start in range(0, len(states), size):
         yield network_input(states[start : start + size], agent.game, agent.device)
 

@@ -616,7 +616,7 @@ def flips(rows: pd.DataFrame) -> Mapping[str, float]:
 def sizes_of_tables(mark: str) -> list[list[float]]:
     """Sizes of attacks that each marked table of results/attacked shows, in its order."""
     marks = re.findall(rf"<!-- {mark}: ([\d./ ]+) -->", (ATTACKED / "README.md").read_text())
-    return [[core.cli.parse_fraction(size) for size in found.split()] for found in marks]
+    return [[core.ranges.parse_real(size) for size in found.split()] for found in marks]
 
 
 def test_flips_under_attack_are_those_of_the_rows() -> None:

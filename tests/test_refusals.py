@@ -93,7 +93,7 @@ def test_networks_that_do_not_exist_or_do_not_spike(command: Command, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("in_turn", [(8,), (9,), (4, 4), (2, 4), (4, 0), (4, -1)])
+@pytest.mark.parametrize("in_turn", [(8,), (9,), (4, 4), (2, 4)])
 def test_simulation_steps_that_do_not_fall(
     command: Command, tmp_path: Path, in_turn: tuple[int, ...]
 ) -> None:
@@ -170,8 +170,8 @@ def test_another_action_count(command: Command, checkpoint: Path, tmp_path: Path
 def test_attack_sizes(command: Command, checkpoint: Path, tmp_path: Path) -> None:
     options = ("--agent", checkpoint, "--out", tmp_path / "rows", "--epsilon", 0)
     is_refused(command("adversarial", "run", *options, -0.5), "epsilon is -0.5", "0 to 1,000,000")
-    is_refused(command("adversarial", "run", *options, "nan"), "--epsilon", "nan")
-    is_refused(command("adversarial", "run", *options, "one/255"), "--epsilon", "one/255")
+    is_refused(command("adversarial", "run", *options, "nan"), "epsilon is nan")
+    is_refused(command("adversarial", "run", *options, "one/255"), "epsilon is one/255")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from core.cli import OneOf, main
 from core.errors import Refusal
+from core.ranges import SimSteps
 from core.registered import listed
 from train_direct.network_options import (
     NetworkOptions,
@@ -47,7 +48,7 @@ class Dsqn(SpikingOptions, QLearningOptions):
     kind: ClassVar[str] = "dsqn"
 
     network: Annotated[str, OneOf("Spiking network to train.", NETWORKS, only=is_spiking)] = "chen2022"
-    prune_sim_steps: list[int] | None = None
+    prune_sim_steps: list[SimSteps] | None = None
     """Temporal pruning: falling numbers of simulation steps that follow the first, each for an equal share of the run.
     Example: --sim-steps 8 --prune-sim-steps 4 2."""
     cmc: bool = False
@@ -74,7 +75,7 @@ class Dsqn(SpikingOptions, QLearningOptions):
         assert network.spiking is not None
         sim_steps = network.spiking.sim_steps
         in_turn = [sim_steps, *self.prune_sim_steps]
-        if any(after >= before or after < 1 for before, after in itertools.pairwise(in_turn)):
+        if any(after >= before for before, after in itertools.pairwise(in_turn)):
             raise Refusal(
                 f"prune_sim_steps is {' '.join(map(str, self.prune_sim_steps))} after {sim_steps}: "
                 f"accepted are falling numbers down to 1"

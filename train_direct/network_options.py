@@ -7,6 +7,7 @@ from core.choices import Surrogate
 from core.cli import OneOf, Switch
 from core.errors import Refusal
 from core.options import choose
+from core.ranges import Real, SimSteps
 from core.registered import Listed
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def spiking_network(name: str, relu_verb: str) -> "tuple[Network, Spiking]":
 class SpikingOptions(NetworkOptions):
     """Options of a spiking network."""
 
-    sim_steps: int | None = None
+    sim_steps: SimSteps | None = None
     """Simulation steps of a decision, in place of the network's own."""
     neuron: Annotated[
         tuple[str, ...],
@@ -119,13 +120,13 @@ class SpikingOptions(NetworkOptions):
     """Membrane after a spike: hard (to rest) or soft (threshold subtracted)."""
     detach_reset: Switch = None
     """Whether no gradient flows through the reset."""
-    threshold: float | None = None
+    threshold: Annotated[float, Real(0, above=True)] | None = None
     """Firing threshold."""
-    tau: float | None = None
+    tau: Annotated[float, Real(1)] | None = None
     """Membrane time constant in simulation steps (LIF)."""
     surrogate: Surrogate | None = None
     """Surrogate gradient: atan, sigmoid, triangle or rectangle."""
-    surrogate_slope: float | None = None
+    surrogate_slope: Annotated[float, Real(0, above=True)] | None = None
     """Slope of the surrogate gradient."""
     bias: Switch = None
     """Whether layers have biases (Chen's paper: False, its code: True)."""

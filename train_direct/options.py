@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar, Generic, Literal
 
 import tyro
 
-from core import seeding
 from core.choices import Device, Precision
 from core.cli import OneOf, Switch
 from core.errors import Refusal
 from core.games import Game
 from core.options import parse_settings
-from train_direct.recipe import R, changed, label
+from core.ranges import EnvCount, Real, Seed, Steps, Threads, Whole
+from train_direct.recipe import EvalEpisodes, NStep, R, ReplaySteps, TotalSteps, changed, label
 
 
 @dataclass(frozen=True)
@@ -40,28 +40,28 @@ class RunOptions:
     set: Annotated[list[list[str]], tyro.conf.UseAppendAction] = field(default_factory=list)
     """Other values for fields of the recipe, as in --set learning_rate=1e-3 batch_size=64
     dynamics.sticky_action_probability=0.25. Rows name what was changed."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of weights, episodes, exploration and the order of replay."""
-    total_steps: int | None = None
+    total_steps: TotalSteps | None = None
     """Decisions to train for, in place of the recipe's. It may be changed when an unfinished run is resumed."""
-    eval_interval_steps: int | None = None
+    eval_interval_steps: Steps | None = None
     """Decisions between validations, in place of the recipe's."""
-    eval_episodes: int | None = None
+    eval_episodes: EvalEpisodes | None = None
     """Episodes that one validation plays, in place of the recipe's."""
-    max_episode_steps: int | Literal["unlimited"] | None = None
+    max_episode_steps: Annotated[int, Whole(1, 100_000_000)] | Literal["unlimited"] | None = None
     """Decisions after which a training episode is cut, in place of the recipe's limit. unlimited never cuts one (not
     on Atari). Validation keeps the protocol's limit."""
-    curve_interval_steps: int = 1000
+    curve_interval_steps: Steps = 1000
     """Decisions between two points of the learning curve."""
-    checkpoint_interval_steps: int = 10_000
+    checkpoint_interval_steps: Steps = 10_000
     """Decisions between two states to resume from."""
-    keep_interval_steps: int | None = None
+    keep_interval_steps: Steps | None = None
     """Decisions between weights that are kept as OUT/steps-*.safetensors, besides the best and the last."""
-    keep_episodes: list[int] | None = None
+    keep_episodes: list[Steps] | None = None
     """Numbers of training episodes after which weights are kept as OUT/episodes-*.safetensors."""
     device: Device = "auto"
     """Device on which the network is trained."""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads; 0 takes all. Only runs with equal numbers of threads are equal bit for bit."""
 
     kind: ClassVar[str]
@@ -105,19 +105,6 @@ class RunOptions:
             given["dynamics.max_episode_frames"] = limit and limit * game.frames_per_decision
         return given
 
-    def require_numbers(self) -> None:
-        """Refuse numbers that are out of range. The recipe checks its own fields."""
-        seeding.require_seed(self.seed)
-        for name in ("curve_interval_steps", "checkpoint_interval_steps", "keep_interval_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise Refusal(f"{name} is {getattr(self, name)}: at least 1 is needed")
-        if isinstance(self.max_episode_steps, int) and self.max_episode_steps < 1:
-            raise Refusal(
-                f"max_episode_steps is {self.max_episode_steps}: at least 1 is needed, or unlimited"
-            )
-        if self.keep_episodes and min(self.keep_episodes) < 1:
-            raise Refusal(f"keep_episodes is {' '.join(map(str, self.keep_episodes))}: at least 1 is needed")
-
 
 @dataclass(frozen=True, kw_only=True)
 class QLearningOptions(RunOptions):
@@ -127,22 +114,22 @@ class QLearningOptions(RunOptions):
         str | None,
         OneOf("How training is run; the game's usual recipe if not given.", "train_direct.recipe:RECIPES"),
     ] = None
-    warmup_steps: int | None = None
+    warmup_steps: Steps | None = None
     """Random decisions before learning starts, in place of the recipe's."""
-    replay_steps: int | None = None
+    replay_steps: ReplaySteps | None = None
     """Transitions kept for replay, in place of the recipe's."""
-    num_envs: int | None = None
+    num_envs: EnvCount | None = None
     """Games played side by side, in place of the recipe's."""
     early_stop: bool = False
     """End when a validation mean reaches the game's stop score (Chen et al. 2022's code; Atari)."""
     double: Switch = None
     """Double DQN, in place of the recipe's choice: the online network chooses the action and the target network values
     it (Liu et al. 2022, generalisation table)."""
-    n_step: int | None = None
+    n_step: NStep | None = None
     """Rewards that are summed before the rest of the return is estimated, in place of the recipe's."""
     life_loss_terminal: Switch = None
     """Whether a lost life ends the return, in place of the recipe's choice."""
-    sticky_action_probability: float | None = None
+    sticky_action_probability: Annotated[float, Real(0, 1, below=True)] | None = None
     """Chance that the emulator repeats an action while training, in place of the recipe's."""
     precision: Precision = "fp32"
     """Precision of the updates: fp32, or bf16 (about twice as fast on Atari; membranes and weights stay float32)."""

@@ -6,41 +6,32 @@ extension registers its own in the same way. Never imports torch.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, NamedTuple, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal, TypeVar
 
 from core.errors import Refusal
 from core.games import Game, Tier
-from core.options import checked, require_number
+from core.options import checked
+from core.ranges import EnvCount, Real, Steps, Whole, require_ranges
 from core.registry import Registry
 from play.protocols import PROTOCOLS, Dynamics, get_protocol
 
-MOST_DECISIONS = 10**12
-"""No run, schedule or interval is longer."""
 IDENTITY = ("name", "tier", "is_default", "protocol")
 """Fields that say which recipe it is. A command cannot set them, and they are not part of a run's specification."""
 UNLABELLED = ("total_steps", "eval_interval_steps", "eval_episodes")
 """Fields whose changes are not part of the recipe's label: rows hold these counts themselves."""
 
 
-class Range(NamedTuple):
-    """The numbers that a field accepts, both ends included."""
-
-    least: float
-    most: float
-
-
-def within(least: float, most: float) -> dict[str, Range]:
-    """Metadata of a numeric field: the numbers that it accepts, both ends included."""
-    return {"range": Range(least, most)}
-
-
-DYNAMICS_RANGES: Mapping[str, Range] = {
-    "sticky_action_probability": Range(0, 1),
-    "max_episode_frames": Range(1, 10**9),
-    "noop_max_frames": Range(0, 10_000),
-}
-"""The numbers that the dynamics of training episodes accept."""
+TotalSteps = Annotated[int, Whole(1, 500_000_000)]
+"""Decisions of a run. The largest takes weeks: ten times the 200 million frames that are usual on Atari."""
+ReplaySteps = Annotated[int, Whole(1, 500_000_000)]
+"""Transitions that are kept for replay."""
+EvalEpisodes = Annotated[int, Whole(1, 10_000)]
+"""Episodes that one validation plays."""
+NStep = Annotated[int, Whole(1, 1000)]
+"""Rewards that are added up."""
+Share = Annotated[float, Real(0, 1)]
+"""A share, a chance or a discount."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,29 +45,26 @@ class BaseRecipe:
     """Whether it trains the games of its tier when no recipe is named. Of several, the first registered is taken."""
     protocol: str
     """The protocol by which validation episodes are scored."""
-    total_steps: int = field(metadata=within(1, MOST_DECISIONS))
+    total_steps: TotalSteps
     """Decisions to train for, warm-up included."""
-    eval_interval_steps: int = field(metadata=within(1, MOST_DECISIONS))
+    eval_interval_steps: Steps
     """Decisions between validations."""
-    eval_episodes: int = field(metadata=within(1, 1_000_000))
+    eval_episodes: EvalEpisodes
     """Episodes that one validation plays."""
     dynamics: Dynamics
     """How training episodes are played."""
-    learning_rate: float = field(metadata=within(1e-12, 10))
+    learning_rate: Annotated[float, Real(1e-12, 10)]
     """Step size of the optimiser."""
-    batch_size: int = field(metadata=within(1, 65_536))
+    batch_size: Annotated[int, Whole(1, 65_536)]
     """Decisions that one update learns from."""
-    discount: float = field(metadata=within(0, 1))
+    discount: Share
     """Weight of a reward that comes one decision later."""
 
     def __post_init__(self) -> None:
         what = f"recipe {self.name}"
         checked(type(self), vars(self), what)
         checked(Dynamics, vars(self.dynamics), f"dynamics of {what}")
-        for name, (least, most) in ranges(type(self)).items():
-            value = self.value(name)
-            if value is not None:
-                require_number(name.removeprefix("dynamics."), value, least, most)
+        require_ranges(self)
 
     def value(self, name: str) -> Any:
         """The value of a field; of a field of the dynamics by dotted name."""
@@ -96,33 +84,33 @@ class BaseRecipe:
 class Recipe(BaseRecipe):
     """One way of running Q-learning."""
 
-    warmup_steps: int = field(metadata=within(1, MOST_DECISIONS))
+    warmup_steps: Steps
     """Uniformly random decisions before the first update."""
-    replay_capacity_steps: int = field(metadata=within(1, MOST_DECISIONS))
+    replay_capacity_steps: ReplaySteps
     """Transitions that are kept for replay."""
-    num_envs: int = field(metadata=within(1, 1024))
+    num_envs: EnvCount
     """Games played side by side. The number of updates a decision does not depend on it."""
-    train_interval_steps: int = field(metadata=within(1, MOST_DECISIONS))
+    train_interval_steps: Steps
     """Decisions between updates."""
-    target_interval_steps: int = field(metadata=within(1, MOST_DECISIONS))
+    target_interval_steps: Steps
     """Decisions between copies of the online network into the target network, rounded down to whole updates."""
     double: bool = False
     """Whether the online network chooses the action that the target network values (van Hasselt et al. 2016)."""
-    n_step: int = field(default=1, metadata=within(1, 1000))
+    n_step: NStep = 1
     """Rewards that are added up before the target network estimates the rest of the return (1 in both papers)."""
     optimizer: Literal["adam", "rmsprop-centred"]
     """The optimiser: Adam, or RMSprop that is centred, as in MinAtar's code."""
     loss: Literal["huber", "mse"]
     """The loss of a TD error: Huber's with threshold 1, or its square."""
-    gradient_clamp: float | None = field(default=None, metadata=within(1e-12, 1e6))
+    gradient_clamp: Annotated[float, Real(1e-12, 1e6)] | None = None
     """Largest magnitude of an element of the gradient; larger ones are cut to it. None cuts nothing."""
-    epsilon_end: float = field(metadata=within(0, 1))
+    epsilon_end: Share
     """Share of random actions at the end of the decay. It begins at 1."""
-    epsilon_decay_steps: int = field(metadata=within(1, MOST_DECISIONS))
+    epsilon_decay_steps: Steps
     """Decisions over which the share of random actions falls linearly, or the time constant of an exponential fall."""
     decay_follows_warmup: bool
     """Whether the decay begins at the end of the warm-up instead of at the first decision."""
-    epsilon_exponential_from: float | None = field(default=None, metadata=within(0, 1))
+    epsilon_exponential_from: Share | None = None
     """Share of random actions at the start of an exponential decay. None makes the decay linear."""
     clip_rewards: bool
     """Whether the learner is given the sign of a reward instead of the reward."""
@@ -158,21 +146,21 @@ class Recipe(BaseRecipe):
 class PpoRecipe(BaseRecipe):
     """One way of running proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), with Adam."""
 
-    batch_size: int = field(metadata=within(2, 65_536))
+    batch_size: Annotated[int, Whole(2, 65_536)]
     """Decisions that one update learns from. At least 2, because advantages are normalised over them."""
-    num_envs: int = field(metadata=within(1, 1024))
+    num_envs: EnvCount
     """Games played side by side."""
-    rollout_steps: int = field(metadata=within(1, 65_536))
+    rollout_steps: Annotated[int, Whole(1, 65_536)]
     """Decisions that each game takes before the policy learns from all of them."""
-    epochs: int = field(metadata=within(1, 10_000))
+    epochs: Annotated[int, Whole(1, 10_000)]
     """How often a rollout is learnt from, in another order each time."""
-    trace_decay: float = field(metadata=within(0, 1))
+    trace_decay: Share
     """Lambda of generalised advantage estimation."""
-    clip: float = field(metadata=within(0, 1000))
+    clip: Annotated[float, Real(0, 1000)]
     """Relative change of an action's probability beyond which the objective no longer grows."""
-    value_weight: float = field(metadata=within(0, 1e6))
+    value_weight: Annotated[float, Real(0, 1e6)]
     """Weight of the critic's squared error in the loss."""
-    entropy_weight: float = field(metadata=within(0, 1e6))
+    entropy_weight: Annotated[float, Real(0, 1e6)]
     """Weight of the policy's entropy in the loss."""
 
     def __post_init__(self) -> None:
@@ -190,12 +178,6 @@ RECIPES: Registry[Recipe] = Registry("recipe", package="train_direct.recipes")
 PPO_RECIPES: Registry[PpoRecipe] = Registry("PPO recipe", package="train_direct.recipes")
 """All recipes of proximal policy optimisation, by name."""
 R = TypeVar("R", bound=BaseRecipe)
-
-
-def ranges(recipe: type[BaseRecipe]) -> dict[str, Range]:
-    """The numbers that each numeric field of a recipe accepts, those of its dynamics by dotted name."""
-    own = {each.name: each.metadata["range"] for each in fields(recipe) if "range" in each.metadata}
-    return own | {f"dynamics.{name}": accepted for name, accepted in DYNAMICS_RANGES.items()}
 
 
 def get_recipe(name: str | None, game: Game) -> Recipe:

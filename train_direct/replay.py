@@ -18,8 +18,14 @@ from torch import Tensor
 
 from core.errors import Refusal
 from core.games import FRAME_STACK, Game
+from core.memory import available_bytes, gib
 from core.records import require_no_link
 from play.rollout import Step
+
+DISK_SHARE = 0.8
+"""Share of the free disk that a replay may take."""
+MEMORY_TIMES = 2
+"""How often a replay may be as large as the available memory."""
 
 
 class Batch(NamedTuple):
@@ -59,7 +65,7 @@ class Replay:
             together from the files, on the CPU.
 
     Raises:
-        Refusal: the disk has no room. All of it is allocated here, so a run does not fail later.
+        Refusal: disk or memory have no room. All of it is allocated here, so a run does not fail later.
     """
 
     def __init__(
@@ -101,9 +107,8 @@ class Replay:
         row_bytes = sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in columns.values())
         self.size_bytes = num_envs * self._length * row_bytes
         """Bytes on the disk. The system keeps as much of them in memory as there is room for."""
-        _require_room(
-            folder, self.size_bytes, capacity_steps, num_envs * row_bytes * (self._length - self._window)
-        )
+        slack = num_envs * row_bytes * (self._length - self._window)
+        _require_room(folder, self.size_bytes, capacity_steps, (slack_steps - num_envs) // 2, slack)
         self._rings = {
             name: _memory_map(folder / name, dtype, (num_envs, self._length, *shape))
             for name, (dtype, shape) in columns.items()
@@ -275,24 +280,40 @@ class Replay:
             self._mirror.copy_(torch.from_numpy(self._frames))
 
 
-def _require_room(folder: Path, needed: int, capacity_steps: int, slack: int) -> None:
-    """Refuse a replay that the disk cannot hold, and say what size would fit.
+def _require_room(
+    folder: Path, needed: int, capacity_steps: int, checkpoint_interval_steps: int, slack: int
+) -> None:
+    """Refuse a replay that the disk or the memory cannot hold, and say what size would fit.
+
+    Transitions are drawn at random, so most of it should be in memory. Twice the available memory is still bearable.
 
     Args:
         folder: where its files will lie.
         needed: bytes of all of it.
         capacity_steps: transitions that can be drawn from it.
+        checkpoint_interval_steps: decisions between two states to resume from.
         slack: bytes of it that do not depend on `capacity_steps`.
     """
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     there = sum(file.stat().st_size for file in folder.glob("*"))
-    free = shutil.disk_usage(existing).free + there
-    if needed > 0.95 * free:
-        fitting = int(capacity_steps * max(0.0, 0.9 * free - slack) / (needed - slack))
-        raise Refusal(
-            f"a replay of {capacity_steps} transitions needs {needed / 2**30:.1f} GiB, {folder} has {free / 2**30:.1f} "
-            f"GiB free: about {fitting} would fit (--replay-steps)"
-        )
+    free = DISK_SHARE * (shutil.disk_usage(existing).free + there)
+    available = MEMORY_TIMES * available_bytes()
+    room = min(free, available)
+    if needed <= room:
+        return
+    name, value, least = "replay_steps", capacity_steps, slack
+    if slack > needed - slack:
+        name, value, least = "checkpoint_interval_steps", checkpoint_interval_steps, needed - slack
+    fitting = int(value * max(0.0, room - least) / (needed - least))
+    limit = (
+        f"{folder} has {gib(free)} of disk for it"
+        if free < available
+        else f"{gib(available)} suit the memory"
+    )
+    raise Refusal(
+        f"{name} is {value}: the replay would take {gib(needed)}, and {limit}: "
+        f"{f'about {fitting:,} would fit' if fitting else 'none would fit'}"
+    )
 
 
 def _memory_map(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from core import seeding
-from core.device import available_memory_bytes, pick_device, set_up_torch
+from core.device import pick_device, set_up_torch
 from core.dsqn import DSQN, Spiking
 from core.errors import Refusal
 from core.games import Game, get_game
+from core.layered import Layered
 from core.manifest import Manifest, read_manifest
+from core.memory import available_bytes, require_fits
 from core.networks import Network
 from core.records import to_json
 from play.protocols import get_protocol
@@ -46,7 +49,6 @@ def train_q_network(
         Refusal: the options do not fit each other, the game or the folder.
     """
     set_up_torch(options.threads)
-    options.require_numbers()
     game = get_game(options.game)
     chosen = options.choose(get_recipe(options.recipe, game), game)
     recipe = chosen.recipe
@@ -67,6 +69,8 @@ def train_q_network(
 
     def make() -> tuple[Algorithm, Plan]:
         agent = network.make(game, seeding.torch_generator(options.seed, "weights")).to(device)
+        _require_updates_fit(agent, recipe.batch_size)
+        _require_batches_fit(game, recipe)
         common_mode = None
         if compensate and isinstance(agent, DSQN):
             common_mode = CommonMode(agent, seeding.torch_generator(options.seed, "common mode")).to(device)
@@ -84,7 +88,7 @@ def train_q_network(
         gib = algorithm.replay_bytes / 2**30
         print(
             f"{options.out}: the replay takes {gib:.2f} GiB of disk and is read from memory while that much is free "
-            f"({available_memory_bytes() / 2**30:.1f} GiB now)",
+            f"({available_bytes() / 2**30:.1f} GiB now)",
             file=sys.stderr,
         )
         plan = _plan(
@@ -108,7 +112,6 @@ def train_actor(options: RunOptions, network_name: str, network: Network) -> Non
         Refusal: the options do not fit each other, the game or the folder.
     """
     set_up_torch(options.threads)
-    options.require_numbers()
     game = get_game(options.game)
     chosen = options.choose(get_ppo_recipe(options.recipe, game), game)
     device = pick_device(options.device)
@@ -123,10 +126,27 @@ def train_actor(options: RunOptions, network_name: str, network: Network) -> Non
             network.make_actor(whose, seeding.torch_generator(options.seed, stream)).to(device)
             for whose, stream in ((game, "weights"), (critic_game(game), "critic"))
         )
+        _require_updates_fit(actor, chosen.recipe.batch_size)
         algorithm = PPO(actor, critic, game, chosen.recipe, options.seed)
         return algorithm, _plan(options, game, chosen, network_name, scores_are_q_values=False)
 
     _work(options, spec, ("total_steps",), make)
+
+
+def _require_updates_fit(agent: Layered, batch_size: int) -> None:
+    """Refuse a network whose updates do not fit into memory."""
+    if agent.device.type != "cpu":
+        return
+    name, value = ("sim_steps", agent.sim_steps) if agent.sim_steps > 1 else ("batch_size", batch_size)
+    require_fits(name, value, agent.gradient_bytes(batch_size), f"an update from {batch_size} decisions")
+
+
+def _require_batches_fit(game: Game, recipe: Recipe) -> None:
+    """Refuse batches that do not fit into memory. Those of all updates that are due at once are drawn together."""
+    due = max(1, recipe.num_envs // recipe.train_interval_steps)
+    observation = math.prod(game.observation_shape) * (4 if game.tier == "control" else 1)
+    needed = 2 * 2 * due * recipe.batch_size * observation  # two observations each, put together from frames
+    require_fits("batch_size", recipe.batch_size, needed, f"batches of {due} updates at once")
 
 
 def _require_long_enough(recipe: Recipe, shares: int) -> None:

@@ -1,14 +1,12 @@
 """The iterative fast gradient sign method with momentum."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from adversarial.attack import ATTACKS, Found, Problem, SteppedAttack
 from adversarial.gradient_ascent import worst_iterate
 from analysis.attackers import AttackerKind
-from core.errors import Refusal
+from core.ranges import Real
 
 
 @ATTACKS.register("mi-fgsm")
@@ -23,15 +21,9 @@ class MIFGSM(SteppedAttack):
     kind: ClassVar[AttackerKind] = "white-box"
     takes: ClassVar[tuple[str, ...]] = ("loss", "steps")
     stride: ClassVar[float] = 1.0
-    least: ClassVar[Mapping[str, int]] = {"steps": 1}
 
-    momentum: float = 1.0
+    momentum: Annotated[float, Real(0, 1000)] = 1.0
     """Share of the last direction that is kept (Dong et al.: 1)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0.0 <= self.momentum < math.inf:
-            raise Refusal(f"momentum of {self.name} is {self.momentum}: accepted is 0 or more")
 
     @property
     def label(self) -> str:

@@ -1,7 +1,7 @@
 """A covered part of the frame: a control outside the l_p balls."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adversarial.attack import ATTACKS, Attack, Found, Problem
 from adversarial.queries import worst_of
+from adversarial.ranges import Queries
 from analysis.attackers import AttackerKind
 from core.choices import Loss
 
@@ -27,10 +28,9 @@ class Occlusion(Attack):
     norm: ClassVar[Literal["l_inf", "patch"]] = "patch"
     needs_image: ClassVar[bool] = True
     most_epsilon: ClassVar[float] = 1.0
-    least: ClassVar[Mapping[str, int]] = {"queries": 1}
 
     loss: Loss | Literal[""] = "margin"
-    queries: int = 16
+    queries: Queries = 16
     """Number of places that are tried."""
 
     def perturb(self, problem: Problem) -> Found:

@@ -1,11 +1,11 @@
 """Projected gradient descent."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from adversarial.attack import ATTACKS, Found, Problem, SteppedAttack
 from adversarial.gradient_ascent import worst_iterate
+from adversarial.ranges import Restarts
 from analysis.attackers import AttackerKind
 from core.errors import Refusal
 
@@ -20,9 +20,8 @@ class PGD(SteppedAttack):
 
     kind: ClassVar[AttackerKind] = "white-box"
     takes: ClassVar[tuple[str, ...]] = ("loss", "steps", "restarts")
-    least: ClassVar[Mapping[str, int]] = {"steps": 1, "restarts": 1}
 
-    restarts: int = 1
+    restarts: Restarts = 1
     """Number of starts."""
     random_start: bool = True
     """Begin at a random point of the ball, and not at its centre."""

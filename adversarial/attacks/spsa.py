@@ -1,8 +1,8 @@
 """Simultaneous perturbation stochastic approximation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,9 +11,11 @@ from torch import Tensor
 from adversarial.attack import ATTACKS, Found, Problem, SteppedAttack
 from adversarial.box import Box
 from adversarial.noise import drawn
+from adversarial.ranges import MOST_QUERIES
 from analysis.attackers import AttackerKind
 from core.choices import Loss
 from core.errors import Refusal
+from core.ranges import Whole
 
 
 @ATTACKS.register("spsa")
@@ -26,10 +28,9 @@ class SPSA(SteppedAttack):
     """
 
     kind: ClassVar[AttackerKind] = "black-box"
-    least: ClassVar[Mapping[str, int]] = {"steps": 1, "queries": 2}
 
     loss: Loss | Literal[""] = "margin"
-    queries: int = 1280
+    queries: Annotated[int, Whole(2, MOST_QUERIES)] = 1280
     """Queries about each state, shared evenly by the steps, two a pair."""
 
     def __post_init__(self) -> None:

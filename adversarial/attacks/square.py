@@ -1,7 +1,6 @@
 """The square attack."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from adversarial.attack import ATTACKS, Attack, Found, Problem
 from adversarial.queries import random_search
+from adversarial.ranges import Queries
 from analysis.attackers import AttackerKind
 from core.choices import Loss
 
@@ -30,10 +30,9 @@ class Square(Attack):
 
     kind: ClassVar[AttackerKind] = "black-box"
     needs_image: ClassVar[bool] = True
-    least: ClassVar[Mapping[str, int]] = {"queries": 1}
 
     loss: Loss | Literal[""] = "margin"
-    queries: int = 500
+    queries: Queries = 500
     """Queries about each state, at most."""
 
     def perturb(self, problem: Problem) -> Found:

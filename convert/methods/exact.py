@@ -12,7 +12,7 @@ multiples. They are rounded to 2^-k from double precision. 255 is odd, so no pix
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from convert.methods.qcfs import Qcfs
 from core.choices import Firing
 from core.dqn import DQN
 from core.errors import Refusal
+from core.ranges import Whole
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 
 MANTISSA_BITS = 24
@@ -34,8 +35,9 @@ class Exact(Qcfs):
     """A network distilled as by qcfs, with rounded weights, whose spike counts equal its levels exactly."""
 
     firing: ClassVar[Firing] = "afterwards"
-    min_distil_updates: ClassVar[int] = 0
-    """Smallest number of gradient steps; with 0 the network is quantised without training."""
+
+    distil_updates: Annotated[int, Whole(0, 1_000_000)] = 5000
+    """Gradient steps of each of the four rounds. With 0 the network is quantised without training."""
 
     def require_sound(self, coding: RateCoding) -> None:
         if coding.neuron.firing != "afterwards":

@@ -13,7 +13,7 @@ one adds states of the student's own play (DAgger: Ross et al. 2011, arXiv 1011.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from core.dqn import DQN
 from core.errors import Refusal
 from core.progress import Progress
 from core.quantised import QuantisedDQN
+from core.ranges import Whole
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from play.environments import network_input
 from play.states import collect, q_values
@@ -50,18 +51,11 @@ class Qcfs(Method):
     v_init: ClassVar[float] = 0.5
     max_sim_steps: ClassVar[int | None] = 16
     training: ClassVar[str | None] = "qcfs"
-    min_distil_updates: ClassVar[int] = 1
 
     thresholds: Granularity = "channel"
     """One threshold a channel or a layer, before training."""
-    distil_updates: int = 5000
+    distil_updates: Annotated[int, Whole(1, 1_000_000)] = 5000
     """Gradient steps of each of the four rounds."""
-
-    def __post_init__(self) -> None:
-        if self.distil_updates < self.min_distil_updates:
-            raise Refusal(
-                f"distil_updates is {self.distil_updates}: at least {self.min_distil_updates} is needed"
-            )
 
     def convert(
         self,

@@ -10,7 +10,7 @@ so that a neuron at the percentile fires at every simulation step with threshold
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from convert.method import METHODS, Converted, Method
 from convert.scaling import scaled_network
 from core.dqn import DQN
 from core.errors import Refusal
+from core.ranges import Real
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from play.states import batches, q_values
 
@@ -31,12 +32,8 @@ class Tan2021(Method):
 
     depends_on_sim_steps: ClassVar[bool] = False
 
-    percentile: float = 99.9
+    percentile: Annotated[float, Real(0, 100, above=True)] = 99.9
     """Percentile of a layer's outputs that fires at every simulation step, above 0 and up to 100."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.percentile <= 100:
-            raise Refusal(f"percentile is {self.percentile}: accepted is above 0 and up to 100")
 
     def convert(
         self,

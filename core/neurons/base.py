@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from core.errors import Refusal
 from core.neurons.surrogates import SpikeDerivative
+from core.ranges import require_ranges
 from core.registry import Registry
 
 
@@ -79,7 +80,13 @@ class SteppedPopulation(Population):
 
 
 class Neuron(abc.ABC):
-    """Options of one kind of neuron. Subclasses are frozen dataclasses with a default for every field."""
+    """Options of one kind of neuron. Subclasses are frozen dataclasses with a default for every field.
+
+    Numbers declare what they accept (`core.ranges`), and others are refused.
+    """
+
+    def __post_init__(self) -> None:
+        require_ranges(self)
 
     @abc.abstractmethod
     def population(self, shape: tuple[int, ...]) -> Population:

@@ -1,10 +1,11 @@
 """The leaky integrate-and-fire neuron of Liu et al. 2022 and Chen et al. 2022."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from core.neurons.base import NEURONS
 from core.neurons.membrane import MembraneNeuron
-from core.options import require_number
+from core.ranges import Real
 
 
 @NEURONS.register("lif")
@@ -16,12 +17,8 @@ class LIF(MembraneNeuron):
     computes them.
     """
 
-    tau: float = 2.0
+    tau: Annotated[float, Real(1)] = 2.0
     """Membrane time constant in simulation steps, at least 1."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_number("tau", self.tau, 1)
 
     @property
     def leak_tau(self) -> float:

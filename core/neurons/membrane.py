@@ -11,7 +11,7 @@ One simulation step of a neuron with membrane v, input x and threshold theta; me
 import abc
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor
@@ -21,14 +21,14 @@ from core.errors import Refusal
 from core.neurons import compiled
 from core.neurons.base import Neuron, NirNode, Population
 from core.neurons.surrogates import SpikeDerivative, spike
-from core.options import require_number
+from core.ranges import Real
 
 
 @dataclass(frozen=True, kw_only=True)
 class MembraneNeuron(Neuron):
     """Options that neurons with one membrane share."""
 
-    threshold: float = 1.0
+    threshold: Annotated[float, Real(0, above=True)] = 1.0
     """Membrane from which on the neuron fires."""
     reset: Literal["hard", "soft"] = "hard"
     """Membrane after a spike. hard: back to rest. soft: the threshold is subtracted."""
@@ -36,18 +36,17 @@ class MembraneNeuron(Neuron):
     """Whether gradients leave out the path through the reset."""
     surrogate: Surrogate = "atan"
     """Surrogate gradient: atan, sigmoid, triangle or rectangle."""
-    surrogate_slope: float = 2.0
+    surrogate_slope: Annotated[float, Real(0, above=True)] = 2.0
     """Slope of the surrogate."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, value, accepted in (
             ("reset", self.reset, ("hard", "soft")),
             ("surrogate", self.surrogate, SURROGATES),
         ):
             if value not in accepted:
                 raise Refusal(f"{name} is {value!r}: accepted are {', '.join(accepted)}")
-        require_number("threshold", self.threshold, 0, above=True)
-        require_number("surrogate_slope", self.surrogate_slope, 0, above=True)
 
     @property
     @abc.abstractmethod

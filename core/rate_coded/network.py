@@ -4,12 +4,12 @@ import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from core.agents import AGENT_CLASSES, Activity, Decision, require_sim_steps
+from core.agents import AGENT_CLASSES, Activity, Decision
 from core.choices import CHARGE_READOUTS, ChargeReadout
 from core.dqn import DQN
 from core.errors import Refusal
@@ -26,6 +26,7 @@ from core.layers import (
     usual_layers,
 )
 from core.quantised import QuantisedDQN
+from core.ranges import Real, SimSteps, Whole, require_ranges
 from core.rate_coded import event_engine, torch_engine
 from core.rate_coded.torch_engine import IFNeuron, Simulation
 
@@ -34,7 +35,7 @@ from core.rate_coded.torch_engine import IFNeuron, Simulation
 class RateCoding:
     """How a converted network is simulated during a decision."""
 
-    sim_steps: int = 500
+    sim_steps: SimSteps = 500
     """Simulation steps in which a layer fires.
 
     A decision takes as many, or more with `presteps` or with neurons that fire afterwards. See
@@ -46,31 +47,25 @@ class RateCoding:
     """Options of all neurons."""
     layer_delay: bool = False
     """Whether spikes take one simulation step to reach the next layer, as in BindsNET."""
-    presteps: int = 0
+    presteps: Annotated[int, Whole(0, 10_000)] = 0
     """Simulation steps before the decision proper. Neurons whose membranes are below 0 after them are silenced.
 
     Such neurons would not have fired if all input had arrived at once (SRP: Hao et al. 2023, arXiv 2302.02091).
     """
-    residual_alpha: float = 0.0
+    residual_alpha: Annotated[float, Real(0, 1)] = 0.0
     """Share alpha of the residual membranes that the next decision of the episode starts with.
 
     u_{k+1}(0) = v_init + alpha (u_k(T) - v_init) (CRPI: Xu et al. 2026, arXiv 2610.07808).
     """
-    image_bits: int | None = None
+    image_bits: Annotated[int, Whole(0, 24)] | None = None
     """Round currents of the image to multiples of 2^-image_bits (`convert/methods/exact.py`); None for no rounding."""
-    stop_gap: float | None = None
+    stop_gap: Annotated[float, Real(0)] | None = None
     """Decide at the first simulation step at which the two largest Q-values differ by this; None for the last step."""
 
     def __post_init__(self) -> None:
-        require_sim_steps(self.sim_steps)
+        require_ranges(self)
         if self.readout not in CHARGE_READOUTS:
             raise Refusal(f"readout {self.readout!r}: accepted are {', '.join(CHARGE_READOUTS)}")
-        if not isinstance(self.presteps, int) or self.presteps < 0:
-            raise Refusal(f"presteps is {self.presteps}: an integer of at least 0 is needed")
-        if not 0.0 <= self.residual_alpha <= 1.0:
-            raise Refusal(f"residual_alpha is {self.residual_alpha}: accepted is 0 to 1")
-        if self.stop_gap is not None and not 0.0 <= self.stop_gap < math.inf:
-            raise Refusal(f"stop_gap is {self.stop_gap}: accepted is any finite number from 0, or none")
         if self.readout == "current" and self.neuron.tau is not None:
             raise Refusal(
                 "readout 'current' goes with no tau: a membrane that leaks does not keep its charge"
@@ -83,6 +78,12 @@ class RateCoding:
                 "neurons that fire afterwards go with no layer_delay, presteps, residual_alpha, stop_gap or tau: "
                 "the order of arrival, which those mend, does not matter to them"
             )
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether only the reference engine can simulate it."""
+        carries = bool(self.residual_alpha or self.presteps)
+        return self.layer_delay or carries or self.neuron.tau is not None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "RateCoding":
@@ -170,6 +171,12 @@ class RateCodedNetwork(Layered):
         )
         return Decision(scores[chosen, rows], left, Activity(spikes, (elapsed[chosen] + extra).float()))
 
+    def decision_bytes(self, rows: int) -> int:
+        if self.coding.stop_gap is None or not self.coding.needs_reference:
+            return 0  # engines keep membranes and counts, for any number of steps
+        # Measured: the counts of every neuron after every step, twice.
+        return round(2.2 * self.sim_steps * self.activation_bytes(rows))
+
     def _starts(self, carry: tuple[Tensor, ...] | None) -> list[Tensor]:
         """Membranes [B, ...] of every layer before the first step; empty if they start at `neuron.v_init`."""
         coding = self.coding
@@ -243,8 +250,7 @@ class RateCodedNetwork(Layered):
         event engine does not have.
         """
         coding, neuron, sim_steps = self.coding, self.coding.neuron, max(record_at)
-        special = coding.layer_delay or coding.presteps or coding.residual_alpha or neuron.tau is not None
-        if observations.device.type == "cpu" and not special:
+        if observations.device.type == "cpu" and not coding.needs_reference:
             weights = [(parameter.data_ptr(), parameter._version) for parameter in self.parameters()]
             if self._prepared is None or self._prepared[0] != weights:
                 signed = neuron.firing == "signed"

@@ -8,7 +8,7 @@ that of one block, for any number of simulation steps.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from core.choices import FIRINGS, Firing
 from core.errors import Refusal
 from core.layers import Layers, apply_layer, apply_to_image
+from core.ranges import Real, require_ranges
 
 BLOCK_ROWS = 128
 """Rows (batch x simulation steps) of one block: enough for an efficient convolution, few enough for the cache."""
@@ -33,12 +34,12 @@ class IFNeuron:
     "Signed neuron with memory"). afterwards: a layer integrates for T steps and fires in the T steps that follow, while
     the next layer integrates. Its count is clip(floor(v_init + charge), 0, T) for any order of arrival.
     """
-    v_init: float = 0.0
+    v_init: Annotated[float, Real(0, 1, below=True)] = 0.0
     """Membrane before the first step: 0, or 1/2 so that counts are rounded to the nearest and not down.
 
     Source: Bu et al. 2022 (arXiv 2202.01440).
     """
-    tau: float | None = None
+    tau: Annotated[float, Real(0, above=True)] | None = None
     """Time constant of a leak in simulation steps; None for no leak.
 
     A membrane shrinks by exp(-1/tau) at each step, as in the LIF variant of the fork by Liu et al. 2022.
@@ -47,10 +48,7 @@ class IFNeuron:
     def __post_init__(self) -> None:
         if self.firing not in FIRINGS:
             raise Refusal(f"firing {self.firing!r}: accepted are {', '.join(FIRINGS)}")
-        if not 0.0 <= self.v_init < 1.0:
-            raise Refusal(f"v_init is {self.v_init}: accepted is 0 up to, not with, 1 (the threshold)")
-        if self.tau is not None and not 0.0 < self.tau < math.inf:
-            raise Refusal(f"tau is {self.tau}: accepted is any finite number above 0, or none for no leak")
+        require_ranges(self)
 
     @property
     def leak(self) -> float:

@@ -141,7 +141,7 @@ def test_every_method_says_what_neurons_it_is_for(dqn: DQN, states: np.ndarray, 
 
 def test_weights_that_a_training_gave_are_taken_and_not_trained_again(dqn: DQN, states: np.ndarray) -> None:
     taught = converted(dqn, states, Qcfs(distil_updates=2), 2).snn
-    endless = 10**9
+    endless = 10**6
     coding = RateCoding(2, neuron=IFNeuron("afterwards", 0.5))
     again = Qcfs(distil_updates=endless).convert(dqn, states, coding, taught=taught).snn
     exact = Exact(distil_updates=endless).convert(dqn, states, coding, taught=taught).snn

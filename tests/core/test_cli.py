@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core import registry
-from core.cli import Switch, main, parse_fraction
+from core.cli import Switch, main
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,20 +124,3 @@ def test_an_extension_that_is_none_is_refused(
     assert said in shown.err
     assert shown.err.count("\n") == 1
     assert shown.out == ""
-
-
-# Numbers ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("0.001", 0.001), ("1e-3", 1e-3), ("1/255", 1 / 255), ("8/255", 8 / 255), ("-2", -2.0)],
-)
-def test_numbers_may_be_fractions(text: str, number: float) -> None:
-    assert parse_fraction(text) == number
-
-
-@pytest.mark.parametrize("text", ["", "a", "1/0", "1e999999999", "nan", "inf", "1/2/3", "1/" + "9" * 5000])
-def test_what_is_no_number_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"\S"):
-        parse_fraction(text)

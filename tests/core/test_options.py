@@ -10,7 +10,7 @@ from core.errors import Refusal
 from core.neurons.base import NEURONS, Neuron
 from core.neurons.integrate_and_fire import IF
 from core.neurons.lif import LIF
-from core.options import checked, choose, from_config, parse_settings, require_number, to_config
+from core.options import checked, choose, from_config, parse_settings, to_config
 from core.readouts import READOUTS, Rate
 
 
@@ -44,7 +44,6 @@ def parsed(*words: str) -> dict[str, Any]:
     [
         ("count=7", 7),
         ("count=-1", -1),
-        ("count=1_000", 1000),
         ("share=1e-3", 1e-3),
         ("share=1/4", 0.25),
         ("share=2", 2.0),
@@ -73,6 +72,8 @@ def test_a_word_becomes_a_value_of_its_fields_type(word: str, value: object) -> 
     [
         ("count=1.5", "count of recipe r is '1.5': accepted is an integer"),
         ("count=", "accepted is an integer"),
+        ("count=1_000", "accepted is an integer"),
+        ("count=٣", "accepted is an integer"),
         ("count=" + "9" * 1_000_000, "accepted is an integer"),
         ("share=nan", "accepted is a finite number"),
         ("share=inf", "accepted is a finite number"),
@@ -116,7 +117,7 @@ def test_a_command_line_chooses_an_entry_with_options() -> None:
         ([], "no neuron given: accepted are"),
         (["liff"], "did you mean 'lif'"),
         (["if", "tau=2"], "neuron if has no option 'tau'"),
-        (["lif", "tau=0.5"], "tau is 0.5: accepted is any finite number at least 1"),
+        (["lif", "tau=0.5"], "tau is 0.5: accepted is a number from 1 to"),
         (["lif", "reset=medium"], "accepted is hard, soft"),
     ],
 )
@@ -201,23 +202,3 @@ def test_an_entry_that_is_not_registered_has_no_configuration() -> None:
 
     with pytest.raises(Refusal, match="neuron Mine is not registered"):
         to_config(NEURONS, Mine())
-
-
-# Ranges ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("value", [1, 1.0, 2.5, 4])
-def test_a_number_in_range_passes(value: float) -> None:
-    require_number("tau", value, 1, 4)
-
-
-@pytest.mark.parametrize("value", [0.99, 4.01, math.nan, math.inf, -math.inf, True, None, "2", [2], 10**400])
-def test_a_number_out_of_range_is_refused(value: object) -> None:
-    with pytest.raises(Refusal, match=r"tau is .*: accepted is any finite number at least 1 and at most 4"):
-        require_number("tau", value, 1, 4)
-
-
-def test_the_lower_end_may_be_left_out() -> None:
-    require_number("eps", 1e-300, 0, above=True)
-    with pytest.raises(Refusal, match=r"eps is 0: accepted is any finite number above 0$"):
-        require_number("eps", 0, 0, above=True)

@@ -132,7 +132,7 @@ def test_a_folder_without_weights_is_refused(command: Command, run_folder: Path,
     finished = command("evaluate", "run", "--agent", run_folder, "--out", tmp_path / "out")
     is_refused(finished, str(run_folder / "agent.safetensors"))
     assert not (tmp_path / "out").exists()
-    is_refused(command("evaluate", "run", "--agent", "--out", tmp_path / "out"), "agents is 0")
+    is_refused(command("evaluate", "run", "--agent", "--out", tmp_path / "out"), "agent has no value")
 
 
 def test_a_killed_evaluation_goes_on_at_the_episode(tmp_path: Path) -> None:

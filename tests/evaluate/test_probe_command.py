@@ -50,7 +50,7 @@ def test_without_agents_neurons_answer_alone(command: Command, tmp_path: Path) -
     [
         (("--agent", DQN, AGENTS / "pong-dqn-s0.safetensors"), "minatar/breakout, pong"),
         (("--agent", DQN, "--states", 0), "states is 0"),
-        (("--agent", DQN, "--states", 30), "needs more than 30"),
+        (("--agent", DQN, "--states", 30), "accepted is an integer from 31"),
         (("--agent", "nowhere.safetensors"), "nowhere.safetensors"),
     ],
 )

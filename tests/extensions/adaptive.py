@@ -1,13 +1,14 @@
 """A neuron with two state variables, in one file: an adaptive threshold."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
 from core.choices import Surrogate
 from core.neurons.base import NEURONS, Neuron, SteppedPopulation
 from core.neurons.surrogates import SpikeDerivative, spike
-from core.options import require_number
+from core.ranges import Real
 
 
 @NEURONS.register("adaptive")
@@ -19,24 +20,18 @@ class Adaptive(Neuron):
     v[t] = a v[t-1] + x[t] - theta[t] s[t], b[t] = r b[t-1] + (1 - r) s[t-1], theta[t] = theta + beta b[t].
     """
 
-    threshold: float = 1.0
+    threshold: Annotated[float, Real(0, above=True)] = 1.0
     """Threshold without adaptation."""
-    keep: float = 0.5
+    keep: Annotated[float, Real(0, 1)] = 0.5
     """Share a of the membrane that is kept from step to step."""
-    decay: float = 0.9
+    decay: Annotated[float, Real(0, 1)] = 0.9
     """Share r of the adaptation that is kept from step to step."""
-    beta: float = 1.8
+    beta: Annotated[float, Real(0)] = 1.8
     """Rise of the threshold for a full adaptation."""
     surrogate: Surrogate = "triangle"
     """Surrogate gradient."""
-    surrogate_slope: float = 1.0
+    surrogate_slope: Annotated[float, Real(0, above=True)] = 1.0
     """Slope of the surrogate."""
-
-    def __post_init__(self) -> None:
-        require_number("threshold", self.threshold, 0, above=True)
-        require_number("keep", self.keep, 0, 1)
-        require_number("decay", self.decay, 0, 1)
-        require_number("beta", self.beta, 0)
 
     def population(self, shape: tuple[int, ...]) -> "AdaptivePopulation":
         return AdaptivePopulation(self)

@@ -1,7 +1,7 @@
 """A conversion method in one file: each layer's threshold is a share of its largest output."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from convert.method import METHODS, Converted, Method
 from convert.methods.tan2021 import Tan2021
 from convert.scaling import scaled_network
 from core.dqn import DQN
-from core.options import require_number
+from core.ranges import Real
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 
 
@@ -21,11 +21,8 @@ class HalfLargest(Method):
     v_init: ClassVar[float] = 0.5
     depends_on_sim_steps: ClassVar[bool] = False
 
-    share: float = 0.5
+    share: Annotated[float, Real(0, 1, above=True)] = 0.5
     """Share of the largest output that a rate of 1 stands for."""
-
-    def __post_init__(self) -> None:
-        require_number("share", self.share, 0, 1, above=True)
 
     def convert(
         self,

@@ -1,11 +1,11 @@
 """A read-out in one file: the mean current of the later simulation steps."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
-from core.options import require_number
+from core.ranges import Real
 from core.readouts import READOUTS, Output, Readout
 
 
@@ -16,11 +16,8 @@ class Recent(Readout):
 
     output_has_membrane: ClassVar[bool] = False
 
-    share: float = 0.5
+    share: Annotated[float, Real(0, 1, above=True)] = 0.5
     """Share of the simulation steps that count, the latest ones."""
-
-    def __post_init__(self) -> None:
-        require_number("share", self.share, 0, 1, above=True)
 
     def scores(self, train: Tensor, output: Output) -> Tensor:
         currents = output.currents(train)  # [T, B, A]

@@ -17,7 +17,6 @@ from core.checkpoint import Checkpoint
 from core.errors import Refusal
 from core.games import GAMES
 from core.networks import NETWORKS
-from core.options import require_at_least_one
 from play.environments import make_environments
 from play.episodes import Played, episode_row, in_turn, play, rom_md5, settings
 from play.policies import exploring
@@ -312,12 +311,6 @@ def test_a_row_stores_every_setting_that_decides_what_an_episode_is() -> None:
     assert stored["rom_md5"] == "f34f08e5eb96e500e851a80be3277a56"  # the one of AutoROM's list
     assert {"torch", "ale-py"} <= set(stored["versions"])  # type: ignore[call-overload]
     assert rom_md5(ASTERIX) == ""
-
-
-@pytest.mark.parametrize("episodes", [0, -3])
-def test_no_episodes_are_refused(episodes: int) -> None:
-    with pytest.raises(Refusal, match=f"episodes is {episodes}"):
-        require_at_least_one(episodes=episodes)
 
 
 def test_no_environments_are_refused() -> None:

@@ -360,21 +360,35 @@ def test_options_of_the_released_codes_reach_the_run(tmp_path: Path, command: Co
     assert "has no stop score" in refused.err
 
 
-def test_a_replay_that_fits_no_disk_is_refused_and_leaves_nothing(tmp_path: Path, command: Command) -> None:
-    options = (
-        "--game",
-        "pong",
-        "--replay-steps",
-        10**12,
-        "--total-steps",
-        20_000,
-        "--out",
-        tmp_path / "deep" / "run",
-    )
-    finished = command("train_direct", "dqn", *options)
-    assert finished.code == 2
-    assert "a replay of 1000000000000 transitions needs" in finished.err
-    assert "would fit (--replay-steps)" in finished.err
+@pytest.mark.parametrize(
+    ("verb", "words", "message"),
+    [
+        ("dqn", "--replay-steps 500000000", "replay_steps is 500000000: the replay would take 3,2"),
+        (
+            "dqn",
+            "--checkpoint-interval-steps 1000000000",
+            "checkpoint_interval_steps is 1000000000: the replay would take 13,",
+        ),
+        (
+            "dsqn",
+            "--sim-steps 10000 --set batch_size=65536 replay_capacity_steps=100000",
+            "sim_steps is 10000: an update from 65536 decisions would take",
+        ),
+        (
+            "dqn",
+            "--num-envs 1024 --set batch_size=65536 train_interval_steps=1",
+            "batch_size is 65536",
+        ),
+    ],
+)
+def test_a_run_that_fits_no_machine_is_refused_and_leaves_nothing(
+    verb: str, words: str, message: str, tmp_path: Path, command: Command
+) -> None:
+    options = ("--game", "pong", "--device", "cpu", "--out", tmp_path / "deep" / "run")
+    finished = command("train_direct", verb, *words.split(), *options)
+    assert (finished.code, len(finished.err.splitlines())) == (2, 1)
+    assert message in finished.err
+    assert "would fit" in finished.err
     assert list(tmp_path.iterdir()) == []
 
 
