@@ -178,7 +178,7 @@ def edit_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def edit_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(HIDDEN_LAYERS, "control", parse_layers("16"))  # type: ignore[arg-type]  # a dict
+    monkeypatch.setitem(HIDDEN_LAYERS, "control", parse_layers("16"))
 
 
 @pytest.mark.parametrize(
