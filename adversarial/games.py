@@ -9,6 +9,7 @@ from adversarial.command import AskedAttacks, PlannedAttack, drop_unplanned, loa
 from adversarial.options import Run
 from adversarial.threat import Threat
 from analysis.statistics import mean_interval
+from analysis.words import scored
 from core.checkpoint import Checkpoint
 from core.device import pick_device, set_up_torch
 from core.games import Game, get_game
@@ -142,10 +143,10 @@ def _print_summary(
     """One line for each attack: the mean score, and the share of decisions that it changed."""
     for threat, _ in planned:
         rows = [row for row in played if row.threat == threat.key]
-        interval = mean_interval([row.score for row in rows])
+        score = mean_interval([row.score for row in rows])
         decisions = sum(row.length_steps for row in rows)
         flips = sum(row.flip_share * row.length_steps for row in rows) / decisions
         print(
-            f"{game.name} {checkpoint.agent.kind} {threat.label}: mean score {interval.estimate:.2f} "
-            f"[{interval.low:.2f}, {interval.high:.2f}], {flips:.0%} of decisions flipped, n = {interval.n}"
+            f"{game.name} {checkpoint.agent.kind} {threat.label}: mean score {scored(score)}, {flips:.0%} of "
+            "decisions flipped"
         )

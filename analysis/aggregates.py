@@ -4,6 +4,7 @@ Scores of several games are `Runs`: an array of training runs for each game. Def
 (arXiv 2108.13264).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,10 @@ import numpy as np
 from core.errors import Refusal
 
 RESAMPLES = 2000
+ROUNDING = 1e-9
+"""Bounds that differ by less are equal."""
+LEAST_RUNS = 2
+"""Fewest training runs of a game for an interval over training runs. A single run has no spread to resample."""
 
 Runs = Sequence[np.ndarray]
 """The scores of the training runs (seeds) of each game: an array [runs] per game. Numbers of runs may differ."""
@@ -24,8 +29,19 @@ class Interval(NamedTuple):
 
     estimate: float
     low: float
+    """NaN, as `high` is, if there are too few values for an interval."""
     high: float
     n: int
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there were enough values for an interval."""
+        return not math.isnan(self.low)
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether all resamples had the same estimate, up to rounding, because all values are equal."""
+        return math.isclose(self.low, self.high, rel_tol=ROUNDING, abs_tol=ROUNDING)
 
 
 def mean_of_games(runs: Runs) -> np.ndarray:
@@ -107,17 +123,19 @@ def stratified_interval(
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    least: int = LEAST_RUNS,
 ) -> Interval:
     """An aggregate over games with its stratified percentile-bootstrap interval (Agarwal et al. 2021).
 
     Runs are drawn with replacement within each game. The interval is therefore over training seeds, on these games
     only. The bootstrap's variance of a game's mean is (n - 1)/n of the true one, so few runs give too narrow an
-    interval. A game with a single run adds nothing to its width.
+    interval. A game with a single run would add nothing to its width, so none is given then.
 
     Args:
         runs: [runs] for each game.
         aggregate: such as `iqm`, or `functools.partial(optimality_gap, gamma=2.0)`.
         level, resamples, seed: as in `mean_interval`.
+        least: fewest values of each game for which an interval is given.
 
     Returns:
         The interval in units of the aggregate; n is the number of runs of all games.
@@ -127,7 +145,7 @@ def stratified_interval(
     """
     games = _games(runs)
     low, high = percentiles(aggregate(_resampled(games, resamples, seed)), level)
-    return Interval(float(aggregate(games)), float(low), float(high), _count(games))
+    return _interval(float(aggregate(games)), low, high, games, least)
 
 
 def performance_profile_band(
@@ -145,13 +163,15 @@ def performance_profile_band(
         level, resamples, seed: as in `mean_interval`.
 
     Returns:
-        Lower and upper bounds, each [thresholds].
+        Lower and upper bounds, each [thresholds]. NaN if a game has a single run.
 
     Raises:
         Refusal: as in `performance_profile`, or the level is outside (0, 1).
     """
-    drawn = _resampled(_games(runs), resamples, seed)
-    low, high = percentiles(performance_profile(drawn, thresholds), level)
+    games = _games(runs)
+    low, high = percentiles(performance_profile(_resampled(games, resamples, seed), thresholds), level)
+    if min(game.size for game in games) < LEAST_RUNS:
+        return np.full_like(low, np.nan), np.full_like(high, np.nan)
     return low, high
 
 
@@ -163,6 +183,7 @@ def average_performance_ratio(
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    least: int = LEAST_RUNS,
 ) -> Interval:
     """APR of Xu et al. 2026 (arXiv 2610.07808) with its percentile-bootstrap interval, stratified by game.
 
@@ -176,6 +197,7 @@ def average_performance_ratio(
         paired: whether scores and reference are of the same episodes or seeds in the same order (m = n). Pairs are
             drawn together, other scores independently.
         level, resamples, seed: as in `mean_interval`.
+        least: fewest scores of each game for which an interval is given.
 
     Returns:
         The share, 1 for the reference itself; n is the number of scores without the reference's.
@@ -206,7 +228,7 @@ def average_performance_ratio(
     # Games are drawn independently, so any resample of one game may be combined with any of another.
     left = min(len(shares) for shares in resampled)
     low, high = percentiles(np.mean([shares[:left] for shares in resampled], 0), level)
-    return Interval(float(np.mean(estimates)), float(low), float(high), _count(games))
+    return _interval(float(np.mean(estimates)), low, high, games, least)
 
 
 def probability_of_improvement(
@@ -240,7 +262,7 @@ def probability_of_improvement(
         estimates.append(wins.mean())
         resampled.append(((drawn @ wins) * drawn_theirs).sum(1) / wins.size)
     low, high = percentiles(np.mean(resampled, 0), level)
-    return Interval(float(np.mean(estimates)), float(low), float(high), _count(games) + _count(opponents))
+    return _interval(float(np.mean(estimates)), low, high, [*games, *opponents], LEAST_RUNS)
 
 
 # Checks and resampling -------------------------------------------------------------------------------
@@ -299,8 +321,11 @@ def _game_means(runs: Runs) -> np.ndarray:
     return np.stack([game.mean(-1) for game in _games(runs, batched=True)], -1)
 
 
-def _count(games: Runs) -> int:
-    return sum(game.size for game in games)
+def _interval(estimate: float, low: float, high: float, games: Runs, least: int) -> Interval:
+    """The interval, or none if a game has fewer values than needed."""
+    sizes = [game.size for game in games]
+    bounds = (float(low), float(high)) if min(sizes) >= least else (math.nan, math.nan)
+    return Interval(estimate, *bounds, sum(sizes))
 
 
 def _resampled(games: Runs, resamples: int, seed: int) -> list[np.ndarray]:

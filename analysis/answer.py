@@ -139,7 +139,11 @@ def _kept_in_play(counted: Sequence[Share]) -> str:
         of_agent = [each for each in spiking if each.player.first.agent == agent]
         rows = [each.player.first for each in of_agent]
         here = each_network_once(
-            [each for each in of_agent if each.kept and is_preferred(each.player.first, rows)]
+            [
+                each
+                for each in of_agent
+                if each.kept and each.kept.is_given and is_preferred(each.player.first, rows)
+            ]
         )
         kept = [each.kept for each in here if each.kept]
         networks = {id(each.player): each.player for each in here}.values()
@@ -184,7 +188,8 @@ def _left_on(game: str, bench: Sequence[Attacked]) -> str:
         lambda: defaultdict(list)
     )
     for cell in bench:
-        if cell.first.game == game and cell.kept and kind_of(cell.first) in BOUNDED:
+        given = cell.kept is not None and cell.kept.is_given
+        if cell.first.game == game and given and kind_of(cell.first) in BOUNDED:
             met[cell.first.epsilon, setting_of(cell.first)][network_key(cell.first)].append(cell)
     networks = {network for of_networks in met.values() for network in of_networks}
     for epsilon, setting in sorted(met):

@@ -1,35 +1,24 @@
-"""Check the rows of a study: schema, manifests, mixed protocols, gaps and duplicates. Never imports torch."""
+"""Check the rows of a study: schema, values, manifests, mixed protocols, gaps, duplicates. Never imports torch."""
 
-import math
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from analysis.rows import ROW_FILES
+from analysis.trainings import Name, name_of, shared_names
+from analysis.values import value_faults
 from core.errors import Refusal
 from core.manifest import Record, read_manifest
 from core.records import read_rows
 from core.rows import (
     AttackRow,
-    ConversionRow,
-    CurveRow,
     EpisodeRow,
-    StateAttackRow,
 )
 
-MAY_BE_NAN = {
-    EpisodeRow: {"max_q_mean", "max_q", "mean_sim_steps"},
-    AttackRow: {"max_q_mean", "max_q", "mean_sim_steps", "zero_gradient_share", "attacked_share"},
-    StateAttackRow: {"q_drop", "zero_gradient_share", "attacked_share"},
-    CurveRow: {"epsilon", "loss", "q_mean", "train_score"},
-    ConversionRow: {
-        *("kappa", "regret", "common_error", "differential_error"),
-        *("spikes_per_decision", "additions_per_decision", "mean_sim_steps"),
-    },
-}
-"""Columns in which NaN means "no value" (see core/rows.py). In all other columns NaN is a fault."""
+MOST_CHARACTERS = 500
+"""A finding is one line, no longer than this."""
 
 
 def findings(study: Path) -> Iterator[str]:
@@ -41,6 +30,12 @@ def findings(study: Path) -> Iterator[str]:
     Raises:
         Refusal: the folder holds no rows.
     """
+    for fault in _faults(study):
+        line = "".join(letter if letter.isprintable() else "?" for letter in fault[: MOST_CHARACTERS + 1])
+        yield line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 4]} ..."
+
+
+def _faults(study: Path) -> Iterator[str]:
     files = sorted(study.rglob("*.parquet"))
     if not files:
         raise Refusal(f"no rows under {study}: name a folder with .parquet files written by SpikeQ")
@@ -58,6 +53,7 @@ def findings(study: Path) -> Iterator[str]:
             yield from _manifest_faults(record)
     scored: dict[Path, list[EpisodeRow]] = {}
     attacked: list[EpisodeRow] = []
+    trained: dict[tuple[Name | None, str, int], Any] = {}  # one row of each
     rows: list[Any]
     for path in files:
         row_type = next((files.row_type for files in ROW_FILES if files.are_named_like(path)), None)
@@ -76,11 +72,15 @@ def findings(study: Path) -> Iterator[str]:
             continue
         if path not in recorded:
             yield f"{name}: not listed in a finished manifest"
-        yield from (f"{name}: {fault}" for fault in _value_faults(rows, row_type))
+        yield from (f"{name}: {fault}" for fault in value_faults(rows, row_type))
         if row_type in (EpisodeRow, AttackRow):
             yield from (f"{name}: {fault}" for fault in _episode_faults(rows))
         elif twice := len(rows) - len(set(map(str, rows))):
             yield f"{name}: {twice} duplicate rows"
+        for row in rows:
+            trained.setdefault(
+                (name_of(row), getattr(row, "training", ""), getattr(row, "train_seed", -1)), row
+            )
         if path.name == "episodes.parquet":
             scored[name] = rows
         if row_type is AttackRow:
@@ -91,6 +91,7 @@ def findings(study: Path) -> Iterator[str]:
     yield from _mixtures(attacked, "scores under attack")
     yield from _doubles(scored)
     yield from _missing_seeds(everyone)
+    yield from _shared_names(trained.values())
 
 
 def _manifest_faults(record: Record) -> Iterator[str]:
@@ -100,21 +101,6 @@ def _manifest_faults(record: Record) -> Iterator[str]:
         # Weights may be absent: committed studies ship them elsewhere.
         if output.suffix == ".parquet" or output.exists():
             yield mismatch
-
-
-def _value_faults(rows: Sequence[object], row_type: type) -> Iterator[str]:
-    if not rows:
-        yield "no rows"
-    for field in fields(row_type):
-        if field.name in MAY_BE_NAN.get(row_type, ()):
-            continue
-        bad = [
-            index
-            for index, row in enumerate(rows)
-            if isinstance(value := getattr(row, field.name), float) and not math.isfinite(value)
-        ]
-        if bad:
-            yield f"{field.name} is not finite in {len(bad)} of {len(rows)} rows, first in row {bad[0]}"
 
 
 def _episode_faults(rows: Sequence[EpisodeRow]) -> Iterator[str]:
@@ -130,9 +116,11 @@ def _episode_faults(rows: Sequence[EpisodeRow]) -> Iterator[str]:
         if twice:
             yield f"{name}: duplicate episode {twice[0]} ({len(twice)} in all)"
         # Episodes are numbered without gaps. A converted network may start at a number above 0.
-        missing = sorted(set(range(min(episodes), max(episodes) + 1)) - set(episodes))
+        played = sorted(set(episodes))
+        missing = played[-1] - played[0] + 1 - len(played)
         if missing:
-            yield f"{name}: missing episode {missing[0]} ({len(missing)} in all)"
+            first = next(number + 1 for number, other in itertools.pairwise(played) if other != number + 1)
+            yield f"{name}: missing episode {first} ({missing} in all)"
 
 
 def _mixtures(rows: Sequence[EpisodeRow], what: str) -> Iterator[str]:
@@ -184,3 +172,13 @@ def _missing_seeds(rows: Sequence[EpisodeRow]) -> Iterator[str]:
         for agent, has in sorted(agents.items()):
             if missing := sorted(everything - has):
                 yield f"{game}: {agent} lacks training seed {', '.join(map(str, missing))}, which others have"
+
+
+def _shared_names(rows: Iterable[Any]) -> Iterator[str]:
+    """Different trainings with one name."""
+    for name, digests in sorted(shared_names(rows).items()):
+        told = "; ".join(
+            f"{digest or 'unknown'} with seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))}"
+            for digest, seeds in sorted(digests.items())
+        )
+        yield f"{' '.join(name)}: different trainings have this name ({told}); tables and figures keep them apart"

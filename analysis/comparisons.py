@@ -7,9 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.attackers import BOUNDED, StateSample, Victim, described, flips, sample_of, strongest
-from analysis.evidence import LEAST_EPISODES, AttackedGames, Evidence
+from analysis.evidence import AttackedGames, Evidence
 from analysis.gates import plays
-from analysis.statistics import Interval, kept_difference, kept_interval, mean_interval, paired_difference
+from analysis.statistics import (
+    LEAST_EPISODES,
+    Interval,
+    kept_difference,
+    kept_interval,
+    mean_interval,
+    paired_difference,
+)
 from analysis.words import size
 from core.games import get_game, reference
 from core.rows import StateAttackRow
@@ -54,7 +61,7 @@ def _all_above_0(kept: Interval, kept_difference: Interval, score_difference: In
     The share alone favours a network with a low clean score. The score alone favours one with a high clean score. A
     network that falls to random play is not robust.
     """
-    return min(kept.low, kept_difference.low, score_difference.low) > 0
+    return all(each.low > 0 for each in (kept, kept_difference, score_difference))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from analysis.runs import TrainedAgent, own_dqns
 from analysis.tables import aligned
+from analysis.trainings import told_apart
 from core import kinds
 from core.errors import Refusal
 from core.records import require_single
@@ -209,7 +210,8 @@ def energy_table(rows: Iterable[OperationsRow]) -> str:
             priced = [f"{price}, {word}" for price, word in zip(priced, words, strict=True)]
         cells.append(
             (
-                *(row.game, row.agent, row.variant or row.network),
+                *(row.game, row.agent),
+                ", ".join(filter(None, (row.variant or row.network, told_apart(row.recipe)))),
                 "" if row.train_seed < 0 else str(row.train_seed),
                 f"{row.mean_sim_steps:.4g}" if spiking else "",
                 f"{sum(layer.spikes for layer in layers):,.0f}" if spiking else "",

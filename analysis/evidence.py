@@ -10,15 +10,13 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from analysis.attackers import BOUNDED, Victim, described, how, kind_of, network_of, setting_of, strength
-from analysis.statistics import Interval, kept_interval, mean_interval
+from analysis.statistics import LEAST_EPISODES, Interval, kept_interval, mean_interval
 from core.errors import Refusal
 from core.games import get_game, reference
 from core.rows import AttackRow, StateAttackRow
 
 LEAST_STATES = 100
 """Rows with fewer attacked states are ignored, because the interval of their share would be too wide."""
-LEAST_EPISODES = 10
-"""Attacks with fewer games are ignored."""
 COLLAPSE_EPSILON = 0.5
 """At this size an attacker can turn any image grey. If the agent still plays, the attack is broken."""
 ROUNDING = 1e-6

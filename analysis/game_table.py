@@ -19,6 +19,7 @@ from analysis.runs import (
     prefer_best,
     training_runs,
 )
+from analysis.statistics import LEAST_EPISODES
 from core.games import GAMES, Tier, get_game, reference
 
 
@@ -35,8 +36,11 @@ class Cell:
 
     mean: float
     """Mean over training seeds of each seed's mean score."""
-    std: float
-    """Population standard deviation over the episodes of one network, root mean square over training seeds."""
+    std: float | None
+    """Population standard deviation over the episodes of one network, root mean square over training seeds.
+
+    None below LEAST_EPISODES episodes.
+    """
     seed_std: float | None
     """Sample standard deviation of the seeds' means. None with one seed."""
     seeds: int
@@ -167,7 +171,7 @@ def _cells(runs: pd.DataFrame, columns: Sequence[Column]) -> Iterator[tuple[tupl
                 (game, column),
                 Cell(
                     mean=score,
-                    std=math.sqrt((own["std"] ** 2).mean()),
+                    std=math.sqrt((own["std"] ** 2).mean()) if own.n.min() >= LEAST_EPISODES else None,
                     seed_std=own["mean"].std(ddof=1) if len(own) > 1 else None,
                     seeds=len(own),
                     episodes=int(own.n.min()),
@@ -194,8 +198,8 @@ def _own_dqn(runs: pd.DataFrame, own: pd.DataFrame, column: Column) -> pd.DataFr
 
 
 def _squared_error(runs: pd.DataFrame) -> float:
-    """Squared standard error, over episodes, of the mean over seeds. Infinite if a seed has a single episode."""
-    if (runs.n < 2).any():
+    """Squared standard error, over episodes, of the mean over seeds. Infinite if a seed has too few episodes."""
+    if (runs.n < LEAST_EPISODES).any():
         return math.inf
     return float((runs["std"] ** 2 / (runs.n - 1)).sum() / len(runs) ** 2)
 

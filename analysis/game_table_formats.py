@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 from analysis.game_table import PUBLISHED_AGENTS, Block, Cell, PublishedScore
+from analysis.statistics import LEAST_EPISODES
 from analysis.tables import aligned
 from core import kinds
 from core.games import get_game, reference
@@ -135,7 +136,7 @@ def _print(
         for column in block.columns:
             cell = block.cells.get((game, column))
             row += [
-                f"{_score(cell.mean)}{spread}{_score(cell.std)}" if cell else "",
+                _spread(cell, spread),
                 f"{cell.seeds} x {cell.episodes}" if cell else "",
             ]
             if column.family.agent != "dqn":
@@ -167,6 +168,8 @@ def _print(
         # A mean of raw scores over games has no meaning, so these cells stay blank.
     rows += [_foot(counts, block, len(rows[0])), _foot(means, block, len(rows[0]))]
     notes = []
+    if any(cell.std is None for cell in block.cells.values()):
+        notes.append(f"Below {LEAST_EPISODES} episodes there is no ±, and no comparison with the own DQN")
     for sources in series.values():
         for source, scores in sources.items():
             paper, table, agent, kind, note = source
@@ -213,6 +216,13 @@ def _latex(text: str) -> str:
     ):
         text = text.replace(plain, escaped)
     return text
+
+
+def _spread(cell: Cell | None, spread: str) -> str:
+    """A mean with its standard deviation, if there are enough episodes for one."""
+    if cell is None:
+        return ""
+    return _score(cell.mean) + ("" if cell.std is None else f"{spread}{_score(cell.std)}")
 
 
 def _score(value: float | None) -> str:

@@ -25,9 +25,9 @@ from analysis.attackers import (
     strongest,
     threat_of,
 )
-from analysis.evidence import COLLAPSE_EPSILON, LEAST_EPISODES, LEAST_STATES, Evidence
+from analysis.evidence import COLLAPSE_EPSILON, LEAST_STATES, Evidence
 from analysis.players import players
-from analysis.statistics import mean_interval, share_interval
+from analysis.statistics import LEAST_EPISODES, mean_interval, share_interval
 from analysis.words import percent, points, scored, size
 from core.games import get_game, reference
 from core.rows import StateAttackRow

@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.runs import CHECKPOINT_ORDER, TrainedAgent, longest_steps, own_dqns
 from analysis.statistics import Interval, kept_interval
 from analysis.tables import Line, score_lines
+from analysis.trainings import told_apart
 from analysis.words import count
 from core import kinds
 from core.games import get_game, reference
@@ -39,7 +40,9 @@ class Player:
         seed = f"seed {self.first.train_seed}" if self.first.train_seed >= 0 else "imported"
         decisions = f", {self.first.train_steps:,} decisions" if self.first.train_steps >= 0 else ""
         weights = f", {self.first.checkpoint} weights" if self.first.checkpoint else ""
-        return f"{kinds.label(self.first.agent)} ({method}{seed}{decisions}{weights})"
+        apart = told_apart(self.first.recipe)
+        training = f", {apart}" if apart else ""
+        return f"{kinds.label(self.first.agent)} ({method}{seed}{decisions}{weights}{training})"
 
     @property
     def is_trained(self) -> bool:
@@ -125,7 +128,7 @@ def share(player: Player, dqn: Player | None, how: str = "") -> Share:
     if dqn is None:
         return without("no matching DQN was evaluated")
     if not dqn.is_trained:
-        return without(f"the {dqn.name} is not a trained agent")
+        return without(f"the {dqn.name} is {dqn.line.note.partition(':')[0]}")
     random = reference(get_game(player.first.game)).random
     if random is None:
         return without("the score of random play is unknown")
@@ -148,10 +151,10 @@ def chosen_conversions(
     steps.
     """
     found = []
-    for game, seed in sorted({(row.game, row.train_seed) for row in compared}):
+    for game, seed, training in sorted({(row.game, row.train_seed, row.training) for row in compared}):
         by_variant: dict[str, list[EpisodeRow]] = defaultdict(list)
         for row in compared:
-            if (row.game, row.train_seed) == (game, seed):
+            if (row.game, row.train_seed, row.training) == (game, seed, training):
                 by_variant[row.variant].append(row)
         dqns = players(by_variant.pop("dqn", []))
         lengths: dict[int, set[str]] = defaultdict(set)
@@ -168,7 +171,8 @@ def chosen_conversions(
             regrets = {
                 row.variant: row.regret
                 for row in conversions
-                if (row.game, row.train_seed, row.sim_steps) == (game, seed, length)
+                if (row.game, row.train_seed, row.training) == (game, seed, training)
+                and row.sim_steps == length
                 and row.states == "validation"
                 and row.variant in lengths[length]
             }

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.trainings import set_apart, shared_names
 from core.errors import Refusal
 from core.kinds import kind_of
 from core.places import home
@@ -73,6 +74,7 @@ class StudyRows:
 
     A network whose rows are the same in several folders is taken once. Networks that differ but have one name and one
     training seed get the name of their folder added to their recipe, which keeps them apart in tables and figures.
+    Trainings that differ but have one name are kept apart in the same way (`analysis.trainings`).
 
     Args:
         folders: any folders of rows.
@@ -86,7 +88,11 @@ class StudyRows:
     def rows(self, files: RowFiles) -> Sequence[Any]:
         """The rows of some files."""
         if files not in self._rows:
-            self._rows[files] = list(_as_one_study({folder: files.read(folder) for folder in self.folders}))
+            read = {folder: files.read(folder) for folder in self.folders}
+            shared = shared_names(itertools.chain.from_iterable(read.values()))
+            if shared:
+                read = {folder: [set_apart(row, shared) for row in rows] for folder, rows in read.items()}
+            self._rows[files] = list(_as_one_study(read))
         return self._rows[files]
 
     def frame(self, files: RowFiles) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
+from analysis.trainings import in_words, plain, told_apart
 from core.kinds import kind_of, label, order
 from core.records import require_single
 
@@ -114,7 +115,7 @@ def _name(family: Family, siblings: list[Family]) -> str:
 def _parts(family: Family) -> list[str]:
     """The parts of a family's name, in words."""
     parts = [part.removeprefix("readout=") for part in family.network.split("+")]
-    parts += [part for part in family.recipe.split("+") if not part.startswith("double=")]
+    parts += [in_words(part) for part in family.recipe.split("+") if not part.startswith("double=")]
     parts = [
         f"{part.removeprefix('sim_steps=')} sim steps" if "sim_steps=" in part else part for part in parts
     ]
@@ -133,8 +134,8 @@ def _is_double(recipe: str) -> bool:
 
 
 def single_q(family: Family) -> Family:
-    """The same family without Double Q-learning."""
-    parts = [part for part in family.recipe.split("+") if part != "double=True"]
+    """The same family without Double Q-learning, whichever training it was."""
+    parts = [part for part in plain(family.recipe).split("+") if part != "double=True"]
     return family._replace(recipe="+".join(parts))
 
 
@@ -232,11 +233,15 @@ def is_own_dqn(dqn: TrainedAgent, agent: TrainedAgent) -> bool:
 def own_dqns(agent: TrainedAgent, dqns: Iterable[tuple[TrainedAgent, Key]]) -> list[Key]:
     """The DQNs that an agent may be compared with (`is_own_dqn`).
 
-    If some of them have exactly the agent's recipe, only those are returned.
+    If some of them have exactly the agent's recipe, only those are returned. Empty if these are of several trainings
+    that share a name, because nothing says which of them the agent belongs to.
     """
     own = [(dqn, key) for dqn, key in dqns if is_own_dqn(dqn, agent)]
     same = [key for dqn, key in own if dqn.recipe == agent.recipe]
-    return same or [key for _, key in own]
+    if same:
+        return same
+    alike = [(dqn, key) for dqn, key in own if plain(dqn.recipe) == plain(agent.recipe)] or own
+    return [key for _, key in alike] if len({told_apart(dqn.recipe) for dqn, _ in alike}) < 2 else []
 
 
 def own_dqn(runs: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:

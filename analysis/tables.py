@@ -1,5 +1,6 @@
 """Tables of scores, one line for each agent. Never imports torch."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.aggregates import ROUNDING
 from analysis.runs import (
     CHECKPOINT_ORDER,
     Family,
@@ -14,10 +16,15 @@ from analysis.runs import (
     require_comparable,
     steps_of_runs,
 )
-from analysis.statistics import Interval, mean_interval
+from analysis.statistics import LEAST_EPISODES, Interval, mean_interval
+from analysis.trainings import told_apart
+from analysis.words import score_bounds
 from core import kinds
 from core.games import get_game, reference
 from core.rows import EpisodeRow
+
+UNTRAINED = "not a trained agent"
+"""Begins the note of a network that was not trained. Of others it is only unknown."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class Line:
     spikes_per_decision: float
     truncated: int
     note: str
+    """Why the network does not count as a trained agent; empty if it does."""
 
 
 def score_lines(
@@ -66,11 +74,13 @@ def score_lines(
         # The best and the final weights may be the same. Each gets its own line.
         groups[row.game, family, row.train_seed, row.checkpoint_id, row.checkpoint].append(row)
         made[row.game, row.checkpoint_id, row.train_steps] = steps
-    random_high: dict[str, float] = {}
+    random_high: dict[str, float | None] = {}
     for game in {row.game for row in rows}:
         played = [row.score for row in rows if row.game == game and row.agent == "random"]
-        known = [reference(get_game(game)).random, mean_interval(played).high if played else None]
-        random_high[game] = max(score for score in known if score is not None)
+        known = [reference(get_game(game)).random]
+        if len(played) >= LEAST_EPISODES:
+            known.append(mean_interval(played).high)
+        random_high[game] = max((score for score in known if score is not None), default=None)
     lines = []
     for (game, family, train_seed, checkpoint_id, checkpoint), group in groups.items():
         score = mean_interval([row.score for row in group])
@@ -111,19 +121,26 @@ def score_lines(
     )
 
 
-def _note(family: Family, trained_share: float, score: Interval, random_high: float) -> str:
+def _note(family: Family, trained_share: float, score: Interval, random_high: float | None) -> str:
     """Why a network does not count as a trained agent; empty if it does.
 
     Its whole interval must lie above random play, so a few lucky episodes are not enough.
 
     Args:
         trained_share: decisions of the training run, as a share of the recipe's.
+        random_high: the score of random play, or the upper bound of its interval; None if unknown.
     """
     if family.agent == "random":
         return ""
     if family.untrained:
-        return f"not a trained agent: {trained_share:.1%} of its recipe"
-    return "" if score.low > random_high else "not a trained agent: no better than random play"
+        return f"{UNTRAINED}: {trained_share:.1%} of its recipe"
+    if not score.is_given:
+        return f"not shown to be trained: n = {score.n}, at least {LEAST_EPISODES} games are needed"
+    if random_high is None:
+        return "not shown to be trained: the score of random play is unknown"
+    if score.low > random_high and not math.isclose(score.low, random_high, rel_tol=ROUNDING):
+        return ""
+    return f"{UNTRAINED}: no better than random play"
 
 
 def markdown(lines: Sequence[Line]) -> str:
@@ -138,12 +155,12 @@ def markdown(lines: Sequence[Line]) -> str:
             line.agent,
             "" if line.train_seed < 0 else str(line.train_seed),
             "unknown" if line.train_steps < 0 else f"{line.train_steps:,}",
-            line.family.variant or line.network,
+            ", ".join(filter(None, (line.family.variant or line.network, told_apart(line.recipe)))),
             line.checkpoint,
             line.protocol,
             str(line.score.n),
-            f"{line.score.estimate:.2f}",
-            f"{line.score.low:.2f} to {line.score.high:.2f}",
+            f"{line.score.estimate:,.2f}",
+            score_bounds(line.score),
             _number(line.random),
             _number(line.human),
             str(line.sim_steps) if line.sim_steps else "",

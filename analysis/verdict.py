@@ -8,11 +8,11 @@ from analysis.comparisons import Contrast, RobustnessComparison, compare
 from analysis.evidence import Evidence, attacked_scores, evidence
 from analysis.gates import Gate, gates, is_allowed
 from analysis.players import Player, dqns_of, players
+from analysis.rows import ATTACKS, STATE_ATTACKS, StudyRows
 from analysis.tables import aligned
 from analysis.words import percent, points, scored, signed, size
 from core.errors import Refusal
 from core.generated import write_generated
-from core.records import read_rows
 from core.rows import AttackRow, StateAttackRow
 
 
@@ -22,12 +22,8 @@ def verdict_of(folder: Path) -> str:
     Raises:
         Refusal: there are no attacks, or as in `verdict`.
     """
-    states = [
-        row
-        for path in sorted(folder.rglob("state_attacks.parquet"))
-        for row in read_rows(path, StateAttackRow)
-    ]
-    games = [row for path in sorted(folder.rglob("attacks.parquet")) for row in read_rows(path, AttackRow)]
+    study = StudyRows(folder)
+    states, games = study.rows(STATE_ATTACKS), study.rows(ATTACKS)
     if not states and not games:
         raise Refusal(
             f"no attacks under {folder}: name a folder with attacks.parquet or state_attacks.parquet below it"

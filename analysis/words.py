@@ -6,10 +6,26 @@ from fractions import Fraction
 from analysis.statistics import Interval
 
 
+def instead(found: Interval) -> str:
+    """What is said in place of an interval: that there are too few values, or that all are equal. Otherwise empty."""
+    if not found.is_given:
+        return f"n = {found.n}, too few for an interval"
+    return f"the same in all {found.n} games" if found.is_tied else ""
+
+
+def score_bounds(score: Interval) -> str:
+    """The interval of a score, as in "15.13 to 16.80" or "all 30 games scored 9"."""
+    if score.is_given and score.is_tied:
+        return f"all {score.n} games scored {score.estimate:,.10g}"
+    return instead(score) or f"{score.low:,.2f} to {score.high:,.2f}"
+
+
 def percent(share: Interval) -> str:
     """A share, as in "58 % (49 to 69 %, n = 100)"."""
-    estimate, low, high = (round(100 * value) for value in share[:3])
-    return f"{estimate} % ({low} to {high} %, n = {share.n})"
+    found = instead(share)
+    if not found:
+        found = f"{round(100 * share.low)} to {round(100 * share.high)} %, n = {share.n}"
+    return f"{round(100 * share.estimate)} % ({found})"
 
 
 def size(epsilon: float) -> str:
@@ -22,7 +38,8 @@ def size(epsilon: float) -> str:
 
 def scored(score: Interval) -> str:
     """A score, as in "16.00 (15.13 to 16.80, n = 30)"."""
-    return f"{score.estimate:,.2f} ({score.low:,.2f} to {score.high:,.2f}, n = {score.n})"
+    n = "" if instead(score) else f", n = {score.n}"
+    return f"{score.estimate:,.2f} ({score_bounds(score)}{n})"
 
 
 def percents(shares: Sequence[Interval]) -> str:
@@ -51,11 +68,12 @@ def count(number: int, what: str) -> str:
 def points(difference: Interval) -> str:
     """A difference of shares, as in "+12.0 points (+3.1 to +20.4, n = 512)"."""
     estimate, low, high = (100 * value for value in difference[:3])
-    return f"{estimate:+.1f} points ({low:+.1f} to {high:+.1f}, n = {difference.n})"
+    return (
+        f"{estimate:+.1f} points ({instead(difference) or f'{low:+.1f} to {high:+.1f}, n = {difference.n}'})"
+    )
 
 
 def signed(difference: Interval) -> str:
     """A difference of scores, as in "+1.50 (-0.20 to +3.10, n = 30)"."""
-    return (
-        f"{difference.estimate:+,.2f} ({difference.low:+,.2f} to {difference.high:+,.2f}, n = {difference.n})"
-    )
+    found = f"{difference.low:+,.2f} to {difference.high:+,.2f}, n = {difference.n}"
+    return f"{difference.estimate:+,.2f} ({instead(difference) or found})"

@@ -1,11 +1,14 @@
 """The page of a card, and its lines on a terminal. Never imports torch."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from analysis.energy import ACCOUNTS
 from analysis.pages import render
+from analysis.statistics import Interval
+from analysis.words import instead, score_bounds
 from core.records import write_bytes
 
 
@@ -57,9 +60,11 @@ def summary(card: Mapping[str, Any]) -> list[str]:
 
 def interval(found: Mapping[str, Any]) -> str:
     """An estimate with its interval, in words."""
-    if found["low"] is None:
-        return f"{found['estimate']:.4g} (n = {found['n']})"
-    return f"{found['estimate']:.2f} [{found['low']:.2f}, {found['high']:.2f}], n = {found['n']}"
+    low, high = (math.nan if found[end] is None else found[end] for end in ("low", "high"))
+    score = Interval(found["estimate"], low, high, found["n"])
+    if instead(score):
+        return f"{score.estimate:.2f} ({score_bounds(score)})"
+    return f"{score.estimate:.2f} [{score.low:.2f}, {score.high:.2f}], n = {score.n}"
 
 
 def percent(share: float) -> str:

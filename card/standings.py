@@ -14,6 +14,7 @@ from analysis.evidence import evidence
 from analysis.gates import gates, is_allowed
 from analysis.rows import ATTACKS, EPISODES, OPERATIONS, STATE_ATTACKS, StudyRows
 from analysis.runs import families, in_order, names, own_dqn, prefer_best, training_runs
+from analysis.statistics import LEAST_EPISODES
 from analysis.tables import aligned
 from card.check import is_checked
 from card.files import CARD, is_of_card, read_card
@@ -177,7 +178,9 @@ def _of_card(path: Path, card: Mapping[str, Any], dqns: Mapping[tuple[str, str],
     share = None
     if scores["random_play"] is not None and others and np.mean(others) > scores["random_play"]:
         own = [np.array([episode["score"] for episode in scores["episodes"]])]
-        share = average_performance_ratio(own, [np.array(others)], [scores["random_play"]], paired=False)
+        share = average_performance_ratio(
+            own, [np.array(others)], [scores["random_play"]], paired=False, least=LEAST_EPISODES
+        )
     checked = is_checked(path)
     standard = "" if card["battery"]["standard"] else ", not the standard battery"
     seed = f"seed {agent['train_seed']}" if agent["train_seed"] >= 0 else ""

@@ -140,6 +140,7 @@ class MethodComparison:
                 game=self.dqn.game.name,
                 source_id=self.checkpoint.id,
                 train_seed=self.checkpoint.provenance["train_seed"],
+                training=self.checkpoint.training,
                 method=method.name,
                 settings=settings,
                 reference="dqn",

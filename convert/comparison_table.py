@@ -5,8 +5,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from analysis.statistics import Interval, kept_interval, mean_interval
+from analysis.statistics import kept_interval, mean_interval
 from analysis.tables import aligned
+from analysis.words import instead, score_bounds
 from convert.comparison import DQN_ITSELF, games_label
 from convert.method import METHODS
 from core.games import get_game, reference
@@ -52,7 +53,7 @@ def markdown(rows: Sequence[ConversionRow], games: Sequence[EpisodeRow]) -> str:
     text += "\nT: simulation steps that a layer fires for; sim steps: those that pass until the decision.\n"
     if by_dqn := scores.get(DQN_ITSELF):
         text += (
-            f"The DQN scores {_interval(mean_interval(by_dqn), '.2f')} in {len(by_dqn)} games, random play {random}; "
+            f"The DQN scores {_score(by_dqn)} in {len(by_dqn)} games, random play {random}; "
             f"every network played the same starts, and shares kept are of scores above random play.\n"
         )
     return text
@@ -81,12 +82,14 @@ def _scored(played: Sequence[float], by_dqn: Sequence[float], random: float | No
         return "", ""
     kept = ""
     if random is not None and np.mean(by_dqn) > random:
-        kept = _interval(kept_interval(played, by_dqn, random), ".0%")
-    return _interval(mean_interval(played), ".2f"), kept
+        share = kept_interval(played, by_dqn, random)
+        kept = f"{share.estimate:.0%} ({instead(share) or f'{share.low:.0%} to {share.high:.0%}'})"
+    return _score(played), kept
 
 
-def _interval(interval: Interval, form: str) -> str:
-    return f"{interval.estimate:{form}} ({interval.low:{form}} to {interval.high:{form}})"
+def _score(played: Sequence[float]) -> str:
+    score = mean_interval(played)
+    return f"{score.estimate:.2f} ({score_bounds(score)})"
 
 
 def _grouped(rows: Sequence[T], key: Callable[[T], K]) -> dict[K, list[T]]:

@@ -111,6 +111,7 @@ class Conversion(Run):
                 game=dqn.game.name,
                 source_id=checkpoint.id,
                 train_seed=checkpoint.provenance["train_seed"],
+                training=checkpoint.training,
                 method=self.method,
                 settings=to_json(settings),
                 reference=reference,

@@ -4,6 +4,7 @@ Nothing is unpickled. The file's header is checked against its tensors before an
 """
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ PROVENANCE: Mapping[str, type] = {
     "scores_are_q_values": bool,
 }
 """Entries that every checkpoint's provenance has, because rows hold them. Others are allowed."""
+TRAINING = re.compile("[0-9a-f]{12}")
+"""Form of the entry "training", the digest of the training (`train_direct.training`). Older checkpoints have none."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ class Checkpoint:
     """First 12 hex digits of the file's SHA-256, which name these weights in rows."""
 
     @property
+    def training(self) -> str:
+        """Digest of all that defines the training; empty if unknown."""
+        digest: str = self.provenance.get("training", "")
+        return digest
+
+    @property
     def columns(self) -> dict[str, Any]:
         """The columns about the agent that every type of row has (core/rows.py)."""
         told = ("train_seed", "train_steps", "network", "recipe")
@@ -50,6 +59,7 @@ class Checkpoint:
             "agent": self.agent.kind,
             "checkpoint_id": self.id,
             **{name: self.provenance[name] for name in told},
+            "training": self.training,
             "variant": self.provenance.get("conversion", {}).get("method", ""),
         }
 
@@ -159,4 +169,9 @@ def _checked_header(path: Path, file: TensorFile) -> dict[str, Any]:
     for entry, kind in PROVENANCE.items():
         if not isinstance(header["provenance"].get(entry), kind):
             raise Refusal(f"{path}: its provenance lacks {entry!r} (a {kind.__name__})")
+    training = header["provenance"].get("training")
+    if "training" in header["provenance"] and not (
+        isinstance(training, str) and TRAINING.fullmatch(training)
+    ):
+        raise Refusal(f"{path}: its provenance has training {training!r}, 12 hex digits are needed")
     return header

@@ -72,6 +72,11 @@ class EpisodeRow:
 
     There is a row for each, even if both are the same weights.
     """
+    training: str = field(default="", kw_only=True)
+    """Digest of all that defines the training (`train_direct.training`), 12 hex digits.
+
+    A converted network has that of its DQN. Empty if unknown: older rows, random play and imported weights.
+    """
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,8 @@ class StateAttackRow:
     """Number of states that were drawn. Another number draws other states. 0 in older rows."""
     attacker: str = field(default="", kw_only=True)
     """What the attacker knows of the victim, as in `AttackRow`."""
+    training: str = field(default="", kw_only=True)
+    """Digest of the training, as in `EpisodeRow`."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +173,8 @@ class CurveRow:
     train_score: float
     """Mean raw score of the training episodes that ended, played with exploration; NaN if none ended."""
     steps_per_second: float
+    training: str = field(default="", kw_only=True)
+    """Digest of the training, as in `EpisodeRow`."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +224,8 @@ class ConversionRow:
     """
     mean_sim_steps: float = math.nan
     """Mean simulation steps until the decision, presteps included. If layers fire in turn, all layers' steps count."""
+    training: str = field(default="", kw_only=True)
+    """Digest of the DQN's training, as in `EpisodeRow`."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +268,8 @@ class OperationsRow:
     """Spikes of the layer's own neurons, of either sign; 0 if they do not spike."""
     variant: str = ""
     """Conversion method of a converted network, as in `EpisodeRow`."""
+    training: str = field(default="", kw_only=True)
+    """Digest of the training, as in `EpisodeRow`."""
 
 
 @dataclass(frozen=True)
@@ -295,6 +308,8 @@ class EmbeddingRow:
     """Largest Q-value; NaN if scores are not Q-values (CMC-DSQN)."""
     action: int
     """The greedy action."""
+    training: str = field(default="", kw_only=True)
+    """Digest of the training, as in `EpisodeRow`."""
 
 
 Row = TypeVar(

@@ -63,6 +63,7 @@ def embed(checkpoint: Checkpoint, states: np.ndarray, states_of: str, seed: int)
             agent=agent.kind,
             checkpoint_id=checkpoint.id,
             train_seed=checkpoint.provenance["train_seed"],
+            training=checkpoint.training,
             states_of=states_of,
             state=state,
             x=float(x),

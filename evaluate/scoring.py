@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from analysis.statistics import mean_interval
+from analysis.words import instead, score_bounds
 from core.errors import Refusal
 from core.games import Game
 from core.manifest import Manifest
@@ -109,11 +110,12 @@ def score(evaluations: Sequence[Evaluation], manifest: Manifest, rows_file: Path
     journal.close()
     for each in evaluations:
         played = each.of(journal.rows).values()
-        interval = mean_interval([row.score for row in played])
-        print(
-            f"{each.label}: mean score {interval.estimate:.2f}, 95 % interval over episodes {interval.low:.2f} to "
-            f"{interval.high:.2f}, n = {interval.n}, {sum(row.truncated for row in played)} truncated"
-        )
+        score = mean_interval([row.score for row in played])
+        found = score_bounds(score)
+        if not instead(score):
+            found = f"95 % interval over episodes {found}, n = {score.n}"
+        truncated = sum(row.truncated for row in played)
+        print(f"{each.label}: mean score {score.estimate:.2f}, {found}, {truncated} truncated")
     print(rows_file)
 
 

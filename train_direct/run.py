@@ -60,6 +60,8 @@ class Plan:
     recipe: str
     recipe_steps: int
     """Decisions that the recipe asks for."""
+    training: str
+    """Digest of all that defines the training (`train_direct.training`)."""
     protocol: Protocol
     """The protocol by which validation episodes are scored."""
     seed: int
@@ -221,6 +223,7 @@ class TrainingRun:
             q_mean=means.q_mean,
             train_score=float(np.mean(self._ended_scores)) if self._ended_scores else math.nan,
             steps_per_second=since / max(self._training_s, 1e-9),
+            training=plan.training,
         )
         self._training_s = 0.0
         self._ended_scores = []
@@ -269,6 +272,7 @@ class TrainingRun:
             "recipe": self._plan.recipe,
             "recipe_steps": self._plan.recipe_steps,
             "network": self._plan.network,
+            "training": self._plan.training,
             "scores_are_q_values": self._plan.scores_are_q_values,
         }
 

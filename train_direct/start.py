@@ -27,6 +27,7 @@ from train_direct.ppo import PPO, critic_game
 from train_direct.q_learning import QLearning
 from train_direct.recipe import IDENTITY, BaseRecipe, R, Recipe, get_ppo_recipe, get_recipe
 from train_direct.run import Plan, TrainingRun, clean_up, files_of_run
+from train_direct.training import training_digest
 
 
 def train_q_network(
@@ -71,6 +72,14 @@ def train_q_network(
         agent = network.make(game, seeding.torch_generator(options.seed, "weights")).to(device)
         _require_updates_fit(agent, recipe.batch_size)
         _require_batches_fit(game, recipe)
+        training = training_digest(
+            agent,
+            recipe,
+            cmc=compensate,
+            sim_steps_in_turn=sim_steps,
+            precision=options.precision,
+            early_stop=options.early_stop,
+        )
         common_mode = None
         if compensate and isinstance(agent, DSQN):
             common_mode = CommonMode(agent, seeding.torch_generator(options.seed, "common mode")).to(device)
@@ -92,7 +101,13 @@ def train_q_network(
             file=sys.stderr,
         )
         plan = _plan(
-            options, game, chosen, network_name, scores_are_q_values=not compensate, stop_score=stop_score
+            options,
+            game,
+            chosen,
+            network_name,
+            training,
+            scores_are_q_values=not compensate,
+            stop_score=stop_score,
         )
         return algorithm, plan
 
@@ -128,7 +143,8 @@ def train_actor(options: RunOptions, network_name: str, network: Network) -> Non
         )
         _require_updates_fit(actor, chosen.recipe.batch_size)
         algorithm = PPO(actor, critic, game, chosen.recipe, options.seed)
-        return algorithm, _plan(options, game, chosen, network_name, scores_are_q_values=False)
+        training = training_digest(actor, chosen.recipe)
+        return algorithm, _plan(options, game, chosen, network_name, training, scores_are_q_values=False)
 
     _work(options, spec, ("total_steps",), make)
 
@@ -203,6 +219,7 @@ def _plan(
     game: Game,
     chosen: Chosen[R],
     network: str,
+    training: str,
     *,
     scores_are_q_values: bool,
     stop_score: float | None = None,
@@ -212,6 +229,7 @@ def _plan(
         network=network,
         recipe=chosen.label,
         recipe_steps=chosen.named.total_steps,
+        training=training,
         protocol=get_protocol(chosen.named.protocol, game),
         scores_are_q_values=scores_are_q_values,
         seed=options.seed,

@@ -36,7 +36,7 @@ from analysis.figures.style import (
 )
 from analysis.rows import ATTACKS, STATE_ATTACKS
 from analysis.runs import Family, families, in_order, names, require_comparable
-from analysis.statistics import Interval
+from analysis.statistics import LEAST_EPISODES, Interval
 from core.games import get_game
 from core.records import require_single
 from core.rows import StateAttackRow
@@ -252,11 +252,13 @@ def _curves(
                     for _, seed in own[own.epsilon == size].groupby("train_seed")
                 ],
                 mean_of_games,
+                least=LEAST_EPISODES,
             )
             for size in sizes
         ]
         seeds = own.train_seed.nunique()
-        label = f"{name_of[family]}, n = {seeds} x {points[0].n // seeds}"
+        few = "" if all(point.is_given for point in points) else ", too few for an interval"
+        label = f"{name_of[family]}, n = {seeds} x {points[0].n // seeds}{few}"
         curves.append(Curve(label, look[family], sizes, points))
     return curves
 

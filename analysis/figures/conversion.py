@@ -12,6 +12,7 @@ from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import LINE_STYLES, PANEL_INCHES, colour_of, common_legend, panels, sim_steps
 from analysis.rows import CONVERSIONS, METHOD_GAMES, METHODS
 from analysis.statistics import kept_interval
+from analysis.trainings import apart
 from core.games import PUBLISHED, get_game, reference
 from core.records import require_single
 
@@ -35,15 +36,19 @@ def agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
     rows = rows[rows.reference == "dqn"]
     # One method may give several networks of one DQN, made for different sim steps.
     rows = rows.assign(made_for=[json.loads(settings)["sim_steps"] for settings in rows.settings])
+    rows = rows.assign(apart=apart(rows.training))
     figure, axes = panels(rows)
     for game, axis in axes.items():
         here = rows[rows.game == game]
-        networks = sorted(set(zip(here.method, here.made_for, strict=True)))
-        for (method, made_for), colour in zip(networks, itertools.cycle(METHOD_COLOURS)):
-            of_network = here[(here.method == method) & (here.made_for == made_for)]
+        networks = sorted(set(zip(here.method, here.made_for, here.apart, strict=True)))
+        for (method, made_for, training), colour in zip(networks, itertools.cycle(METHOD_COLOURS)):
+            of_network = here[
+                (here.method == method) & (here.made_for == made_for) & (here.apart == training)
+            ]
             for readout, group in of_network.groupby("readout"):
                 curve = 100 * group.groupby("sim_steps").agreement.agg(["mean", "min", "max"])
-                name = f"{method} for {made_for}, {readout} read-out, n = {group.source_id.nunique()}"
+                of_training = f", training {training}" if training else ""
+                name = f"{method} for {made_for}{of_training}, {readout} read-out, n = {group.source_id.nunique()}"
                 style = LINE_STYLES[str(readout)]
                 axis.plot(curve.index, curve["mean"], color=colour, linestyle=style, marker=".", label=name)
                 axis.fill_between(curve.index, curve["min"], curve["max"], color=colour, alpha=0.1)
@@ -68,6 +73,7 @@ def agreement_of_methods(rows: pd.DataFrame) -> Figure:
     panels = figure.subplots(2, len(games), squeeze=False)
     for column, game in enumerate(games):
         require_single(rows[rows.game == game].train_seed, f"training seed of {game}'s conversions")
+        require_single(apart(rows[rows.game == game].training), f"training of {game}'s DQN")
         for name, group in _methods(rows[rows.game == game], "variant"):
             ordered = group.sort_values("sim_steps")
             look = _method_style(name)
@@ -94,6 +100,7 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
     for game, axis in axes.items():
         here = rows[rows.game == game].sort_values("episode")
         require_single(here.train_seed, f"training seed of {game}'s conversions")
+        require_single(apart(here.training), f"training of {game}'s DQN")
         of_dqn = here[here.variant == "dqn"].score.to_numpy()
         random = reference(get_game(game)).random
         assert random is not None  # Random play is published or measured for every game.
@@ -106,7 +113,8 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
             ]
             look = _method_style(name)
             taken = [group[group["at"] == at].mean_sim_steps.mean() for at in sizes]
-            axis.plot(taken, [100 * point.estimate for point in points], label=name, **look)
+            few = "" if points[0].is_given else f", n = {points[0].n}, too few for an interval"
+            axis.plot(taken, [100 * point.estimate for point in points], label=name + few, **look)
             lows, highs = [100 * point.low for point in points], [100 * point.high for point in points]
             axis.fill_between(taken, lows, highs, color=look["color"], alpha=0.06)
         if get_game(game).tier == "minatar":

@@ -207,7 +207,7 @@ def _draw_points(axis: Axes, points: Sequence[_Point]) -> None:
         axis.errorbar(
             point.energy,
             score.estimate,
-            yerr=[[score.estimate - score.low], [score.high - score.estimate]],
+            yerr=[[score.estimate - score.low], [score.high - score.estimate]] if score.is_given else None,
             fmt=marker_of(row.agent),
             color=colour_of(row.agent),
             markersize=4,

@@ -149,6 +149,7 @@ class Stability(NamedTuple):
     across_runs: np.ndarray
     """One value for all seeds together. Empty with one seed."""
     best_std: np.ndarray
+    """Seeds whose best evaluation is a single episode are left out."""
 
 
 MEASURES = {
@@ -159,6 +160,10 @@ MEASURES = {
     "across_runs": "dispersion\nacross seeds",
     "best_std": "std of scores\n(Liu et al.)",
 }
+
+
+_WITHOUT = {"across_runs": "1 seed", "best_std": "1 episode"}
+"""Why a measure has no value."""
 
 
 def stability(rows: pd.DataFrame, points: Sequence[int]) -> Stability:
@@ -179,7 +184,8 @@ def stability(rows: pd.DataFrame, points: Sequence[int]) -> Stability:
     for seed in curves:
         best = curves.index[np.flatnonzero(curves[seed] == curves[seed].max())[-1]]
         scores = rows[(rows.train_seed == seed) & (rows.train_steps == best)].score
-        spreads.append(statistics.spread_of_scores(scores.to_numpy()))
+        if len(scores) > 1:
+            spreads.append(statistics.spread_of_scores(scores.to_numpy()))
     none = np.empty(0)
     return Stability(
         across_time=dispersion_across_time(values),
@@ -227,7 +233,7 @@ def learning_stability(rows: pd.DataFrame) -> Figure:
                     axis.bar(position, values.mean(), color=colour, alpha=0.35, width=0.6)
                     axis.plot([position] * len(values), values, ".", color=colour, markersize=4)
                 else:
-                    why = "1 seed" if measure == "across_runs" else "not above random"
+                    why = _WITHOUT.get(measure, "not above random")
                     axis.text(
                         position, 0.5, why, transform=axis.get_xaxis_transform(), ha="center", fontsize=6
                     )

@@ -305,7 +305,7 @@ def _rivals(found: Sequence[Family]) -> list[tuple[Family, Family]]:
             and (better.agent, worse.agent)
             in (("rate-coded", "dqn"), ("dsqn", "dqn"), ("dsqn", "rate-coded"))
         )
-        or (is_double(better) and worse == single_q(better))
+        or (is_double(better) and not is_double(worse) and single_q(worse) == single_q(better))
     ]
 
 

@@ -82,7 +82,9 @@ def _bar_panels(
                     at,
                     score.estimate,
                     0.9 * thickness,
-                    xerr=[[score.estimate - score.low], [score.high - score.estimate]],
+                    xerr=[[score.estimate - score.low], [score.high - score.estimate]]
+                    if score.is_given
+                    else None,
                     color=look[family]["color"],
                     error_kw={"linewidth": 0.7, "capsize": 1.5},
                     hatch="//////" if checkpoint == "final" else None,
@@ -90,8 +92,8 @@ def _bar_panels(
                     linewidth=0,
                 )
                 axis.annotate(
-                    f"{score.estimate:,.1f}" + (" (not trained)" if line.note else ""),
-                    (max(score.high, 0), at),
+                    f"{score.estimate:,.1f}{_remark(line)}",
+                    (max(score.high if score.is_given else score.estimate, 0), at),
                     xytext=(2, 0),
                     textcoords="offset points",
                     va="center",
@@ -118,6 +120,13 @@ def _bar_panels(
         "network, not over training seeds. Hatched: final weights of a training run." + remark,
     )
     return figure
+
+
+def _remark(line: Line) -> str:
+    """What follows the score of a network that does not count as trained."""
+    if not line.score.is_given:
+        return " (too few games)"
+    return " (not trained)" if line.note else ""
 
 
 READOUT_ORDER = ("last-mem", "max-mem", "mean-mem", "max-abs-mem", "rate", "spike-rate")

@@ -20,7 +20,7 @@ from analysis.pages import render
 from analysis.report.provenance import Card, Work, cards, works
 from analysis.rows import ATTACKS, CONVERSIONS, EPISODES, METHOD_GAMES, METHODS, StudyRows
 from analysis.tables import markdown, score_lines
-from analysis.words import percent, size
+from analysis.words import percent, score_bounds, size
 from core.errors import Refusal
 from core.generated import write_generated
 from core.rows import ConversionRow, EpisodeRow
@@ -200,7 +200,7 @@ def _attack_tables(attacked: Sequence[Attacked]) -> Iterator[Table]:
             cell.first.gradient_source,
             str(cell.score.n),
             f"{cell.score.estimate:,.2f}",
-            f"{cell.score.low:,.2f} to {cell.score.high:,.2f}",
+            score_bounds(cell.score),
             f"{cell.flip_share:.1%}",
             percent(cell.kept) if cell.kept else "",
         )

@@ -14,6 +14,7 @@ from analysis.players import dqns_of, players, shares
 from analysis.report import page as report
 from analysis.report.__main__ import Report
 from analysis.report.provenance import cards
+from analysis.statistics import LEAST_EPISODES
 from analysis.tables import aligned
 from analysis.words import size
 from core.cli import main
@@ -49,10 +50,11 @@ DSQN = {"agent": "dsqn", "checkpoint_id": "s0", "sim_steps": 4, "spikes_per_deci
 
 
 def games(*scores: float, **changes: object) -> list[EpisodeRow]:
-    """Episodes of one network; each start has a seed of its own."""
+    """Episodes of one network: as many of each score as an interval needs. Each start has a seed of its own."""
+    played = [score for score in scores for _ in range(LEAST_EPISODES)]
     return [
         replace(BASE, score=score, episode=index, episode_seed=10 + index, **changes)  # type: ignore[arg-type]
-        for index, score in enumerate(scores)
+        for index, score in enumerate(played)
     ]
 
 
@@ -111,8 +113,8 @@ def test_a_share_is_what_was_worked_out_by_hand() -> None:
     dqn = games(RANDOM + 20, RANDOM + 20)
     rows = [*dqn, *games(RANDOM + 15, RANDOM + 15, **SNN), *games(RANDOM + 5, RANDOM + 5, **DSQN)]
     text = kept_of(*rows)
-    assert "| 75 % (75 to 75 %, n = 2) | seed 0 | 64 | 1,000 |" in text.splitlines()[0]
-    assert "| 25 % (25 to 25 %, n = 2) | seed 0 | 4 | 20 |" in text.splitlines()[1]
+    assert "| 75 % (the same in all 20 games) | seed 0 | 64 | 1,000 |" in text.splitlines()[0]
+    assert "| 25 % (the same in all 20 games) | seed 0 | 4 | 20 |" in text.splitlines()[1]
     assert text.splitlines()[0].startswith("pong | converted SNN (seed 0, 1,000 decisions) | ")
     assert text.splitlines()[1].startswith("pong | DSQN (seed 0, 1,000 decisions) | ")
     (lead, about_attacks) = answer(rows, [], [], []).lead
@@ -125,7 +127,7 @@ def test_only_episodes_that_both_played_are_pairs() -> None:
     dqn = games(RANDOM + 10, RANDOM + 30, RANDOM + 90)
     (kept,) = shares(players([*dqn, *games(RANDOM + 10, RANDOM + 10, **SNN)]))
     assert kept.kept is not None
-    assert (kept.kept.estimate, kept.kept.n) == (pytest.approx(0.5), 2)
+    assert (kept.kept.estimate, kept.kept.n) == (pytest.approx(0.5), 20)
     elsewhere = [replace(row, episode_seed=row.episode_seed + 100) for row in games(5.0, 5.0, **SNN)]
     (kept,) = shares(players([*dqn, *elsewhere]))
     assert kept.kept is None
@@ -165,9 +167,9 @@ def test_untrained_agents_answer_nothing_and_are_named() -> None:
     assert any("DSQN (seed 0, 1,000 decisions): not a trained agent" in limit for limit in found.limits)
     assert any("DQN on pong; DSQN on pong" in limit for limit in found.limits)
     # A conversion that forgets all is a result, not a lack of training; one of an untrained DQN is none.
-    assert "| 0 % (0 to 0 %, n = 1) |" in kept_of(*games(9.0), *games(RANDOM, **SNN))
+    assert "| 0 % (the same in all 10 games) |" in kept_of(*games(9.0), *games(RANDOM, **SNN))
     text = kept_of(*games(RANDOM), *games(9.0, **SNN))
-    assert "| 9.00 (9.00 to 9.00, n = 1) |  |  |" in text
+    assert "| 9.00 (all 10 games scored 9) |  |  |" in text
     assert text.endswith("| the DQN (seed 0, 1,000 decisions) is not a trained agent")
 
 
@@ -205,7 +207,7 @@ def test_weights_that_were_best_early_are_of_a_trained_run() -> None:
 
 def test_a_conversions_method_is_named() -> None:
     text = kept_of(*games(9.0), *games(9.0, variant="tan2021", **SNN))
-    assert "converted SNN (tan2021, seed 0, 1,000 decisions) | 9.00 (9.00 to 9.00, n = 1) | 100 %" in text
+    assert "converted SNN (tan2021, seed 0, 1,000 decisions) | 9.00 (all 10 games scored 9) | 100 %" in text
 
 
 def test_what_is_missing_is_said_and_not_invented() -> None:
@@ -248,7 +250,7 @@ def test_what_an_attack_leaves_is_of_the_clean_games_of_the_same_starts() -> Non
     clean = attacks(RANDOM + 10, RANDOM + 30, attack="none", epsilon=0.0)
     weak = attacks(RANDOM + 10, RANDOM + 20, attack="fgsm", epsilon=1 / 255, flip_share=0.5)
     # 100 decisions with half of them changed, 300 with none: an eighth.
-    weak[1] = replace(weak[1], length_steps=300, flip_share=0.0)
+    weak = [replace(row, length_steps=300, flip_share=0.0) if row.episode >= 10 else row for row in weak]
     strong = attacks(RANDOM, RANDOM, attack="fgsm", epsilon=4 / 255)
     first, second = under_attack([*strong, *weak, *clean], [])
     assert (first.first.epsilon, first.flip_share) == (1 / 255, 0.125)
@@ -257,7 +259,7 @@ def test_what_an_attack_leaves_is_of_the_clean_games_of_the_same_starts() -> Non
     assert second.kept is not None
     assert second.kept.estimate == pytest.approx(0.0, abs=1e-9)
     found = answer([], [], [], [*clean, *weak, *strong])
-    told = "on pong at 1/255 DQN 75 % (1 network, intervals within 67 to 100 %, n = 2)"
+    told = "on pong at 1/255 DQN 75 % (1 network, intervals within 71 to 81 %, n = 20)"
     assert found.lead[-1] == f"Share of their own clean score {LEFT}: {told}."
     # A stronger one of that size counts; and a size that not all have met does not.
     other = attacks(RANDOM + 5, RANDOM + 5, attack="fgsm", epsilon=1 / 255, flip_share=0.6)
@@ -279,7 +281,7 @@ def test_what_an_attack_leaves_is_of_the_clean_games_of_the_same_starts() -> Non
     met = [*clean, *strong, *weak]
     dsqn = [replace(row, **DSQN) for row in (*clean, *strong)]
     text = answer([], [], [], [*met, *dsqn]).lead[-1]
-    assert "on pong at 4/255 DQN 0 % (1 network, intervals within 0 %, n = 2), DSQN 0 %" in text
+    assert "on pong at 4/255 DQN 0 % (1 network, intervals within 0 %, n = 20), DSQN 0 %" in text
     assert any("No agent is shown to be robust" in limit for limit in found.limits)
 
 
@@ -376,7 +378,7 @@ def test_a_card_shows_every_setting_and_who_had_another() -> None:
     assert values["fire on reset"] == "yes"
     assert values["ROM MD5"] == "60e0ea3c"
     assert values["versions"] == "ale-py 0.12, numpy 2"
-    assert values["evaluated"] == "2 starts (evaluation seed 1), 3 games, 1 of them truncated"
+    assert values["evaluated"] == "20 starts (evaluation seed 1), 30 games, 10 of them truncated"
 
 
 def test_a_game_of_weights_that_are_best_and_final_is_counted_once() -> None:
@@ -384,10 +386,10 @@ def test_a_game_of_weights_that_are_best_and_final_is_counted_once() -> None:
     rows = [*best, *(replace(row, checkpoint="final") for row in best), *games(3.0, checkpoint_id="d1")]
     (card,) = cards({"evaluated": rows})
     counted = dict(card.values)["evaluated"]
-    assert counted == "2 starts (evaluation seed 1), 3 games, 2 of them truncated"
+    assert counted == "20 starts (evaluation seed 1), 30 games, 20 of them truncated"
     met = [each for size in (0.1, 0.2) for each in attacks(1.0, attack="fgsm", epsilon=size)]
     (card,) = cards({"under attack": met})
-    assert ", 2 games, 0 of them" in dict(card.values)["under attack"]
+    assert ", 20 games, 0 of them" in dict(card.values)["under attack"]
 
 
 def test_every_figure_has_its_caption() -> None:

@@ -29,6 +29,7 @@ from analysis.stability import (
     short_term_risk,
 )
 from analysis.statistics import (
+    LEAST_EPISODES,
     Interval,
     kept_difference,
     kept_interval,
@@ -64,22 +65,48 @@ def test_constant_scores_have_an_interval_without_width() -> None:
     assert mean_interval([7.5] * 10) == (7.5, 7.5, 7.5, 10)
 
 
-def test_one_score_is_its_own_interval() -> None:
-    assert mean_interval([-3.0]) == (-3.0, -3.0, -3.0, 1)
+@pytest.mark.parametrize("n", [1, 2, 3, LEAST_EPISODES - 1, LEAST_EPISODES])
+@pytest.mark.parametrize("tied", [False, True])
+def test_few_episodes_have_a_mean_and_no_interval(n: int, tied: bool) -> None:
+    scores = np.full(n, 3.0) if tied else np.arange(n) + 1.0
+    of_reference = 2 * scores
+    shares = (
+        (mean_interval(scores), scores.mean()),
+        (paired_difference(scores, of_reference), -scores.mean()),
+        (kept_interval(scores, of_reference, 0.0), 0.5),
+        (kept_difference(scores, of_reference, scores, scores, 0.0), -0.5),
+    )
+    for found, estimate in shares:
+        assert found.estimate == pytest.approx(estimate)
+        assert found.n == n
+        assert found.is_given == (n >= LEAST_EPISODES)
+        assert math.isnan(found.low) == math.isnan(found.high) == (n < LEAST_EPISODES)
+    assert not non_inferior(mean_interval(scores), 0.0).holds or n >= LEAST_EPISODES
+
+
+def test_no_interval_is_over_a_single_training_run() -> None:
+    alone, several = games([1, 2], [3]), games([1, 2], [3, 4])
+    for runs, given in ((alone, False), (several, True)):
+        assert stratified_interval(runs, iqm).is_given == given
+        assert average_performance_ratio(runs, games([4, 4], [4, 4]), [0, 0], paired=False).is_given == given
+        assert probability_of_improvement(runs, several).is_given == given
+        assert probability_of_improvement(several, runs).is_given == given
+        assert all(np.isfinite(band).all() == given for band in performance_profile_band(runs, [0.5, 3.5]))
 
 
 def test_the_mean_is_that_of_the_scores_and_lies_inside() -> None:
-    interval = mean_interval([1.0, 2.0, 3.0, 10.0])
+    interval = mean_interval(3 * [1.0, 2.0, 3.0, 10.0])
     assert interval.estimate == 4.0
-    assert interval.n == 4
+    assert interval.n == 12
     assert 1.0 <= interval.low < 4.0 < interval.high <= 10.0
 
 
 def test_two_scores_have_the_interval_made_by_hand() -> None:
     # Means of resamples are 0, 1/2, 1 with probability 1/4, 1/2, 1/4: 95 % of them span everything, and
     # the middle 40 % are all 1/2.
-    assert mean_interval([0.0, 1.0])[:3] == (0.5, 0.0, 1.0)
-    assert mean_interval([0.0, 1.0], level=0.4)[:3] == (0.5, 0.5, 0.5)
+    scores = games([0.0, 1.0])
+    assert stratified_interval(scores, mean_of_games)[:3] == (0.5, 0.0, 1.0)
+    assert stratified_interval(scores, mean_of_games, level=0.4)[:3] == (0.5, 0.5, 0.5)
 
 
 def test_the_interval_is_as_wide_as_the_normal_one_for_many_normal_scores() -> None:
@@ -379,7 +406,7 @@ def test_thresholds_that_are_not_finite_are_refused() -> None:
 def test_resamples_stay_within_their_game() -> None:
     # Runs of a game are alike, so whatever is drawn within games leaves each as it was.
     assert stratified_interval(games([0, 0, 0], [6, 6]), mean_of_games) == (3, 3, 3, 5)
-    assert stratified_interval(games([0], [6], [7]), median_of_games) == (6, 6, 6, 3)
+    assert stratified_interval(games([0, 0], [6, 6], [7, 7]), median_of_games) == (6, 6, 6, 6)
 
 
 def test_a_stratified_interval_by_hand() -> None:
@@ -433,7 +460,7 @@ def test_a_stratified_interval_covers_the_truth_about_as_often_as_it_says(aggreg
 
 def test_a_share_kept_by_hand() -> None:
     # (2 - 1) / (5 - 1): a quarter; pairs that are all alike leave no doubt.
-    assert kept_interval([2.0] * 4, [5.0] * 4, 1.0) == (0.25, 0.25, 0.25, 4)
+    assert kept_interval([2.0] * 10, [5.0] * 10, 1.0) == (0.25, 0.25, 0.25, 10)
     assert kept_interval([1.0, 3.0], [3.0, 7.0], 1.0).estimate == 0.25
 
 
@@ -534,8 +561,7 @@ def test_ratios_of_nothing_are_refused(
 
 
 def test_the_difference_of_pairs_by_hand() -> None:
-    assert paired_difference([3.0, 8.0, 1.0], [1.0, 6.0, -1.0]) == (2.0, 2.0, 2.0, 3)
-    assert paired_difference([0.0, 5.0], [0.0, 4.0])[:3] == (0.5, 0.0, 1.0)
+    assert paired_difference(4 * [3.0, 8.0, 1.0], 4 * [1.0, 6.0, -1.0]) == (2.0, 2.0, 2.0, 12)
     assert paired_difference([1.0, 2.0, 9.0], [4.0, 4.0, 4.0]).estimate == 0.0
 
 
@@ -582,13 +608,13 @@ def test_the_probability_of_improvement_by_hand() -> None:
     assert interval.estimate == pytest.approx((3.5 / 6 + 0) / 2)
     assert interval.n == 8
     assert probability_of_improvement(games([5, 6]), games([1, 2])) == (1, 1, 1, 4)
-    assert probability_of_improvement(games([4, 4]), games([4])) == (0.5, 0.5, 0.5, 3)
+    assert probability_of_improvement(games([4, 4]), games([4, 4])) == (0.5, 0.5, 0.5, 4)
 
 
 def test_improvement_has_an_interval_made_by_hand() -> None:
     # Of [0, 2] against 1, a resample holds 0, 1 or 2 winners with probability 1/4, 1/2, 1/4.
-    assert probability_of_improvement(games([0, 2]), games([1]))[:3] == (0.5, 0.0, 1.0)
-    assert probability_of_improvement(games([0, 2]), games([1]), level=0.4)[:3] == (0.5, 0.5, 0.5)
+    assert probability_of_improvement(games([0, 2]), games([1, 1]))[:3] == (0.5, 0.0, 1.0)
+    assert probability_of_improvement(games([0, 2]), games([1, 1]), level=0.4)[:3] == (0.5, 0.5, 0.5)
 
 
 def test_what_improves_on_the_one_is_not_improved_on_by_the_other() -> None:
@@ -625,7 +651,7 @@ def test_methods_on_other_games_are_refused() -> None:
 
 def test_what_two_agents_keep_of_their_own_scores_is_compared_episode_by_episode() -> None:
     # Above random play (1) one keeps 6 of 8, the other 1 of 4, in every episode: 3/4 - 1/4.
-    assert kept_difference([7.0] * 3, [9.0] * 3, [2.0] * 3, [5.0] * 3, 1.0) == (0.5, 0.5, 0.5, 3)
+    assert kept_difference([7.0] * 10, [9.0] * 10, [2.0] * 10, [5.0] * 10, 1.0) == (0.5, 0.5, 0.5, 10)
     # Constant references leave the bootstrap of a paired difference, in their unit.
     scores, others = np.arange(12.0), np.arange(12.0)[::-1] / 2
     kept = kept_difference(scores, np.full(12, 10.0), others, np.full(12, 10.0), 0.0, seed=3)
