@@ -1,5 +1,6 @@
 """Check the rows of a study: schema, manifests, mixed protocols, gaps and duplicates. Never imports torch."""
 
+import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -130,9 +131,11 @@ def _episode_faults(rows: Sequence[EpisodeRow]) -> Iterator[str]:
         if twice:
             yield f"{name}: duplicate episode {twice[0]} ({len(twice)} in all)"
         # Episodes are numbered without gaps. A converted network may start at a number above 0.
-        missing = sorted(set(range(min(episodes), max(episodes) + 1)) - set(episodes))
+        known = sorted(set(episodes))
+        missing = known[-1] - known[0] + 1 - len(known)
         if missing:
-            yield f"{name}: missing episode {missing[0]} ({len(missing)} in all)"
+            first = next(one + 1 for one, other in itertools.pairwise(known) if other > one + 1)
+            yield f"{name}: missing episode {first} ({missing} in all)"
 
 
 def _mixtures(rows: Sequence[EpisodeRow], what: str) -> Iterator[str]:

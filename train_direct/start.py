@@ -1,7 +1,6 @@
 """Start a run: options, recipe and network become an algorithm in a run folder."""
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from core.errors import Refusal
 from core.games import Game, get_game
 from core.manifest import Manifest, read_manifest
 from core.networks import Network
+from core.reading import parse_json
 from core.records import to_json
 from play.protocols import get_protocol
 from train_direct.algorithm import Algorithm
@@ -170,7 +170,7 @@ def _network_settings(network: Network, folder: Path) -> str:
     recorded = record.spec.get("network_settings") if record is not None else None
     if isinstance(recorded, str):
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, Refusal):
-            found = json.loads(recorded)
+            found = parse_json(recorded)
             if found["spiking"] is not None:
                 found["spiking"] = Spiking.from_config(found["spiking"]).config()
             if to_json(found) == to_json(settings):

@@ -1,7 +1,6 @@
 """Figures of converted networks and their DQNs. Never imports torch."""
 
 import itertools
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from analysis.figures.style import LINE_STYLES, PANEL_INCHES, colour_of, common_
 from analysis.rows import CONVERSIONS, METHOD_GAMES, METHODS
 from analysis.statistics import kept_interval
 from core.games import PUBLISHED, get_game, reference
+from core.reading import parse_json
 from core.records import require_single
 
 METHOD_ORDER = (
@@ -34,7 +34,9 @@ def agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
     """
     rows = rows[rows.reference == "dqn"]
     # One method may give several networks of one DQN, made for different sim steps.
-    rows = rows.assign(made_for=[json.loads(settings)["sim_steps"] for settings in rows.settings])
+    rows = rows.assign(
+        made_for=[parse_json(settings, not_finite=True)["sim_steps"] for settings in rows.settings]
+    )
     figure, axes = panels(rows)
     for game, axis in axes.items():
         here = rows[rows.game == game]

@@ -23,8 +23,10 @@ from core.layers import (
     build_layers,
     layers_config,
     layers_from_config,
+    require_image_bits,
     usual_layers,
 )
+from core.options import checked
 from core.quantised import QuantisedDQN
 from core.rate_coded import event_engine, torch_engine
 from core.rate_coded.torch_engine import IFNeuron, Simulation
@@ -65,6 +67,7 @@ class RateCoding:
         require_sim_steps(self.sim_steps)
         if self.readout not in CHARGE_READOUTS:
             raise Refusal(f"readout {self.readout!r}: accepted are {', '.join(CHARGE_READOUTS)}")
+        require_image_bits(self.image_bits)
         if not isinstance(self.presteps, int) or self.presteps < 0:
             raise Refusal(f"presteps is {self.presteps}: an integer of at least 0 is needed")
         if not 0.0 <= self.residual_alpha <= 1.0:
@@ -85,8 +88,13 @@ class RateCoding:
             )
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "RateCoding":
-        return cls(**{**config, "neuron": IFNeuron(**config["neuron"])})
+    def from_config(cls, config: object) -> "RateCoding":
+        """A `RateCoding` from the values of its fields.
+
+        Raises:
+            Refusal: a field is unknown or not valid.
+        """
+        return cls(**checked(cls, config, "coding"))
 
 
 def top_gaps(scores: Tensor) -> Tensor:
@@ -392,5 +400,6 @@ class RateCodedNetwork(Layered):
 
     @classmethod
     def from_config(cls, game: Game, config: Mapping[str, Any]) -> "RateCodedNetwork":
-        arguments = layers_from_config(config)
-        return cls(game, RateCoding.from_config(arguments.pop("coding")), **arguments)
+        given = dict(config)
+        make = functools.partial(cls, game, RateCoding.from_config(given.pop("coding", None)))
+        return make(**layers_from_config(make, given))
