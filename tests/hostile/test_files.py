@@ -241,8 +241,6 @@ def test_headers_of_agents(
     path = tmp_path / "agent.safetensors"
     path.write_bytes(agents[kind])
     altered(path, place, value)
-    if place == "config" and value == []:
-        refused(lambda: load_agent(path), path, "a dict is needed")
     refused(lambda: load_agent(path), path)
 
 
