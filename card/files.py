@@ -40,8 +40,11 @@ def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         Refusal: there is no such file, or it is not a card.
     """
+    path = Path(path)
+    if not path.is_file():
+        raise Refusal(f"no card at {path}")
     found: dict[str, Any] = read_json(path, "a card")
-    require_schema(found, Path(path))
+    require_schema(found, path)
     return found
 
 

@@ -33,7 +33,7 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
-class Whole:
+class Between:
     """Integers in a range, both ends included."""
 
     least: int
@@ -48,7 +48,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class OneOf:
+class Words:
     """A closed set of words."""
 
     words: tuple[str, ...]
@@ -135,11 +135,11 @@ def json_object(*, or_empty: bool = False, **entries: type) -> JsonObject:
 Name = Annotated[str, Printable()]
 """A name of a game, an agent, weights and the like."""
 Bits = Annotated[str, Pattern("[0-9a-f]*", "hex digits")]
-Seed = Annotated[int, Whole(-1, 2**63 - 1)]
+Seed = Annotated[int, Between(-1, 2**63 - 1)]
 """A seed; -1 if there is none."""
-Count = Annotated[int, Whole(0)]
-Positive = Annotated[int, Whole(1)]
-MaybeUnknown = Annotated[int, Whole(-1)]
+Count = Annotated[int, Between(0)]
+Positive = Annotated[int, Between(1)]
+MaybeUnknown = Annotated[int, Between(-1)]
 """A count; -1 if it is unknown."""
 Numbers = Annotated[str, JsonNumbers()]
 MaybeNumbers = Annotated[str, JsonNumbers(or_empty=True)]

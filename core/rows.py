@@ -17,10 +17,10 @@ from core.columns import (
     MaybeUnknown,
     Name,
     Numbers,
-    OneOf,
     Positive,
     Seed,
     Threat,
+    Words,
     json_object,
 )
 
@@ -82,7 +82,7 @@ class EpisodeRow:
     """
     mean_sim_steps: float = field(default=math.nan, kw_only=True)
     """Mean simulation steps of a decision, which is smaller if decisions may end early; NaN in older rows."""
-    checkpoint: Annotated[str, OneOf(("", "best", "final"))] = field(default="", kw_only=True)
+    checkpoint: Annotated[str, Words(("", "best", "final"))] = field(default="", kw_only=True)
     """Which weights of the training run: best (on validation episodes) or final; empty if unknown.
 
     There is a row for each, even if both are the same weights.

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from core.columns import JsonNumbers, OneOf, Pattern, rules
+from core.columns import JsonNumbers, Pattern, Words, rules
 from core.errors import Refusal
 from core.records import read_rows, require_single, to_json, write_bytes, write_rows
 from core.rows import AttackRow, ConversionRow, CurveRow, EpisodeRow, schema
@@ -54,7 +54,7 @@ def example(row_type: Any, number: int) -> Any:
     texts: dict[Any, Any] = {
         JsonNumbers: f"[{number}, NaN]",
         Pattern: f"{number:04x}",
-        OneOf: ("", "best", "final")[number % 3],
+        Words: ("", "best", "final")[number % 3],
     }
     ruled = {name: texts[type(rule)] for name, rule in rules(row_type).items() if type(rule) in texts}
     objects = {name: json.dumps({"é": number}) for name in ("settings", "threat", "neuron") if name in row}
@@ -233,7 +233,7 @@ def test_a_column_of_another_type_is_refused(tmp_path: Path) -> None:
         read_rows(path, ConversionRow)
 
 
-# Whole writes ----------------------------------------------------------------------------------------
+# Between writes ----------------------------------------------------------------------------------------
 
 WRITER = """
 import sys

@@ -142,7 +142,11 @@ def _work(
         index, rng = _chosen(known, number, seed)
         target, work = known[index], folder / "work"
         if index not in contents:
-            contents[index] = _read(target, folder / "originals" / str(index), work)
+            try:
+                contents[index] = _read(target, folder / "originals" / str(index), work)
+            except Exception as error:
+                results.send(Result(number, target.name, "tracebacks", f"unchanged: {_where(error)}"))
+                continue
         before = _outside(folder)
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         outcome, detail = _outcome(target, contents[index], folder / "originals" / str(index), work, rng)

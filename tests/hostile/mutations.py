@@ -162,8 +162,8 @@ def rows_edit(row_type: type) -> Mutation:
         table = pq.read_table(io.BytesIO(content))
         fate, sink = rng.random(), io.BytesIO()
         if fate < 0.05:
-            table = pa.concat_tables([table.slice(0, 1)] * 20_000).combine_chunks()
-            table = pa.concat_tables([table] * rng.choice((1, 40)))
+            table = pa.concat_tables([table.slice(0, 1)] * 2_000).combine_chunks()
+            table = pa.concat_tables([table] * rng.choice((1, 300)))
         elif fate < 0.1:
             table = table.drop_columns([rng.choice(table.column_names)])
         elif fate < 0.15:
@@ -189,7 +189,8 @@ def rows_edit(row_type: type) -> Mutation:
             new = rng.choice(of_type[kind])
             if kind == pa.string() and old.startswith("{") and rng.random() < 0.7:
                 new = to_text(edit(json.loads(old), rng)).encode("utf-8", "replace").decode()
-            for index in range(len(values)) if rng.random() < 0.5 else [rng.randrange(len(values))]:
+            everywhere = rng.random() < 0.5 and not (isinstance(new, str) and len(new) > 1000)
+            for index in range(len(values)) if everywhere else [rng.randrange(len(values))]:
                 values[index] = new
             if rng.random() < 0.05:
                 kind = rng.choice((pa.string(), pa.float64()))

@@ -166,7 +166,7 @@ def _read_state(folder: Path) -> str:
         }
         found = repr((weights, values, sorted(told.items())))
         run._algorithm.close()
-        run._writer.close()
+        run._board.close()
         raise _Restored
 
     run: Any = TrainingRun
