@@ -5,7 +5,7 @@ STUDY ?= quick
 RESULTS = $(if $(filter %.toml,$(STUDY)),$(patsubst %.toml,%,$(patsubst studies/%.toml,results/%.toml,$(STUDY))),results/$(STUDY))
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev reproduce fgsm figures report leaderboard test lint bench
+.PHONY: help setup setup-dev reproduce fgsm figures report leaderboard test lint fuzz bench
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ lint: setup-dev ## ruff and mypy
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+
+fuzz: setup-dev ## mutate 2,000 agents, rows, manifests, states, studies and archives; read each as a command does
+	$(BIN)/python -m tests.hostile.fuzz
 
 bench: setup-dev ## time the house against its peers; kill runs and compare their bits
 	for name in conversion training cartpole evaluation adversarial resume help; do $(BIN)/python -m benchmarks.$$name || exit 1; done

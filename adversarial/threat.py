@@ -4,7 +4,6 @@ A threat model is a value. The attack is made from it, and every row carries it 
 """
 
 import functools
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
@@ -14,10 +13,11 @@ from adversarial.attack import ATTACKS, Attack
 from adversarial.ranges import Epsilon, Frequency
 from analysis.attackers import AttackerKind
 from core.choices import SCOPES, Scope
-from core.errors import Refusal
+from core.errors import Refusal, shown
 from core.games import Game
 from core.options import checked
 from core.ranges import Real, Seed, Whole, require, require_ranges
+from core.reading import parse_json
 from core.records import to_json
 
 CLEAN = "none"
@@ -137,11 +137,11 @@ class Threat:
             Refusal: it is no threat model, or its attack or an option is not known.
         """
         try:
-            record = json.loads(key)
-        except json.JSONDecodeError:
-            record = None
-        if not isinstance(record, dict) or not isinstance(record.get("attack"), str):
-            raise Refusal(f"threat {key!r} is not the JSON of a threat model")
+            record = parse_json(key)
+        except Refusal:
+            record = {}
+        if not isinstance(record.get("attack"), str):
+            raise Refusal(f"threat {shown(key)} is not the JSON of a threat model")
         what = f"threat {record['attack']!r}"
         attack = None
         if record["attack"] != CLEAN:
@@ -149,7 +149,7 @@ class Threat:
             attack = attack_type(**checked(attack_type, _picked(record, attack_type), what))
         threat = cls(**checked(cls, {**_picked(record, cls), "attack": attack}, what))
         if threat.key != key:
-            raise Refusal(f"threat {key!r} holds values that this version does not know")
+            raise Refusal(f"threat {shown(key)} holds values that this version does not know")
         return threat
 
 

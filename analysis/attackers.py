@@ -1,6 +1,5 @@
 """Classify attacks from their rows: kinds of attackers, the strongest attacks, the masking gap. Never imports torch."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -10,7 +9,8 @@ import numpy as np
 
 from analysis.statistics import Interval, share_difference, share_interval
 from core import kinds
-from core.errors import Refusal
+from core.errors import Refusal, shown
+from core.reading import parse_json
 from core.records import to_json
 from core.rows import AttackRow, StateAttackRow
 
@@ -117,11 +117,9 @@ def threat_of(row: AttackRow | StateAttackRow) -> dict[str, Any]:
 
 def _parsed(threat: str) -> dict[str, Any]:
     try:
-        parsed = json.loads(threat)
-    except json.JSONDecodeError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise Refusal(f"threat {threat!r} is not a JSON object")
+        parsed: dict[str, Any] = parse_json(threat, not_finite=True)
+    except Refusal:
+        raise Refusal(f"threat {shown(threat)} is not a JSON object")
     return parsed
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from core.errors import Refusal
+from core.reading import read_json
 from core.records import digest, write_bytes
 
 RECORD = "plot.json"
@@ -25,11 +26,7 @@ class Drawn:
         self._record = folder / RECORD
         self._made: dict[str, str] = {}
         if self._record.is_file():
-            try:
-                made = json.loads(self._record.read_bytes())
-                self._made = {str(name): str(sha256) for name, sha256 in made.items()}
-            except (ValueError, AttributeError):
-                raise Refusal(f"{self._record} is damaged: move it and what was drawn there away")
+            self._made = read_json(self._record, "a record of figures; move it and what was drawn there away")
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file.

@@ -13,7 +13,8 @@ from card.files import read_card
 from core.errors import Refusal
 from core.games import get_game
 from core.machine import machine
-from core.manifest import library_versions
+from core.manifest import library_versions, require_recorded
+from core.reading import read_json
 from core.records import digest, read_rows, write_bytes
 from core.registry import EXTENSIONS
 from core.rows import EpisodeRow
@@ -46,12 +47,13 @@ def check(path: Path, agent: str | None, episodes: int | None, threads: int) -> 
     yield "the schema holds"
     for name, recorded in card["files"].items():
         file = path.parent / name
-        if not file.resolve().is_relative_to(path.parent.resolve()) or not file.is_file():
+        if "\0" in name or not file.resolve().is_relative_to(path.parent.resolve()) or not file.is_file():
             raise Refusal(f"{file}, which the card names, is missing")
         if digest(file.read_bytes()) != recorded:
             raise Refusal(f"{file} was changed after the card recorded it")
     yield f"{len(card['files'])} files of rows have the digests of the card"
     _require_measured(card, path.parent)
+    require_recorded(path, digest(path.read_bytes()))  # the rest follows from no rows
     yield "scores, activity, operations and robustness follow from the rows"
     if episodes is None:
         episodes = min(CHECKED_EPISODES, len(card["scores"]["episodes"]))
@@ -69,10 +71,10 @@ def check(path: Path, agent: str | None, episodes: int | None, threads: int) -> 
 def is_checked(path: Path) -> int:
     """Number of games that were played again when the card was checked; 0 if it was not, or was changed since."""
     try:
-        record = json.loads((path.parent / CHECK).read_bytes())
+        record = read_json(path.parent / CHECK, "the record of a check")
         same = record["card_sha256"] == digest(path.read_bytes())
-        return int(record["episodes"]) if same else 0
-    except (OSError, ValueError, KeyError, TypeError):
+        return record["episodes"] if same and type(record["episodes"]) is int else 0
+    except (OSError, Refusal, KeyError):
         return 0
 
 

@@ -1,6 +1,5 @@
 """The content of a card, from the rows that its battery wrote. Never imports torch."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,9 +14,11 @@ from analysis.gates import gates, is_allowed
 from analysis.statistics import Interval, mean_interval
 from card.battery import SEED, VERSION, Battery
 from core import kinds
+from core.errors import Refusal
 from core.games import get_game, reference
 from core.machine import machine
 from core.manifest import library_versions
+from core.reading import parse_json
 from core.records import digest, read_rows
 from core.registry import EXTENSIONS
 from core.rows import AttackRow, EpisodeRow, OperationsRow, StateAttackRow
@@ -63,7 +64,7 @@ def content(
             "extensions": dict(EXTENSIONS),
         },
         "game": first.game,
-        "protocol": {"name": first.protocol, "settings": json.loads(first.settings)},
+        "protocol": {"name": first.protocol, "settings": parse_json(first.settings)},
         **measured(folder, refused),
         "made_with": {"versions": dict(library_versions()), **machine()},
         "files": {
@@ -110,11 +111,15 @@ def _activity(rows: Sequence[EpisodeRow]) -> dict[str, Any] | None:
         "sim_steps": max(row.sim_steps for row in rows),
         "mean_sim_steps": _average((row.mean_sim_steps for row in rows), weights),
         "spikes_per_decision": _average((row.spikes_per_decision for row in rows), weights),
-        "layer_rates": [
-            _average(rates, weights)
-            for rates in zip(*(json.loads(row.layer_rates) for row in rows), strict=True)
-        ],
+        "layer_rates": [_average(rates, weights) for rates in zip(*_layer_rates(rows), strict=True)],
     }
+
+
+def _layer_rates(rows: Sequence[EpisodeRow]) -> list[list[float]]:
+    rates = [parse_json(row.layer_rates, list) for row in rows]
+    if len(set(map(len, rates))) > 1:
+        raise Refusal("rows of one agent have layer_rates of different numbers of layers")
+    return rates
 
 
 def _average(values: Iterable[float], weights: Sequence[int]) -> float:

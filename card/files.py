@@ -10,14 +10,13 @@ import jsonschema
 
 from core.errors import Refusal
 from core.manifest import read_manifest
+from core.reading import read_json
 from core.records import write_bytes
 
 CARD = "card.json"
 """Name of the file."""
 VERB = "card"
 """What the manifest of a card calls its work."""
-MAX_BYTES = 50_000_000
-"""Size of the largest card that is read."""
 
 
 def is_of_card(folder: Path) -> bool:
@@ -44,14 +43,9 @@ def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise Refusal(f"no card at {path}")
-    if path.stat().st_size > MAX_BYTES:
-        raise Refusal(f"{path} has {path.stat().st_size:,} bytes: a card has at most {MAX_BYTES:,}")
-    try:
-        found = json.loads(path.read_bytes(), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise Refusal(f"{path} is not a card: {str(error)[:200]}")
+    found: dict[str, Any] = read_json(path, "a card")
     require_schema(found, path)
-    return dict(found)
+    return found
 
 
 def require_schema(card: Any, path: Path) -> None:
@@ -65,7 +59,3 @@ def write_card(path: Path, card: dict[str, Any]) -> None:
     """Write a card, whose schema is checked first."""
     require_schema(card, path)
     write_bytes(path, (json.dumps(card, indent=1, allow_nan=False) + "\n").encode())
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")

@@ -12,7 +12,6 @@ its first layer multiplied by 255, which is the same function of the frame.
 
 import contextlib
 import os
-import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from convert.foreign_files import MAX_WEIGHTS, ForeignFile, plain_dict
 from core.choices import Pixels
 from core.dqn import DQN
 from core.dsqn import DSQN
-from core.errors import Refusal
+from core.errors import Refusal, shown
 from core.games import GAMES, Game, Tier
 from core.layers import HIDDEN_LAYERS, Conv, Dense, Hidden, Padding, format_layers, parse_layers
 from core.networks import NETWORKS
@@ -325,17 +324,6 @@ def _naming(file: ForeignFile) -> Iterator[None]:
         yield
     except Refusal as refusal:
         raise Refusal(f"{file.path}: {refusal}")
-
-
-_brief = reprlib.Repr()
-_brief.maxlevel, _brief.maxtuple, _brief.maxlist, _brief.maxstring = 2, 3, 4, 80
-_brief.maxdict, _brief.maxother, _brief.maxlong = 2, 80, 40
-
-
-def shown(value: object) -> str:
-    """A value from a file for a message, shortened."""
-    text = _brief.repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _some(names: Iterable[object], most: int = 3) -> str:

@@ -2,31 +2,31 @@
 
 import gzip
 import io
+import math
 import os
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from convert import pickles
-from core.errors import Refusal
+from convert import archives, pickles
+from convert.archives import require_bounded
+from core.errors import Refusal, shown
 from core.records import digest
 
-MAX_BYTES = 2**26
-"""Largest accepted size of a file, and of what it unpacks to. A Nature-DQN with its target network and optimiser state
-takes 27 MB."""
-
-MAX_WEIGHTS = MAX_BYTES // 2
+MAX_WEIGHTS = archives.MAX_BYTES // 2
 """Largest accepted number of weights: as many as fit into a file in half precision."""
 MAX_DATA_BYTES = 2**23
 """Largest accepted size of the description in a file of Stable-Baselines3. Usual ones take 0.2 MB."""
 
-_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"  # a torch file is itself a zip, or (before PyTorch 1.6) bare pickles
+_GZIP, _ZIP = (
+    b"\x1f\x8b",
+    archives.SIGNATURE,
+)  # a torch file is itself a zip, or (before PyTorch 1.6) bare pickles
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ def read(path: str | os.PathLike[str]) -> ForeignFile:
     A torch file, a gzip of one, a zip with a torch file `policy.pth`, and an .npz of arrays are accepted.
 
     Raises:
-        Refusal: there is no such file, it is damaged, larger than MAX_BYTES, or holds code.
+        Refusal: there is no such file, it is damaged, larger than `archives.MAX_BYTES`, or holds code.
     """
     path = Path(path)
     if not path.is_file():
         raise Refusal(f"no file at {path}: the file of a pretrained DQN is needed")
     with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
+        content = file.read(archives.MAX_BYTES + 1)
     try:
         packed, data = _unpacked(content)
         with warnings.catch_warnings():
@@ -84,28 +84,25 @@ def _unpacked(content: bytes) -> tuple[bytes, bytes | None]:
 
     It is the content of a gzip, policy.pth of a zip, or the file itself.
     """
-    _require_bounded(len(content))
+    require_bounded(len(content))
     data = None
     if content.startswith(_GZIP):
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-            content = _read_bounded(stream)
+            content = stream.read(archives.MAX_BYTES + 1)
+        require_bounded(len(content))
     if content.startswith(_ZIP):
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with archives.opened(content) as archive:
             members = archive.namelist()
             if "policy.pth" in members:
-                with archive.open("policy.pth") as member:
-                    content = _read_bounded(member)
                 if "data" in members:
-                    with archive.open("data") as member:
-                        data = member.read(MAX_DATA_BYTES + 1)
-                    if len(data) > MAX_DATA_BYTES:
+                    if archive.getinfo("data").file_size > MAX_DATA_BYTES:
                         raise Refusal(f"its member data unpacks to more than {MAX_DATA_BYTES >> 20} MiB")
+                    data = archive.read("data")
+                content = archive.read("policy.pth")
             elif not any(name.endswith(("/data.pkl", ".npy")) for name in members):
                 raise Refusal("a zip without policy.pth (sb3), data.pkl (a torch file) or arrays (.npz)")
     if content.startswith(_ZIP):
-        # torch.load and numpy.load allocate the size that a member claims to unpack to.
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            _require_bounded(sum(member.file_size for member in archive.infolist()))
+        content = archives.repacked(content)
     return content, data
 
 
@@ -113,37 +110,38 @@ def _holds_arrays(content: bytes) -> bool:
     """Whether a file is an .npz and not a torch file."""
     if not content.startswith(_ZIP):
         return False
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with archives.opened(content) as archive:
         return any(name.endswith(".npy") for name in archive.namelist())
 
 
 def _read_arrays(content: bytes) -> dict[str, Any]:
-    """The arrays of an .npz by name. Arrays of floating-point numbers become tensors, others stay as they are."""
+    """The arrays of an .npz by name. Floating-point numbers become a tensor, of others only the type is read."""
     held: dict[str, Any] = {}
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        for name in arrays.files:
-            try:
-                array = arrays[name]
-            except ValueError as error:
-                if "allow_pickle" not in str(error):
-                    raise
-                raise Refusal(
-                    f"{name!r} is an array of Python objects: only numbers are accepted, and no code was run"
-                )
-            numbers = isinstance(array, np.ndarray) and array.dtype.kind == "f"
-            held[name.removesuffix(":0")] = torch.from_numpy(array.astype(np.float64)) if numbers else array
+    with archives.opened(content) as archive:
+        for member in archive.namelist():
+            name = member.removesuffix(".npy")
+            held[name.removesuffix(":0")] = _read_array(name, archive.read(member))
     return held
 
 
-def _read_bounded(stream: IO[bytes] | gzip.GzipFile) -> bytes:
-    content = stream.read(MAX_BYTES + 1)
-    _require_bounded(len(content))
-    return content
-
-
-def _require_bounded(size_bytes: int) -> None:
-    """Refuse more than MAX_BYTES."""
-    if size_bytes > MAX_BYTES:
+def _read_array(name: str, content: bytes) -> torch.Tensor | np.dtype:
+    """An array of floating-point numbers as a tensor; the type of any other array."""
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, column_major, dtype = read(stream)
+    if dtype.hasobject:
         raise Refusal(
-            f"more than {MAX_BYTES >> 20} MiB, packed or unpacked: a Nature-DQN needs less than half of that"
+            f"{name!r} is an array of Python objects: only numbers are accepted, and no code was run"
         )
+    if dtype.kind != "f":
+        return dtype
+    # NumPy would allocate what the header says.
+    if math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise Refusal(f"{name!r} says that it has the shape {shown(shape)}, and is of another size")
+    numbers = np.frombuffer(content, dtype, offset=stream.tell())
+    array = numbers.reshape(shape, order="F" if column_major else "C")
+    return torch.from_numpy(array.astype(np.float64))

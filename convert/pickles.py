@@ -4,11 +4,12 @@
 fill lists without end, or hash tuples that are nested 2^40 times. Files of weights need little of that.
 """
 
+import collections
 import io
 import pickletools
 import re
-import zipfile
 
+from convert import archives
 from core.errors import Refusal
 
 MAX_OPERATIONS = 2**20
@@ -42,21 +43,23 @@ def require_plain(content: bytes) -> None:
         Refusal: the file names something else, which was not run, or asks for too much.
         Exception: the file is damaged.
     """
-    if content.startswith(b"PK\x03\x04"):
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for member in archive.infolist():
-                if member.filename.endswith("data.pkl"):
-                    _require_plain(io.BytesIO(archive.read(member)), 1)
+    if content.startswith(archives.SIGNATURE):
+        with archives.opened(content) as archive:
+            for name in archive.namelist():
+                if name.endswith("data.pkl"):
+                    _require_plain(io.BytesIO(archive.read(name)), 1)
     else:
         _require_plain(io.BytesIO(content), _LEGACY_PICKLES)
 
 
 def _require_plain(stream: io.BytesIO, num_pickles: int) -> None:
-    operations = tuples = shared = longs = 0
+    operations = tuples = shared = longs = claimed = 0
     for _ in range(num_pickles):
         memo: dict[object, tuple[str, object]] = {}
         before: tuple[str, object] = ("", None)
         """The operation that made the value on top, with its argument."""
+        recent: collections.deque[tuple[str, object]] = collections.deque(maxlen=8)
+        """The latest such operations."""
         for operation, argument, _position in pickletools.genops(stream):
             operations += 1
             if operation.name in _PUTS:
@@ -74,6 +77,9 @@ def _require_plain(stream: io.BytesIO, num_pickles: int) -> None:
                     f"it asks for {code!r}: only tensors are accepted, and no code was run; a file of the network's "
                     "state_dict alone can be read"
                 )
+            if operation.name in ("PERSID", "BINPERSID"):
+                claimed += _claimed_numbers([*recent])
+                archives.require_bounded(claimed)
             longs += operation.name in ("LONG", "LONG1", "LONG4")
             tuples += operation.name in _TUPLES
             many = tuples > MAX_TUPLES or shared > MAX_SHARED or longs > MAX_LONG
@@ -82,6 +88,21 @@ def _require_plain(stream: io.BytesIO, num_pickles: int) -> None:
                     "it holds more than tensors: a file of the network's state_dict alone can be read"
                 )
             before = made
+            recent.append(made)
+
+
+def _claimed_numbers(recent: list[tuple[str, object]]) -> int:
+    """How many numbers a storage says that it has. The unpickler allocates as many.
+
+    It is described by the tuple ("storage", type, key, device, number), which older files end with None.
+    """
+    names = [name for name, _ in recent]
+    parts = recent[-7:-1] if names[-2:-1] != ["NONE"] else recent[-8:-2]
+    if len(parts) == 6 and names[-1] == "TUPLE" and parts[0][0] == "MARK" and _is_storage(parts[2]):
+        number = parts[5][1]
+        if isinstance(number, int) and number >= 0:
+            return number
+    raise Refusal("it describes its tensors in another way than torch.save does")
 
 
 def _is_storage(operation: tuple[str, object]) -> bool:

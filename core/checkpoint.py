@@ -14,14 +14,19 @@ from typing import Any
 import torch
 
 from core.agents import AGENT_CLASSES, Agent
-from core.errors import Refusal
+from core.columns import rules
+from core.errors import Refusal, shown
 from core.games import Game, get_game
+from core.layers import MOST_WEIGHTS
 from core.manifest import require_recorded
-from core.tensor_files import SEAL, TensorFile, read_tensors, write_tensors
+from core.rows import EpisodeRow
+from core.tensor_files import FLOATS, SEAL, TensorFile, read_tensors, write_tensors
 
 FORMAT = 2
 """Format of new files. Files of format 1, which have no seal, are read too."""
 _METADATA_KEY = "spikeq"
+MAX_BYTES = 4 * MOST_WEIGHTS + 2**24
+"""Size of the largest file that is read."""
 PROVENANCE: Mapping[str, type] = {
     "train_seed": int,
     "train_steps": int,
@@ -120,11 +125,14 @@ def load_agent(
     path = Path(path)
     if not path.is_file():
         raise Refusal(f"no checkpoint at {path}: a .safetensors file written by SpikeQ is needed")
-    file = read_tensors(path, _METADATA_KEY)
+    file = read_tensors(path, _METADATA_KEY, FLOATS, most_bytes=MAX_BYTES)
     header = _checked_header(path, file)
     require_recorded(path, file.sha256)
     tensors = {name: tensor.float() for name, tensor in file.tensors.items()}
-    own_game = get_game(header["game"])
+    try:
+        own_game = get_game(header["game"])
+    except Refusal as refusal:
+        raise Refusal(f"{path}: {refusal}")
     if game is not None and (game.num_actions, game.observation_shape) != (
         own_game.num_actions,
         own_game.observation_shape,
@@ -136,8 +144,6 @@ def load_agent(
         )
     try:
         agent = AGENT_CLASSES[header["kind"]].from_config(own_game, header["config"])
-    except (KeyError, TypeError) as error:
-        raise Refusal(f"{path}: its configuration does not describe a {header['kind']!r} agent ({error})")
     except Refusal as refusal:
         raise Refusal(f"{path}: {refusal}")
     expected = {name: tuple(tensor.shape) for name, tensor in agent.state_dict().items()}
@@ -158,20 +164,27 @@ def load_agent(
 def _checked_header(path: Path, file: TensorFile) -> dict[str, Any]:
     """The header of a checkpoint, once its entries are known to be there."""
     header = file.header
-    if header.get("format") not in (1, FORMAT):
-        raise Refusal(f"{path}: checkpoint format {header.get('format')}, this version reads 1 and {FORMAT}")
+    if type(header.get("format")) is not int or header["format"] not in (1, FORMAT):
+        raise Refusal(
+            f"{path}: checkpoint format {shown(header.get('format'))}, this version reads 1 and {FORMAT}"
+        )
     if header["format"] == FORMAT and SEAL not in header:
         raise Refusal(f"{path} is damaged: it lacks its {SEAL!r}")
     parts: Mapping[str, type] = {"kind": str, "game": str, "config": dict, "provenance": dict}
     for entry, kind in parts.items():
         if not isinstance(header.get(entry), kind):
-            raise Refusal(f"{path}: its {entry!r} is {header.get(entry)!r}, a {kind.__name__} is needed")
+            raise Refusal(f"{path}: its {entry!r} is {shown(header.get(entry))}, a {kind.__name__} is needed")
+    provenance = header["provenance"]
     for entry, kind in PROVENANCE.items():
-        if not isinstance(header["provenance"].get(entry), kind):
+        value, rule = provenance.get(entry), rules(EpisodeRow).get(entry)
+        if type(value) is not kind:
             raise Refusal(f"{path}: its provenance lacks {entry!r} (a {kind.__name__})")
-    training = header["provenance"].get("training")
-    if "training" in header["provenance"] and not (
-        isinstance(training, str) and TRAINING.fullmatch(training)
-    ):
+        if rule is not None and not rule.holds(value):
+            raise Refusal(f"{path}: its {entry} is {shown(value)}: accepted is {rule.accepted}")
+    conversion = provenance.get("conversion", {})
+    if not isinstance(conversion, dict) or not isinstance(conversion.get("method", ""), str):
+        raise Refusal(f"{path}: its conversion is {shown(conversion)}: an object with a method is needed")
+    training = provenance.get("training")
+    if "training" in provenance and not (isinstance(training, str) and TRAINING.fullmatch(training)):
         raise Refusal(f"{path}: its provenance has training {training!r}, 12 hex digits are needed")
     return header

@@ -1,5 +1,6 @@
 """The DQN and the actor of PPO, both networks with ReLU."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -70,7 +71,8 @@ class DQN(Layered):
 
     @classmethod
     def from_config(cls, game: Game, config: Mapping[str, Any]) -> Self:
-        return cls(game, **layers_from_config(config))
+        make = functools.partial(cls, game)
+        return make(**layers_from_config(make, config))
 
 
 @AGENT_CLASSES.register("actor")

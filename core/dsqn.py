@@ -1,5 +1,6 @@
 """The directly trained spiking Q-network (DSQN), and the spiking actor of PPO."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from core.agents import (
 )
 from core.choices import Surrogate
 from core.clipped_rates import ClippedRates
-from core.errors import Refusal
+from core.errors import Refusal, shown
 from core.games import Game
 from core.gradients import GradientSource, swept
 from core.layered import Layered, LayerTrace, layer_traces
@@ -69,16 +70,21 @@ class Spiking:
         return config
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(cls, config: object) -> Self:
         """A `Spiking` from what `config` returned, in this version of SpikeQ or one before 0.2 (see `_modern`).
 
         Raises:
             Refusal: an option is unknown, missing or not valid.
         """
+        if not isinstance(config, Mapping):
+            raise Refusal(f"spiking network {shown(config)}: an object with options is needed")
         modern = _modern(config)
         unknown = sorted(modern.keys() - {"neuron", "sim_steps", "readout", "normalisation"})
         if unknown:
             raise Refusal(f"spiking network: unknown option {unknown[0]!r}")
+        for name in ("neuron", "sim_steps", "readout"):
+            if name not in modern:
+                raise Refusal(f"spiking network lacks {name!r}")
         normalisation = modern.get("normalisation")
         return cls(
             from_config(NEURONS, modern["neuron"]),
@@ -95,7 +101,7 @@ def _modern(config: Mapping[str, Any]) -> dict[str, Any]:
     integrator's time constant stood beside it as `readout_tau`.
     """
     modern = dict(config)
-    neuron = modern["neuron"]
+    neuron = modern.get("neuron")
     if isinstance(neuron, Mapping) and "charge" in neuron:
         neuron = {
             "name": neuron["charge"],
@@ -105,7 +111,7 @@ def _modern(config: Mapping[str, Any]) -> dict[str, Any]:
             neuron.pop("tau", None)
         modern["neuron"] = neuron
     tau = modern.pop("readout_tau", None)
-    if isinstance(modern["readout"], str):
+    if isinstance(modern.get("readout"), str):
         name = modern["readout"]
         has_tau = tau is not None and name.endswith("-mem")
         modern["readout"] = {"name": name, **({"tau": tau} if has_tau else {})}
@@ -269,8 +275,9 @@ class DSQN(Layered):
 
     @classmethod
     def from_config(cls, game: Game, config: Mapping[str, Any]) -> Self:
-        arguments = layers_from_config(config)
-        return cls(game, Spiking.from_config(arguments.pop("spiking")), **arguments)
+        given = dict(config)
+        make = functools.partial(cls, game, Spiking.from_config(given.pop("spiking", None)))
+        return make(**layers_from_config(make, given))
 
 
 def through_time(layer: Layer, spikes: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The exception for bad input, whose message is for the user."""
 
+import reprlib
 import traceback
 from pathlib import Path
 
@@ -17,3 +18,17 @@ def failure(error: BaseException) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1]
     first = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {first} ({Path(place.filename).name}, line {place.lineno})"
+
+
+_brief = reprlib.Repr()
+_brief.maxlevel, _brief.maxtuple, _brief.maxlist, _brief.maxstring = 2, 3, 4, 80
+_brief.maxdict, _brief.maxother, _brief.maxlong = 2, 80, 40
+
+
+def shown(value: object) -> str:
+    """A value from a file for a message: its repr, shortened to at most 100 characters."""
+    try:
+        text = _brief.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        text = f"{type(value).__name__} of too many digits"
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -5,7 +5,7 @@ neurons. `32c8s4` has 32 channels, a kernel of 8 by 8 pixels and a stride of 4."
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.errors import Refusal
+from core.errors import Refusal, shown
 from core.games import Game, Tier
+from core.options import checked_arguments
 
 Padding = Literal["valid", "same"]
 PADDINGS: tuple[Padding, ...] = ("valid", "same")
@@ -23,8 +24,8 @@ PADDINGS: tuple[Padding, ...] = ("valid", "same")
 valid: none (Mnih et al. 2015). same: zeros, so that the output has ceil(size / stride) pixels a side, as in TensorFlow
 (OpenAI Baselines, Dopamine).
 """
-MOST_LAYERS, MOST_WIDTH, MOST_WEIGHTS = 32, 65_536, 500_000_000
-"""Upper bounds: layers of a network, neurons or channels of a layer, and weights of a network.
+MOST_LAYERS, MOST_WIDTH, MOST_WEIGHTS, MOST_NEURONS = 32, 65_536, 500_000_000, 20_000_000
+"""Upper bounds: layers of a network, neurons or channels of a layer, weights and neurons of a network.
 
 They keep a typing error or a file from filling the memory.
 """
@@ -75,8 +76,8 @@ def parse_layers(text: str) -> Hidden:
         match = _NOTATION.fullmatch(word)
         if match is None:
             raise Refusal(
-                f"layer {word!r} of {text!r}: accepted are fully connected layers, as in 512, and convolutions, as in "
-                "32c8s4 (channels, kernel, stride)"
+                f"layer {shown(word)} of {shown(text)}: accepted are fully connected layers, as in 512, and "
+                "convolutions, as in 32c8s4 (channels, kernel, stride)"
             )
         width = int(match["width"])
         if not 1 <= width <= MOST_WIDTH:
@@ -120,13 +121,22 @@ def layers_config(hidden: Hidden, usual: Hidden | None) -> dict[str, str]:
     return {} if hidden == usual else {"layers": format_layers(hidden)}
 
 
-def layers_from_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Constructor arguments of an agent from its configuration, with the entry `layers` as `hidden`."""
-    arguments = dict(config)
-    layers = arguments.pop("layers", None)
+def layers_from_config(make: Callable[..., object], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor arguments of an agent from its configuration, with the entry `layers` as `hidden`.
+
+    Args:
+        make: the constructor, with its other arguments given by `functools.partial`.
+        config: the configuration, which may come from a file.
+
+    Raises:
+        Refusal: an entry is unknown, missing or of another type than the constructor's.
+    """
+    given = dict(config)
+    layers = given.pop("layers", None)
+    arguments = checked_arguments(make, given, "its configuration", apart=("hidden",))
     if layers is not None:
         if not isinstance(layers, str):
-            raise Refusal(f"layers is {layers!r}: a text as in '32c8s4 512' is needed")
+            raise Refusal(f"layers is {shown(layers)}: a text as in '32c8s4 512' is needed")
         arguments["hidden"] = parse_layers(layers)
     return arguments
 
@@ -194,7 +204,7 @@ def build_layers(
     shape: tuple[int, ...] = game.observation_shape
     layers = Layers()
     shapes: list[tuple[int, ...]] = []
-    num_weights = 0
+    num_weights = num_neurons = 0
     for spec in (*hidden, Dense(num_outputs or game.num_actions)):
         if isinstance(spec, Conv):
             if len(shape) != 3:
@@ -218,6 +228,9 @@ def build_layers(
             shape = (spec.out_features,)
         if num_weights > MOST_WEIGHTS:
             raise Refusal(f"layers {format_layers(hidden)!r}: at most {MOST_WEIGHTS:,} weights are accepted")
+        num_neurons += math.prod(shape)
+        if num_neurons > MOST_NEURONS:
+            raise Refusal(f"layers {format_layers(hidden)!r}: at most {MOST_NEURONS:,} neurons are accepted")
         layers.append(nn.utils.skip_init(kind, *arguments, bias=bias))
         shapes.append(shape)
     return layers, shapes
@@ -227,6 +240,12 @@ def apply_layer(layer: Layer, x: Tensor) -> Tensor:
     """Output of a convolution or fully connected layer for x [B, ...], in the precision of its weights."""
     x = x.to(layer.weight.dtype)
     return layer(x.flatten(1) if isinstance(layer, nn.Linear) else x)
+
+
+def require_image_bits(bits: int | None) -> None:
+    """Refuse bits for `apply_to_image` that a float32 does not have. They may come from a file."""
+    if bits is not None and (type(bits) is not int or not 0 <= bits <= 24):
+        raise Refusal(f"image_bits is {shown(bits)}: accepted is an integer from 0 to 24, or none")
 
 
 def apply_to_image(layer: Layer, images: Tensor, bits: int | None) -> Tensor:

@@ -22,6 +22,7 @@ from typing import Any
 from core import registry
 from core.errors import Refusal
 from core.machine import machine
+from core.reading import read_json
 from core.records import digest, require_no_link, to_json, write_bytes
 from core.rows import ROWS_FORMAT
 
@@ -119,14 +120,18 @@ def _parsed(path: Path) -> Record | None:
         Refusal: it is a manifest that was changed, or names results outside its folder.
     """
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):  # no JSON, no UTF-8, or nested too deep
+        content = read_json(path, "a manifest", not_finite=True)
+    except Refusal:
         return None
-    if not isinstance(content, dict) or not _REQUIRED.keys() <= content.keys():
+    if not _REQUIRED.keys() <= content.keys():
         return None
     known = {**_REQUIRED, **_OPTIONAL}
     wrong = [name for name, value in content.items() if not isinstance(value, known.get(name, ()))]
-    wrong += [name for name in ("outputs", "extensions") if not _is_of_texts(content.get(name, {}))]
+    wrong += [
+        name for name in ("outputs", "extensions", "versions") if not _is_of_texts(content.get(name, {}))
+    ]
+    if not wrong and not all(isinstance(word, str) for word in content["command"]):
+        wrong = ["command"]
     if wrong:
         raise Refusal(f"{path} has an entry {wrong[0]!r} that this version does not know, or it is damaged")
     if content.get("digest", _digest_of(content)) != _digest_of(content):
@@ -257,7 +262,7 @@ class Manifest:
 
     def _remember_command(self) -> None:
         """Record this command line, if finished work was asked for by another one before."""
-        content = json.loads(self.path.read_bytes())
+        content = read_json(self.path, "a manifest", not_finite=True)
         if content["command"] != _command():
             self._write_content({**content, "command": _command()})
 

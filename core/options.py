@@ -6,12 +6,14 @@ name and fields. Never imports torch.
 
 import contextlib
 import dataclasses
+import functools
+import inspect
 import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from core.errors import Refusal
+from core.errors import Refusal, shown
 from core.ranges import parse_real, parse_whole
 from core.registry import Registry, nearest
 
@@ -30,7 +32,7 @@ def from_config(registry: Registry[type[Entry]], config: object) -> Entry:
         Refusal: the name is not registered, or a field is unknown, missing or of the wrong type.
     """
     if not isinstance(config, Mapping) or not isinstance(config.get("name"), str):
-        raise Refusal(f"{registry.concept} {config!r}: an object with a name and options is needed")
+        raise Refusal(f"{registry.concept} {shown(config)}: an object with a name and options is needed")
     cls = registry[config["name"]]
     given = {name: value for name, value in config.items() if name != "name"}
     return cls(**checked(cls, given, f"{registry.concept} {config['name']}"))
@@ -78,24 +80,68 @@ def parse_settings(words: Sequence[str], options: type, what: str) -> dict[str, 
     return found
 
 
-def checked(options: type, given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Values from JSON after a check of their types. Integers for float fields become floats.
+def checked(options: type, given: object, what: str) -> dict[str, Any]:
+    """Values from JSON after a check of their types. Integers for float fields become floats, objects dataclasses.
+
+    Args:
+        options: a dataclass.
+        given: what should be an object with a value for each field without a default, and none for others.
+        what: owner of the options for messages.
 
     Raises:
-        Refusal: a field is unknown or missing, or a value is of the wrong type.
+        Refusal: it is no object, a field is unknown or missing, or a value is of the wrong type.
     """
-    fields = dataclasses.fields(options)
-    for field in fields:
-        no_default = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if no_default and field.init and field.name not in given:
-            raise Refusal(f"{what} lacks {field.name!r}")
-    values = {}
+    hints = get_type_hints(options)
+    fields = [field for field in dataclasses.fields(options) if field.init]
+    required = [
+        field.name
+        for field in fields
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    return _checked({field.name: hints[field.name] for field in fields}, required, given, what)
+
+
+def checked_arguments(
+    make: Callable[..., object], given: object, what: str, apart: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Arguments of a function or class from JSON, checked as by `checked`: parameters are taken for fields.
+
+    Args:
+        make: the function; with `functools.partial` if some arguments are known.
+        given: what should be an object with the arguments.
+        what: owner of the arguments for messages.
+        apart: parameters that are not taken from JSON.
+    """
+    function: Any = make.func if isinstance(make, functools.partial) else make
+    hints = get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
+    parameters = [each for each in inspect.signature(make).parameters.values() if each.name not in apart]
+    required = [each.name for each in parameters if each.default is each.empty]
+    return _checked({each.name: hints[each.name] for each in parameters}, required, given, what)
+
+
+def _checked(hints: Mapping[str, Any], required: Sequence[str], given: object, what: str) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise Refusal(f"{what} is {shown(given)}: an object with options is needed")
+    for name in required:
+        if name not in given:
+            raise Refusal(f"{what} lacks {name!r}")
+    values: dict[str, Any] = {}
     for name, value in given.items():
-        hint = _hint(options, name, what)
-        if not _fits(value, hint):
-            raise Refusal(f"{name} of {what} is {value!r}: accepted is {_described(hint)}")
-        values[name] = float(value) if hint is float else value
+        if name not in hints:
+            raise _unknown(name, list(hints), what)
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+            values[name] = hint(**checked(hint, value, f"{name} of {what}"))  # type: ignore[operator, arg-type]
+        elif not _fits(value, hint):
+            raise Refusal(f"{name} of {what} is {shown(value)}: accepted is {_described(hint)}")
+        else:
+            values[name] = float(value) if hint is float else value
     return values
+
+
+def _unknown(name: str, names: Sequence[str], what: str) -> Refusal:
+    accepted = ", ".join(names) or "none"
+    return Refusal(f"{what} has no option {name!r}: {nearest(name, names)}accepted are {accepted}")
 
 
 def _hint(options: type, name: str, what: str) -> Any:
@@ -104,8 +150,7 @@ def _hint(options: type, name: str, what: str) -> Any:
     hints = get_type_hints(options)
     names = [field.name for field in dataclasses.fields(options) if field.init]
     if first not in names:
-        accepted = ", ".join(names) or "none"
-        raise Refusal(f"{what} has no option {name!r}: {nearest(first, names)}accepted are {accepted}")
+        raise _unknown(first, names, what)
     if dot:
         if not dataclasses.is_dataclass(hints[first]):
             raise Refusal(f"{what}: {first} has no parts, so there is no {name!r}")

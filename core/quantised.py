@@ -1,5 +1,6 @@
 """The quantised DQN, a step between the DQN and the converted network."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
@@ -19,8 +20,10 @@ from core.layers import (
     build_layers,
     layers_config,
     layers_from_config,
+    require_image_bits,
     usual_layers,
 )
+from core.rate_coded.torch_engine import IFNeuron
 
 
 class _Staircase(torch.autograd.Function):
@@ -72,6 +75,8 @@ class QuantisedDQN(Layered):
     ):
         super().__init__()
         require_sim_steps(levels)
+        IFNeuron(v_init=v_init)  # refuses what no neuron of a converted network starts with
+        require_image_bits(image_bits)
         self.game = game
         self.levels = levels
         self.v_init = v_init
@@ -127,4 +132,5 @@ class QuantisedDQN(Layered):
 
     @classmethod
     def from_config(cls, game: Game, config: Mapping[str, Any]) -> Self:
-        return cls(game, **layers_from_config(config))
+        make = functools.partial(cls, game)
+        return make(**layers_from_config(make, config))

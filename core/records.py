@@ -13,11 +13,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, get_type_hints
 
+from core.columns import MAX_TEXT, Rule, rules
 from core.errors import Refusal
 from core.rows import Row, required_columns, schema
 
 KEEP_EVERY_S = 1.0
 """Seconds between writes of a journal: the most work that a killed process loses, besides the row in progress."""
+
+MAX_ROWS, MAX_ROWS_BYTES = 2**19, 2**28
+"""Upper bounds of a file that is read: its rows, and its bytes before and after unpacking."""
 
 
 def digest(content: bytes) -> str:
@@ -62,7 +66,8 @@ def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> list[Row]:
         row_type: type of all rows.
 
     Raises:
-        Refusal: the file is missing or damaged, or has other columns.
+        Refusal: the file is missing, damaged or too large, has other columns, or a value that its column does not
+            accept (`core.columns`).
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -71,19 +76,67 @@ def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> list[Row]:
     if not path.is_file():
         raise Refusal(f"no rows at {path}")
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
-        names: list[str] = table.schema.names
-        rows = table.to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise Refusal(f"{path} is not a whole Parquet file ({str(error).splitlines()[0]})")
-    present = {*required_columns(row_type), *names}
-    expected = pa.schema([field for field in schema(row_type) if field.name in present])
-    if not table.schema.equals(expected):
-        columns = [name for name in expected.names if name not in names]
-        raise Refusal(
-            f"{path} does not hold {row_type.__name__}s (missing or different columns: {columns or 'types'})"
-        )
-    return [row_type(**values) for values in rows]
+        metadata = pq.read_metadata(path)
+        _require_bounded(path, metadata)
+        found: pa.Schema = metadata.schema.to_arrow_schema()
+        present = {*required_columns(row_type), *found.names}
+        expected = pa.schema([field for field in schema(row_type) if field.name in present])
+        if not found.equals(expected):
+            columns = [name for name in expected.names if name not in found.names]
+            raise Refusal(
+                f"{path} does not hold {row_type.__name__}s (missing or different columns: {columns or 'types'})"
+            )
+        texts = [field.name for field in expected if field.type == pa.string()]
+        table = pq.read_table(path, page_checksum_verification=True, read_dictionary=texts)
+        values_of = {name: _values(table.column(name)) for name in expected.names}
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        if isinstance(error, Refusal):
+            raise
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise Refusal(f"{path} is not a whole Parquet file ({first})")
+    accepted = rules(row_type)
+    for name, values in values_of.items():
+        _require_accepted(f"{path}: {name}", values, accepted.get(name))
+    rows = zip(*values_of.values(), strict=True)
+    return [row_type(**dict(zip(values_of, values, strict=True))) for values in rows]
+
+
+def _require_bounded(path: Path, metadata: Any) -> None:
+    """Refuse a file that would unpack to more than any work writes. Equal rows take next to no bytes in a file."""
+    if metadata.num_rows > MAX_ROWS:
+        raise Refusal(f"{path} has {metadata.num_rows:,} rows: at most {MAX_ROWS:,} are read from a file")
+    unpacked = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+    if max(unpacked, path.stat().st_size) > MAX_ROWS_BYTES:
+        raise Refusal(f"{path} unpacks to more than {MAX_ROWS_BYTES >> 20} MiB, the most that is read")
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column. Equal texts are one object: a file can hold a long one once for all of its rows."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    found: list[Any] = []
+    for chunk in column.chunks:
+        words = chunk.dictionary.to_pylist()
+        found += [None if index is None else words[index] for index in chunk.indices.to_pylist()]
+    return found
+
+
+def _require_accepted(name: str, values: Sequence[Any], rule: Rule | None) -> None:
+    """Refuse a column with a value that is missing, too long or against its rule."""
+    for value in set(values):
+        if value is None:
+            accepted = "a value"
+        elif isinstance(value, str) and len(value) > MAX_TEXT:
+            accepted = f"a text of at most {MAX_TEXT:,} characters"
+        elif rule is not None and not rule.holds(value):
+            accepted = rule.accepted
+        else:
+            continue
+        shown = repr(value[:60] if isinstance(value, str) else value)
+        raise Refusal(f"{name} is {shown} in row {values.index(value)}: accepted is {accepted}")
 
 
 class Journal(Generic[Row]):

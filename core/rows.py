@@ -1,13 +1,28 @@
 """The types of rows that SpikeQ measures. Never imports torch.
 
 A row type is a frozen dataclass. Its fields are the columns of its file, in order. Columns that were added later have a
-default, which rows of older files get. `core/records.py` reads and writes the files.
+default, which rows of older files get. Annotations say what a column accepts (`core/columns.py`). `core/records.py`
+reads and writes the files.
 """
 
 import hashlib
 import math
 from dataclasses import MISSING, dataclass, field, fields
-from typing import TYPE_CHECKING, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, TypeVar, get_type_hints
+
+from core.columns import (
+    Bits,
+    Count,
+    MaybeNumbers,
+    MaybeUnknown,
+    Name,
+    Numbers,
+    Positive,
+    Seed,
+    Threat,
+    Words,
+    json_object,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,30 +32,30 @@ if TYPE_CHECKING:
 class EpisodeRow:
     """One complete game."""
 
-    game: str
-    agent: str
+    game: Name
+    agent: Name
     """Kind of agent: dqn, quantised, rate-coded, dsqn, actor, spiking-actor, random, or one from an extension."""
-    checkpoint_id: str
+    checkpoint_id: Name
     """Id of the weights (`core.checkpoint.Checkpoint.id`); empty for random play."""
-    train_seed: int
+    train_seed: Seed
     """Seed of the training run; -1 for random play and imported weights."""
-    train_steps: int
+    train_steps: MaybeUnknown
     """Decisions that the weights were trained on; -1 if unknown, as for imported weights."""
-    recipe_steps: int
+    recipe_steps: Count
     """Decisions that the recipe asks for; 0 for random play and imported weights."""
-    network: str
-    recipe: str
-    protocol: str
-    settings: str
+    network: Name
+    recipe: Name
+    protocol: Name
+    settings: Annotated[str, json_object(protocol=dict, versions=dict, rom_md5=str)]
     """JSON: every value of the protocol, the ROM's hash and library versions."""
-    eval_seed: int
-    episode: int
+    eval_seed: Seed
+    episode: Count
     """Index of the episode among those of its eval_seed."""
-    episode_seed: int
+    episode_seed: Seed
     score: float
     """Sum of the raw rewards of the complete game."""
-    length_steps: int
-    length_frames: int
+    length_steps: Positive
+    length_frames: Count
     truncated: bool
     """Whether the protocol's limit ended the game."""
     max_q_mean: float
@@ -55,19 +70,19 @@ class EpisodeRow:
 
     NaN if scores are not Q-values.
     """
-    sim_steps: int
+    sim_steps: Count
     """Largest number of simulation steps of a decision; 0 for agents without spikes."""
     spikes_per_decision: float
-    layer_rates: str
+    layer_rates: Numbers
     """JSON list: spikes per neuron and simulation step of each spiking layer."""
-    variant: str = field(default="", kw_only=True)
+    variant: Name = field(default="", kw_only=True)
     """Conversion method of a converted network; empty for other agents.
 
     For games of `convert compare`, the name of the method's options and the simulation steps.
     """
     mean_sim_steps: float = field(default=math.nan, kw_only=True)
     """Mean simulation steps of a decision, which is smaller if decisions may end early; NaN in older rows."""
-    checkpoint: str = field(default="", kw_only=True)
+    checkpoint: Annotated[str, Words(("", "best", "final"))] = field(default="", kw_only=True)
     """Which weights of the training run: best (on validation episodes) or final; empty if unknown.
 
     There is a row for each, even if both are the same weights.
@@ -83,12 +98,12 @@ class EpisodeRow:
 class AttackRow(EpisodeRow):
     """One complete game under attack; epsilon 0 is the clean game."""
 
-    attack: str
+    attack: Name
     epsilon: float
     """l_inf size of the perturbation in the game's scale. The scale of pixels is 1; `threat` names any other scale."""
-    gradient_source: str
+    gradient_source: Name
     """Whose gradient the attack followed; empty for attacks without gradients."""
-    threat: str
+    threat: Threat
     """JSON: the complete threat model."""
     flip_share: float
     """Share of decisions whose greedy action the perturbation changed."""
@@ -97,7 +112,7 @@ class AttackRow(EpisodeRow):
     largest_perturbation: float
     attacked_share: float = field(default=math.nan, kw_only=True)
     """Share of decisions that were attacked; NaN in older rows."""
-    attacker: str = field(default="", kw_only=True)
+    attacker: Name = field(default="", kw_only=True)
     """What the attacker knows of the victim (`analysis.attackers.Kind`); empty in older rows."""
 
 
@@ -105,28 +120,28 @@ class AttackRow(EpisodeRow):
 class StateAttackRow:
     """One attack on stored states: how it changes the victim's choices, one state at a time and without play."""
 
-    game: str
-    agent: str
-    checkpoint_id: str
-    train_seed: int
-    train_steps: int
-    recipe_steps: int
-    network: str
-    recipe: str
-    sim_steps: int
-    variant: str
+    game: Name
+    agent: Name
+    checkpoint_id: Name
+    train_seed: Seed
+    train_steps: MaybeUnknown
+    recipe_steps: Count
+    network: Name
+    recipe: Name
+    sim_steps: Count
+    variant: Name
     """Conversion method of the victim, as in `EpisodeRow`."""
-    states_of: str
+    states_of: Name
     """Checkpoint id of the agent that played the states. Agents are compared on the same states."""
-    num_states: int
+    num_states: Positive
     """Number of states that were attacked: the first of those drawn. Costly attacks take fewer."""
-    seed: int
+    seed: Seed
     """Seed of the drawing of states and of the attack's random choices."""
-    attack: str
+    attack: Name
     epsilon: float
     """Size of the perturbation, as in `AttackRow`."""
-    gradient_source: str
-    threat: str
+    gradient_source: Name
+    threat: Threat
     """JSON: the complete threat model."""
     flip_share: float
     """Share of states whose greedy action the perturbation changed: the attack's success rate."""
@@ -140,13 +155,13 @@ class StateAttackRow:
     largest_perturbation: float
     mean_perturbation: float
     """Mean over states of the mean absolute change of an element."""
-    flipped: str = field(default="", kw_only=True)
+    flipped: Bits = field(default="", kw_only=True)
     """States whose greedy action changed, one bit each in hex digits, the first state highest; empty in older rows."""
     attacked_share: float = field(default=math.nan, kw_only=True)
     """Share of states that were attacked; NaN in older rows."""
-    drawn_states: int = field(default=0, kw_only=True)
+    drawn_states: Count = field(default=0, kw_only=True)
     """Number of states that were drawn. Another number draws other states. 0 in older rows."""
-    attacker: str = field(default="", kw_only=True)
+    attacker: Name = field(default="", kw_only=True)
     """What the attacker knows of the victim, as in `AttackRow`."""
     training: str = field(default="", kw_only=True)
     """Digest of the training, as in `EpisodeRow`."""
@@ -156,14 +171,14 @@ class StateAttackRow:
 class CurveRow:
     """One point of a training curve: means since the previous point."""
 
-    game: str
-    agent: str
-    network: str
-    recipe: str
-    train_seed: int
-    steps: int
-    updates: int
-    frames: int
+    game: Name
+    agent: Name
+    network: Name
+    recipe: Name
+    train_seed: Seed
+    steps: Count
+    updates: Count
+    frames: Count
     epsilon: float
     """Share of random actions; NaN for PPO, which samples actions from its policy."""
     loss: float
@@ -181,25 +196,25 @@ class CurveRow:
 class ConversionRow:
     """Agreement of a converted network with a reference on the same states."""
 
-    game: str
-    source_id: str
+    game: Name
+    source_id: Name
     """Checkpoint id of the converted DQN."""
-    train_seed: int
-    method: str
-    settings: str
+    train_seed: Seed
+    method: Name
+    settings: Annotated[str, json_object(sim_steps=int)]
     """JSON: every option of the conversion."""
-    reference: str
+    reference: Name
     """What the network is compared with: "dqn", or "bindsnet" (the same weights in that simulator)."""
-    readout: str
-    sim_steps: int
-    num_states: int
+    readout: Name
+    sim_steps: Count
+    num_states: Positive
     agreement: float
     """Share of states with the same greedy action."""
     majority_share: float
     """Share of states in which the DQN takes its most frequent action: the agreement of a constant policy."""
-    variant: str = ""
+    variant: Name = ""
     """Name of the method with its options. Only `convert compare` fills this column and those below."""
-    states: str = "dqn-driven"
+    states: Name = "dqn-driven"
     """Where the states are from.
 
     dqn-driven: held-out play of the DQN. validation: other episodes of it, on which a method is chosen. snn-driven: the
@@ -213,7 +228,7 @@ class ConversionRow:
     """Root mean square of the error in Q that all actions share."""
     differential_error: float = math.nan
     """Root mean square of the error in Q without the part that all actions share. Only this part changes choices."""
-    layer_r2: str = ""
+    layer_r2: MaybeNumbers = ""
     """JSON list: r2 of each hidden layer's rates against the DQN's activations."""
     spikes_per_decision: float = math.nan
     additions_per_decision: float = math.nan
@@ -232,21 +247,21 @@ class ConversionRow:
 class OperationsRow:
     """Operations of one layer of an agent in a decision: means over states of its own play (after NeuroBench)."""
 
-    game: str
-    agent: str
-    checkpoint_id: str
-    train_seed: int
-    train_steps: int
-    network: str
-    recipe: str
-    eval_seed: int
-    num_states: int
-    sim_steps: int
+    game: Name
+    agent: Name
+    checkpoint_id: Name
+    train_seed: Seed
+    train_steps: MaybeUnknown
+    network: Name
+    recipe: Name
+    eval_seed: Seed
+    num_states: Positive
+    sim_steps: Count
     """Largest number of simulation steps of a decision; 0 for agents without spikes."""
     mean_sim_steps: float
-    layer: int
+    layer: Count
     """Index of the layer. The input of layer 0 is the observation; the last layer gives the Q-values."""
-    num_neurons: int
+    num_neurons: Positive
     """Number of the layer's outputs, spiking or not."""
     binary_input: bool
     """Whether all inputs are 0 or 1 (-1 for negative spikes), so that the layer only adds."""
@@ -266,7 +281,7 @@ class OperationsRow:
     """Membrane updates: neurons times the simulation steps in which they integrate or fire; 0 without membranes."""
     spikes: float
     """Spikes of the layer's own neurons, of either sign; 0 if they do not spike."""
-    variant: str = ""
+    variant: Name = ""
     """Conversion method of a converted network, as in `EpisodeRow`."""
     training: str = field(default="", kw_only=True)
     """Digest of the training, as in `EpisodeRow`."""
@@ -276,15 +291,18 @@ class OperationsRow:
 class ResponseRow:
     """One point of a neuron's response curve."""
 
-    neuron: str
+    neuron: Annotated[
+        str,
+        json_object(or_empty=True, name=str, reset=str, threshold=float, tau=float, surrogate_slope=float),
+    ]
     """JSON: the neuron's name and options (`core.neurons.base.Neuron`); empty for relu."""
-    quantity: str
+    quantity: Name
     """What is measured.
 
     rate: spikes per simulation step. surrogate: the derivative in the backward pass. last-mem, max-mem and mean-mem:
     a statistic of the voltage of a leaky integrator behind the neuron. relu: the activation of a ReLU.
     """
-    sim_steps: int
+    sim_steps: Count
     """Simulation steps; 0 for surrogate and relu, which do not depend on them."""
     input: float
     """A constant current; for surrogate, the membrane minus the threshold."""
@@ -295,18 +313,18 @@ class ResponseRow:
 class EmbeddingRow:
     """One state in the plane: the last hidden layer of an agent, embedded by t-SNE."""
 
-    game: str
-    agent: str
-    checkpoint_id: str
-    train_seed: int
-    states_of: str
+    game: Name
+    agent: Name
+    checkpoint_id: Name
+    train_seed: Seed
+    states_of: Name
     """Checkpoint id of the agent that played the states. Agents are compared on the same states."""
-    state: int
+    state: Count
     x: float
     y: float
     value: float
     """Largest Q-value; NaN if scores are not Q-values (CMC-DSQN)."""
-    action: int
+    action: Count
     """The greedy action."""
     training: str = field(default="", kw_only=True)
     """Digest of the training, as in `EpisodeRow`."""

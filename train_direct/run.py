@@ -11,13 +11,14 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
+from torch import Tensor
 
 from core.checkpoint import Checkpoint, load_agent, require_finite, save_agent
 from core.errors import Refusal
@@ -45,6 +46,21 @@ _KEPT = ("best-episode.safetensors", "steps-*.safetensors", "episodes-*.safetens
 """Patterns of the weights that are kept on request."""
 STOPS = (signal.SIGTERM, signal.SIGINT)
 """Signals after which a run saves a state and ends."""
+
+
+_HEADER: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("algorithm", "spec", "best_config"), dict),
+    **dict.fromkeys(("episodes", "curve_rows", "validation_rows"), int),
+    **dict.fromkeys(("best_episode", "best", "training_s"), (int, float)),
+    "ended_scores": list,
+    "solved": bool,
+    "last_score": str,
+}
+"""Entries of a state's header, with their types."""
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Any, ...]]:
+    return {name: (tensor.dtype, *tensor.shape) for name, tensor in tensors.items()}
 
 
 class _Stopped(Exception):
@@ -306,9 +322,23 @@ class TrainingRun:
 
     def _restore(self) -> None:
         try:
-            header, tensors, _ = read_tensors(self._state_file, _STATE_KEY)
+            header, tensors, _ = read_tensors(self._state_file, _STATE_KEY, not_finite=True)
         except Refusal as refusal:
             raise Refusal(f"{refusal}; remove {self._folder} to start again")
+        damaged = Refusal(f"{self._state_file} is damaged; remove {self._folder} to start again")
+        fresh, _ = self._algorithm.state()
+        if _shapes(fresh) != _shapes(tensors) or not all(
+            isinstance(header.get(name), kind) for name, kind in _HEADER.items()
+        ):
+            raise damaged
+        try:
+            self._continue_from(header, tensors)
+        except Refusal:
+            raise
+        except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+            raise damaged from error
+
+    def _continue_from(self, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         self._manifest.require_same(header["spec"], finished=False)
         self._curve = read_rows(self._folder / "curve.parquet", CurveRow)[: header["curve_rows"]]
         self._validation = read_rows(self._folder / "validation.parquet", EpisodeRow)[

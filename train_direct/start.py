@@ -1,7 +1,6 @@
 """Start a run: options, recipe and network become an algorithm in a run folder."""
 
 import contextlib
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from core.layered import Layered
 from core.manifest import Manifest, read_manifest
 from core.memory import available_bytes, require_fits
 from core.networks import Network
+from core.reading import parse_json
 from core.records import to_json
 from play.protocols import get_protocol
 from train_direct.algorithm import Algorithm
@@ -206,7 +206,7 @@ def _network_settings(network: Network, folder: Path) -> str:
     recorded = record.spec.get("network_settings") if record is not None else None
     if isinstance(recorded, str):
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, Refusal):
-            found = json.loads(recorded)
+            found = parse_json(recorded)
             if found["spiking"] is not None:
                 found["spiking"] = Spiking.from_config(found["spiking"]).config()
             if to_json(found) == to_json(settings):

@@ -1,7 +1,6 @@
 """Figures of converted networks and their DQNs. Never imports torch."""
 
 import itertools
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ from analysis.rows import CONVERSIONS, METHOD_GAMES, METHODS
 from analysis.statistics import kept_interval
 from analysis.trainings import apart
 from core.games import PUBLISHED, get_game, reference
+from core.reading import parse_json
 from core.records import require_single
 
 METHOD_ORDER = (
@@ -35,7 +35,9 @@ def agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
     """
     rows = rows[rows.reference == "dqn"]
     # One method may give several networks of one DQN, made for different sim steps.
-    rows = rows.assign(made_for=[json.loads(settings)["sim_steps"] for settings in rows.settings])
+    rows = rows.assign(
+        made_for=[parse_json(settings, not_finite=True)["sim_steps"] for settings in rows.settings]
+    )
     rows = rows.assign(apart=apart(rows.training))
     figure, axes = panels(rows)
     for game, axis in axes.items():

@@ -1,6 +1,5 @@
 """Figures of the responses of neurons to inputs, as in the papers. Never imports torch."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import PANEL_INCHES
 from analysis.rows import RESPONSES
+from core.reading import parse_json
 
 _FAMILIES = {"atan": ("#0072B2", "-"), "sigmoid": ("#D55E00", "--")}
 _WIDTHS = (0.7, 1.2, 1.9)
@@ -133,4 +133,4 @@ def chen2022_fig4_voltage_statistics(rows: pd.DataFrame) -> Figure:
 def _curves(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """The parameters of each neuron and its points, ordered by input."""
     for (neuron, _), curve in rows.groupby(["neuron", "sim_steps"]):
-        yield json.loads(str(neuron) or "{}"), curve.sort_values("input")
+        yield parse_json(str(neuron) or "{}"), curve.sort_values("input")

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.style import NothingToDraw
 from analysis.rows import RowFiles, StudyRows
+from core.errors import Refusal, failure
 from core.registry import Registry
 
 LAST = 1000
@@ -41,12 +42,17 @@ class StudyFigure:
 
         Raises:
             NothingToDraw: the study lacks rows that the figure needs. The message names the command that makes them.
-            Refusal: the rows do not compare.
+            Refusal: the rows do not compare, or lack what the figure needs of them.
         """
         for files in self.rows:
             if not study.rows(files):
                 raise NothingToDraw(f"no rows ({files.pattern}); python -m {files.made_by} makes them")
-        return self.draw(*map(study.frame, self.rows))
+        try:
+            return self.draw(*map(study.frame, self.rows))
+        except (NothingToDraw, Refusal):
+            raise
+        except (LookupError, ValueError, TypeError, ArithmeticError) as error:
+            raise Refusal(f"these rows cannot be drawn: {failure(error)}") from error
 
     @property
     def description(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from core.kinds import order
 from core.manifest import read_manifest
+from core.reading import parse_json
 from core.rows import AttackRow, EpisodeRow
 
 
@@ -52,7 +53,7 @@ def cards(played: dict[str, Sequence[EpisodeRow | AttackRow]]) -> Iterator[Card]
         rows = [row for of_kind in kinds.values() for row in of_kind]
         values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         for settings, agent in sorted({(row.settings, row.agent) for row in rows}):
-            for name, value in _settings(json.loads(settings)):
+            for name, value in _settings(parse_json(settings, not_finite=True)):
                 values[name][value].add(agent)
         counts = [(what, _played(of_kind)) for what, of_kind in kinds.items()]
         yield Card(game, protocol, (*((name, _of_agents(of)) for name, of in values.items()), *counts))
@@ -60,18 +61,23 @@ def cards(played: dict[str, Sequence[EpisodeRow | AttackRow]]) -> Iterator[Card]
 
 def _settings(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Names and values that a card shows, in order. Unknown settings are shown under their own name."""
-    protocol = settings["protocol"]
+    protocol = _table(settings.get("protocol"))
     # The title shows name and tier, and the number of episodes is counted from the rows.
     passed_over = ("name", "tier", "episodes", "dynamics")
     flat = {name: value for name, value in protocol.items() if name not in passed_over}
-    flat |= protocol["dynamics"]
-    flat["rom_md5"] = settings["rom_md5"] or None
+    flat |= _table(protocol.get("dynamics"))
+    flat["rom_md5"] = settings.get("rom_md5") or None
     flat["versions"] = ", ".join(
-        f"{name} {version}" for name, version in sorted(settings["versions"].items())
+        f"{name} {version}" for name, version in sorted(_table(settings.get("versions")).items())
     )
     for name, value in flat.items():
         if value not in (None, [], {}):
             yield name.replace("_", " ").replace("rom md5", "ROM MD5"), _written(value)
+
+
+def _table(value: Any) -> dict[str, Any]:
+    """The entries of a JSON object; none of anything else."""
+    return value if isinstance(value, dict) else {}
 
 
 def _written(value: Any) -> str:

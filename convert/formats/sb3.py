@@ -5,17 +5,17 @@ Its member policy.pth is a torch file of the weights of the online network (q_ne
 is never opened, and beside it the words of `str` for each of the value's attributes, which are read.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from convert.foreign import FORMATS, Format, Layout, Told, shown
+from convert.foreign import FORMATS, Format, Layout, Told
 from convert.foreign_files import ForeignFile
-from core.errors import Refusal
+from core.errors import Refusal, shown
 from core.games import Game
 from core.layers import MOST_LAYERS
+from core.reading import parse_json
 
 _POLICIES = "stable_baselines3.dqn.policies"
 _OTHER_POLICIES = {"stable_baselines3.common.policies": " (PPO or A2C)"}
@@ -76,10 +76,10 @@ def _saved(file: ForeignFile) -> Mapping[str, Any]:
     """The content of data."""
     assert file.data is not None
     try:
-        saved = json.loads(file.data)
-    except (ValueError, RecursionError):  # no UTF-8, no JSON, numbers too long, or nested too deep
-        raise Refusal("its member data is not JSON that can be read")
-    return saved if isinstance(saved, dict) else {}
+        saved: Mapping[str, Any] = parse_json(file.data, not_finite=True)
+    except Refusal as refusal:
+        raise Refusal(f"its member data cannot be read: {refusal}")
+    return saved
 
 
 def _entry(saved: Mapping[str, Any], name: str) -> Mapping[str, Any]:

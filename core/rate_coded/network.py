@@ -25,6 +25,7 @@ from core.layers import (
     layers_from_config,
     usual_layers,
 )
+from core.options import checked
 from core.quantised import QuantisedDQN
 from core.ranges import Real, SimSteps, Whole, require_ranges
 from core.rate_coded import event_engine, torch_engine
@@ -86,8 +87,13 @@ class RateCoding:
         return self.layer_delay or carries or self.neuron.tau is not None
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "RateCoding":
-        return cls(**{**config, "neuron": IFNeuron(**config["neuron"])})
+    def from_config(cls, config: object) -> "RateCoding":
+        """A `RateCoding` from the values of its fields.
+
+        Raises:
+            Refusal: a field is unknown or not valid.
+        """
+        return cls(**checked(cls, config, "coding"))
 
 
 def top_gaps(scores: Tensor) -> Tensor:
@@ -398,5 +404,6 @@ class RateCodedNetwork(Layered):
 
     @classmethod
     def from_config(cls, game: Game, config: Mapping[str, Any]) -> "RateCodedNetwork":
-        arguments = layers_from_config(config)
-        return cls(game, RateCoding.from_config(arguments.pop("coding")), **arguments)
+        given = dict(config)
+        make = functools.partial(cls, game, RateCoding.from_config(given.pop("coding", None)))
+        return make(**layers_from_config(make, given))

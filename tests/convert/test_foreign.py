@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from adversarial.hook import make_attack
 from analysis.tables import markdown, score_lines
-from convert import foreign, foreign_files
+from convert import archives, foreign, foreign_files
 from convert.bindsnet_check import bindsnet_scores
 from convert.measurement import fan_out
 from convert.methods import exact
@@ -637,7 +637,7 @@ def test_what_unpacks_to_more_than_a_dqn(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A member of a zip, a gzip, a member of a torch file that says it is huge, a huge file: none is unpacked."""
-    monkeypatch.setattr(foreign_files, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(archives, "MAX_BYTES", 2**20)
     zeros = bytes(2**21)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

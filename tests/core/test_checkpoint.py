@@ -249,7 +249,7 @@ def test_an_unknown_padding_is_refused(tmp_path: Path) -> None:
     def spoil(tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
         header["config"]["padding"] = "reflect"
 
-    with pytest.raises(Refusal, match="'reflect': accepted are valid, same"):
+    with pytest.raises(Refusal, match="'reflect': accepted is valid, same"):
         load_agent(altered(tmp_path / "agent.safetensors", a_dqn(), spoil))
 
 

@@ -162,7 +162,8 @@ def test_values_of_the_right_types_are_accepted_and_integers_become_floats() -> 
         ({"count": 3, "kind": ["sgd"]}, "accepted is adam, sgd"),
         ({"count": 3, "limit": "none"}, "accepted is a finite number or none"),
         ({"count": 3, "limit": {}}, "accepted is a finite number or none"),
-        ({"count": 3, "inner": {"size": 3}}, "accepted is Inner"),
+        ({"count": 3, "inner": 3}, "accepted is Inner"),
+        ({"count": 3, "inner": {"sise": 3}}, "inner of recipe r has no option 'sise'"),
     ],
 )
 def test_values_of_wrong_types_are_refused(given: dict[str, Any], message: str) -> None:

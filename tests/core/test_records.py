@@ -1,6 +1,7 @@
 """Rows come back as they went; wrong ones never get in, damaged files never get out, writes are whole."""
 
 import dataclasses
+import json
 import math
 import os
 import signal
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from core.columns import JsonNumbers, Pattern, Words, rules
 from core.errors import Refusal
 from core.records import read_rows, require_single, to_json, write_bytes, write_rows
 from core.rows import AttackRow, ConversionRow, CurveRow, EpisodeRow, schema
@@ -42,15 +44,21 @@ CONVERSION = ConversionRow(
 def example(row_type: Any, number: int) -> Any:
     """A row with another value in every field, awkward ones among them."""
     values = {
-        str: lambda index: f"text {index} é \n,\" '{number}'",
-        int: lambda index: (-1) ** number * (index + 2**40 + number),
+        str: lambda index: f"text {index} é ,\" '{number}'",
+        int: lambda index: index + 2**40 + number,
         float: lambda index: math.pi * 10.0 ** (index - 8) * (number + 1),
         bool: lambda index: (index + number) % 2 == 0,
     }
     hints = get_type_hints(row_type)
-    return row_type(
-        **{field.name: values[hints[field.name]](i) for i, field in enumerate(dataclasses.fields(row_type))}
-    )
+    row = {field.name: values[hints[field.name]](i) for i, field in enumerate(dataclasses.fields(row_type))}
+    texts: dict[Any, Any] = {
+        JsonNumbers: f"[{number}, NaN]",
+        Pattern: f"{number:04x}",
+        Words: ("", "best", "final")[number % 3],
+    }
+    ruled = {name: texts[type(rule)] for name, rule in rules(row_type).items() if type(rule) in texts}
+    objects = {name: json.dumps({"é": number}) for name in ("settings", "threat", "neuron") if name in row}
+    return row_type(**{**row, **ruled, **objects})
 
 
 # What comes back -------------------------------------------------------------------------------------
@@ -225,7 +233,7 @@ def test_a_column_of_another_type_is_refused(tmp_path: Path) -> None:
         read_rows(path, ConversionRow)
 
 
-# Whole writes ----------------------------------------------------------------------------------------
+# Between writes ----------------------------------------------------------------------------------------
 
 WRITER = """
 import sys
