@@ -1,5 +1,10 @@
 """python -m card.leaderboard: one table of every network in studies and cards."""
 
+from core import interrupts
+
+if __name__ == "__main__":
+    interrupts.answer()  # before imports that take seconds
+
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Protocol, get_type_hints
 import tyro
 from typing_extensions import Doc
 
+from core import interrupts
 from core.errors import Refusal
 from core.registered import Listed, listed, require_registered
 from core.registry import load_extension
@@ -251,7 +252,11 @@ def _require_registered(command: Command) -> None:
 def _exit_with_refusals(work: Callable[[], None]) -> None:
     """Run the work. Bad input becomes one line on standard error and exit code 2."""
     try:
-        work()
+        with interrupts.unwinding():
+            try:
+                work()
+            finally:
+                interrupts.finished()
     except Refusal as refusal:
         message = str(refusal)
     except BrokenPipeError:
@@ -260,9 +265,8 @@ def _exit_with_refusals(work: Callable[[], None]) -> None:
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         message = f"{error.filename or 'file system'}: {error.strerror or error}"
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as interrupt:
+        interrupts.leave(str(interrupt) or interrupts.LINE)
     else:
         return
     print(f"error: {' '.join(message.split())}", file=sys.stderr)

@@ -1,5 +1,10 @@
 """python -m train_direct dqn | dsqn | ppo | spiking-ppo | ship: train a network on a game, or shrink a trained one."""
 
+from core import interrupts
+
+if __name__ == "__main__":
+    interrupts.answer()  # before imports that take seconds
+
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
