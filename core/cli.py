@@ -3,12 +3,10 @@
 Never imports torch, because commands that draw figures or run studies do not need it.
 """
 
-import contextlib
 import io
 import itertools
 import math
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +21,11 @@ from typing_extensions import Doc
 from core import interrupts
 from core.errors import Refusal
 from core.registered import Listed, listed, require_registered
-from core.registry import load_extension
+from core.registry import load_extension, nearest
+from core.wrong_options import parsed, require_list_values
+
+LONGEST = 500
+"""Characters of a message, at most."""
 
 
 def parse_fraction(text: str) -> float:
@@ -147,19 +149,19 @@ def main(program: str, commands: Mapping[str, type[Command]] | type[Command], de
         description: what the verbs have in common.
     """
 
-    def parse(words: list[str]) -> Command:
-        if isinstance(commands, Mapping):
-            return tyro.extras.subcommand_cli_from_dict(
-                dict(commands), prog=program, description=description, args=words
-            )
-        return tyro.cli(commands, prog=program, args=words)
-
     def work() -> None:
         _require_values(sys.argv[1:])
         words, extensions = _without_extensions(sys.argv[1:])
         for extension in extensions:
             load_extension(extension)
-        _parsed(lambda: parse(words)).run()
+        if not isinstance(commands, Mapping):
+            _parsed(program, commands, words).run()
+            return
+        verb = words[0] if words else ""
+        if verb not in commands and not verb.startswith("-"):
+            what = f"no verb {verb!r}: {nearest(verb, commands)}" if verb else "a verb is needed: "
+            raise Refusal(f"{program}: {what}verbs are {', '.join(commands)}")
+        _parsed(program, commands, words, description).run()
 
     _settle_environment()
     _exit_with_refusals(work)
@@ -202,7 +204,7 @@ def parse(program: str, command: type[Command], words: Sequence[str]) -> Command
         Refusal: the options are not accepted.
     """
     options, _ = _without_extensions([*words])
-    return _parsed(lambda: tyro.cli(command, prog=program, args=options))
+    return _parsed(program, command, options)
 
 
 def _without_extensions(words: list[str]) -> tuple[list[str], list[str]]:
@@ -224,19 +226,31 @@ def _without_extensions(words: list[str]) -> tuple[list[str], list[str]]:
     return left, extensions
 
 
-def _parsed(parse: Callable[[], Command]) -> Command:
-    """The result of `parse`. The box that tyro draws around a wrong option becomes a one-line refusal."""
-    drawn = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(drawn):
-            command = parse()
-    except SystemExit as leaving:
-        if leaving.code != 2:
-            raise
-        words = re.sub(r"[^\x20-\x7e]+|-{4,}", " ", drawn.getvalue())
-        raise Refusal(words) from None
-    _require_registered(command)
-    return command
+def _parsed(
+    program: str,
+    commands: Mapping[str, type[Command]] | type[Command],
+    words: list[str],
+    description: str = "",
+) -> Command:
+    """The command that a command line asks for, with its options. Its verb is known to be one, or an option."""
+    if isinstance(commands, Mapping):
+        whole, command = f"{program} {words[0]}", commands.get(words[0], Command)
+        verbs: dict[str, Callable[..., Command]] = {**commands}
+
+        def parse() -> Command:
+            return tyro.extras.subcommand_cli_from_dict(
+                verbs, prog=program, description=description, args=words
+            )
+    else:
+        whole, command = program, commands
+
+        def parse() -> Command:
+            return tyro.cli(command, prog=program, args=words)
+
+    found = parsed(parse, whole, command)
+    require_list_values(words, whole, command)
+    _require_registered(found)
+    return found
 
 
 def _require_registered(command: Command) -> None:
@@ -269,8 +283,15 @@ def _exit_with_refusals(work: Callable[[], None]) -> None:
         interrupts.leave(str(interrupt) or interrupts.LINE)
     else:
         return
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(_one_line(f"error: {message}"), file=sys.stderr)
     sys.exit(2)
+
+
+def _one_line(message: str) -> str:
+    """A message on one line of at most LONGEST characters. What is left out is in the middle."""
+    line = " ".join(message.split())
+    half = (LONGEST - 5) // 2
+    return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
 
 
 def specification(command: Any, *without: str) -> dict[str, Any]:
