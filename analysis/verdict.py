@@ -11,7 +11,7 @@ from analysis.players import Player, dqns_of, players
 from analysis.tables import aligned
 from analysis.words import percent, points, scored, signed, size
 from core.errors import Refusal
-from core.generated import write_generated
+from core.generated import require_as_made, write_generated
 from core.records import read_rows
 from core.rows import AttackRow, StateAttackRow
 
@@ -22,6 +22,7 @@ def verdict_of(folder: Path) -> str:
     Raises:
         Refusal: there are no attacks, or as in `verdict`.
     """
+    require_as_made(folder / "verdict.md")  # before the work
     states = [
         row
         for path in sorted(folder.rglob("state_attacks.parquet"))

@@ -31,11 +31,12 @@ class Leaderboard:
 
     def run(self) -> None:
         from card.standings import leaderboard
-        from core.generated import write_generated
+        from core.generated import require_as_made, write_generated
 
         for folder in self.folders:
             if not folder.is_dir():
                 raise Refusal(f"no folder {folder}")
+        require_as_made(self.out)  # before the work
         write_generated(self.out, leaderboard(self.folders).encode())
         print(os.fspath(self.out))
 

@@ -19,7 +19,7 @@ import tyro
 from typing_extensions import Doc
 
 from core import interrupts
-from core.errors import Refusal
+from core.errors import Refusal, naming
 from core.registered import Listed, listed, require_registered
 from core.registry import load_extension, nearest
 from core.wrong_options import parsed, require_list_values
@@ -250,6 +250,7 @@ def _parsed(
     found = parsed(parse, whole, command)
     require_list_values(words, whole, command)
     _require_registered(found)
+    _require_place(found)
     return found
 
 
@@ -263,6 +264,14 @@ def _require_registered(command: Command) -> None:
                 told.require(given)
 
 
+def _require_place(command: Command) -> None:
+    """Refuse an --out below a file, before the command imports what it needs to run."""
+    out = getattr(command, "out", None)
+    for folder in out.parents if isinstance(out, Path) else ():
+        if folder.exists() and not folder.is_dir():
+            raise Refusal(f"cannot write to {out}: {folder} is not a folder this user may write to")
+
+
 def _exit_with_refusals(work: Callable[[], None]) -> None:
     """Run the work. Bad input becomes one line on standard error and exit code 2."""
     try:
@@ -271,20 +280,29 @@ def _exit_with_refusals(work: Callable[[], None]) -> None:
                 work()
             finally:
                 interrupts.finished()
+                _flush()
     except Refusal as refusal:
         message = str(refusal)
-    except BrokenPipeError:
-        # What reads the output wants no more of it, as `| head`. Python would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # what reads the output wants no more of it, as `| head`
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        message = f"{error.filename or 'file system'}: {error.strerror or error}"
+        message = f"{error.filename or 'output'}: {error.strerror or error}"
     except KeyboardInterrupt as interrupt:
         interrupts.leave(str(interrupt) or interrupts.LINE)
     else:
         return
     print(_one_line(f"error: {message}"), file=sys.stderr)
     sys.exit(2)
+
+
+def _flush() -> None:
+    """Write what was printed. If that fails, the rest is dropped: Python would complain of it when it exits."""
+    try:
+        with naming("standard output"):
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _one_line(message: str) -> str:

@@ -55,7 +55,6 @@ class unwinding:
 def finished() -> None:
     """Ignore Ctrl-C from now on. The process ends as its work did."""
     if _process == os.getpid():
-        sys.stdout.flush()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

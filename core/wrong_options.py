@@ -70,7 +70,10 @@ def _is_list(hint: Any) -> bool:
 
 
 def _told(drawn: str, command: type) -> str:
-    """The message in a box of tyro, without its title (above the first line), types and help of other options. It ends with a separator."""
+    """The message in a box of tyro, without its title (above the first line), types and help of other options.
+
+    Another sentence can be appended as it is.
+    """
     sections: list[list[str]] = [[]]
     for line in drawn.splitlines():
         if re.search("[─-]{4}", line):  # a line between sections; ASCII where the terminal has nothing else

@@ -143,8 +143,8 @@ class Ship:
     def run(self) -> None:
         from train_direct.ship import ship
 
-        ship(self.agent, self.out)
-        print(f"{self.out}: {self.out.stat().st_size / 2**20:.1f} MiB")
+        made = ship(self.agent, self.out)
+        print(f"{self.out}: {f'{self.out.stat().st_size / 2**20:.1f} MiB' if made else 'already done'}")
 
 
 if __name__ == "__main__":
