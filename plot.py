@@ -3,6 +3,11 @@
 Figures are registered in analysis.figures. No network is run, and torch is never imported.
 """
 
+from core import interrupts
+
+if __name__ == "__main__":
+    interrupts.answer()  # before imports that take seconds
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

@@ -4,6 +4,11 @@ Files alone show which stages are done. A stage is skipped if its manifest was m
 inputs and its results are unchanged. Any other stage is started, and its command resumes or refuses.
 """
 
+from core import interrupts
+
+if __name__ == "__main__":
+    interrupts.answer()  # before imports that take seconds
+
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -12,7 +12,7 @@ from analysis.rows import ATTACKS, STATE_ATTACKS, StudyRows
 from analysis.tables import aligned
 from analysis.words import percent, points, scored, signed, size
 from core.errors import Refusal
-from core.generated import write_generated
+from core.generated import require_as_made, write_generated
 from core.rows import AttackRow, StateAttackRow
 
 
@@ -22,6 +22,7 @@ def verdict_of(folder: Path) -> str:
     Raises:
         Refusal: there are no attacks, or as in `verdict`.
     """
+    require_as_made(folder / "verdict.md")  # before the work
     study = StudyRows(folder)
     states, games = study.rows(STATE_ATTACKS), study.rows(ATTACKS)
     if not states and not games:

@@ -1,5 +1,10 @@
 """python -m card: measure one agent with the standard battery, or check a card."""
 
+from core import interrupts
+
+if __name__ == "__main__":
+    interrupts.answer()  # before imports that take seconds
+
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,5 +1,10 @@
 """python -m card.leaderboard: one table of every network in studies and cards."""
 
+from core import interrupts
+
+if __name__ == "__main__":
+    interrupts.answer()  # before imports that take seconds
+
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +31,12 @@ class Leaderboard:
 
     def run(self) -> None:
         from card.standings import leaderboard
-        from core.generated import write_generated
+        from core.generated import require_as_made, write_generated
 
         for folder in self.folders:
             if not folder.is_dir():
                 raise Refusal(f"no folder {folder}")
+        require_as_made(self.out)  # before the work
         write_generated(self.out, leaderboard(self.folders).encode())
         print(os.fspath(self.out))
 

@@ -1,5 +1,10 @@
 """python -m convert run | compare | import | export: from a trained DQN to a spiking network."""
 
+from core import interrupts
+
+if __name__ == "__main__":
+    interrupts.answer()  # before imports that take seconds
+
 from convert.options import Compare, Export, Import, Run
 from core.cli import main
 

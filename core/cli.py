@@ -3,11 +3,9 @@
 Never imports torch, because commands that draw figures or run studies do not need it.
 """
 
-import contextlib
 import io
 import itertools
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +16,15 @@ from typing import Annotated, Any, Literal, Protocol, get_type_hints
 import tyro
 from typing_extensions import Doc
 
-from core.errors import Refusal
+from core import interrupts
+from core.errors import Refusal, naming
 from core.ranges import require_words
 from core.registered import Listed, listed, require_registered
-from core.registry import load_extension
+from core.registry import load_extension, nearest
+from core.wrong_options import parsed, require_list_values
+
+LONGEST = 500
+"""Characters of a message, at most."""
 
 
 def _parse_switch(words: list[str]) -> bool:
@@ -116,21 +119,22 @@ def main(program: str, commands: Mapping[str, type[Command]] | type[Command], de
         description: what the verbs have in common.
     """
 
-    def parse(words: list[str]) -> Command:
-        if isinstance(commands, Mapping):
-            return tyro.extras.subcommand_cli_from_dict(
-                dict(commands), prog=program, description=description, args=words
-            )
-        return tyro.cli(commands, prog=program, args=words)
-
     def work() -> None:
         _require_values(sys.argv[1:])
         words, extensions = _without_extensions(sys.argv[1:])
         for extension in extensions:
             load_extension(extension)
-        if command := commands if not isinstance(commands, Mapping) else commands.get("".join(words[:1])):
-            require_words(command, words)
-        _parsed(lambda: parse(words)).run()
+        if not isinstance(commands, Mapping):
+            require_words(commands, words)
+            _parsed(program, commands, words).run()
+            return
+        verb = words[0] if words else ""
+        if verb not in commands and not verb.startswith("-"):
+            what = f"no verb {verb!r}: {nearest(verb, commands)}" if verb else "a verb is needed: "
+            raise Refusal(f"{program}: {what}verbs are {', '.join(commands)}")
+        if verb in commands:
+            require_words(commands[verb], words)
+        _parsed(program, commands, words, description).run()
 
     _settle_environment()
     _exit_with_refusals(work)
@@ -174,7 +178,7 @@ def parse(program: str, command: type[Command], words: Sequence[str]) -> Command
     """
     options, _ = _without_extensions([*words])
     require_words(command, options)
-    return _parsed(lambda: tyro.cli(command, prog=program, args=options))
+    return _parsed(program, command, options)
 
 
 def _without_extensions(words: list[str]) -> tuple[list[str], list[str]]:
@@ -196,19 +200,32 @@ def _without_extensions(words: list[str]) -> tuple[list[str], list[str]]:
     return left, extensions
 
 
-def _parsed(parse: Callable[[], Command]) -> Command:
-    """The result of `parse`. The box that tyro draws around a wrong option becomes a one-line refusal."""
-    drawn = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(drawn):
-            command = parse()
-    except SystemExit as leaving:
-        if leaving.code != 2:
-            raise
-        words = re.sub(r"[^\x20-\x7e]+|-{4,}", " ", drawn.getvalue())
-        raise Refusal(words) from None
-    _require_registered(command)
-    return command
+def _parsed(
+    program: str,
+    commands: Mapping[str, type[Command]] | type[Command],
+    words: list[str],
+    description: str = "",
+) -> Command:
+    """The command that a command line asks for, with its options. Its verb is known to be one, or an option."""
+    if isinstance(commands, Mapping):
+        whole, command = f"{program} {words[0]}", commands.get(words[0], Command)
+        verbs: dict[str, Callable[..., Command]] = {**commands}
+
+        def parse() -> Command:
+            return tyro.extras.subcommand_cli_from_dict(
+                verbs, prog=program, description=description, args=words
+            )
+    else:
+        whole, command = program, commands
+
+        def parse() -> Command:
+            return tyro.cli(command, prog=program, args=words)
+
+    found = parsed(parse, whole, command)
+    require_list_values(words, whole, command)
+    _require_registered(found)
+    _require_place(found)
+    return found
 
 
 def _require_registered(command: Command) -> None:
@@ -221,25 +238,52 @@ def _require_registered(command: Command) -> None:
                 told.require(given)
 
 
+def _require_place(command: Command) -> None:
+    """Refuse an --out below a file, before the command imports what it needs to run."""
+    out = getattr(command, "out", None)
+    for folder in out.parents if isinstance(out, Path) else ():
+        if folder.exists() and not folder.is_dir():
+            raise Refusal(f"cannot write to {out}: {folder} is not a folder this user may write to")
+
+
 def _exit_with_refusals(work: Callable[[], None]) -> None:
     """Run the work. Bad input becomes one line on standard error and exit code 2."""
     try:
-        work()
+        with interrupts.unwinding():
+            try:
+                work()
+            finally:
+                interrupts.finished()
+                _flush()
     except Refusal as refusal:
         message = str(refusal)
-    except BrokenPipeError:
-        # What reads the output wants no more of it, as `| head`. Python would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # what reads the output wants no more of it, as `| head`
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        message = f"{error.filename or 'file system'}: {error.strerror or error}"
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes", file=sys.stderr)
-        sys.exit(130)
+        message = f"{error.filename or 'output'}: {error.strerror or error}"
+    except KeyboardInterrupt as interrupt:
+        interrupts.leave(str(interrupt) or interrupts.LINE)
     else:
         return
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(_one_line(f"error: {message}"), file=sys.stderr)
     sys.exit(2)
+
+
+def _flush() -> None:
+    """Write what was printed. If that fails, the rest is dropped: Python would complain of it when it exits."""
+    try:
+        with naming("standard output"):
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def _one_line(message: str) -> str:
+    """A message on one line of at most LONGEST characters. What is left out is in the middle."""
+    line = " ".join(message.split())
+    half = (LONGEST - 5) // 2
+    return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
 
 
 def specification(command: Any, *without: str) -> dict[str, Any]:

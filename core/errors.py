@@ -1,7 +1,10 @@
 """The exception for bad input, whose message is for the user."""
 
+import contextlib
+import os
 import reprlib
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -11,6 +14,17 @@ class Refusal(ValueError):
     The message is one line that names the wrong value and what is accepted. The command line prints it and exits with
     code 2. Callers of the library can catch it as a ValueError.
     """
+
+
+@contextlib.contextmanager
+def naming(what: str | os.PathLike[str]) -> Iterator[None]:
+    """Context in which an OSError that names no file, as that of a full disk, is given the name of what is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(what)
+        raise
 
 
 def failure(error: BaseException) -> str:

@@ -24,14 +24,23 @@ def write_generated(path: str | os.PathLike[str], text: bytes) -> None:
     Raises:
         Refusal: there is another file, or one that was changed after it was made.
     """
-    path = Path(path)
-    if path.exists() and not is_as_made(path.read_bytes()):
-        raise Refusal(
-            f"{path} was not made by SpikeQ, or was changed since: move it away, or choose another --out"
-        )
+    require_as_made(path)
     write_bytes(
         path, text + b"<!-- Made by SpikeQ. SHA-256 of the text above: %s -->\n" % digest(text).encode()
     )
+
+
+def require_as_made(path: str | os.PathLike[str]) -> None:
+    """Refuse a place for a generated text where there is another file, or one that was changed. A missing one is fine.
+
+    Raises:
+        Refusal: the message names the file.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_file() and is_as_made(path.read_bytes())):
+        raise Refusal(
+            f"{path} was not made by SpikeQ, or was changed since: move it away, or choose another --out"
+        )
 
 
 def is_as_made(content: bytes) -> bool:

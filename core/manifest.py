@@ -208,7 +208,11 @@ class Manifest:
             yield False
             return
         made = _make_folders(self.path.parent)
-        lock = self._acquire()
+        try:
+            lock = self._acquire()
+        except Refusal:
+            _remove_empty(made)
+            raise
         before = {*self.path.parent.iterdir(), self.path}
         fresh = not self.path.exists()
         try:
@@ -231,9 +235,7 @@ class Manifest:
             self._lock_file.unlink(missing_ok=True)
             os.close(lock)
             if not self.path.exists():
-                for folder in reversed(made):
-                    with contextlib.suppress(OSError):  # not empty: files of others stay
-                        folder.rmdir()
+                _remove_empty(made)
 
     def _acquire(self) -> int:
         """Lock the lock file. Wait for its holder a while: a process that was told to stop may still save its state."""
@@ -248,6 +250,12 @@ class Manifest:
                     return lock
             except BlockingIOError:
                 pass
+            except OSError as error:  # without locks, two processes could write the same files
+                os.close(lock)
+                self._lock_file.unlink()
+                raise Refusal(
+                    f"{self.path.parent} cannot be locked ({error.strerror}): a file system with flock is needed"
+                )
             os.close(lock)
             if time.monotonic() > give_up:
                 raise Refusal(
@@ -333,7 +341,9 @@ class Manifest:
             changes = ", ".join(
                 f"{key} is {recorded.get(key)!r} there and {self.spec.get(key)!r} here" for key in differing
             )
-            raise Refusal(f"{self.path} is of another specification ({changes}); choose another --out")
+            raise Refusal(
+                f"{self.path} is of another specification ({changes}); remove its folder, or choose another"
+            )
 
 
 def _command() -> list[str]:
@@ -357,6 +367,13 @@ def _make_folders(folder: Path) -> list[Path]:
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing[::-1]
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders that `_make_folders` made. Those with files of others stay."""
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _require_writable(folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, get_type_hints
 
 from core.columns import MAX_TEXT, Rule, rules
-from core.errors import Refusal
+from core.errors import Refusal, naming
 from core.rows import Row, required_columns, schema
 
 KEEP_EVERY_S = 1.0
@@ -197,7 +197,7 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     # A link of this name, in a folder that somebody sent, must not lead the content into another file.
     temporary.unlink(missing_ok=True)
     try:
-        with open(temporary, "xb") as file:
+        with naming(path), open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

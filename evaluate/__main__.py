@@ -1,5 +1,10 @@
 """python -m evaluate run | watch | probe | check: score agents, watch and probe them, check rows."""
 
+from core import interrupts
+
+if __name__ == "__main__":
+    interrupts.answer()  # before imports that take seconds
+
 import contextlib
 import itertools
 import sys
@@ -168,7 +173,14 @@ class Watch(EpisodeOptions):
                 write(image)
                 progress.advance(int(in_decisions), f"{next(numbers):,} drawn")
 
-            watched(save)
+            try:
+                watched(save)
+            except KeyboardInterrupt:
+                if self.save.suffix:
+                    raise  # a video that is not whole is removed
+                raise KeyboardInterrupt(
+                    f"interrupted; {self.save} keeps the pictures so far; remove it, or choose another --save"
+                )
             progress.advance(int(not in_decisions))
         print(self.save)
 

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from PIL import Image
 
-from core.errors import Refusal
+from core.errors import Refusal, naming
 from evaluate.watch import Enough
 
 
@@ -26,7 +26,9 @@ class Pictures:
     def write(self, image: Image.Image) -> None:
         """Add a file."""
         self._number += 1
-        image.save(self._folder / f"{self._number:06}.png")
+        file = self._folder / f"{self._number:06}.png"
+        with naming(file):
+            image.save(file)
 
 
 class Window:

@@ -1,5 +1,10 @@
 """spikeq VERB ...: every command of SpikeQ under one name. `spikeq train dqn` is `python -m train_direct dqn`."""
 
+from core import interrupts
+
+if __name__ == "__main__":
+    interrupts.answer()  # before other imports
+
 import runpy
 import sys
 from collections.abc import Mapping
@@ -46,6 +51,7 @@ def usage() -> str:
 
 def main() -> None:
     """Run a verb, as `python -m` would run its module."""
+    interrupts.answer()
     verb, *rest = sys.argv[1:] or ["--help"]
     if verb in ("--help", "-h", "help"):
         print(usage())

@@ -1,5 +1,10 @@
 """python -m train_direct dqn | dsqn | ppo | spiking-ppo | ship: train a network on a game, or shrink a trained one."""
 
+from core import interrupts
+
+if __name__ == "__main__":
+    interrupts.answer()  # before imports that take seconds
+
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,8 +144,8 @@ class Ship:
     def run(self) -> None:
         from train_direct.ship import ship
 
-        ship(self.agent, self.out)
-        print(f"{self.out}: {self.out.stat().st_size / 2**20:.1f} MiB")
+        made = ship(self.agent, self.out)
+        print(f"{self.out}: {f'{self.out.stat().st_size / 2**20:.1f} MiB' if made else 'already done'}")
 
 
 if __name__ == "__main__":

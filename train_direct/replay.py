@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.errors import Refusal
+from core.errors import Refusal, naming
 from core.games import FRAME_STACK, Game
 from core.memory import available_bytes, gib
 from core.records import require_no_link
@@ -321,6 +321,6 @@ def _memory_map(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     path.parent.mkdir(parents=True, exist_ok=True)
     require_no_link(path)
-    with open(path, "r+b" if path.exists() else "w+b") as file:
+    with naming(path), open(path, "r+b" if path.exists() else "w+b") as file:
         os.posix_fallocate(file.fileno(), 0, size)
         return np.memmap(file, dtype=dtype, mode="r+", shape=shape)

@@ -2,25 +2,46 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from core.checkpoint import load_agent, save_agent
+from core.checkpoint import Checkpoint, load_agent, save_agent
 from core.errors import Refusal
 
 
-def ship(agent: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+def ship(agent: str | os.PathLike[str], out: str | os.PathLike[str]) -> bool:
     """Write a copy of a checkpoint with weights in half precision.
 
+    Returns:
+        Whether there was work to do. If the file is this copy already, there is none.
+
     Raises:
-        Refusal: the checkpoint cannot be read, a weight is beyond half precision, or there is a file already.
+        Refusal: the checkpoint cannot be read, a weight is beyond half precision, or there is another file.
     """
     source, out = load_agent(agent), Path(out)
     tensors = source.agent.state_dict().values()
     largest = max(tensor.double().abs().max().item() for tensor in tensors if tensor.numel())
     if largest > torch.finfo(torch.float16).max:
         raise Refusal(f"{os.fspath(agent)}: a weight of {largest:g} is beyond half precision")
+    provenance = {**source.provenance, "rounded_from": source.id}
     if out.exists():
+        if _is_copy(out, source, provenance):
+            return False
         raise Refusal(f"{out} exists; remove it, or choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_agent(out, source.agent, {**source.provenance, "rounded_from": source.id}, dtype=torch.float16)
+    save_agent(out, source.agent, provenance, dtype=torch.float16)
+    return True
+
+
+def _is_copy(out: Path, source: Checkpoint, provenance: dict[str, Any]) -> bool:
+    """Whether a file is the small copy of an agent."""
+    try:
+        found = load_agent(out)
+    except (Refusal, OSError):
+        return False
+    weights, rounded = found.agent.state_dict(), source.agent.state_dict()
+    return (
+        (found.provenance, found.agent.config()) == (provenance, source.agent.config())
+        and weights.keys() == rounded.keys()
+        and all(torch.equal(weights[name], rounded[name].half().float()) for name in weights)
+    )

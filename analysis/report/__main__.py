@@ -1,5 +1,10 @@
 """python -m analysis.report FOLDER: write the page of a study."""
 
+from core import interrupts
+
+if __name__ == "__main__":
+    interrupts.answer()  # before imports that take seconds
+
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -22,7 +22,7 @@ from analysis.rows import ATTACKS, CONVERSIONS, EPISODES, METHOD_GAMES, METHODS,
 from analysis.tables import markdown, score_lines
 from analysis.words import percent, score_bounds, size
 from core.errors import Refusal
-from core.generated import write_generated
+from core.generated import require_as_made, write_generated
 from core.rows import ConversionRow, EpisodeRow
 
 PAGE = "index.html"
@@ -91,6 +91,7 @@ def write_report(study: Path, out: Path | None = None) -> Path:
         Refusal: the folder holds no rows, rows that do not compare, or a damaged file, or another page is there.
     """
     target = (out or study / "report") / PAGE
+    require_as_made(target)  # before the work
     page = page_of(study, target.parent)
     content = render(Path(__file__).with_name("report.html.j2"), (prose,), **vars(page))
     write_generated(target, content)

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from core.choices import SURROGATES
+from core.compiled import compiled
 
 if TYPE_CHECKING:
     from core.neurons.membrane import MembraneNeuron
@@ -26,7 +26,7 @@ ATAN, SIGMOID, TRIANGLE = (SURROGATES.index(family) for family in ("atan", "sigm
 _pool = ThreadPoolExecutor(thread_name_prefix="fused")
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _load(row: np.ndarray, bits: np.ndarray, values: np.ndarray, lanes: int, bfloat16: bool) -> None:
     """Read a row as float32 into `values`, which shares memory with `bits`. A bfloat16 row has 16-bit words."""
     if bfloat16:
@@ -37,7 +37,7 @@ def _load(row: np.ndarray, bits: np.ndarray, values: np.ndarray, lanes: int, bfl
             values[lane] = row[lane]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _store(row: np.ndarray, bits: np.ndarray, values: np.ndarray, lanes: int, bfloat16: bool) -> None:
     """Write `values` to a row, rounded to the nearest bfloat16 (ties to even) if the row has 16-bit words."""
     if bfloat16:
@@ -49,7 +49,7 @@ def _store(row: np.ndarray, bits: np.ndarray, values: np.ndarray, lanes: int, bf
             row[lane] = values[lane]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def derivatives(
     slopes: np.ndarray,
     h: np.ndarray,
@@ -99,7 +99,7 @@ def derivatives(
             slopes[lane] = slope if inside else zero
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _forward(
     currents: np.ndarray,
     spikes: np.ndarray,
@@ -146,7 +146,7 @@ def _forward(
             _store(spikes[0, first : first + lanes], sum_bits, total, lanes, bfloat16)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _backward(
     currents: np.ndarray,
     grad_spikes: np.ndarray,

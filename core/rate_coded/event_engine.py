@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,6 +26,7 @@ from numba.extending import intrinsic
 from torch import Tensor, nn
 
 from core.choices import FIRINGS, Firing
+from core.compiled import compiled
 from core.errors import Refusal
 from core.layers import Layers, SameConv2d, apply_to_image, same_margins
 from core.rate_coded.torch_engine import DEFAULT_NEURON, IFNeuron, Simulation, require_record_at
@@ -77,7 +77,7 @@ class Prepared(NamedTuple):
     """Channels of the output."""
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _fire_constantly(
     currents: np.ndarray, v_init: float, events: np.ndarray, starts: np.ndarray, lengths: np.ndarray
 ) -> None:
@@ -112,7 +112,7 @@ def _compile(firing: Firing) -> Callable[..., None]:
     """Compile the loops of a layer for one kind of firing, without the branches of others."""
     signed, afterwards = firing == "signed", firing == "afterwards"
 
-    @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})
+    @compiled(fastmath={"reassoc", "nsz"})
     def fire(
         events_in: np.ndarray,
         starts_in: np.ndarray,
@@ -241,8 +241,7 @@ def _compile(firing: Firing) -> Callable[..., None]:
                         recorded += 1
         starts[out_width * out_width, :] = lengths
 
-    compiled: Callable[..., None] = fire
-    return compiled
+    return fire
 
 
 _FIRE = {firing: _compile(firing) for firing in FIRINGS}

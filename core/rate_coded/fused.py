@@ -7,18 +7,18 @@ the reference that tests compare this with.
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from core.choices import SURROGATES
+from core.compiled import compiled
 from core.neurons.compiled import LANES, derivatives, inverse, on_threads, order_in_memory
 from core.neurons.surrogates import SpikeDerivative
 from core.rate_coded.torch_engine import IFNeuron
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _step(
     h: np.ndarray,
     v: np.ndarray,
@@ -44,7 +44,7 @@ def _step(
         count[lane] += s
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _forward(
     currents: np.ndarray,
     may_fire: np.ndarray,
@@ -74,7 +74,7 @@ def _forward(
         membranes[first : first + lanes] = v[:lanes]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _backward(
     currents: np.ndarray,
     may_fire: np.ndarray,
