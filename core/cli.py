@@ -21,7 +21,7 @@ from core.errors import Refusal, naming
 from core.ranges import require_words
 from core.registered import Listed, listed, require_registered
 from core.registry import load_extension, nearest
-from core.wrong_options import parsed, require_list_values
+from core.wrong_options import parsed
 
 LONGEST = 500
 """Characters of a message, at most."""
@@ -222,7 +222,6 @@ def _parsed(
             return tyro.cli(command, prog=program, args=words)
 
     found = parsed(parse, whole, command)
-    require_list_values(words, whole, command)
     _require_registered(found)
     _require_place(found)
     return found

@@ -2,12 +2,11 @@
 
 import contextlib
 import io
-import itertools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from core.errors import Refusal
 from core.registry import nearest
@@ -44,29 +43,12 @@ def parsed(parse: Callable[[], Parsed], whole: str, command: type) -> Parsed:
             os.environ["COLUMNS"] = columns
 
 
-def require_list_values(words: Sequence[str], whole: str, command: type) -> None:
-    """Refuse options that take a list and were given nothing. tyro accepts them, as an empty list.
-
-    Raises:
-        Refusal: the message names the option.
-    """
-    lists = {name for name, hint in _options(command) if _is_list(hint)}
-    for word, following in itertools.zip_longest(words, words[1:], fillvalue="--"):
-        if word in lists and following.startswith("--"):
-            raise Refusal(f"{whole}: {word}: at least one value is needed")
-
-
 def _options(command: type) -> list[tuple[str, Any]]:
     """The options of a command, with the types of their fields."""
     if not is_dataclass(command):
         return []
     hints = get_type_hints(command)
     return [(f"--{option.name.replace('_', '-')}", hints[option.name]) for option in fields(command)]
-
-
-def _is_list(hint: Any) -> bool:
-    """Whether a type is a list, a tuple, or one of these and None."""
-    return any(get_origin(each) in (list, tuple) for each in (hint, *get_args(hint)))
 
 
 def _told(drawn: str, command: type) -> str:
