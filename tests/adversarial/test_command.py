@@ -220,15 +220,15 @@ def test_the_first_game_of_each_attack_is_filmed_also_afterwards(command: Comman
         ("states", ("--epsilon", 0), "no epsilon above 0"),
         ("states", ("--states", 0), "states is 0"),
         ("states", ("--attack", "fgms"), "fgms"),
-        ("states", ("--steps", 0), "steps are (0,)"),
-        ("states", ("--restarts", 1, 0), "restarts are (1, 0)"),
+        ("states", ("--steps", 0), "steps is 0: accepted is an integer from 1"),
+        ("states", ("--restarts", 1, 0), "restarts is 0: accepted is an integer from 1"),
         ("run", ("--twin", DQN), "without --best-source"),
         ("run", ("--frequency", 0), "frequency is 0"),
         ("run", ("--frequency", 2), "frequency is 2"),
         ("run", ("--scope", "newest-frame"), "whole-stack"),
         ("states", ("--transfer", AGENTS / "pong-dqn-s0.safetensors"), "pong"),
         ("states", ("--transfer", DQN), "the victim or its twin"),
-        ("states", ("--epsilon", "1e300"), "1e+300"),
+        ("states", ("--epsilon", "1e300"), "epsilon is 1e300"),
         ("states", ("--attack", "square", "--steps", 20), "steps is 20: none of square takes it"),
         ("states", ("--attack", "mi-fgsm", "--restarts", 3), "restarts is 3: none of mi-fgsm takes it"),
         ("run", ("--attack", "fgsm", "--draws", 1, 500), "draws is 1 500: none of fgsm takes it"),
@@ -284,7 +284,7 @@ def test_options_are_set_for_the_attacks_that_have_them(command: Command, tmp_pa
     for settings, said in (
         (("momentum",), "field=value is needed"),
         (("momentum=fast",), "momentum of mi-fgsm is 'fast'"),
-        (("momentum=-1",), "momentum of mi-fgsm is -1.0"),
+        (("momentum=-1",), "momentum is -1.0"),
         (("decay=1",), "none of mi-fgsm, random-sign has an option 'decay'"),
     ):
         is_refused(command("adversarial", "states", *options, "--set", *settings), said)
