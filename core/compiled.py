@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import inspect
 import os
-import pickle
 import stat
 import sys
 import time
@@ -19,11 +18,11 @@ from typing import Any, TypeVar
 
 import llvmlite  # type: ignore[import-untyped]
 import numba
-from numba.core.caching import NullCache
+from numba.core.caching import IndexDataCacheFile, NullCache
 from numba.core.compiler import CompileResult
-from numba.core.serialize import dumps
 
 from core.places import HOUSE
+from core.records import write_bytes
 
 KEPT_UNUSED_S = 30 * 24 * 3600.0
 """Seconds after its last use at which kept machine code is deleted."""
@@ -49,22 +48,26 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
 
 
 class _Kept(NullCache):
-    """Machine code of one function in files, one for each combination of argument types."""
+    """Machine code of one function, kept by Numba's own reader and writer, apart for each combination of types.
+
+    Numba keeps all combinations under one index. Two processes that compile at once could mix them up there.
+    """
 
     def __init__(self, function: Callable[..., Any]):
         self._function = function
 
     def load_overload(self, signature: Any, target: Any) -> Any:
-        """The machine code for some types of arguments; None if there is none, or if its file is damaged."""
+        """The machine code for some types of arguments; None if there is none, or if a file is damaged."""
         target.refresh()
         with contextlib.suppress(Exception):  # what cannot be loaded is compiled
-            file = self._file(signature, target.codegen())
-            sha256, content = file.read_bytes().split(b"\n", 1)
-            if sha256 != _digest(content).encode():
+            folder, name = self._place(signature, target.codegen())
+            seal = folder / f"{name}.sha256"
+            if seal.read_text("utf-8") != _digest_of_files(folder, name):
                 return None
-            # Only this user can have written the file: see `_folder`.
-            loaded = CompileResult._rebuild(target, *pickle.loads(content))
-            os.utime(file)
+            # Only this user can have written the files: see `_folder`.
+            loaded = CompileResult._rebuild(target, *IndexDataCacheFile(str(folder), name, name).load(name))
+            for file in (*_files(folder, name), seal):
+                os.utime(file)
             return loaded
         return None
 
@@ -73,17 +76,17 @@ class _Kept(NullCache):
         if result.lifted or result.library.has_dynamic_globals:  # it has addresses of this process
             return
         with contextlib.suppress(OSError):
-            file = self._file(signature, result.codegen)
-            content = dumps(result._reduce())
-            partial = file.with_name(f"{file.name}.{os.getpid()}")  # others may write the same file now
-            partial.write_bytes(_digest(content).encode() + b"\n" + content)
-            os.replace(partial, file)
-            for other in file.parent.iterdir():
+            folder, name = self._place(signature, result.codegen)
+            for damaged in _files(folder, name):
+                damaged.unlink(missing_ok=True)
+            IndexDataCacheFile(str(folder), name, name).save(name, result._reduce())
+            write_bytes(folder / f"{name}.sha256", _digest_of_files(folder, name).encode())
+            for other in folder.iterdir():
                 if time.time() - other.stat().st_mtime > KEPT_UNUSED_S:
                     other.unlink()
 
-    def _file(self, signature: Any, codegen: Any) -> Path:
-        """The file for some types of arguments.
+    def _place(self, signature: Any, codegen: Any) -> tuple[Path, str]:
+        """The folder, and what the names of files begin with, for some types of arguments.
 
         Raises:
             OSError: no folder can be used.
@@ -95,7 +98,16 @@ class _Kept(NullCache):
         versions = (numba.__version__, llvmlite.__version__, sys.version)
         made_of = (*_parts(self._function), signature, codegen.magic_tuple(), versions, switches)
         key = _digest("\n".join(map(str, made_of)).encode())
-        return folder / f"{self._function.__module__}.{self._function.__name__}-{key[:32]}"
+        return folder, f"{self._function.__module__}.{self._function.__name__}-{key[:32]}"
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    """The files that Numba writes: an index, and what it points to."""
+    return sorted(folder.glob(f"{name}.*nb[ic]"))
+
+
+def _digest_of_files(folder: Path, name: str) -> str:
+    return _digest(b"".join(file.read_bytes() for file in _files(folder, name)))
 
 
 def _digest(content: bytes) -> str:
