@@ -34,9 +34,8 @@ _REQUIRED: Mapping[str, type] = {
     "outputs": dict,
     "command": list,
     "format": str,
-    "versions": dict,
 }
-_OPTIONAL: Mapping[str, type] = {"extensions": dict, "made_with": dict, "digest": str}
+_OPTIONAL: Mapping[str, type] = {"versions": dict, "extensions": dict, "made_with": dict, "digest": str}
 """Entries of a manifest. Older ones have no `made_with` and no `digest`."""
 
 
@@ -145,7 +144,7 @@ def _parsed(path: Path) -> Record | None:
         content["outputs"],
         content["command"],
         content["format"],
-        content["versions"],
+        content.get("versions", {}),
         content.get("extensions", {}),
         content.get("made_with", {}),
     )
