@@ -13,7 +13,8 @@ PACKAGES = ("core", "play", "analysis", "card", "studies", *STAGES)
 """Rooms of the house; the public face `spikeq` re-exports names of all of them."""
 TORCH_FREE = (
     "core.errors", "core.games", "core.records", "core.rows", "core.manifest", "core.cli", "core.progress",
-    "core.registry", "core.kinds", "core.options", "core.places", "core.ranges", "core.memory", "play.protocols",
+    "core.registry", "core.kinds", "core.options", "core.places", "core.ranges", "core.memory", "core.interrupts",
+    "core.wrong_options", "play.protocols",
     "studies.source", "studies.reading", "studies.planning", "studies.checking", "studies.done", "studies.running",
 )  # fmt: skip
 """Modules outside analysis that figures, studies and `--help` need; all of analysis is free of torch too."""

@@ -134,7 +134,7 @@ def test_the_public_face_imports_nothing_heavy(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("train_direct dqn --gmae pong", "Unrecognized options: --gmae"),
+        ("train_direct dqn --gmae pong", "no such option: --gmae pong; did you mean '--game'?"),
         ("train_direct dqn --out x --game ponk", "unknown game 'ponk': did you mean 'pong'?"),
         ("train_direct dqn --out x --game pong --network relo", "unknown network 'relo'"),
         ("train_direct dqn --out x --game pong --recipe slow", "unknown recipe 'slow'"),

@@ -19,8 +19,9 @@ import core.cli
 from core.cli import LONGEST
 from core.errors import Refusal
 from core.manifest import Manifest
+from core.ranges import _takes_list
 from core.registry import nearest
-from core.wrong_options import _is_list, _options
+from core.wrong_options import _options
 from spikeq.__main__ import VERBS
 from tests.conftest import AGENTS
 from tests.test_docs import command_line_of
@@ -60,7 +61,7 @@ LISTS = [
     (whole, option)
     for whole, each in TYPED.items()
     for option, hint in _options(each.command)
-    if _is_list(hint) and option not in ("--folder", "--folders")
+    if _takes_list(hint) and option not in ("--folder", "--folders")
 ]
 """Options that take any number of values."""
 Answer = Callable[..., str]
