@@ -89,9 +89,8 @@ class NirExport(Export):
             raise Refusal(
                 f"{self.agent} holds the agent {agent.kind!r}: only a rate-coded or a dsqn one can be exported"
             )
-        # A checkpoint of the same name has a manifest beside it already.
         manifest = Manifest(
-            self.out.with_suffix(".nir.manifest.json"),
+            manifest_of_graph(self.out),
             {"verb": "convert export", "agent": checkpoint.id},
             [self.out],
         )
@@ -103,6 +102,11 @@ class NirExport(Export):
             write_bytes(self.out, content)
             manifest.finish([self.out])
         print(f"{self.out}: the {agent.kind} agent of {agent.game.name}, {len(content):,} bytes")
+
+
+def manifest_of_graph(graph: Path) -> Path:
+    """The manifest of an exported graph. A checkpoint of the same name has another beside it."""
+    return graph.with_suffix(".nir.manifest.json")
 
 
 def require_ending(path: Path, ending: str, option: str = "--out") -> None:

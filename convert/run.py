@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from convert import nir_export
-from convert.exchange import NirExport, require_ending
+from convert.exchange import NirExport, manifest_of_graph, require_ending
 from convert.measurement import agreements, bindsnet_agreements
 from convert.options import NAMED_OPTIONS, Run, recorded
 from core.checkpoint import Checkpoint, save_agent
 from core.cli import specification
 from core.dqn import DQN
 from core.errors import Refusal
-from core.manifest import Manifest
+from core.manifest import Manifest, require_free
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.records import to_json, write_rows
 from core.rows import ConversionRow
@@ -27,6 +27,7 @@ class Conversion(Run):
         if self.nir is not None:  # refuse before the work begins
             require_ending(self.nir, ".nir", "--nir")
             nir_export.require_nir()
+            require_free(manifest_of_graph(self.nir), [self.nir])
         self._convert()
         if self.nir is not None:
             NirExport(agent=self.out, out=self.nir).run()

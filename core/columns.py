@@ -134,7 +134,8 @@ def json_object(*, or_empty: bool = False, **entries: type) -> JsonObject:
 
 Name = Annotated[str, Printable()]
 """A name of a game, an agent, weights and the like."""
-Bits = Annotated[str, Pattern("[0-9a-f]*", "hex digits")]
+Bits = Annotated[str, Pattern("([0-9a-f]{2})*", "pairs of hex digits")]
+Training = Annotated[str, Pattern("([0-9a-f]{12})?", "12 hex digits, or the empty text")]
 Seed = Annotated[int, Between(-1, 2**63 - 1)]
 """A seed; -1 if there is none."""
 Count = Annotated[int, Between(0)]

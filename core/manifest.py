@@ -159,6 +159,16 @@ def _digest_of(content: Mapping[str, Any]) -> str:
     return digest(to_json({name: value for name, value in content.items() if name != "digest"}).encode())
 
 
+def require_free(manifest: Path, results: Sequence[Path]) -> None:
+    """Refuse files that are there before the work which would make them, if there is no manifest of such work."""
+    for result in results:
+        if not manifest.exists() and (result.exists() or result.is_symlink()):
+            raise Refusal(
+                f"{result} exists, and {manifest.name} does not say that this command made it: move it away, or choose "
+                "another --out"
+            )
+
+
 class Manifest:
     """The manifest of one run folder or result file, for the process that does the work.
 
@@ -277,12 +287,7 @@ class Manifest:
         """Whether this work is finished; refuses other work and changed results."""
         record = read_manifest(self.path)
         if record is None:
-            for result in self._results:
-                if result.exists() or result.is_symlink():
-                    raise Refusal(
-                        f"{result} exists, and {self.path.name} does not say that this command made it: move it away, "
-                        "or choose another --out"
-                    )
+            require_free(self.path, self._results)
             return False
         if record.format != ROWS_FORMAT:
             raise Refusal(

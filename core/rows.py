@@ -20,6 +20,7 @@ from core.columns import (
     Positive,
     Seed,
     Threat,
+    Training,
     Words,
     json_object,
 )
@@ -87,7 +88,7 @@ class EpisodeRow:
 
     There is a row for each, even if both are the same weights.
     """
-    training: str = field(default="", kw_only=True)
+    training: Training = field(default="", kw_only=True)
     """Digest of all that defines the training (`train_direct.training`), 12 hex digits.
 
     A converted network has that of its DQN. Empty if unknown: older rows, random play and imported weights.
@@ -163,7 +164,7 @@ class StateAttackRow:
     """Number of states that were drawn. Another number draws other states. 0 in older rows."""
     attacker: Name = field(default="", kw_only=True)
     """What the attacker knows of the victim, as in `AttackRow`."""
-    training: str = field(default="", kw_only=True)
+    training: Training = field(default="", kw_only=True)
     """Digest of the training, as in `EpisodeRow`."""
 
 
@@ -188,7 +189,7 @@ class CurveRow:
     train_score: float
     """Mean raw score of the training episodes that ended, played with exploration; NaN if none ended."""
     steps_per_second: float
-    training: str = field(default="", kw_only=True)
+    training: Training = field(default="", kw_only=True)
     """Digest of the training, as in `EpisodeRow`."""
 
 
@@ -239,7 +240,7 @@ class ConversionRow:
     """
     mean_sim_steps: float = math.nan
     """Mean simulation steps until the decision, presteps included. If layers fire in turn, all layers' steps count."""
-    training: str = field(default="", kw_only=True)
+    training: Training = field(default="", kw_only=True)
     """Digest of the DQN's training, as in `EpisodeRow`."""
 
 
@@ -283,7 +284,7 @@ class OperationsRow:
     """Spikes of the layer's own neurons, of either sign; 0 if they do not spike."""
     variant: Name = ""
     """Conversion method of a converted network, as in `EpisodeRow`."""
-    training: str = field(default="", kw_only=True)
+    training: Training = field(default="", kw_only=True)
     """Digest of the training, as in `EpisodeRow`."""
 
 
@@ -326,7 +327,7 @@ class EmbeddingRow:
     """Largest Q-value; NaN if scores are not Q-values (CMC-DSQN)."""
     action: Count
     """The greedy action."""
-    training: str = field(default="", kw_only=True)
+    training: Training = field(default="", kw_only=True)
     """Digest of the training, as in `EpisodeRow`."""
 
 

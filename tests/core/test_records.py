@@ -53,7 +53,7 @@ def example(row_type: Any, number: int) -> Any:
     row = {field.name: values[hints[field.name]](i) for i, field in enumerate(dataclasses.fields(row_type))}
     texts: dict[Any, Any] = {
         JsonNumbers: f"[{number}, NaN]",
-        Pattern: f"{number:04x}",
+        Pattern: f"{number:012x}",
         Words: ("", "best", "final")[number % 3],
     }
     ruled = {name: texts[type(rule)] for name, rule in rules(row_type).items() if type(rule) in texts}

@@ -153,10 +153,10 @@ def test_a_killed_evaluation_goes_on_at_the_episode(tmp_path: Path) -> None:
     assert 0 < len(kept) < len(expected)
     assert "unfinished" in next(findings(killed))
     # What was kept is marked, so that playing it again would show.
-    write_rows(left[0], EpisodeRow, [replace(row, length_frames=-1) for row in kept])
+    write_rows(left[0], EpisodeRow, [replace(row, length_frames=999_999) for row in kept])
     subprocess.run([*command, killed], cwd=ROOT, check=True, capture_output=True)
     rows = read_rows(killed / "episodes.parquet", EpisodeRow)
-    assert sum(row.length_frames == -1 for row in rows) == len(kept)
+    assert sum(row.length_frames == 999_999 for row in rows) == len(kept)
     # As text, because random play has no Q-values, and NaN equals nothing.
     assert str([replace(row, length_frames=0) for row in rows]) == str(
         [replace(row, length_frames=0) for row in expected]

@@ -137,6 +137,18 @@ def test_a_file_of_somebody_else_stays(
     assert sorted(out.iterdir()) == [out / name]
 
 
+def test_a_graph_in_the_way_is_refused_before_the_conversion(
+    agents: Path, tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / "a.nir").write_text("mine")
+    out = tmp_path / "a.safetensors"
+    words = ("run", "--agent", agents / "dqn.safetensors", "--out", out, "--nir", tmp_path / "a.nir")
+    refused = command("convert", *words)
+    assert refused.code == 2
+    assert "a.nir exists" in refused.err
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.nir"]
+
+
 def test_an_agent_is_not_converted_into_itself(agents: Path, command: Command) -> None:
     agent = agents / "dqn.safetensors"
     before = agent.read_bytes()
