@@ -149,7 +149,9 @@ def markdown_tables(title: str, text: str) -> Iterator[Table]:
                 [cell.strip() for cell in line.strip().strip("|").split("|")] for line in block
             )
             below = blocks[index + 1][1] if index + 1 < len(blocks) else []
-            notes = tuple(line.strip() for line in below if line.strip() and not line.startswith("#"))
+            notes = tuple(
+                line.strip() for line in below if line.strip() and not line.startswith(("#", "<!--"))
+            )
             yield Table(title, tuple(header), tuple(map(tuple, cells)), notes)
 
 

@@ -422,8 +422,9 @@ def test_the_page_goes_where_one_says_and_replaces_no_other(tmp_path: Path) -> N
     inside = report.write_report(here).read_text()
     outside = report.write_report(here, tmp_path / "pages" / "x").read_text()
     assert 'src="../figures/mine.png"' in inside
-    assert outside == inside.replace('="../', '="../../some/')
+    without_seal = [text.splitlines()[:-1] for text in (outside, inside.replace('="../', '="../../some/'))]
+    assert without_seal[0] == without_seal[1]
     (tmp_path / "index.html").write_text("mine")
-    with pytest.raises(Refusal, match=r"index\.html is not a page of this command"):
+    with pytest.raises(Refusal, match=r"index\.html was not made by SpikeQ"):
         report.write_report(here, tmp_path)
     assert (tmp_path / "index.html").read_text() == "mine"
