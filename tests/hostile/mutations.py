@@ -224,7 +224,7 @@ def members_edit(content: bytes, rng: random.Random) -> bytes:
                     elif name == "data" and rng.random() < 0.7:
                         member = json_edit(member, rng)
                     else:
-                        member = rng.choice(BYTES)(member or b"\0" * 10, rng)
+                        member = rng.choice(BYTES)(member.ljust(10, b"\0"), rng)
                 packed.writestr(name, member)
     return sink.getvalue()
 
