@@ -169,7 +169,7 @@ Steps = Annotated[int, Whole(1, MOST_STEPS)]
 """A number of decisions, or of other steps of a schedule."""
 EnvCount = Annotated[int, Whole(1, 1024)]
 """A number of games played side by side."""
-EpisodeCount = Annotated[int, Whole(1, 1_000_000)]
+EpisodeCount = Annotated[int, Whole(1, 100_000)]
 """A number of games that are measured."""
 StateCount = Annotated[int, Whole(1, 1_000_000)]
 """A number of states of play."""
