@@ -32,6 +32,12 @@ class Plot:
     out: Path | None = None
     """Folder for the tables and for figures/. Default: the folder itself. Of several folders, a new one beside the
     first, whose name joins theirs (runs/a+b)."""
+    games: tuple[str, ...] = ()
+    """Only these games."""
+    agents: tuple[str, ...] = ()
+    """Only these kinds of agents, as in dqn dsqn rate-coded."""
+    methods: tuple[str, ...] = ()
+    """Only these conversion methods, as in tan2021 qcfs."""
     list: bool = False
     """Only list which figures can be drawn from these rows and which cannot."""
 
@@ -39,8 +45,9 @@ class Plot:
         if not self.folder:
             raise Refusal("no folder given: a folder of rows, or the name of a study in results/, is needed")
         from analysis.drawing import draw
+        from analysis.rows import Only
 
-        draw(self.folder, self.out, self.list)
+        draw(self.folder, self.out, Only(self.games, self.agents, self.methods), self.list)
 
 
 if __name__ == "__main__":

@@ -10,42 +10,50 @@ from matplotlib.figure import Figure
 from analysis.drawn import Drawn
 from analysis.figures.registry import in_order
 from analysis.figures.style import NothingToDraw
-from analysis.rows import CONVERSIONS, StudyRows, folder_names, study_folder
+from analysis.rows import CONVERSIONS, ROW_FILES, Only, StudyRows, folder_names, study_folder
 from analysis.study_tables import agreement_lines, write_tables
 from core.errors import Refusal
 
 
-def draw(names: Sequence[str], out: Path | None = None, only_list: bool = False) -> None:
+def draw(names: Sequence[str], out: Path | None, only: Only, only_list: bool = False) -> None:
     """Draw every registered figure of some folders, and write their tables.
 
     Args:
         names: folders of rows, or names of studies. Several are drawn together.
         out: folder for tables and figures; see `plot.Plot`.
+        only: which rows are drawn.
         only_list: whether to say only which figures can be drawn.
 
     Raises:
         Refusal: there is no such folder, or rows do not compare.
     """
     folders = [study_folder(name) for name in names]
-    study = StudyRows(*folders)
+    everything = StudyRows(*folders)
+    only.require_known(row for files in ROW_FILES for row in everything.rows(files))
+    study = StudyRows(*folders, only=only) if only != Only() else everything
     drawn = Drawn(out or (folders[0] if len(folders) == 1 else _joined(folders)))
     refused = 0
     for name, figure in in_order():
+        made: dict[str, Figure] = {}
         try:
             made = figure.of_study(study)
-            if not only_list:
-                _save(made, name, drawn)
         except NothingToDraw as reason:
-            if not only_list:
-                for ending in ("png", "pdf"):
-                    drawn.remove(f"figures/{name}.{ending}")
             print(f"{name}: skipped, {reason}")
         except Refusal as refusal:
             print(f"{name}: refused, {refusal}")
             refused += 1
-        else:
-            target = drawn.folder / "figures" / f"{name}.png"
-            print(f"{name}: {figure.caption}" if only_list else os.path.relpath(target))
+            continue
+        if only_list:
+            if made:
+                print(f"{name}: {figure.caption}")
+            continue
+        files = {f"{name}-{ending}" if ending else name: each for ending, each in made.items()}
+        for old in drawn.names(f"figures/{name}.*", f"figures/{name}-*.*"):
+            if Path(old).stem not in files:
+                drawn.remove(old)
+        for file, each in files.items():
+            _save(each, file, drawn)
+            print(os.path.relpath(drawn.folder / "figures" / f"{file}.png"))
     if not only_list:
         print(write_tables(study, drawn), end="")
         print(*agreement_lines(study.rows(CONVERSIONS)), sep="\n")
@@ -63,7 +71,7 @@ def _save(figure: Figure, name: str, drawn: Drawn) -> None:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # Both formats keep the layout computed above.
     png, pdf = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", dpi=200)
-    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+    figure.savefig(png, format="png", dpi=300, bbox_inches="tight", pad_inches=0.02)
+    figure.savefig(pdf, format="pdf", bbox_inches="tight", pad_inches=0.02, metadata={"CreationDate": None})
     drawn.write(f"figures/{name}.png", png.getvalue())
     drawn.write(f"figures/{name}.pdf", pdf.getvalue())

@@ -1,6 +1,7 @@
 """Files that are made again at each call, in a folder that may hold files of others. Never imports torch."""
 
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from core.errors import Refusal
@@ -41,6 +42,10 @@ class Drawn:
             )
         write_bytes(path, content)
         self._note(name, digest(content))
+
+    def names(self, *patterns: str) -> list[str]:
+        """Names of files that were made at earlier calls and fit one of some patterns."""
+        return [name for name in self._made if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
     def remove(self, name: str) -> None:
         """Remove a file that was made at an earlier call; others of this name stay."""

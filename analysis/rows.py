@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -69,6 +69,46 @@ ROW_FILES = (
 """All kinds of files that SpikeQ writes. A file name fits one of them at most."""
 
 
+@dataclass(frozen=True)
+class Only:
+    """Which rows of a study are wanted, by words that rows hold. No words want all."""
+
+    games: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
+    """Kinds of agents."""
+    methods: tuple[str, ...] = ()
+    """Conversion methods, without their options."""
+
+    def __contains__(self, row: object) -> bool:
+        """Whether a row is wanted. Rows that hold no such word are."""
+        return all(
+            not wanted or word is None or word in wanted
+            for wanted, word in zip((self.games, self.agents, self.methods), _words(row), strict=True)
+        )
+
+    def require_known(self, rows: Iterable[object]) -> None:
+        """Refuse words that no row holds."""
+        held = list(zip(*map(_words, rows), strict=True)) or [(), (), ()]
+        for option, wanted, known in zip(
+            ("games", "agents", "methods"), (self.games, self.agents, self.methods), held, strict=True
+        ):
+            accepted = sorted({word for word in known if word is not None})
+            for word in wanted:
+                if word not in accepted:
+                    raise Refusal(f"--{option} {word}: rows have {', '.join(accepted) or 'none'}")
+
+
+def _words(row: object) -> tuple[str | None, str | None, str | None]:
+    """Game, kind of agent and conversion method of a row; None for what it does not hold."""
+    method = getattr(row, "variant", "") or getattr(row, "method", "")
+    is_conversion = method and method != "dqn"
+    return (
+        getattr(row, "game", None),
+        getattr(row, "agent", None),
+        method.split(" ")[0] if is_conversion else None,
+    )
+
+
 class StudyRows:
     """The rows below some folders, as those of one study. Each kind is read once.
 
@@ -78,10 +118,12 @@ class StudyRows:
 
     Args:
         folders: any folders of rows.
+        only: which of the rows.
     """
 
-    def __init__(self, *folders: str | os.PathLike[str]):
+    def __init__(self, *folders: str | os.PathLike[str], only: Only = Only()):
         self.folders = tuple(map(Path, folders))
+        self._only = only
         self._rows: dict[RowFiles, list[Any]] = {}
         self._frames: dict[RowFiles, pd.DataFrame] = {}
 
@@ -92,7 +134,7 @@ class StudyRows:
             shared = shared_names(itertools.chain.from_iterable(read.values()))
             if shared:
                 read = {folder: [set_apart(row, shared) for row in rows] for folder, rows in read.items()}
-            self._rows[files] = list(_as_one_study(read))
+            self._rows[files] = [row for row in _as_one_study(read) if row in self._only]
         return self._rows[files]
 
     def frame(self, files: RowFiles) -> pd.DataFrame:

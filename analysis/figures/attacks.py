@@ -1,7 +1,6 @@
 """Figures of agents under attack. Never imports torch."""
 
-import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -27,12 +26,17 @@ from analysis.attackers import (
 )
 from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import (
+    MAX_LINES,
+    MAX_PANELS,
+    PANEL_HEIGHT,
     NothingToDraw,
-    common_legend,
+    ending,
+    foot,
     grid,
     looks,
-    panels,
+    parts,
     reference_lines,
+    steps_of,
 )
 from analysis.rows import ATTACKS, STATE_ATTACKS
 from analysis.runs import Family, families, in_order, names, require_comparable
@@ -61,22 +65,22 @@ class Curve(NamedTuple):
 
 @FIGURES.register("score_against_epsilon")
 @draws(ATTACKS, position=180)
-def score_against_epsilon(rows: pd.DataFrame) -> Figure:
+def score_against_epsilon(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Score under FGSM, under the strongest attack (the one that flips most decisions) and under noise of equal size.
     Means over training seeds; 95 % intervals over the episodes of these networks."""
-    return _against_epsilon(rows, "score", "score")
+    yield from _against_epsilon(rows, "score", "score")
 
 
 @FIGURES.register("flips_against_epsilon")
 @draws(ATTACKS, position=190)
-def flips_against_epsilon(rows: pd.DataFrame) -> Figure:
+def flips_against_epsilon(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Share of decisions whose greedy action changed under FGSM, the strongest attack and noise of equal size."""
-    return _against_epsilon(rows.assign(flips=100 * rows.flip_share), "flips", "decisions flipped (%)")
+    yield from _against_epsilon(rows.assign(flips=100 * rows.flip_share), "flips", "decisions flipped (%)")
 
 
 @FIGURES.register("flips_of_states")
 @draws(STATE_ATTACKS, position=200)
-def flips_of_states(rows: pd.DataFrame) -> Figure:
+def flips_of_states(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Share of stored states whose greedy action changes under the strongest attack of each kind, and under FGSM along
     the gradient that trained the agent (the usual attack). 95 % intervals over states.
 
@@ -84,7 +88,15 @@ def flips_of_states(rows: pd.DataFrame) -> Figure:
         rows: StateAttackRows.
     """
     found = _by_network(rows)
-    figure, axes = grid([title for title, _ in found])
+    for game in dict.fromkeys(own[0].game for _, own in found):
+        of_game = [(title, own) for title, own in found if own[0].game == game]
+        for number, shown in parts(of_game, MAX_PANELS):
+            yield ending(game, number), _flips_figure(shown)
+
+
+def _flips_figure(found: Sequence[tuple[str, list[StateAttackRow]]]) -> Figure:
+    """A panel for each network, with a line for each kind of attacker."""
+    figure, axes = grid([title for title, _ in found], PANEL_HEIGHT + 0.2)
     for (_, own), axis in zip(found, axes.values(), strict=True):
         lines: list[tuple[str, str, str, list[StateAttackRow]]] = [
             (name, colour, dashes, [row for row in own if kind_of(row) == kind])
@@ -96,49 +108,66 @@ def flips_of_states(rows: pd.DataFrame) -> Figure:
             shares = {epsilon: flips(row) for epsilon, row in best.items() if row is not None}
             _with_band(axis, name, shares, {"color": colour, "linestyle": dashes})
         _epsilons(axis, own[0].game, sorted({row.epsilon for row in own}))
-        lines_of_title = [textwrap.fill(line, 52) for line in axis.get_title().splitlines()]
-        axis.set_title("\n".join(lines_of_title), fontsize=6)
         axis.set_ylim(-3, 103)
         axis.set_ylabel("states flipped (%)")
-    common_legend(figure, list(axes.values()), 3)
+    foot(figure, list(axes.values()))
     return figure
 
 
 @FIGURES.register("masking_gap")
 @draws(STATE_ATTACKS, position=210)
-def masking_gap(rows: pd.DataFrame) -> Figure:
+def masking_gap(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Masking gap: the share of states flipped by the best attack, minus the share flipped by FGSM along the gradient
     that trained the agent. The usual attack misses these states. 95 % intervals over states.
 
     Args:
         rows: StateAttackRows.
     """
-    name_of, look = names(families(rows)), looks(in_order(families(rows)))
-    figure, axes = panels(rows)
-    for game, axis in axes.items():
-        found = [
-            (title, own, gaps)
-            for title, own in _by_network(rows[rows.game == game])
-            if (gaps := {gap.epsilon: gap.gap for gap in masking_gaps(own)})
-        ]
-        if not found:
-            axis.remove()
-            continue
-        drawn = [families(pd.DataFrame([own[0]]))[0] for _, own, _ in found]
-        for family, (title, _, gaps) in zip(drawn, found, strict=True):
-            alone = drawn.count(family) == 1
-            label = name_of[family] if alone else title.removeprefix(f"{game}\n")
-            _with_band(axis, label, gaps, look[family])
-        axis.axhline(0.0, color="#666666", linewidth=0.8)
-        sizes = sorted({epsilon for _, _, gaps in found for epsilon in gaps})
-        _epsilons(axis, game, sizes)
-        axis.set_xlim(left=0.8 * sizes[0])
-        axis.set_ylabel("masking gap (points)")
-    if not figure.axes:
+    found = [
+        (title, own, gaps)
+        for title, own in _by_network(rows)
+        if (gaps := {gap.epsilon: gap.gap for gap in masking_gaps(own)})
+    ]
+    if not found:
         raise NothingToDraw(
             "no FGSM along a training gradient in these rows; python -m adversarial states makes it"
         )
-    common_legend(figure, figure.axes, min(len(figure.axes), 3))
+    games = list(dict.fromkeys(own[0].game for _, own, _ in found))
+    for part, titles in parts(games, MAX_PANELS):
+        most = max(sum(own[0].game == game for _, own, _ in found) for game in titles)
+        for number in range(-(-most // MAX_LINES)):
+            name = ending(part, str(number + 1) if most > MAX_LINES else "")
+            yield name, _masking_figure(rows, found, titles, number * MAX_LINES)
+
+
+def _masking_figure(
+    rows: pd.DataFrame,
+    found: Sequence[tuple[str, list[StateAttackRow], dict[float, Interval]]],
+    games: Sequence[str],
+    first: int,
+) -> Figure:
+    """A panel for each game, with a line for each network from a first one on."""
+    of_game = {game: [each for each in found if each[1][0].game == game] for game in games}
+    shown = {game: lines[first : first + MAX_LINES] for game, lines in of_game.items() if len(lines) > first}
+    figure, axes = grid(list(shown))
+    for game, axis in axes.items():
+        here = families(rows[rows.game == game])
+        name_of, look = (
+            names(here),
+            looks(in_order(here), steps_of(rows[rows.game == game].assign(family=here))),
+        )
+        drawn = [families(pd.DataFrame([own[0]]))[0] for _, own, _ in of_game[game]]
+        for title, own, gaps in shown[game]:
+            family = families(pd.DataFrame([own[0]]))[0]
+            alone = drawn.count(family) == 1
+            label = name_of[family] if alone else title.removeprefix(f"{game}\n")
+            _with_band(axis, label, gaps, look[family])
+        axis.axhline(0.0, color="#666666", linewidth=0.6)
+        sizes = sorted({epsilon for _, _, gaps in shown[game] for epsilon in gaps})
+        _epsilons(axis, game, sizes)
+        axis.set_xlim(left=0.8 * sizes[0])
+        axis.set_ylabel("masking gap (points)")
+    foot(figure, list(axes.values()))
     return figure
 
 
@@ -181,7 +210,7 @@ def _with_band(axis: Axes, name: str, shares: dict[float, Interval], look: dict[
     axis.fill_between([*shares], lows, highs, color=str(look["color"]), alpha=0.1)
 
 
-def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Figure:
+def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Iterator[tuple[str, Figure]]:
     require_comparable(rows)
     rows = rows.assign(
         family=families(rows),
@@ -189,22 +218,40 @@ def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Figure:
         kind=[kind_of(row) for row in rows.itertuples()],  # type: ignore[arg-type]  # same fields as the row type
         usual=[is_usual(row) for row in rows.itertuples()],  # type: ignore[arg-type]
     )
-    name_of, look = names(rows.family), looks(in_order(rows.family))  # Equal in all panels.
-    found = _panels_of_attackers(rows)
-    figure, axes = grid([title for title, _ in found])
-    for (title, here), axis in zip(found, axes.values(), strict=True):
-        for curve in _curves(here, column, name_of, look):
+    if all(len(games) < 2 for _, games in rows.groupby(["family", "threat", "epsilon"])):
+        raise NothingToDraw("one game an attack and size; python -m adversarial run --episodes plays more")
+    for game, here in rows.groupby("game"):
+        name_of, look = (
+            names(here.family),
+            looks(in_order(here.family), steps_of(here)),
+        )  # Equal in all panels.
+        panels = _panels_of_attackers(here)
+        for part, shown in parts(panels, MAX_PANELS):
+            for number, found in parts(in_order(here.family), MAX_LINES):
+                curves = {
+                    title: _curves(own[own.family.isin(found)], column, name_of, look) for title, own in shown
+                }
+                name = ending(str(game), part, number)
+                sizes = {title: sorted(set(own.epsilon)) for title, own in shown}
+                yield name, _attack_figure(str(game), curves, sizes, label)
+
+
+def _attack_figure(
+    game: str, curves: Mapping[str, Sequence[Curve]], sizes: Mapping[str, list[float]], label: str
+) -> Figure:
+    """A panel for each kind of attack, with a curve for each family."""
+    figure, axes = grid(list(curves), PANEL_HEIGHT + 0.1)
+    for title, axis in axes.items():
+        for curve in curves[title]:
             means = [point.estimate for point in curve.points]
             axis.plot(curve.epsilons, means, marker=".", label=curve.label, **curve.look)  # type: ignore[arg-type]
             lows, highs = [point.low for point in curve.points], [point.high for point in curve.points]
             axis.fill_between(curve.epsilons, lows, highs, color=str(curve.look["color"]), alpha=0.1)
-        game = title.splitlines()[0]
-        axis.set_title(title, fontsize=7)
-        _epsilons(axis, game, sorted(set(here.epsilon)))
-        if column == "score":
+        _epsilons(axis, game, sizes[title])
+        if label == "score":
             reference_lines(axis, game)
         axis.set_ylabel(label)
-    common_legend(figure, list(axes.values()), min(len(axes), 2))
+    foot(figure, list(axes.values()))
     return figure
 
 
@@ -277,11 +324,10 @@ def _epsilons(axis: Axes, game: str, sizes: list[float]) -> None:
         unit = ", in units of each element's scale"
     positive = [size for size in sizes if size > 0]
     axis.set_xscale("symlog", linthresh=positive[0] if positive else 1)
-    crowded = len(sizes) > 7
+    crowded = len(sizes) > 5
     axis.set_xticks(
         sizes,
         [f"{levels * size:.3g}" for size in sizes],
-        fontsize=6 if crowded else None,
         rotation=90 if crowded else 0,
     )
     axis.minorticks_off()

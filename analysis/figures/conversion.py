@@ -1,14 +1,27 @@
 """Figures of converted networks and their DQNs. Never imports torch."""
 
-import itertools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.registry import FIGURES, draws
-from analysis.figures.style import LINE_STYLES, PANEL_INCHES, colour_of, common_legend, panels, sim_steps
+from analysis.figures.style import (
+    MAX_LINES,
+    MAX_PANELS,
+    METHOD_COLOURS,
+    ONE_COLUMN,
+    PANEL_HEIGHT,
+    TWO_COLUMNS,
+    colour_of,
+    dashes_of,
+    ending,
+    few_numbers,
+    foot,
+    grid,
+    parts,
+    sim_steps,
+)
 from analysis.rows import CONVERSIONS, METHOD_GAMES, METHODS
 from analysis.statistics import kept_interval
 from analysis.trainings import apart
@@ -16,17 +29,10 @@ from core.games import PUBLISHED, get_game, reference
 from core.reading import parse_json
 from core.records import require_single
 
-METHOD_ORDER = (
-    *("tan2021", "max", "v-init", "threshold-search", "presteps", "signed"),
-    *("reconstruct", "residual", "anytime", "afterwards", "qcfs", "exact"),
-)
-"""Methods of `convert compare`, in the order of legends. Colours repeat after six methods, with dashed lines."""
-METHOD_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-
 
 @FIGURES.register("agreement_against_sim_steps")
 @draws(CONVERSIONS, position=150)
-def agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
+def agreement_against_sim_steps(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Share of held-out states of the DQN's play in which the converted network takes the DQN's action: mean and range
     over training seeds.
 
@@ -36,67 +42,105 @@ def agreement_against_sim_steps(rows: pd.DataFrame) -> Figure:
     rows = rows[rows.reference == "dqn"]
     # One method may give several networks of one DQN, made for different sim steps.
     rows = rows.assign(
-        made_for=[parse_json(settings, not_finite=True)["sim_steps"] for settings in rows.settings]
+        made_for=[parse_json(settings, not_finite=True)["sim_steps"] for settings in rows.settings],
+        apart=apart(rows.training),
     )
-    rows = rows.assign(apart=apart(rows.training))
-    figure, axes = panels(rows)
+    columns = ["method", "made_for", "apart", "readout"]
+    networks = sorted(set(rows[columns].itertuples(index=False, name=None)))
+    games = sorted(set(rows.game))
+    for part, titles in parts(games, MAX_PANELS):
+        here = rows[rows.game.isin(titles)]
+        most = [
+            network
+            for network in networks
+            if network in set(here[columns].itertuples(index=False, name=None))
+        ]
+        for number, shown in parts(most, MAX_LINES):
+            yield ending(part, number), _agreement_figure(here, shown)
+
+
+def _agreement_figure(rows: pd.DataFrame, networks: Sequence[tuple[str, int, str, str]]) -> Figure:
+    """A panel for each game, with a curve for each method, number of sim steps and read-out."""
+    figure, axes = grid(sorted(set(rows.game)))
     for game, axis in axes.items():
         here = rows[rows.game == game]
-        networks = sorted(set(zip(here.method, here.made_for, here.apart, strict=True)))
-        for (method, made_for, training), colour in zip(networks, itertools.cycle(METHOD_COLOURS)):
-            of_network = here[
-                (here.method == method) & (here.made_for == made_for) & (here.apart == training)
-            ]
-            for readout, group in of_network.groupby("readout"):
-                curve = 100 * group.groupby("sim_steps").agreement.agg(["mean", "min", "max"])
-                of_training = f", training {training}" if training else ""
-                name = f"{method} for {made_for}{of_training}, {readout} read-out, n = {group.source_id.nunique()}"
-                style = LINE_STYLES[str(readout)]
-                axis.plot(curve.index, curve["mean"], color=colour, linestyle=style, marker=".", label=name)
-                axis.fill_between(curve.index, curve["min"], curve["max"], color=colour, alpha=0.1)
+        for method, made_for, training, readout in networks:
+            of_network = (here.method == method) & (here.made_for == made_for) & (here.apart == training)
+            own = here[of_network & (here.readout == readout)]
+            if own.empty:
+                continue
+            curve = 100 * own.groupby("sim_steps").agreement.agg(["mean", "min", "max"])
+            look = {"color": colour_of("rate-coded", method), "linestyle": dashes_of(made_for)}
+            of_training = f", training {training}" if training else ""
+            name = f"{method} for {made_for}{of_training}, {readout} read-out, n = {own.source_id.nunique()}"
+            marker = {"robust": ".", "spikes": "x"}.get(readout, "+")
+            axis.plot(curve.index, curve["mean"], **look, marker=marker, label=name)
+            axis.fill_between(curve.index, curve["min"], curve["max"], color=look["color"], alpha=0.1)
         constant = 100 * here.majority_share.mean()
         axis.axhline(constant, color=colour_of("random"), linestyle=":", label="constant action")
         sim_steps(axis, sorted(set(here.sim_steps)))
         axis.set_xlabel("sim steps")
         axis.set_ylim(0, 102)
         axis.set_ylabel("agreement with the DQN (%)")
-    common_legend(figure, list(axes.values()), 2)
+    foot(figure, list(axes.values()))
     return figure
 
 
 @FIGURES.register("agreement_of_methods")
 @draws(METHODS, position=160)
-def agreement_of_methods(rows: pd.DataFrame) -> Figure:
+def agreement_of_methods(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """How often each conversion takes its DQN's action, and the regret of its other actions in Q-value, on held-out
     states of the DQN's play."""
     rows = rows[rows.states == "dqn-driven"]
-    games = sorted(set(rows.game))
-    figure = Figure(figsize=(PANEL_INCHES[0] * len(games), 2.2 * PANEL_INCHES[1]), layout="constrained")
+    for part, games in parts(sorted(set(rows.game)), MAX_PANELS // 2):
+        here = rows[rows.game.isin(games)]
+        for number, shown in parts(_methods(here, "variant"), MAX_LINES):
+            with_them = here[here.variant.isin(shown)].game
+            yield ending(part, number), _methods_figure(here, sorted(set(with_them)), shown)
+
+
+def _methods_figure(rows: pd.DataFrame, games: Sequence[str], methods: Sequence[str]) -> Figure:
+    """Agreement above regret, with a column for each game."""
+    width = ONE_COLUMN if len(games) == 1 else TWO_COLUMNS
+    figure = Figure(figsize=(width, 2 * PANEL_HEIGHT), layout="constrained")
     panels = figure.subplots(2, len(games), squeeze=False)
     for column, game in enumerate(games):
-        require_single(rows[rows.game == game].train_seed, f"training seed of {game}'s conversions")
-        require_single(apart(rows[rows.game == game].training), f"training of {game}'s DQN")
-        for name, group in _methods(rows[rows.game == game], "variant"):
-            ordered = group.sort_values("sim_steps")
-            look = _method_style(name)
+        here = rows[rows.game == game]
+        require_single(here.train_seed, f"training seed of {game}'s conversions")
+        require_single(apart(here.training), f"training of {game}'s DQN")
+        for name in methods:
+            ordered = here[here.variant == name].sort_values("sim_steps")
+            look = {"color": colour_of("rate-coded", name), "marker": "."}
             panels[0][column].plot(ordered.mean_sim_steps, 100 * ordered.agreement, label=name, **look)
             panels[1][column].plot(ordered.mean_sim_steps, ordered.regret, **look)
         panels[0][column].set_title(game)
         panels[0][column].set_ylabel("agreement with the DQN (%)")
         panels[1][column].set_ylabel("regret (Q)")
         panels[1][column].set_yscale("log")
+        few_numbers(panels[1][column].yaxis)
         for axis in panels[:, column]:
             sim_steps(axis, sorted(set(rows.sim_steps)))
-    common_legend(figure, list(panels[0]), 3 + len(games))
+    foot(figure, list(panels[0]))
     return figure
 
 
 @FIGURES.register("score_of_methods")
 @draws(METHOD_GAMES, position=170)
-def score_of_methods(rows: pd.DataFrame) -> Figure:
+def score_of_methods(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Share of its DQN's score above random play that each conversion keeps on the same starts. Black markers:
     published for MinAtar (Xu et al. 2026, Table 2: best returns, mean over five games)."""
-    figure, axes = panels(rows)
+    named = rows.variant.str.extract(r"(?P<name>.+) T=(?P<at>\d+)")
+    rows = rows.assign(name=named.name, at=named["at"].astype(float))
+    for part, games in parts(sorted(set(rows.game)), MAX_PANELS):
+        here = rows[rows.game.isin(games)]
+        for number, shown in parts(_methods(here[here.name.notna()], "name"), MAX_LINES):
+            with_them = here[here.name.isin(shown)].game
+            yield ending(part, number), _kept_figure(here, sorted(set(with_them)), shown)
+
+
+def _kept_figure(rows: pd.DataFrame, games: Sequence[str], methods: Sequence[str]) -> Figure:
+    """A panel for each game, with a curve for each method."""
+    figure, axes = grid(games)
     published = pd.read_csv(PUBLISHED / "published_scores.csv")
     published = published[published.game == "all (minatar)"]
     for game, axis in axes.items():
@@ -106,19 +150,17 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
         of_dqn = here[here.variant == "dqn"].score.to_numpy()
         random = reference(get_game(game)).random
         assert random is not None  # Random play is published or measured for every game.
-        named = here[here.variant != "dqn"].variant.str.extract(r"(?P<name>.+) T=(?P<sim_steps>\d+)")
-        games = here.loc[named.index].assign(name=named.name, at=named.sim_steps.astype(int))
-        for name, group in _methods(games, "name"):
-            sizes = [int(at) for at in sorted(set(group["at"]))]
-            points = [
-                kept_interval(group[group["at"] == at].score.to_numpy(), of_dqn, random) for at in sizes
-            ]
-            look = _method_style(name)
-            taken = [group[group["at"] == at].mean_sim_steps.mean() for at in sizes]
+        for name in methods:
+            own = here[here.name == name]
+            sizes = sorted(set(own["at"]))
+            points = [kept_interval(own[own["at"] == at].score.to_numpy(), of_dqn, random) for at in sizes]
+            taken = [own[own["at"] == at].mean_sim_steps.mean() for at in sizes]
+            colour = colour_of("rate-coded", name)
             few = "" if points[0].is_given else f", n = {points[0].n}, too few for an interval"
-            axis.plot(taken, [100 * point.estimate for point in points], label=name + few, **look)
+            estimates = [100 * point.estimate for point in points]
+            axis.plot(taken, estimates, label=name + few, color=colour, marker=".")
             lows, highs = [100 * point.low for point in points], [100 * point.high for point in points]
-            axis.fill_between(taken, lows, highs, color=look["color"], alpha=0.06)
+            axis.fill_between(taken, lows, highs, color=colour, alpha=0.06)
         if get_game(game).tier == "minatar":
             for agent, marker in (("DSQN-CVT", "x"), ("CRPI", "+")):
                 points_of = published[published.agent == agent]
@@ -127,32 +169,18 @@ def score_of_methods(rows: pd.DataFrame) -> Figure:
                     points_of["mean"],
                     marker=marker,
                     color="black",
-                    s=25,
+                    s=20,
                     zorder=3,
                     label=f"published {agent}",
                 )
         axis.axhline(100, color="black", linewidth=0.5)
-        sim_steps(axis, sorted(set(games["at"])))
+        sim_steps(axis, sorted({int(at) for at in here["at"].dropna()}))
         axis.set_ylabel("share of the DQN's score (%)")
-    common_legend(figure, list(axes.values()), 3 + len(axes))
+    foot(figure, list(axes.values()))
     return figure
 
 
-def _methods(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Name and rows of each method: known methods in the order of METHOD_ORDER, then others by name."""
-    known = [name for name in METHOD_ORDER if (rows[column] == name).any()]
-    for name in [*known, *sorted(set(rows[column]) - set(known))]:
-        yield name, rows[rows[column] == name]
-
-
-def _method_style(name: str) -> dict[str, Any]:
-    """The look of a method, equal in all figures. The look of other methods is derived from their name."""
-    if name not in METHOD_ORDER:
-        return {"color": colour_of(name), "linestyle": ":", "marker": ".", "linewidth": 1}
-    position = METHOD_ORDER.index(name)
-    return {
-        "color": METHOD_COLOURS[position % len(METHOD_COLOURS)],
-        "linestyle": ("-", "--")[position // len(METHOD_COLOURS)],
-        "marker": ".",
-        "linewidth": 1,
-    }
+def _methods(rows: pd.DataFrame, column: str) -> list[str]:
+    """Names of the methods in a column: known ones in the order of METHOD_COLOURS, then others by name."""
+    known = [name for name in METHOD_COLOURS if (rows[column] == name).any()]
+    return [*known, *sorted(set(rows[column]) - set(known))]

@@ -1,26 +1,32 @@
 """Figures of spikes and energy per decision, and of scores against energy. Never imports torch."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogFormatter
 
 from analysis.energy import ACCOUNTS, by_agent, is_spiking, microjoules
 from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import (
-    PANEL_INCHES,
+    MAX_PANELS,
+    MAX_ROWS,
+    TWO_COLUMNS,
     NothingToDraw,
     colour_of,
-    common_legend,
+    ending,
+    few_numbers,
+    foot,
+    grid,
     label,
+    lighter,
     marker_of,
-    panels,
+    parts,
     reference_lines,
+    row_labels,
 )
 from analysis.rows import EPISODES, OPERATIONS
 from analysis.runs import require_comparable
@@ -64,7 +70,7 @@ def _agents(rows: pd.DataFrame) -> list[_Agent]:
 
 @FIGURES.register("spikes_and_energy")
 @draws(OPERATIONS, position=220)
-def spikes_and_energy(rows: pd.DataFrame) -> Figure:
+def spikes_and_energy(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Spikes per decision by layer, and microjoules per decision in the three accounts that give a number, for games
     that a spiking agent plays.
 
@@ -79,23 +85,29 @@ def spikes_and_energy(rows: pd.DataFrame) -> Figure:
         raise NothingToDraw(
             "no operations of a spiking agent; python -m evaluate probe --agent A [B ...] counts them"
         )
-    games = {game: _agents(rows[rows.game == game]) for game in sorted(set(rows.game))}
-    spiking = {
-        game: [agent for agent in agents if is_spiking(agent.layers)] for game, agents in games.items()
+    for game in sorted(set(rows.game)):
+        for number, agents in parts(_agents(rows[rows.game == game]), MAX_ROWS):
+            yield ending(game, number), _operations_figure(game, agents)
+
+
+def _operations_figure(game: str, agents: Sequence[_Agent]) -> Figure:
+    """Spikes and energy side by side, with a row for each agent."""
+    figure = Figure(layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    spikes = {
+        agent.name: [layer.spikes if is_spiking(agent.layers) else 0.0 for layer in agent.layers]
+        for agent in agents
     }
-    heights = [0.42 * max(map(len, each.values())) + 0.5 for each in (spiking, games)]
-    figure = Figure(figsize=(PANEL_INCHES[0] * len(games), sum(heights) + 0.6), layout="constrained")
-    axes = figure.subplots(2, len(games), squeeze=False, height_ratios=heights)
-    for (above, below), (game, agents) in zip(axes.T, games.items(), strict=True):
-        above.set_title(game)
-        spikes = {agent.name: [layer.spikes for layer in agent.layers] for agent in spiking[game]}
-        parts = [f"layer {layer.layer + 1}" for layer in agents[0].layers]
-        _dots(above, spikes, dict(zip(parts, LAYER_SHADES, strict=False)))
-        above.set_xlabel("spikes per decision")
-        energies = {agent.name: microjoules(agent.layers) for agent in agents}
-        _dots(below, energies, dict(zip(ACCOUNTS, ACCOUNT_SHADES, strict=False)))
-        below.set_xlabel("microjoules per decision")
-    common_legend(figure, [*axes[0], *axes[1]], 3)
+    layers = [f"layer {layer.layer + 1}" for layer in agents[0].layers]
+    _dots(left, spikes, dict(zip(layers, LAYER_SHADES, strict=False)))
+    left.set_xlabel("spikes per decision")
+    energies = {agent.name: microjoules(agent.layers) for agent in agents}
+    _dots(right, energies, dict(zip(ACCOUNTS, ACCOUNT_SHADES, strict=False)))
+    right.set_xlabel("microjoules per decision")
+    row = row_labels(left, [agent.name for agent in agents], 1.7)
+    figure.set_size_inches(TWO_COLUMNS, max(0.3, row) * len(agents) + 0.8)
+    figure.suptitle(game)
+    foot(figure, [left, right])
     return figure
 
 
@@ -110,22 +122,14 @@ def _dots(axis: Axes, values: Mapping[str, Sequence[float]], parts: Mapping[str,
         at = np.arange(len(values)) + (index - (len(parts) - 1) / 2) * 0.7 / len(parts)
         found = [of_name[index] or np.nan for of_name in values.values()]
         axis.scatter(
-            found, at, s=22, marker=marker, color=shade, edgecolor="black", linewidth=0.4, label=part
+            found, at, s=14, marker=marker, color=shade, edgecolor="black", linewidth=0.4, label=part
         )
-    axis.set_yticks(range(len(values)), list(values), fontsize=6)
-    axis.set_ylim(len(values) - 0.4, -0.6)
     axis.grid(axis="x", color="#E6E6E6", linewidth=0.5)
     axis.set_axisbelow(True)
     for border in np.arange(1, len(values)) - 0.5:
         axis.axhline(border, color="#E6E6E6", linewidth=0.5)
-    _logarithmic(axis)
-
-
-def _logarithmic(axis: Axes) -> None:
-    """Make the horizontal axis logarithmic, with plain numbers. Within one decade, minor ticks get labels too."""
     axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_formatter(LogFormatter())
+    few_numbers(axis.xaxis)
 
 
 class _Point(NamedTuple):
@@ -139,7 +143,7 @@ class _Point(NamedTuple):
 
 @FIGURES.register("score_against_energy")
 @draws(OPERATIONS, EPISODES, position=230)
-def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Figure:
+def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Score, with its interval over episodes, against microjoules per decision (first layer computed once). The step
     line is the Pareto front: the best mean score for so much energy.
 
@@ -151,11 +155,17 @@ def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Fi
         NothingToDraw: an agent with operations has no episodes.
         Refusal: the episodes of a game do not compare.
     """
-    figure, axes = panels(operations)
     # If the best weights are the final ones, each of their games has two rows.
     episodes = episodes.drop_duplicates(
         ["game", "checkpoint_id", "protocol", "settings", "eval_seed", "episode"]
     )
+    for number, games in parts(sorted(set(operations.game)), MAX_PANELS):
+        yield number, _energy_figure(games, operations, episodes)
+
+
+def _energy_figure(games: Sequence[str], operations: pd.DataFrame, episodes: pd.DataFrame) -> Figure:
+    """A panel for each game, with a point for each agent."""
+    figure, axes = grid(games)
     for game, axis in axes.items():
         points = []
         known = operations[operations.game == game]
@@ -171,7 +181,8 @@ def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Fi
             energy = microjoules(agent.layers).first_layer_once
             points.append(_Point(agent, energy, mean_interval(scores.to_numpy())))
         _draw_points(axis, points)
-        _logarithmic(axis)
+        axis.set_xscale("log")
+        few_numbers(axis.xaxis)
         axis.margins(x=0.25)
         reference_lines(axis, game)
         left, right = axis.get_xlim()
@@ -188,7 +199,7 @@ def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Fi
         axis.set_xlim(left, right)
         axis.set_xlabel("microjoules per decision, first layer once")
         axis.set_ylabel("score")
-    common_legend(figure, list(axes.values()), 3)
+    foot(figure, list(axes.values()))
     return figure
 
 
@@ -202,24 +213,24 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
 
 
 def _draw_points(axis: Axes, points: Sequence[_Point]) -> None:
+    """Draw each agent's point. Simulation steps of one method are shades of its colour."""
+    shades: dict[str, list[str]] = {}
     for point in points:
         row, score = point.agent.layers[0], point.score
+        name = row.variant.split(" ")[0] or kinds.label(row.agent)
+        if is_spiking(point.agent.layers):
+            name += f", {row.mean_sim_steps:.4g} sim steps"
+        colour = colour_of(row.agent, row.variant)
+        of_colour = shades.setdefault(colour, [])
+        if name not in of_colour:
+            of_colour.append(name)
         axis.errorbar(
             point.energy,
             score.estimate,
             yerr=[[score.estimate - score.low], [score.high - score.estimate]] if score.is_given else None,
             fmt=marker_of(row.agent),
-            color=colour_of(row.agent),
-            markersize=4,
-            capsize=2,
+            color=lighter(colour, of_colour.index(name)),
+            capsize=1.5,
             linewidth=0.8,
-            label=kinds.label(row.agent) + (" (number: sim steps)" if is_spiking(point.agent.layers) else ""),
+            label=name,
         )
-        if is_spiking(point.agent.layers):
-            axis.annotate(
-                f"{row.mean_sim_steps:.4g}",
-                (point.energy, score.estimate),
-                xytext=(3, 3),
-                textcoords="offset points",
-                fontsize=6,
-            )

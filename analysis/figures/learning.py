@@ -1,28 +1,35 @@
 """Figures of training: learning curves, their stability, and losses. Never imports torch."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis import statistics
 from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import (
-    PANEL_INCHES,
+    MAX_LINES,
+    MAX_PANELS,
+    MAX_ROWS,
+    TWO_COLUMNS,
     NothingToDraw,
-    bar_labels,
     decisions,
+    ending,
+    few_numbers,
+    foot,
     grid,
-    legend_below,
     looks,
-    note,
+    parts,
     reference_lines,
+    row_labels,
+    steps_of,
 )
 from analysis.rows import CURVES, VALIDATION
-from analysis.runs import in_order, names, training_families
+from analysis.runs import Family, in_order, names, training_families
 from analysis.stability import (
     dispersion_across_runs,
     dispersion_across_time,
@@ -38,18 +45,14 @@ from core.records import require_single
 
 @FIGURES.register("liu2022_fig7_learning_curves")
 @draws(VALIDATION, position=70)
-def liu2022_fig7_learning_curves(rows: pd.DataFrame) -> Figure:
+def liu2022_fig7_learning_curves(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Score of validation episodes during training (Liu et al. 2022, Fig 7; Chen et al. 2022, Fig 6)."""
-    figure, axes = _curve_panels(rows, "score")
-    for title, axis in axes.items():
-        reference_lines(axis, title.removesuffix(_OF_ACTORS))
-        axis.set_ylabel("validation score")
-    return figure
+    yield from _curve_figures(rows, "score", "validation score", references=True)
 
 
 @FIGURES.register("max_q_curves")
 @draws(VALIDATION, position=80)
-def max_q_curves(rows: pd.DataFrame) -> Figure:
+def max_q_curves(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Largest Q-value, averaged over the decisions of validation episodes, during training (average max-Q in Liu et al.
     2022, eval_q in Chen et al. 2022). Networks whose outputs are not Q-values (CMC-DSQN) are left out.
 
@@ -59,10 +62,7 @@ def max_q_curves(rows: pd.DataFrame) -> Figure:
     known = rows[rows.max_q_mean.notna()]
     if known.empty:
         raise NothingToDraw("no validation row has a Q-value")
-    figure, axes = _curve_panels(known, "max_q_mean")
-    for axis in axes.values():
-        axis.set_ylabel("mean max Q")
-    return figure
+    yield from _curve_figures(known, "max_q_mean", "mean max Q")
 
 
 _OF_ACTORS = ", PPO"
@@ -75,48 +75,80 @@ def _titles(rows: pd.DataFrame) -> pd.Series:
     return rows.game.where(~rows.agent.isin(policies), rows.game + _OF_ACTORS)
 
 
-def _curve_panels(rows: pd.DataFrame, column: str) -> tuple[Figure, dict[str, Axes]]:
+def _curve_figures(
+    rows: pd.DataFrame, column: str, label: str, references: bool = False
+) -> Iterator[tuple[str, Figure]]:
     """A panel for each game, and one for its actors, with the curves of all networks.
 
     A network has a thin line for each training seed, their mean, and a band of their spread.
     """
-    titles = _titles(rows)
-    figure, axes = grid(sorted(set(titles)))
-    rows = rows.assign(family=training_families(rows))
-    for title, axis in axes.items():
-        here = rows[titles == title]
-        require_single(here.protocol, f"protocol of {title}")
-        found = in_order(here.family)
-        name_of, look = names(found), looks(found)
-        for family in found:
-            curves = seed_curves(here[here.family == family], column)
-            seeds = len(curves.columns)
-            common = curves.dropna()
-            if seeds > 1:
-                for seed in curves:
-                    line = curves[seed].dropna()
-                    axis.plot(line.index, line, color=look[family]["color"], linewidth=0.5, alpha=0.5)
-                spread = common.std(axis=1, ddof=1)
-                low, high = common.mean(axis=1) - spread, common.mean(axis=1) + spread
-                axis.fill_between(
-                    common.index, low, high, color=look[family]["color"], alpha=0.15, linewidth=0
-                )
-            axis.plot(
-                common.index,
-                common.mean(axis=1),
-                **look[family],
-                linewidth=1.3,
-                marker="." if len(common) == 1 else None,
-                label=f"{name_of[family]}, {seeds} seed{'s' if seeds > 1 else ''}",
-            )
-        decisions(axis)
-        legend_below(axis)
-    note(
-        figure,
-        "Thick: mean over training seeds, up to where all were trained. Band: ± sample standard deviation over seeds "
-        "(none with one seed). Thin: each seed.",
+    rows = rows.assign(family=training_families(rows), title=_titles(rows))
+    for ending_, titles, found in pages(rows):
+        figure, axes = grid(titles)
+        for title, axis in axes.items():
+            here = rows[rows.title == title]
+            require_single(here.protocol, f"protocol of {title}")
+            own = in_order(here.family)
+            name_of, look = names(own), looks(own, steps_of(here))
+            for family in own:
+                if family in found:
+                    curves = seed_curves(here[here.family == family], column)
+                    _mean_and_band(axis, curves, look[family], name_of[family], here[column])
+            if references:
+                reference_lines(axis, title.removesuffix(_OF_ACTORS))
+            decisions(axis)
+            axis.set_ylabel(label)
+        foot(
+            figure,
+            list(axes.values()),
+            "Thick: mean over training seeds, up to where all were trained. Band: ± sample standard deviation over "
+            "seeds, within the range of all episodes (none with one seed). Thin: each seed.",
+        )
+        yield ending_, figure
+
+
+def pages(rows: pd.DataFrame) -> Iterator[tuple[str, list[str], set[Family]]]:
+    """Panels and lines of each figure of some rows, `MAX_PANELS` and `MAX_LINES` at most.
+
+    Args:
+        rows: with columns `title` and `family`.
+
+    Yields:
+        Ending of the figure's name, titles of its panels, and the families that it shows.
+    """
+    for part, titles in parts(sorted(set(rows.title)), MAX_PANELS):
+        here = rows[rows.title.isin(titles)]
+        most = max(len(set(panel.family)) for _, panel in here.groupby("title"))
+        # A panel has the lines of its own networks. Networks of other games do not count.
+        groups: list[set[Family]] = [set() for _ in range(-(-most // MAX_LINES))]
+        for _, panel in here.groupby("title"):
+            for group, (_, found) in zip(groups, parts(in_order(panel.family), MAX_LINES), strict=False):
+                group |= set(found)
+        for number, group in enumerate(groups, 1):
+            shown = [title for title in titles if group & set(here[here.title == title].family)]
+            yield ending(part, str(number) if len(groups) > 1 else ""), shown, group
+
+
+def _mean_and_band(
+    axis: Axes, curves: pd.DataFrame, look: dict[str, Any], name: str, values: pd.Series
+) -> None:
+    """Draw the curves of one network's training seeds (`seed_curves`). The band stays in the range of all values."""
+    seeds, common = len(curves.columns), curves.dropna()
+    if seeds > 1:
+        for seed in curves:
+            line = curves[seed].dropna()
+            axis.plot(line.index, line, color=look["color"], linewidth=0.4, alpha=0.5)
+        spread, mean = common.std(axis=1, ddof=1), common.mean(axis=1)
+        low, high = ((mean + sign * spread).clip(values.min(), values.max()) for sign in (-1, 1))
+        axis.fill_between(common.index, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    axis.plot(
+        common.index,
+        common.mean(axis=1),
+        **look,
+        linewidth=1.2,
+        marker="." if len(common) == 1 else None,
+        label=f"{name}, {seeds} seed{'s' if seeds > 1 else ''}",
     )
-    return figure, axes
 
 
 def seed_curves(rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -153,12 +185,12 @@ class Stability(NamedTuple):
 
 
 MEASURES = {
-    "across_time": "dispersion\nacross time",
-    "short_term_risk": "short-term\nrisk",
-    "long_term_risk": "long-term\nrisk",
-    "final_over_best": "final / best\n(%)",
-    "across_runs": "dispersion\nacross seeds",
-    "best_std": "std of scores\n(Liu et al.)",
+    "across_time": "dispersion across time",
+    "short_term_risk": "short-term risk",
+    "long_term_risk": "long-term risk",
+    "final_over_best": "final / best (%)",
+    "across_runs": "dispersion across seeds",
+    "best_std": "std of scores (Liu et al.)",
 }
 
 
@@ -199,7 +231,7 @@ def stability(rows: pd.DataFrame, points: Sequence[int]) -> Stability:
 
 @FIGURES.register("learning_stability")
 @draws(VALIDATION, position=90)
-def learning_stability(rows: pd.DataFrame) -> Figure:
+def learning_stability(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Stability of learning by network: dispersion and risk of validation curves (Chan et al. 2020), and the spread of
     scores printed by Liu et al. 2022.
 
@@ -210,51 +242,57 @@ def learning_stability(rows: pd.DataFrame) -> Figure:
         NothingToDraw: no game has two evaluations that are common to all its networks.
     """
     rows = rows.assign(family=training_families(rows))
-    shared = {game: _shared_points(here) for game, here in rows.groupby("game")}
-    games = [str(game) for game, points in shared.items() if len(points) > 1]
-    if not games:
+    shared = {str(game): _shared_points(here) for game, here in rows.groupby("game")}
+    if all(len(points) < 2 for points in shared.values()):
         raise NothingToDraw(
             "no game has two evaluations after numbers of decisions that are common to all its networks"
         )
-    figure = Figure(figsize=(PANEL_INCHES[0] * len(games), 0.8 * len(MEASURES) + 1.4), layout="constrained")
-    grid = figure.subplots(len(MEASURES), len(games), squeeze=False, sharex="col")
-    for column, game in enumerate(games):
+    for game, points in shared.items():
         here = rows[rows.game == game]
         require_single(here.protocol, f"protocol of {game}")
-        own = in_order(here.family)
-        name_of, look = names(own), looks(own)
-        measured = {family: stability(here[here.family == family], shared[game]) for family in own}
-        for line, (measure, title) in enumerate(MEASURES.items()):
-            axis = grid[line][column]
-            for position, family in enumerate(own):
-                values = getattr(measured[family], measure)
-                colour = look[family]["color"]
-                if len(values):
-                    axis.bar(position, values.mean(), color=colour, alpha=0.35, width=0.6)
-                    axis.plot([position] * len(values), values, ".", color=colour, markersize=4)
-                else:
-                    why = _WITHOUT.get(measure, "not above random")
-                    axis.text(
-                        position, 0.5, why, transform=axis.get_xaxis_transform(), ha="center", fontsize=6
-                    )
-            drawn = np.concatenate([getattr(each, measure) for each in measured.values()])
-            if len(drawn) == 0:
-                axis.set_yticks([])
+        measured = {each: stability(here[here.family == each], points) for each in in_order(here.family)}
+        for number, found in parts(list(measured), MAX_ROWS):
+            if len(points) > 1:
+                title = f"{game}, {len(points)} evaluations"
+                yield (
+                    ending(game, number),
+                    _stability_figure(title, here, {each: measured[each] for each in found}),
+                )
+
+
+def _stability_figure(title: str, rows: pd.DataFrame, measured: Mapping[Family, Stability]) -> Figure:
+    """A panel for each measure, with a row for each network."""
+    found = list(measured)
+    name_of, look = names(rows.family), looks(in_order(rows.family))
+    figure = Figure(layout="constrained")
+    axes = list(figure.subplots(2, 3, sharey=True).flat)
+    seeds = {family: rows[rows.family == family].train_seed.nunique() for family in found}
+    row = row_labels(axes[0], [f"{name_of[each]}, n\u00a0=\u00a0{seeds[each]}" for each in found], 1.4)
+    figure.set_size_inches(TWO_COLUMNS, 2 * (max(0.2, row) * len(found) + 0.55) + 0.3)
+    for axis, (measure, name) in zip(axes, MEASURES.items(), strict=True):
+        for position, family in enumerate(found):
+            values, colour = getattr(measured[family], measure), look[family]["color"]
+            if len(values):
+                axis.barh(position, values.mean(), 0.6, color=colour, alpha=0.35)
+                axis.plot(values, [position] * len(values), ".", color=colour)
             else:
-                axis.axhline(0, color="black", linewidth=0.5)
-            if (abs(drawn) < 1e-9).all():
-                axis.set_ylim(0, 1)
-            axis.margins(y=0.15)
-            axis.set_xlim(-0.6, len(own) - 0.4)
-            axis.tick_params(labelsize=6)
-            if column == 0:
-                axis.set_ylabel(title, fontsize=6)
-        seeds = {family: here[here.family == family].train_seed.nunique() for family in own}
-        grid[0][column].set_title(f"{game}\n({len(shared[game])} evaluations)", fontsize=8)
-        bar_labels(grid[-1][column], [f"{name_of[each]}, n = {seeds[each]}" for each in own])
-    figure.align_ylabels()
-    note(
+                why = _WITHOUT.get(measure, "not above random play")
+                middle = axis.get_yaxis_transform()
+                axis.text(0.5, position, why, transform=middle, ha="center", va="center", fontsize=5)
+        drawn = np.concatenate([getattr(each, measure) for each in measured.values()])
+        if len(drawn) == 0:
+            axis.set_xticks([])
+        else:
+            axis.axvline(0, color="black", linewidth=0.5)
+            axis.xaxis.set_major_locator(MaxNLocator(4))
+        if (abs(drawn) < 1e-9).all():
+            axis.set_xlim(0, 1)
+        axis.margins(x=0.1)
+        axis.set_title(name)
+    figure.suptitle(title)
+    foot(
         figure,
+        [],
         "n: training seeds. Dots: seeds; bars: their mean. Dispersion and risk are in units of the score, from "
         "validation means after numbers of decisions common to all networks of a game. std of scores: over the "
         "episodes of each run's best evaluation.",
@@ -270,24 +308,27 @@ def _shared_points(rows: pd.DataFrame) -> list[int]:
 
 @FIGURES.register("training_loss")
 @draws(CURVES, position=100)
-def training_loss(rows: pd.DataFrame) -> Figure:
+def training_loss(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Loss of the updates during training, a line for each training run. The loss of PPO has other terms."""
-    titles = _titles(rows)
-    figure, axes = grid(sorted(set(titles)))
-    # Curve rows hold no sim steps. Only converted networks need them, and these have no curves.
-    rows = rows.assign(family=training_families(rows))
-    for title, axis in axes.items():
-        here = rows[(titles == title) & rows.loss.notna()]
-        found = in_order(here.family)
-        name_of, look = names(found), looks(found)
-        for family in found:
-            own = here[here.family == family]
-            for index, (_, run) in enumerate(own.groupby("train_seed")):
-                seeds = own.train_seed.nunique()
-                label = f"{name_of[family]}, {seeds} seed{'s' if seeds > 1 else ''}" if index == 0 else None
-                axis.plot(run.steps, run.loss, **look[family], linewidth=0.7, alpha=0.8, label=label)
-        decisions(axis)
-        legend_below(axis)
-        axis.set_ylabel("loss")
-        axis.set_yscale("log")
-    return figure
+    rows = rows[rows.loss.notna()]
+    if rows.empty:
+        raise NothingToDraw("no update in these rows")
+    rows = rows.assign(family=training_families(rows), title=_titles(rows))
+    for ending_, titles, found in pages(rows):
+        figure, axes = grid(titles)
+        for title, axis in axes.items():
+            here = rows[rows.title == title]
+            own = in_order(here.family)
+            name_of, look = names(own), looks(own)
+            for family in own:
+                runs = here[here.family == family].groupby("train_seed") if family in found else ()
+                for index, (_, run) in enumerate(runs):
+                    several = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+                    label = None if index else f"{name_of[family]}, {several}"
+                    axis.plot(run.steps, run.loss, **look[family], linewidth=0.6, alpha=0.8, label=label)
+            decisions(axis)
+            axis.set_ylabel("loss")
+            axis.set_yscale("log")
+            few_numbers(axis.yaxis)
+        foot(figure, list(axes.values()))
+        yield ending_, figure

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.registry import FIGURES, draws
-from analysis.figures.style import PANEL_INCHES
+from analysis.figures.style import ONE_COLUMN, foot
 from analysis.rows import RESPONSES
 from core.reading import parse_json
 
@@ -31,7 +31,7 @@ def liu2022_fig3_surrogates(rows: pd.DataFrame) -> Figure:
 
     Lines of equal width are equally high at the threshold. A slope a gives a/2 (arc tangent) or a/4 (sigmoid) there.
     """
-    figure = Figure(figsize=PANEL_INCHES, layout="constrained")
+    figure = Figure(figsize=(ONE_COLUMN, 2.4), layout="constrained")
     axis = figure.subplots()
     curves = list(_curves(rows[rows.quantity == "surrogate"]))
     curves.sort(key=lambda each: each[0]["surrogate_slope"])
@@ -43,7 +43,7 @@ def liu2022_fig3_surrogates(rows: pd.DataFrame) -> Figure:
     axis.set_xlabel("membrane minus threshold")
     axis.set_ylabel("derivative of the spike")
     axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, fontsize=7)
+    axis.legend()
     return figure
 
 
@@ -51,7 +51,7 @@ def liu2022_fig3_surrogates(rows: pd.DataFrame) -> Figure:
 @draws(RESPONSES, position=120)
 def liu2022_fig4_if_rate_against_relu(rows: pd.DataFrame) -> Figure:
     """Firing rate of an IF neuron with soft reset, for several simulation steps, and ReLU (Liu et al. 2022, Fig 4)."""
-    figure = Figure(figsize=PANEL_INCHES, layout="constrained")
+    figure = Figure(figsize=(ONE_COLUMN, 2.4), layout="constrained")
     axis = figure.subplots()
     ((_, relu),) = _curves(rows[rows.quantity == "relu"])
     axis.plot(relu.input, relu.response, color="#999999", linewidth=3, alpha=0.6, label="ReLU")
@@ -70,7 +70,7 @@ def liu2022_fig4_if_rate_against_relu(rows: pd.DataFrame) -> Figure:
     axis.set_yticks([0, 0.5, 1, 1.5])
     axis.set_xlabel("input current")
     axis.set_ylabel("spikes per sim step; activation")
-    axis.legend(frameon=False)
+    axis.legend()
     return figure
 
 
@@ -83,7 +83,7 @@ def liu2022_fig5_firing_rates(rows: pd.DataFrame) -> Figure:
     sim_steps = rates.sim_steps.max()
     curves = list(_curves(rates[rates.sim_steps == sim_steps]))
     curves.sort(key=lambda each: each[0]["threshold"])
-    figure = Figure(figsize=(PANEL_INCHES[0], 1.25 * PANEL_INCHES[1]), layout="constrained")
+    figure = Figure(figsize=(ONE_COLUMN, 3.0), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True, sharey=True)
     for row, charge in enumerate(("if", "lif")):
         for column, reset in enumerate(("hard", "soft")):
@@ -93,22 +93,12 @@ def liu2022_fig5_firing_rates(rows: pd.DataFrame) -> Figure:
                 label = f"threshold {neuron['threshold']:g}"
                 axis.plot(curve.input, curve.response, color=colour, linewidth=1, label=label, **_STEPS)
             leak = f" (tau {neuron['tau']:g})" if charge == "lif" else ""
-            axis.set_title(f"{charge.upper()}{leak}, {reset} reset", fontsize=8)
+            axis.set_title(f"{charge.upper()}{leak}, {reset} reset")
     for axis in panels[1]:
         axis.set_xlabel("input current")
     for axis in panels[:, 0]:
         axis.set_ylabel("spikes per sim step")
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-        fontsize=7,
-        title=f"{sim_steps} sim steps",
-        title_fontsize=7,
-    )
+    foot(figure, [panels[0][0]], f"{sim_steps} sim steps")
     return figure
 
 
@@ -117,7 +107,7 @@ def liu2022_fig5_firing_rates(rows: pd.DataFrame) -> Figure:
 def chen2022_fig4_voltage_statistics(rows: pd.DataFrame) -> Figure:
     """Largest, last and mean voltage of a leaky integrator after one LIF neuron, against the neuron's input current
     (Chen et al. 2022, Fig 4)."""
-    figure = Figure(figsize=PANEL_INCHES, layout="constrained")
+    figure = Figure(figsize=(ONE_COLUMN, 2.4), layout="constrained")
     axis = figure.subplots()
     for quantity, look in _STATISTICS.items():
         ((_, curve),) = _curves(rows[rows.quantity == quantity])
@@ -126,7 +116,7 @@ def chen2022_fig4_voltage_statistics(rows: pd.DataFrame) -> Figure:
     axis.set_xticks([0.5, 1, 1.5, 2, 2.5])
     axis.set_xlabel("input current")
     axis.set_ylabel("voltage")
-    axis.legend(frameon=False, title=f"{curve.sim_steps.iloc[0]} sim steps")
+    axis.legend(title=f"{curve.sim_steps.iloc[0]} sim steps")
     return figure
 
 

@@ -1,6 +1,7 @@
 """The registry of figures. Never imports torch.
 
-A figure is a function from rows to a Matplotlib figure. Built-in figures and extensions register in the same way:
+A figure is a function from rows to a Matplotlib figure, or to several with an ending of the name for each. Built-in
+figures and extensions register in the same way:
 
     @FIGURES.register("my_figure")
     @draws(EPISODES)
@@ -9,7 +10,7 @@ A figure is a function from rows to a Matplotlib figure. Built-in figures and ex
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -28,16 +29,18 @@ LAST = 1000
 class StudyFigure:
     """A drawing function and the rows that it needs. Calling it calls the function."""
 
-    draw: Callable[..., Figure]
+    draw: Callable[..., Figure | Iterator[tuple[str, Figure]]]
     """Takes a data frame for each entry of `rows`."""
     rows: tuple[RowFiles, ...]
     position: int
     """Figures are drawn and listed in order of their position, then by name."""
 
-    def __call__(self, *frames: pd.DataFrame) -> Figure:
-        return self.draw(*frames)
+    def __call__(self, *frames: pd.DataFrame) -> dict[str, Figure]:
+        """The figures by the ending of their names; a single figure has none."""
+        made = self.draw(*frames)
+        return {"": made} if isinstance(made, Figure) else dict(made)
 
-    def of_study(self, study: StudyRows) -> Figure:
+    def of_study(self, study: StudyRows) -> dict[str, Figure]:
         """Draw the rows of a study.
 
         Raises:
@@ -48,7 +51,7 @@ class StudyFigure:
             if not study.rows(files):
                 raise NothingToDraw(f"no rows ({files.pattern}); python -m {files.made_by} makes them")
         try:
-            return self.draw(*map(study.frame, self.rows))
+            return self(*map(study.frame, self.rows))
         except (NothingToDraw, Refusal):
             raise
         except (LookupError, ValueError, TypeError, ArithmeticError) as error:
@@ -66,7 +69,9 @@ class StudyFigure:
         return " ".join((self.draw.__doc__ or "").split("\n\n")[0].split())
 
 
-def draws(*rows: RowFiles, position: int = LAST) -> Callable[[Callable[..., Figure]], StudyFigure]:
+def draws(
+    *rows: RowFiles, position: int = LAST
+) -> Callable[[Callable[..., Figure | Iterator[tuple[str, Figure]]]], StudyFigure]:
     """Decorator that turns a drawing function into a figure that can be registered.
 
     Args:

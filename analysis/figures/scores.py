@@ -1,17 +1,22 @@
 """Figures of the scores of trained agents. Never imports torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import (
+    MAX_PANELS,
     NothingToDraw,
+    foot,
     grid,
     looks,
-    note,
+    parts,
     reference_lines,
+    row_labels,
 )
 from analysis.rows import EPISODES
 from analysis.runs import (
@@ -28,13 +33,13 @@ from core.rows import EpisodeRow
 
 @FIGURES.register("score_bars")
 @draws(EPISODES, position=10)
-def score_bars(rows: pd.DataFrame) -> Figure:
+def score_bars(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Mean scores with their intervals over episodes. Lines: random and human play (the tables of Liu and Tan).
 
     The best and the final weights of a training run are two bars. The final one is hatched.
     """
     lines = _lines(rows)
-    return _bar_panels(
+    yield from _bar_figures(
         {game: [line for line in lines if line.game == game] for game in sorted(set(rows.game))}
     )
 
@@ -45,29 +50,40 @@ def _lines(rows: pd.DataFrame) -> list[Line]:
     )
 
 
-def _bar_panels(
+def _bar_figures(
     panels: Mapping[str, Sequence[Line]],
     label_of: Callable[[Family], str] | None = None,
     published: Callable[[Line], float | None] = lambda line: None,
     remark: str = "",
-) -> Figure:
+) -> Iterator[tuple[str, Figure]]:
     """Draw a panel for each title, with a bar for each network. Bars of one family and checkpoint share a label.
 
     Args:
         panels: for each title the lines of one game, in order.
         label_of: the label of a family; by default its short name.
         published: the published score of such a network, if there is one.
-        remark: added to the note below the figure.
+        remark: added to the note below the figures.
+
+    Yields:
+        The ending of the name and the figure.
     """
+    for number, titles in parts(list(panels), MAX_PANELS):
+        yield number, _bar_panels({title: panels[title] for title in titles}, label_of, published, remark)
+
+
+def _bar_panels(
+    panels: Mapping[str, Sequence[Line]],
+    label_of: Callable[[Family], str] | None,
+    published: Callable[[Line], float | None],
+    remark: str,
+) -> Figure:
     groups: dict[str, dict[tuple[Family, str, bool], list[Line]]] = {title: {} for title in panels}
     for title, lines in panels.items():
         for line in lines:
             imported = line.train_seed < 0 and line.agent != "random"
             groups[title].setdefault((line.family, line.checkpoint, imported), []).append(line)
-    tallest = max(
-        sum(max(0.28, 0.11 * len(group)) for group in of_panel.values()) for of_panel in groups.values()
-    )
-    figure, axes = grid(list(panels), tallest + 1.1)
+    figure, axes = grid(list(panels))
+    heights = []
     for title, of_panel in groups.items():
         axis, game = axes[title], panels[title][0].game
         found = in_order(family for family, *_ in of_panel)
@@ -77,45 +93,26 @@ def _bar_panels(
             thickness = 0.8 / len(group)
             for index, line in enumerate(group):
                 at = position + thickness * (index - (len(group) - 1) / 2)
-                score = line.score
-                axis.barh(
-                    at,
-                    score.estimate,
-                    0.9 * thickness,
-                    xerr=[[score.estimate - score.low], [score.high - score.estimate]]
-                    if score.is_given
-                    else None,
-                    color=look[family]["color"],
-                    error_kw={"linewidth": 0.7, "capsize": 1.5},
-                    hatch="//////" if checkpoint == "final" else None,
-                    edgecolor="white" if checkpoint == "final" else look[family]["color"],
-                    linewidth=0,
-                )
-                axis.annotate(
-                    f"{score.estimate:,.1f}{_remark(line)}",
-                    (max(score.high if score.is_given else score.estimate, 0), at),
-                    xytext=(2, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=5,
-                    bbox={"facecolor": "white", "alpha": 0.8, "pad": 0.2, "linewidth": 0},
-                )
+                _bar(axis, line, at, thickness, look[family]["color"])
             name = label_of(family) if label_of else short[family]
-            parts = (name, "imported" if imported else "", checkpoint)
-            count = f"n = {len(group)} x {min(line.score.n for line in group)}"
-            labels.append(", ".join(filter(None, parts)) + f"\n{count}")
+            described = ", ".join(filter(None, (name, "imported" if imported else "", checkpoint)))
+            count = f"n\u00a0=\u00a0{len(group)}\u00a0x\u00a0{min(line.score.n for line in group)}"
+            labels.append(f"{described}, {count}")
             known = published(group[0])
             if known is not None and checkpoint != "final":
-                axis.plot(known, position, "D", color="black", markersize=4, zorder=3)
-        axis.set_title(title, fontsize=8, pad=10)
-        axis.set_yticks(range(len(labels)), labels, fontsize=6)
-        axis.set_ylim(len(labels) - 0.5, -0.5)
-        axis.margins(x=0.12)
+                axis.plot(known, position, "D", color="black", markersize=3, zorder=3)
+        axis.set_title(axis.get_title(), pad=9)
+        row = row_labels(axis, labels, LABEL_WIDTH[min(len(panels), 3)])
+        bars = max(0.11 * len(group) for group in of_panel.values())
+        heights.append(max(0.2, bars, row) * len(labels) + 0.7)
+        axis.margins(x=0.2)
         axis.axvline(0, color="black", linewidth=0.5)
         axis.set_xlabel("score")
         reference_lines(axis, game, upright=True)
-    note(
+    figure.set_figheight(max(heights) * math.ceil(len(panels) / 3))
+    foot(
         figure,
+        list(axes.values()),
         "Each bar is one network. n: networks (training seeds) x episodes. Intervals: 95 %, over the episodes of one "
         "network, not over training seeds. Hatched: final weights of a training run." + remark,
     )
@@ -127,6 +124,35 @@ def _remark(line: Line) -> str:
     if not line.score.is_given:
         return " (too few games)"
     return " (not trained)" if line.note else ""
+
+
+LABEL_WIDTH = {1: 1.1, 2: 1.1, 3: 0.95}
+"""Inches for labels of bars, by the number of panels in a row."""
+
+
+def _bar(axis: Axes, line: Line, at: float, thickness: float, colour: str) -> None:
+    """Draw the bar of one network at a height, with its interval and its mean."""
+    score, is_final = line.score, line.checkpoint == "final"
+    axis.barh(
+        at,
+        score.estimate,
+        0.9 * thickness,
+        xerr=[[score.estimate - score.low], [score.high - score.estimate]] if score.is_given else None,
+        color=colour,
+        error_kw={"linewidth": 0.6, "capsize": 1.2},
+        hatch="//////" if is_final else None,
+        edgecolor="white" if is_final else colour,
+        linewidth=0,
+    )
+    axis.annotate(
+        f"{score.estimate:,.1f}{_remark(line)}",
+        (max(score.high if score.is_given else score.estimate, 0), at),
+        xytext=(2, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=5,
+        bbox={"facecolor": "white", "alpha": 0.8, "pad": 0.2, "linewidth": 0},
+    )
 
 
 READOUT_ORDER = ("last-mem", "max-mem", "mean-mem", "max-abs-mem", "rate", "spike-rate")
@@ -152,7 +178,7 @@ def _readout_order(name: str | None) -> tuple[int, str]:
 
 @FIGURES.register("chen2022_table1_decoders")
 @draws(EPISODES, position=50)
-def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
+def chen2022_table1_decoders(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Scores of DSQNs that differ only in their read-out, for each network and recipe (Chen et al. 2022, Table 1).
     Diamonds: means of Chen et al. on the same game.
 
@@ -180,7 +206,7 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
         for game, agent, mean in published[["game", "agent", "mean"]].to_numpy()
     }
     played = {line.game for lines in by_panel.values() for line in lines} & set(published.game)
-    return _bar_panels(
+    yield from _bar_figures(
         by_panel,
         label_of=lambda family: str(readout(family)),
         published=lambda line: theirs.get((line.game, readout(line.family))),
@@ -190,7 +216,7 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Figure:
 
 @FIGURES.register("liu2022_table8_double_dqn")
 @draws(EPISODES, position=60)
-def liu2022_table8_double_dqn(rows: pd.DataFrame) -> Figure:
+def liu2022_table8_double_dqn(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Scores of DQNs and DSQNs with and without Double Q-learning (Liu et al. 2022, Table VIII).
 
     Raises:
@@ -204,4 +230,4 @@ def liu2022_table8_double_dqn(rows: pd.DataFrame) -> Figure:
             "no agent learnt by Double Q-learning; train_direct dqn (dsqn) --double trains them"
         )
     games = sorted({line.game for line in lines})
-    return _bar_panels({game: [line for line in lines if line.game == game] for game in games})
+    yield from _bar_figures({game: [line for line in lines if line.game == game] for game in games})

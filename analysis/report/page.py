@@ -231,7 +231,7 @@ def pictures(study: Path, folder: Path) -> Iterator[Picture]:
         vector = path.with_suffix(".pdf")
         yield Picture(
             path.stem,
-            known[path.stem].description if path.stem in known else "",
+            known[of].description if (of := path.stem.split("-")[0]) in known else "",
             _link(path, folder),
             width,
             height,
@@ -240,7 +240,8 @@ def pictures(study: Path, folder: Path) -> Iterator[Picture]:
 
 
 def _position(name: str, names: Sequence[str]) -> tuple[int, str]:
-    return (names.index(name) if name in names else len(names), name)
+    of = name.split("-")[0]
+    return (names.index(of) if of in names else len(names), name)
 
 
 def png_size(path: Path) -> tuple[int, int]:
