@@ -152,6 +152,8 @@ def _kept_figure(rows: pd.DataFrame, games: Sequence[str], methods: Sequence[str
         assert random is not None  # Random play is published or measured for every game.
         for name in methods:
             own = here[here.name == name]
+            if own.empty:
+                continue
             sizes = sorted(set(own["at"]))
             points = [kept_interval(own[own["at"] == at].score.to_numpy(), of_dqn, random) for at in sizes]
             taken = [own[own["at"] == at].mean_sim_steps.mean() for at in sizes]
