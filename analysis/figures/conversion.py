@@ -34,7 +34,7 @@ from core.records import require_single
 @draws(CONVERSIONS, position=150)
 def agreement_against_sim_steps(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Share of held-out states of the DQN's play in which the converted network takes the DQN's action: mean and range
-    over training seeds.
+    over training seeds. n: DQNs that were converted.
 
     Tan et al. 2021 measure this on states of the spiking network's own play. The dotted line is the agreement of a
     constant action. A curve ends at the sim steps that its network was made for.
@@ -64,6 +64,7 @@ def _agreement_figure(rows: pd.DataFrame, networks: Sequence[tuple[str, int, str
     figure, axes = grid(sorted(set(rows.game)))
     for game, axis in axes.items():
         here = rows[rows.game == game]
+        axis.set_title(f"{game}, n = {here.source_id.nunique()}")
         for method, made_for, training, readout in networks:
             of_network = (here.method == method) & (here.made_for == made_for) & (here.apart == training)
             own = here[of_network & (here.readout == readout)]
@@ -72,7 +73,7 @@ def _agreement_figure(rows: pd.DataFrame, networks: Sequence[tuple[str, int, str
             curve = 100 * own.groupby("sim_steps").agreement.agg(["mean", "min", "max"])
             look = {"color": colour_of("rate-coded", method), "linestyle": dashes_of(made_for)}
             of_training = f", training {training}" if training else ""
-            name = f"{method} for {made_for}{of_training}, {readout} read-out, n = {own.source_id.nunique()}"
+            name = f"{method} for {made_for}{of_training}, {readout} read-out"
             marker = {"robust": ".", "spikes": "x"}.get(readout, "+")
             axis.plot(curve.index, curve["mean"], **look, marker=marker, label=name)
             axis.fill_between(curve.index, curve["min"], curve["max"], color=look["color"], alpha=0.1)
