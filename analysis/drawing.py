@@ -52,8 +52,12 @@ def draw(names: Sequence[str], out: Path | None, only: Only, only_list: bool = F
             if Path(old).stem not in files:
                 drawn.remove(old)
         for file, each in files.items():
-            _save(each, file, drawn)
-            print(os.path.relpath(drawn.folder / "figures" / f"{file}.png"))
+            try:
+                _save(each, file, drawn)
+                print(os.path.relpath(drawn.folder / "figures" / f"{file}.png"))
+            except Refusal as refusal:
+                print(f"{file}: refused, {refusal}")
+                refused += 1
     if not only_list:
         print(write_tables(study, drawn), end="")
         print(*agreement_lines(study.rows(CONVERSIONS)), sep="\n")

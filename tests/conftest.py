@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from core import registry, seeding
 from core.agents import Agent
@@ -67,6 +68,12 @@ def registries() -> tuple[Registry[Any], ...]:
         "train_direct.recipe": "RECIPES",
     }
     return tuple(getattr(importlib.import_module(module), name) for module, name in names.items())
+
+
+def only(made: dict[str, Figure]) -> Figure:
+    """The figure of a drawing function that draws one."""
+    (figure,) = made.values()
+    return figure
 
 
 @pytest.fixture(autouse=True)

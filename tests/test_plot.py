@@ -16,7 +16,7 @@ from core import kinds
 from core.errors import Refusal
 from core.records import write_rows
 from core.rows import EpisodeRow
-from tests.conftest import episode
+from tests.conftest import episode, only
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -117,11 +117,18 @@ def test_networks_of_one_agent_are_told_apart() -> None:
     assert len({(look["color"], str(look["linestyle"])) for look in drawn.values()}) == len(found)
 
 
-def test_many_games_stand_in_several_lines() -> None:
-    figure, axes = style.panels(pd.DataFrame({"game": [f"game {n}" for n in range(7)]}))
-    assert list(axes) == [f"game {n}" for n in range(7)]
-    assert len(figure.axes) == 7
-    assert list(figure.get_size_inches()) == [3 * 3.5, pytest.approx(3 * 2.6)]
+def test_panels_stand_in_several_lines() -> None:
+    figure, axes = style.grid([f"game {n}" for n in range(5)])
+    assert list(axes) == [f"game {n}" for n in range(5)]
+    assert len(figure.axes) == 5
+    assert list(figure.get_size_inches()) == [style.TWO_COLUMNS, pytest.approx(2 * style.PANEL_HEIGHT)]
+
+
+def test_many_games_stand_in_several_figures() -> None:
+    assert [*style.parts("abcdef", 6)] == [("", "abcdef")]
+    assert [*style.parts("abcdefgh", 6)] == [("1", "abcd"), ("2", "efgh")]
+    assert [len(part) for _, part in style.parts(range(17), 6)] == [5, 6, 6]
+    assert style.ending("minatar/breakout", "", "2") == "minatar-breakout-2"
 
 
 def test_shares_of_the_dqns_score_are_drawn_where_they_are() -> None:
@@ -138,7 +145,7 @@ def test_shares_of_the_dqns_score_are_drawn_where_they_are() -> None:
         for variant, score, taken in played
         for index in range(10)
     ]
-    (axis,) = conversion.score_of_methods(pd.DataFrame([vars(row) for row in rows])).axes
+    (axis,) = only(conversion.score_of_methods(pd.DataFrame([vars(row) for row in rows]))).axes
     lines = {line.get_label(): line for line in axis.lines}
     assert list(lines["qcfs"].get_xdata()) == [4, 16]
     assert list(lines["qcfs"].get_ydata()) == pytest.approx([100 * 5.466 / 10.466, 100.0])
@@ -146,17 +153,23 @@ def test_shares_of_the_dqns_score_are_drawn_where_they_are() -> None:
     assert list(lines["exact"].get_xdata()) == [8.0]  # layers that wait for one another take longer
 
 
-def test_methods_keep_their_look() -> None:
+def test_methods_have_colours_that_no_agent_has() -> None:
     from convert.variants import VARIANTS
 
-    assert set(conversion.METHOD_ORDER) == set(VARIANTS)
-    looks = [
-        (look["color"], look["linestyle"]) for look in map(conversion._method_style, conversion.METHOD_ORDER)
-    ]
-    assert len(set(looks)) == len(looks)
-    assert conversion._method_style("mine")["linestyle"] not in {dashes for _, dashes in looks}
+    assert set(style.METHOD_COLOURS) == set(VARIANTS)
+    colours = [*style.METHOD_COLOURS.values(), *style.COLOURS.values()]
+    assert len(set(colours)) == len(colours)
+    assert style.colour_of("rate-coded", "qcfs (percentile 99)") == style.METHOD_COLOURS["qcfs"]
+    assert style.colour_of("quantised", "qcfs") == style.COLOURS["quantised"]
+    assert style.colour_of("rate-coded", "mine") not in colours
     rows = pd.DataFrame({"variant": ["mine", "qcfs", "max"]})
-    assert [name for name, _ in conversion._methods(rows, "variant")] == ["max", "qcfs", "mine"]
+    assert conversion._methods(rows, "variant") == ["max", "qcfs", "mine"]
+
+
+def test_one_style_a_number_of_simulation_steps() -> None:
+    dashes = [style.dashes_of(steps) for steps in (0, 2, 4, 8, 16, 64, 500)]
+    assert dashes[0] == dashes[-1] == "-"
+    assert len({str(each) for each in dashes}) == 6
 
 
 def test_networks_of_one_name_are_not_averaged_under_attack() -> None:
@@ -171,9 +184,10 @@ def test_networks_of_one_name_are_not_averaged_under_attack() -> None:
             }
             for name, seed, steps, score in networks
             for attack in (attacked, fgsm)
+            for _ in range(2)
         ]
-        (axis,) = attacks.score_against_epsilon(pd.DataFrame(rows)).axes
-        (flips,) = attacks.flips_against_epsilon(pd.DataFrame(rows)).axes
+        (axis,) = only(attacks.score_against_epsilon(pd.DataFrame(rows))).axes
+        (flips,) = only(attacks.flips_against_epsilon(pd.DataFrame(rows))).axes
         assert all(list(line.get_ydata()) == [25.0, 25.0] for line in flips.lines)
         return {
             str(line.get_label()).removesuffix(", too few for an interval"): list(line.get_ydata())
@@ -182,10 +196,10 @@ def test_networks_of_one_name_are_not_averaged_under_attack() -> None:
         }
 
     assert drawn(("short", 0, 8000, -21.0), ("long", 0, 800_000, 16.0)) == {
-        "DQN (relu), n = 1 x 1": [16.0, 16.0],
-        "DQN (untrained), n = 1 x 1": [-21.0, -21.0],
+        "DQN (relu), n = 1 x 2": [16.0, 16.0],
+        "DQN (untrained), n = 1 x 2": [-21.0, -21.0],
     }
-    assert drawn(("one", 0, 800_000, 10.0), ("other", 1, 800_000, 20.0)) == {"DQN, n = 2 x 1": [15.0, 15.0]}
+    assert drawn(("one", 0, 800_000, 10.0), ("other", 1, 800_000, 20.0)) == {"DQN, n = 2 x 2": [15.0, 15.0]}
     other = {**fgsm, "gradient_source": "transfer:dqn abc", "threat": '{"epsilon": 0.1}'}
     unlucky = {**other, "attack": "square", "gradient_source": ""}
     rows = [
@@ -196,14 +210,17 @@ def test_networks_of_one_name_are_not_averaged_under_attack() -> None:
             (other, 1.0, 0.5),  # of equals the lower score
             (unlucky, 0.0, 0.1),  # the lowest score, and hardly another decision
         )
+        for _ in range(2)
     ]
     panels = {
-        axis.get_title(): [list(line.get_ydata()) for line in axis.lines if "DQN" in str(line.get_label())]
-        for axis in attacks.score_against_epsilon(pd.DataFrame(rows)).axes
+        " ".join(axis.get_title().split()): [
+            list(line.get_ydata()) for line in axis.lines if "DQN" in str(line.get_label())
+        ]
+        for axis in only(attacks.score_against_epsilon(pd.DataFrame(rows))).axes
     }
     assert panels == {
-        "pong\nunder FGSM along the training gradient": [[9.0, 5.0]],
-        "pong\nunder the strongest attack": [[9.0, 1.0]],
+        "pong under FGSM along the training gradient": [[9.0, 5.0]],
+        "pong under the strongest attack": [[9.0, 1.0]],
     }
     with pytest.raises(Refusal, match="protocol of pong"):
         attacks.score_against_epsilon(pd.DataFrame([*rows, {**rows[0], "protocol": "modern"}]))
@@ -232,7 +249,7 @@ def plotted(*words: object) -> subprocess.CompletedProcess[str]:
 
 def labels(*folders: Path) -> set[str]:
     """What the legend of the learning curves says."""
-    (axis,) = dict(in_order())["liu2022_fig7_learning_curves"].of_study(StudyRows(*folders)).axes
+    (axis,) = only(dict(in_order())["liu2022_fig7_learning_curves"].of_study(StudyRows(*folders))).axes
     return {str(line.get_label()) for line in axis.lines if str(line.get_label()).startswith("DQN")}
 
 

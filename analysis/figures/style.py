@@ -250,8 +250,10 @@ def looks(
 
 
 def lighter(colour: str, steps: int) -> str:
-    """A shade of a colour, by a number of steps towards white, of which there are two."""
-    share = min(0.35 * steps, 0.7)
+    """A shade of a colour, by a number of ever smaller steps towards white."""
+    if steps == 0:
+        return colour
+    share = 0.75 * (1 - 0.6**steps)
     red, green, blue = (value + (1 - value) * share for value in to_rgb(colour))
     return to_hex((red, green, blue))
 

@@ -23,7 +23,7 @@ from card.page import interval
 from convert.comparison_table import _score
 from core.games import PUBLISHED, get_game, reference
 from core.rows import EpisodeRow
-from tests.conftest import episode
+from tests.conftest import episode, only
 
 FEW = LEAST_EPISODES - 1
 SAYS = "n = {}, too few for an interval"
@@ -137,7 +137,7 @@ def test_the_papers_table_has_no_spread_of_few_games() -> None:
 def test_bars_of_few_games_have_no_interval(n: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure: Figure = score_bars(frame(rows(np.arange(n) + 5.0)))
+        figure: Figure = only(score_bars(frame(rows(np.arange(n) + 5.0))))
         figure.draw_without_rendering()
     (axis,) = figure.axes
     assert any("too few games" in text.get_text() for text in axis.texts) == (n < LEAST_EPISODES)

@@ -13,7 +13,7 @@ from analysis.runs import Family
 from core.errors import Refusal
 from core.networks import NETWORKS
 from core.readouts import READOUTS
-from tests.conftest import episode
+from tests.conftest import episode, only
 
 
 def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -32,7 +32,8 @@ def widths(axis: Axes) -> list[float]:
 
 
 def labels(axis: Axes) -> list[str]:
-    return [label.get_text() for label in axis.get_yticklabels()]
+    """Labels of rows, each on one line."""
+    return [" ".join(label.get_text().split()) for label in axis.get_yticklabels()]
 
 
 def lines(axis: Axes) -> dict[str, list[float]]:
@@ -45,8 +46,9 @@ def lines(axis: Axes) -> dict[str, list[float]]:
 
 
 def text(figure: Figure) -> str:
-    """What stands below all panels."""
-    return " ".join(figure.get_supxlabel().split())
+    """What stands below all panels: above the legend, if there is one."""
+    notes = [legend.get_title().get_text() for legend in figure.legends]
+    return " ".join(" ".join([figure.get_supxlabel(), *notes]).split())
 
 
 DSQN = {"agent": "dsqn", "network": "chen2022+sim_steps=4", "sim_steps": 4}
@@ -57,9 +59,9 @@ DSQN = {"agent": "dsqn", "network": "chen2022+sim_steps=4", "sim_steps": 4}
 
 def test_bars_are_as_long_as_the_means() -> None:
     rows = frame([{"score": 4.0}, {"score": 8.0}, {"score": 3.0, **DSQN}])
-    (axis,) = scores.score_bars(rows).axes
+    (axis,) = only(scores.score_bars(rows)).axes
     assert widths(axis) == [6.0, 3.0]
-    assert labels(axis) == ["DQN\nn = 1 x 2", "DSQN\nn = 1 x 1"]
+    assert labels(axis) == ["DQN, n = 1 x 2", "DSQN, n = 1 x 1"]
 
 
 def test_seeds_and_checkpoints_have_bars_of_their_own() -> None:
@@ -70,9 +72,9 @@ def test_seeds_and_checkpoints_have_bars_of_their_own() -> None:
             {"score": 6.0, "checkpoint": "best", "train_seed": 1},
         ]
     )
-    (axis,) = scores.score_bars(rows).axes
+    (axis,) = only(scores.score_bars(rows)).axes
     assert widths(axis) == [4.0, 6.0, 2.0]
-    assert labels(axis) == ["DQN, best\nn = 2 x 1", "DQN, final\nn = 1 x 1"]
+    assert labels(axis) == ["DQN, best, n = 2 x 1", "DQN, final, n = 1 x 1"]
     assert [bool(bar.get_hatch()) for bar in axis.patches] == [False, False, True]
 
 
@@ -93,9 +95,9 @@ def test_decoders_meet_where_nothing_else_differs() -> None:
         {"game": "breakout", "score": score, **network}
         for score, network in ((100.0, other), (200.0, DSQN), (50.0, longer), (400.0, {}))
     ]
-    figure = scores.chen2022_table1_decoders(frame(rows))
+    figure = only(scores.chen2022_table1_decoders(frame(rows)))
     (axis,) = figure.axes
-    assert labels(axis) == ["max-mem\nn = 1 x 1", "mean-mem\nn = 1 x 1"]
+    assert labels(axis) == ["max-mem, n = 1 x 1", "mean-mem, n = 1 x 1"]
     assert widths(axis) == [200.0, 100.0]
     # Chen et al. 2022, Table 1, Breakout.
     diamonds = [line.get_xdata() for line in axis.lines if line.get_marker() == "D"]
@@ -109,7 +111,7 @@ def test_no_number_of_another_game_is_drawn() -> None:
         {"game": "minatar/breakout", "protocol": "minatar", **DSQN, "network": f"chen2022{readout}"}
         for readout in ("", "+readout=rate")
     ]
-    figure = scores.chen2022_table1_decoders(frame(rows))
+    figure = only(scores.chen2022_table1_decoders(frame(rows)))
     assert not [line for line in figure.axes[0].lines if line.get_marker() == "D"]
     assert "Chen" not in text(figure)
 
@@ -123,8 +125,8 @@ def test_double_q_learning_is_drawn_beside_what_it_is_compared_with() -> None:
         {"score": 4.0, **DSQN, **double},
     ]
     rows += [{"score": 9.0, "recipe": "liu2022"}]
-    (axis,) = scores.liu2022_table8_double_dqn(frame(rows)).axes
-    assert [label.split("\n")[0] for label in labels(axis)] == ["DQN", "Double DQN", "DSQN", "Double DSQN"]
+    (axis,) = only(scores.liu2022_table8_double_dqn(frame(rows))).axes
+    assert [label.split(",")[0] for label in labels(axis)] == ["DQN", "Double DQN", "DSQN", "Double DSQN"]
     assert widths(axis) == [1.0, 2.0, 3.0, 4.0]
     with pytest.raises(Refusal, match="--double"):
         scores.liu2022_table8_double_dqn(frame([{"score": 1.0}]))
@@ -175,7 +177,7 @@ def test_a_network_without_all_of_the_games_is_left_out_by_name() -> None:
     rows += [{**GAMES[0], **DSQN, "network": "chen2022+sim_steps=4+readout=rate", "score": 3.0}]
     (block,) = over_games.normalised_runs(frame(rows))
     assert block.left_out == ("DSQN (rate)",)
-    assert "MinAtar, own DQN = 1: DSQN (rate)" in text(over_games.normalised_scores(frame(rows)))
+    assert "of their recipe: DSQN (rate)." in text(only(over_games.normalised_scores(frame(rows))))
 
 
 def test_every_scale_names_whom_it_leaves_out() -> None:
@@ -183,8 +185,9 @@ def test_every_scale_names_whom_it_leaves_out() -> None:
     other = {**DSQN, "recipe": "liu2022"}
     rows = [{"score": 0.0}, {"score": 1.0, **DSQN}, {"score": 1.0, **other}]
     rows += [{"game": "breakout", "score": 20.0, **agent} for agent in ({}, DSQN)]
-    below = text(over_games.normalised_scores(frame(rows)))
-    assert "Atari, own DQN = 1: DSQN (liu2022); Atari, human = 1 (57-game table): DSQN (liu2022)" in below
+    made = over_games.normalised_scores(frame(rows))
+    assert set(made) == {"atari", "atari-human"}
+    assert all("of their recipe: DSQN (liu2022)." in text(figure) for figure in made.values())
 
 
 def test_a_game_whose_dqn_learnt_nothing_is_no_scale() -> None:
@@ -198,8 +201,8 @@ def test_a_game_whose_dqn_learnt_nothing_is_no_scale() -> None:
 
 
 def test_one_seed_has_no_interval() -> None:
-    figure = over_games.normalised_scores(frame(runs_of((8.0, 12.0), (5.0,))))
-    assert [axis.get_title().split(" (")[0] for axis in figure.axes] == [
+    figure = only(over_games.normalised_scores(frame(runs_of((8.0, 12.0), (5.0,)))))
+    assert [axis.get_title().split("\n")[0] for axis in figure.axes] == [
         "median",
         "IQM",
         "mean",
@@ -208,49 +211,49 @@ def test_one_seed_has_no_interval() -> None:
     for axis in figure.axes:
         assert len(axis.patches) == 1  # the DQN's
         assert [line.get_fillstyle() for line in axis.lines] == ["full", "none"]
-    assert labels(figure.axes[0]) == ["DQN\nn = 2 x 2", "DSQN\nn = 2 x 1"]
+    assert labels(figure.axes[0]) == ["DQN, n = 2 x 2", "DSQN, n = 2 x 1"]
     estimates = [[float(np.asarray(line.get_xdata())[0]) for line in axis.lines] for axis in figure.axes]
     # Runs 0.8, 1.2 in both games; below 1 the DQN's lack 0.2 and 0.
     assert estimates == [pytest.approx(pair) for pair in ([1, 0.5], [1, 0.5], [1, 0.5], [0.1, 0.5])]
     assert "one training seed, hence no interval" in text(figure)
     assert "Two seeds" in text(figure)
     assert "They ignore the uncertainty of the own DQN's mean" in text(figure)
-    figure = over_games.normalised_scores(frame(runs_of((8.0,), (5.0,))))
+    figure = only(over_games.normalised_scores(frame(runs_of((8.0,), (5.0,)))))
     assert not [bar for axis in figure.axes for bar in axis.patches]
     assert "bootstrap" not in text(figure)
 
 
 def test_profiles_are_shares_of_runs() -> None:
-    (axis,) = over_games.performance_profiles(frame(runs_of((8.0, 12.0), (5.0,)))).axes
+    (axis,) = only(over_games.performance_profiles(frame(runs_of((8.0, 12.0), (5.0,))))).axes
     at = np.asarray(axis.lines[0].get_xdata())
     drawn = lines(axis)
-    assert set(drawn) == {"DQN, n = 2 x 2", "DSQN, n = 2 x 1"}
-    for name, scores_, expected in (("DQN", (0.7, 1.0, 1.25), (1, 0.5, 0)), ("DSQN", (0.4, 0.6), (1, 0))):
-        (values,) = [line for label, line in drawn.items() if label.startswith(f"{name},")]
-        assert [values[int(np.searchsorted(at, score))] for score in scores_] == list(expected)
+    assert set(drawn) == {"DQN, n\u00a0=\u00a02\u00a0x\u00a02"}  # a profile needs two seeds
+    (values,) = drawn.values()
+    assert [values[int(np.searchsorted(at, score))] for score in (0.7, 1.0, 1.25)] == [1, 0.5, 0]
     assert len(axis.collections) == 1  # one band
+    with pytest.raises(Refusal, match="a profile needs two training seeds of a network"):
+        over_games.performance_profiles(frame(runs_of((8.0,), (5.0,))))
 
 
 def test_improvement_is_a_share_of_pairs() -> None:
     """DSQN 9, 13 against DQN 8, 12: it wins 3 of 4 pairs in both games."""
-    (axis,) = over_games.probability_of_improvement(frame(runs_of((8.0, 12.0), (9.0, 13.0)))).axes
-    assert labels(axis) == ["DSQN\nover DQN, n = 2 x 2 v 2 x 2"]
+    (axis,) = only(over_games.probability_of_improvement(frame(runs_of((8.0, 12.0), (9.0, 13.0))))).axes
+    assert labels(axis) == ["DSQN over DQN, n = 2 x 2 v 2 x 2"]
     assert float(np.asarray(axis.lines[0].get_xdata())[0]) == 0.75
     assert len(axis.patches) == 1
-    (axis,) = over_games.probability_of_improvement(frame(runs_of((8.0,), (9.0,)))).axes
-    assert not axis.patches
-    with pytest.raises(Refusal, match="two agents of one recipe"):
-        over_games.probability_of_improvement(frame([{"score": 1.0}]))
+    for rows in (runs_of((8.0,), (9.0,)), [{"score": 1.0}]):
+        with pytest.raises(Refusal, match="two agents of one recipe with two training seeds each"):
+            over_games.probability_of_improvement(frame(rows))
 
 
 def test_improvement_is_over_the_dqns_of_the_same_seeds_and_training() -> None:
-    """Converted from seed 0 alone (10), it ties with its DQN (10) and does not meet the DQN of seed 1 (20)."""
-    rows = runs_of((10.0, 20.0), ())
-    rows += [{**row, "agent": "rate-coded", "sim_steps": 4} for row in runs_of((10.0,), ())]
+    """Converted from seeds 0 and 1 (10), it ties with their DQNs (10) and does not meet the DQN of seed 2 (20)."""
+    rows = runs_of((10.0, 10.0, 20.0), ())
+    rows += [{**row, "agent": "rate-coded", "sim_steps": 4} for row in runs_of((10.0, 10.0), ())]
     brief = {"train_steps": 10, "recipe_steps": 1000}
     rows += [{**row, **brief} for row in runs_of((), (9.0,))]
-    (axis,) = over_games.probability_of_improvement(frame(rows)).axes
-    assert labels(axis) == ["converted SNN\nover DQN, n = 2 x 1 v 2 x 1"]
+    (axis,) = only(over_games.probability_of_improvement(frame(rows))).axes
+    assert labels(axis) == ["converted SNN over DQN, n = 2 x 2 v 2 x 2"]
     assert float(np.asarray(axis.lines[0].get_xdata())[0]) == 0.5
 
 
@@ -270,19 +273,19 @@ def curve(values: tuple[float, ...], seed: int = 0, **changes: Any) -> list[dict
 def test_seeds_are_averaged_as_far_as_all_were_trained() -> None:
     rows = frame([*curve((1.0, 2.0, 9.0)), *curve((3.0, 6.0), seed=1), *curve((5.0,), **DSQN)])
     for draw, scale in ((learning.liu2022_fig7_learning_curves, 1), (learning.max_q_curves, 10)):
-        (axis,) = draw(rows).axes
+        (axis,) = only(draw(rows)).axes
         drawn = lines(axis)
         assert drawn["DQN, 2 seeds"] == pytest.approx([2.0 / scale, 4.0 / scale])
         assert drawn["DSQN, 1 seed"] == pytest.approx([5.0 / scale])
         assert len(axis.collections) == 1  # one seed has no band
-        seeds = [list(np.asarray(line.get_ydata())) for line in axis.lines if line.get_linewidth() == 0.5]
+        seeds = [list(np.asarray(line.get_ydata())) for line in axis.lines if line.get_linewidth() == 0.4]
         assert sorted(map(len, seeds)) == [2, 3]
 
 
 def test_networks_of_one_agent_are_not_averaged() -> None:
     other = {**DSQN, "network": "chen2022+sim_steps=4+readout=last-mem"}
     rows = frame([*curve((1.0, 2.0), **DSQN), *curve((3.0, 6.0), **other)])
-    (axis,) = learning.liu2022_fig7_learning_curves(rows).axes
+    (axis,) = only(learning.liu2022_fig7_learning_curves(rows)).axes
     drawn = lines(axis)
     assert drawn["DSQN (chen2022), 1 seed"] == [1.0, 2.0]
     assert drawn["DSQN (last-mem), 1 seed"] == [3.0, 6.0]
@@ -316,8 +319,8 @@ def test_stability_by_hand() -> None:
 
 def test_stability_takes_what_all_networks_of_a_game_have() -> None:
     rows = frame([*curve((0.0, 10.0, 4.0)), *curve((2.0, 8.0), **DSQN)])
-    figure = learning.learning_stability(rows)
-    assert figure.axes[0].get_title() == "pong\n(2 evaluations)"
+    figure = only(learning.learning_stability(rows))
+    assert figure.get_suptitle() == "pong, 2 evaluations"
     assert len(figure.axes) == len(learning.MEASURES)
     across_seeds = figure.axes[list(learning.MEASURES).index("across_runs")]
     assert [each.get_text() for each in across_seeds.texts] == ["1 seed", "1 seed"]

@@ -15,7 +15,7 @@ from analysis.statistics import share_interval
 from core.errors import Refusal
 from core.records import to_json, write_rows
 from core.rows import StateAttackRow
-from tests.conftest import told
+from tests.conftest import only, told
 
 BASE = StateAttackRow(
     **{"game": "pong", "agent": "dsqn", "checkpoint_id": "s0", "train_seed": 0, "train_steps": 1000},
@@ -55,8 +55,8 @@ def lines(axis: Any) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def test_the_strongest_of_each_kind_is_drawn() -> None:
-    (axis,) = attacks.flips_of_states(frame(ROWS)).axes
-    assert axis.get_title() == "pong\nDSQN (seed 0, 1,000 decisions, 4 sim steps, s0)"
+    (axis,) = only(attacks.flips_of_states(frame(ROWS))).axes
+    assert " ".join(axis.get_title().split()) == "pong DSQN (seed 0, 1,000 decisions, 4 sim steps, s0)"
     assert lines(axis) == {
         "best white-box": ([0.01, 0.02], pytest.approx([50.0, 90.0])),
         "FGSM, training gradient": ([0.01, 0.02], pytest.approx([25.0, 40.0])),
@@ -73,13 +73,13 @@ def test_the_strongest_of_each_kind_is_drawn() -> None:
 def test_the_masking_gap_is_drawn_for_each_network() -> None:
     dqn = {"agent": "dqn", "checkpoint_id": "d0", "network": "relu", "sim_steps": 0}
     others = [row("fgsm", "own", 0.8, **dqn), row("pgd", "own", 0.9, **dqn)]
-    (axis,) = attacks.masking_gap(frame([*ROWS, *others])).axes
+    (axis,) = only(attacks.masking_gap(frame([*ROWS, *others]))).axes
     found = lines(axis)
     assert found["DSQN"] == ([0.01, 0.02], pytest.approx([25.0, 50.0]))
     assert found["DQN"] == ([0.01], pytest.approx([10.0]))
     # Two of a kind are told apart by all there is to say.
     second = [replace(each, checkpoint_id="d1", train_seed=1) for each in others]
-    (axis,) = attacks.masking_gap(frame([*ROWS, *others, *second])).axes
+    (axis,) = only(attacks.masking_gap(frame([*ROWS, *others, *second]))).axes
     assert {"DSQN", "DQN (seed 0, 1,000 decisions, d0)", "DQN (seed 1, 1,000 decisions, d1)"} <= set(
         lines(axis)
     )
@@ -87,7 +87,7 @@ def test_the_masking_gap_is_drawn_for_each_network() -> None:
 
 def test_a_game_without_the_usual_attack_has_no_gap() -> None:
     breakout = row("pgd", "own", 0.9, game="minatar/breakout")
-    assert [axis.get_title() for axis in attacks.masking_gap(frame([*ROWS, breakout])).axes] == ["pong"]
+    assert [axis.get_title() for axis in only(attacks.masking_gap(frame([*ROWS, breakout]))).axes] == ["pong"]
     with pytest.raises(NothingToDraw, match="no FGSM along a training gradient"):
         attacks.masking_gap(frame([breakout]))
     with pytest.raises(NothingToDraw, match="no l_inf attack"):
@@ -101,7 +101,7 @@ def test_two_drawings_of_states_do_not_mix() -> None:
 
 def test_settings_have_panels_of_their_own() -> None:
     newest = [replace(each, threat=to_json({"scope": "newest-frame"})) for each in ROWS]
-    titles = [axis.get_title() for axis in attacks.flips_of_states(frame([*ROWS, *newest])).axes]
+    titles = [axis.get_title() for axis in only(attacks.flips_of_states(frame([*ROWS, *newest]))).axes]
     assert len(titles) == 2
     assert "newest-frame" in titles[0]
     assert "whole-stack" in titles[1]
