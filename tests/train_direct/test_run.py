@@ -182,6 +182,9 @@ class Scripted:
     def means(self) -> Means:
         return Means(float("nan"), float("nan"))
 
+    def diagnostics(self) -> dict[str, float]:
+        return {}
+
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
         return {}, {}
 
@@ -205,6 +208,7 @@ def train(folder: Path, algorithm: "Scripted", **plan: Any) -> None:
             network="relu",
             recipe="scripted",
             recipe_steps=500,
+            training="0" * 12,
             protocol=get_protocol(None, algorithm.agent.game),
             seed=7,
             curve_interval_steps=100,
