@@ -9,7 +9,7 @@ from matplotlib.text import Text
 from analysis.figures.attacks import flips_of_states
 from core.records import read_rows
 from core.rows import AttackRow, StateAttackRow
-from tests.conftest import AGENTS, Command
+from tests.conftest import AGENTS, Command, only
 from tests.test_refusals import is_refused
 
 DQN = AGENTS / "minatar-breakout-dqn-s0.safetensors"
@@ -68,6 +68,6 @@ def test_an_attack_of_an_extension_runs_and_is_judged(
     judged = command("adversarial", "verdict", tmp_path / "study")
     assert judged.code == 0, judged.err
     assert (tmp_path / "study" / "verdict.md").is_file()
-    drawn = flips_of_states(pd.DataFrame([vars(row) for row in states]))
+    drawn = only(flips_of_states(pd.DataFrame([vars(row) for row in states])))
     # It is the only attack of its kind here.
     assert "black-box" in " ".join(text.get_text() for text in drawn.findobj(Text))

@@ -38,6 +38,9 @@ class Known(nn.Module):
     def decide(self, x: Tensor, carry: object = None) -> Decision:
         return Decision(self(x), None, None)
 
+    def decision_bytes(self, rows: int) -> int:
+        return 0
+
 
 def states(number: int, first: float, dead: int = 0) -> np.ndarray:
     """Boards with one value at the first place, and the second one set on the last ones."""

@@ -24,7 +24,7 @@ from analysis.runs import (
 from analysis.tables import markdown, score_lines
 from core.errors import Refusal
 from core.games import PUBLISHED
-from tests.conftest import episode
+from tests.conftest import episode, only
 
 
 def frame(*rows: object) -> pd.DataFrame:
@@ -85,11 +85,9 @@ def test_an_imported_agent_claims_no_training() -> None:
     imported, ours = score_lines(rows)  # type: ignore[arg-type]
     assert (imported.note, ours.note) == ("", "")
     assert "| unknown " in markdown([imported])
-    (axis,) = scores.score_bars(pd.DataFrame([vars(row) for row in rows])).axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == [
-        "DQN, imported\nn = 1 x 10",
-        "DQN\nn = 1 x 10",
-    ]
+    (axis,) = only(scores.score_bars(pd.DataFrame([vars(row) for row in rows]))).axes
+    labels = [" ".join(label.get_text().split()) for label in axis.get_yticklabels()]
+    assert labels == ["DQN, imported, n = 1 x 10", "DQN, n = 1 x 10"]
     (line,) = score_lines(played((-20.9, -20.9), **unknown))  # type: ignore[arg-type]
     assert line.note == "not a trained agent: no better than random play"
 

@@ -175,7 +175,7 @@ def test_no_variant_trains_without_saying_so() -> None:
     ("options", "complaint"),
     [
         (("--variants", "tan2022"), "tan2022"),
-        (("--sim-steps", 0), "sim_steps is '0'"),
+        (("--sim-steps", 0), "sim_steps is 0"),
         (("--episodes", -1), "episodes is -1"),
         (("--distil-updates", 0), "distil_updates is 0"),
         (("--percentile", 101), "percentile is 101"),

@@ -6,6 +6,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -548,7 +549,7 @@ def test_provenance_claims_no_training(command: Command, source: Path, tmp_path:
     played = Played(0)
     played.score, played.length_steps, played.length_frames = 400.0, 1000, 4000
     row = episode_row(played, checkpoint, GAME, get_protocol("nature", GAME), 0)
-    (line,) = score_lines([row])
+    (line,) = score_lines([replace(row, episode=number) for number in range(10)])
     assert line.note == ""
     assert [cell.strip() for cell in markdown([line]).splitlines()[-1].split("|")][3:5] == ["", "unknown"]
 
