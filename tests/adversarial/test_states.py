@@ -27,6 +27,7 @@ class Known(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.game, self.device, self.kind = SHIPPED.agent.game, torch.device("cpu"), "dqn"
+        self.sim_steps = 0
 
     def forward(self, x: Tensor) -> Tensor:
         first, dead = x[:, 0, 0, 0], x[:, 0, 0, 1] > 0.9

@@ -292,7 +292,7 @@ def test_the_description_is_needed_whole(command: Command, source: Path) -> None
         described(source, json.dumps({**whole, **change}).encode())
         refused(command, source, word)
     described(source, b"[]")
-    refused(command, source, "does not describe policy_class")
+    refused(command, source, "a JSON object is needed")
     for data in (b"", b"{", b"\xff", 100_000 * b"[", b'{"a": 1' + 9999 * b"0" + b"}"):
         described(source, data)
         refused(command, source, "data is not JSON")
