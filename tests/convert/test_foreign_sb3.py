@@ -295,7 +295,7 @@ def test_the_description_is_needed_whole(command: Command, source: Path) -> None
     refused(command, source, "a JSON object is needed")
     for data in (b"", b"{", b"\xff", 100_000 * b"[", b'{"a": 1' + 9999 * b"0" + b"}"):
         described(source, data)
-        refused(command, source, "data is not JSON")
+        refused(command, source, "its member data cannot be read")
     described(source, bytes(foreign_files.MAX_DATA_BYTES + 1))
     refused(command, source, "data unpacks to more than 8 MiB")
 
