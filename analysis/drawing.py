@@ -10,12 +10,14 @@ from matplotlib.figure import Figure
 from analysis.drawn import Drawn
 from analysis.figures.registry import in_order
 from analysis.figures.style import NothingToDraw
-from analysis.rows import CONVERSIONS, ROW_FILES, Only, StudyRows, folder_names, study_folder
+from analysis.rows import CONVERSIONS, EVERYTHING, ROW_FILES, Only, StudyRows, folder_names, study_folder
 from analysis.study_tables import agreement_lines, write_tables
 from core.errors import Refusal
 
 
-def draw(names: Sequence[str], out: Path | None, only: Only, only_list: bool = False) -> None:
+def draw(
+    names: Sequence[str], out: Path | None = None, only: Only = EVERYTHING, only_list: bool = False
+) -> None:
     """Draw every registered figure of some folders, and write their tables.
 
     Args:
@@ -30,7 +32,7 @@ def draw(names: Sequence[str], out: Path | None, only: Only, only_list: bool = F
     folders = [study_folder(name) for name in names]
     everything = StudyRows(*folders)
     only.require_known(row for files in ROW_FILES for row in everything.rows(files))
-    study = StudyRows(*folders, only=only) if only != Only() else everything
+    study = StudyRows(*folders, only=only) if only != EVERYTHING else everything
     drawn = Drawn(out or (folders[0] if len(folders) == 1 else _joined(folders)))
     refused = 0
     for name, figure in in_order():

@@ -98,6 +98,10 @@ class Only:
                     raise Refusal(f"--{option} {word}: rows have {', '.join(accepted) or 'none'}")
 
 
+EVERYTHING = Only()
+"""All rows."""
+
+
 def _words(row: object) -> tuple[str | None, str | None, str | None]:
     """Game, kind of agent and conversion method of a row; None for what it does not hold."""
     method = getattr(row, "variant", "") or getattr(row, "method", "")
@@ -121,7 +125,7 @@ class StudyRows:
         only: which of the rows.
     """
 
-    def __init__(self, *folders: str | os.PathLike[str], only: Only = Only()):
+    def __init__(self, *folders: str | os.PathLike[str], only: Only = EVERYTHING):
         self.folders = tuple(map(Path, folders))
         self._only = only
         self._rows: dict[RowFiles, list[Any]] = {}

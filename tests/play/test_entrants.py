@@ -65,7 +65,7 @@ def test_random_play_is_registered_and_always_explores() -> None:
     assert entrant.protocol(None).epsilon == 1.0
     assert entrant.checkpoint.columns == {
         **{"agent": "random", "checkpoint_id": "", "train_seed": -1, "train_steps": 0},
-        **{"network": "", "recipe": "", "variant": ""},
+        **{"network": "", "recipe": "", "variant": "", "training": ""},
     }
 
 
