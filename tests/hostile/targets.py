@@ -58,6 +58,8 @@ from train_direct.__main__ import Dqn
 from train_direct.run import TrainingRun
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
+SHIPPED = ("attacked", "cartpole", "decoders", "precision", "trained")
+"""Folders of shipped results."""
 PROVENANCE = {
     **{"train_seed": 0, "train_steps": 10, "recipe_steps": 100, "recipe": "minatar-fast"},
     **{"network": "relu", "scores_are_q_values": True},
@@ -185,7 +187,9 @@ def _read_state(folder: Path) -> str:
 def _rows_of(row_type: type) -> tuple[Path, Path]:
     """The smallest shipped file of a type of rows, and its manifest."""
     (files,) = [each for each in ROW_FILES if each.row_type is row_type][:1]
-    found = sorted(RESULTS.rglob(files.pattern), key=lambda path: path.stat().st_size)
+    # Other folders in results/ are of studies that were run here.
+    shipped = (path for name in SHIPPED for path in (RESULTS / name).rglob(files.pattern))
+    found = sorted(shipped, key=lambda path: (path.stat().st_size, path))
     path = next(path for path in found if path.stat().st_size > 1000)
     manifests = sorted(path.parent.glob("*manifest.json"))
     return path, next(each for each in manifests if path.name in read_json(each, "a manifest")["outputs"])
