@@ -210,5 +210,7 @@ def _draws(study: Path, *figures: str) -> None:
 
     Plot((str(study),)).run()
     for figure in figures:
-        assert (study / "figures" / f"{figure}.png").stat().st_size > 1000, figure
+        pictures = [path for path in (study / "figures").glob("*.png") if path.stem.split("-")[0] == figure]
+        assert pictures, figure
+        assert all(path.stat().st_size > 1000 for path in pictures), figure
     assert (study / "scores.md").read_text()

@@ -39,7 +39,7 @@ def test_the_example_runs_from_anywhere_and_stays_beside_its_file(tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert "| leaning    |" in done.stdout
     results = example / "my_study"
-    assert (results / "figures" / "score_against_epsilon.png").is_file()
+    assert (results / "figures" / "score_against_epsilon-cartpole.png").is_file()
     assert (results / "cartpole" / "attack-leaning" / "attacks.parquet").is_file()
     assert [*elsewhere.iterdir()] == []
     # From another folder it is the same work; an edit of the extension concerns the stages of its agent only.
@@ -138,8 +138,8 @@ WRONG = {
     ),
     "no game": (f"{HEAD}[games]\n", "bad.toml, line 5: games is empty"),
     "a key that no study has": (
-        f"tread_seeds = [0]\n{GAME}",
-        "line 1: tread_seeds is unknown: did you mean 'train_",
+        f"trian_seeds = [0]\n{GAME}",
+        "line 1: trian_seeds is unknown: did you mean 'train_",
     ),
     "a wrong type": (f"{GAME}".replace("= 1", '= "1"', 1), "line 2: evaluation_seed is '1': a whole number"),
     "seeds that are none": (

@@ -277,7 +277,10 @@ def test_what_ppo_cannot_run_is_refused(tmp_path: Path, command: Command) -> Non
         ),
         (("spiking-ppo", "--game", "cartpole", "--network", "relu"), "network 'relu' does not spike"),
         (("ppo", "--game", "cartpole", "--total-steps", 511), "total_steps is 511: no update would be made"),
-        (("ppo", "--game", "cartpole", "--keep-episodes", 0), "keep_episodes is 0: at least 1 is needed"),
+        (
+            ("ppo", "--game", "cartpole", "--keep-episodes", 0),
+            "keep_episodes is 0: accepted is an integer from 1",
+        ),
         (("ppo", "--game", "cartpole", "--max-episode-steps", 0), "max_episode_steps is 0"),
         (
             ("spiking-ppo", "--game", "cartpole", "--network", "liu2022-spike"),
@@ -285,7 +288,7 @@ def test_what_ppo_cannot_run_is_refused(tmp_path: Path, command: Command) -> Non
         ),
         (
             ("spiking-ppo", "--game", "cartpole", "--sim-steps", 10**9),
-            "accepted are integers from 1 to 10000",
+            "accepted is an integer from 1 to 10,000",
         ),
     ):
         refused = command("train_direct", *arguments, *out)
