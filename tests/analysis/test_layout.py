@@ -53,7 +53,9 @@ def stretched(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows.state < 20] if "state" in rows else rows
     rows = rows[rows.variant.isin(sorted(set(rows.variant))[:4])] if "kappa" in rows else rows
     found = [rows]
-    for copy in range(1, 1 if "x" in rows else COPIES):  # the plane shows one network of each kind
+    # The plane shows one network of each kind, and intervals of attacks take long.
+    copies = 1 if "x" in rows else 2 if "flip_share" in rows else COPIES
+    for copy in range(1, copies):
         named = rows.copy()
         if "recipe" in rows:
             named = named[named.agent != "random"]
