@@ -30,9 +30,10 @@ def draw(
         Refusal: there is no such folder, or rows do not compare.
     """
     folders = [study_folder(name) for name in names]
-    everything = StudyRows(*folders)
-    only.require_known(row for files in ROW_FILES for row in everything.rows(files))
-    study = StudyRows(*folders, only=only) if only != EVERYTHING else everything
+    study = StudyRows(*folders)
+    if only != EVERYTHING:
+        only.require_known(row for files in ROW_FILES for row in study.rows(files))
+        study = StudyRows(*folders, only=only)
     drawn = Drawn(out or (folders[0] if len(folders) == 1 else _joined(folders)))
     refused = 0
     for name, figure in in_order():

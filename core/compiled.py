@@ -5,7 +5,6 @@ of a kept file is a digest of all that the machine code was made of. So no chang
 """
 
 import contextlib
-import hashlib
 import inspect
 import os
 import stat
@@ -22,7 +21,7 @@ from numba.core.caching import IndexDataCacheFile, NullCache
 from numba.core.compiler import CompileResult
 
 from core.places import HOUSE
-from core.records import write_bytes
+from core.records import digest, write_bytes
 
 KEPT_UNUSED_S = 30 * 24 * 3600.0
 """Seconds after its last use at which kept machine code is deleted."""
@@ -97,7 +96,7 @@ class _Kept(NullCache):
         switches = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))
         versions = (numba.__version__, llvmlite.__version__, sys.version)
         made_of = (*_parts(self._function), signature, codegen.magic_tuple(), versions, switches)
-        key = _digest("\n".join(map(str, made_of)).encode())
+        key = digest("\n".join(map(str, made_of)).encode())
         return folder, f"{self._function.__module__}.{self._function.__name__}-{key[:32]}"
 
 
@@ -107,11 +106,7 @@ def _files(folder: Path, name: str) -> list[Path]:
 
 
 def _digest_of_files(folder: Path, name: str) -> str:
-    return _digest(b"".join(file.read_bytes() for file in _files(folder, name)))
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    return digest(b"".join(file.read_bytes() for file in _files(folder, name)))
 
 
 def _parts(function: Callable[..., Any]) -> Iterator[str]:
@@ -135,7 +130,7 @@ def _parts(function: Callable[..., Any]) -> Iterator[str]:
             elif HOUSE in Path(value.__file__ or "").parents:
                 files.add(str(value.__file__))
     for file in sorted(files):
-        yield _digest(Path(file).read_bytes())
+        yield digest(Path(file).read_bytes())
 
 
 def _folder() -> Path | None:
