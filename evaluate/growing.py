@@ -25,14 +25,12 @@ def grown(path: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
         Refusal: the rows there were made with other library versions.
     """
     record = read_manifest(path)
-    if record is None or not all(isinstance(record.spec.get(name), list) for name in LISTS):
+    recorded, given = _evaluations({} if record is None else record.spec), _evaluations(spec)
+    if record is None or not recorded:
         return dict(spec), None
     others = {name: value for name, value in spec.items() if name not in LISTS}
     if others != {name: value for name, value in record.spec.items() if name not in LISTS}:
         return dict(spec), None  # other work, which the manifest refuses
-    recorded, given = (
-        list(zip(*(each[name] for name in LISTS), strict=True)) for each in (record.spec, spec)
-    )
     added = [each for each in given if each not in recorded]
     if {each[:2] for each in added} & {each[:2] for each in recorded}:
         return dict(spec), None  # other games of the same agent
@@ -46,3 +44,12 @@ def grown(path: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
         )
     whole = zip(*recorded, *added, strict=True)
     return {**others, **{name: list(values) for name, values in zip(LISTS, whole, strict=True)}}, record.spec
+
+
+def _evaluations(spec: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """The evaluations in a specification, an element of each list; none if it does not describe any."""
+    lists = [spec.get(name) for name in LISTS]
+    described = all(isinstance(each, list) and {*map(type, each)} <= {str, int} for each in lists)
+    if not described or len({len(each or ()) for each in lists}) != 1:
+        return []
+    return list(zip(*filter(None, lists), strict=True))

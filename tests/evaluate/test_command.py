@@ -97,6 +97,19 @@ def test_other_games_of_an_agent_are_not_added(command: Command, tmp_path: Path)
     assert (out / "episodes.parquet").read_bytes() == before
 
 
+@pytest.mark.parametrize("agents", [[], ["a", "b"], [{}], "a", None, [["a"]]])
+def test_lists_of_a_manifest_that_fit_nothing_are_refused(
+    agents: object, command: Command, tmp_path: Path
+) -> None:
+    options = ("--agent", "random", "--game", "minatar/breakout", "--episodes", 1, "--out", tmp_path / "out")
+    assert command("evaluate", "run", *options).code == 0
+    path = tmp_path / "out" / "manifest.json"
+    content = json.loads(path.read_bytes())
+    del content["digest"]
+    path.write_text(json.dumps({**content, "spec": {**content["spec"], "agent": agents}}))
+    is_refused(command("evaluate", "run", *options), "is of another specification")
+
+
 def test_an_addition_that_was_killed_goes_on(command: Command, tmp_path: Path) -> None:
     first, second = (save(tmp_path / f"{seed}.safetensors", seed, train_seed=seed) for seed in (1, 2))
     out, options = tmp_path / "out", ("--episodes", 2)
