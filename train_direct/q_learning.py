@@ -15,6 +15,7 @@ from core import seeding
 from core.choices import Precision
 from core.dqn import DQN
 from core.dsqn import DSQN
+from core.errors import Refusal
 from core.games import Game
 from play.environments import make_environments
 from play.policies import exploring
@@ -155,6 +156,7 @@ class QLearning:
         checksums, replay = self._replay.state()
         return self._learner.tensors() | {"sums": self._sums, "replay": checksums}, {
             "updates": self.updates,
+            "strides": self._learner.strides,
             "updates_counted": self._updates_counted,
             "scores": self._scores.running.tolist(),
             "sampling": self._sampling.bit_generator.state,
@@ -163,7 +165,13 @@ class QLearning:
         }
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Continue from a state."""
+        """Continue from a state.
+
+        Raises:
+            Refusal: another version wrote it, in whose memory the weights lay otherwise.
+        """
+        if isinstance(self.agent, DSQN) and values.get("strides") != self._learner.strides:
+            raise Refusal("the state was written by an older version: remove its folder to start again")
         self._sums = tensors["sums"].to(self.agent.device)
         self._learner.restore(tensors, values["updates"])
         self._updates_counted = values["updates_counted"]
