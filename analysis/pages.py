@@ -24,4 +24,6 @@ def render(template: Path, filters: Sequence[Callable[..., Any]], **values: Any)
         keep_trailing_newline=True,
     )
     environment.filters.update({function.__name__: function for function in filters})
-    return environment.get_template(template.name).render(values).encode()
+    return (
+        environment.get_template(template.name).render(values).encode(errors="backslashreplace")
+    )  # names of folders may not be UTF-8

@@ -351,9 +351,10 @@ class Manifest:
 
 
 def _command() -> list[str]:
-    """This process's command line without `python -m`."""
+    """This process's command line without `python -m`. Bytes that are not UTF-8 become escapes, as in "\\xff"."""
     program = Path(sys.argv[0])
-    return [program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]]
+    words = [program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]]
+    return [os.fsencode(word).decode(errors="backslashreplace") for word in words]
 
 
 def _threads() -> int | None:

@@ -38,11 +38,14 @@ def write_rows(path: str | os.PathLike[str], row_type: type[Row], rows: Sequence
         rows: the rows, which may be none.
 
     Raises:
+        Refusal: there are more rows than `read_rows` reads.
         TypeError: a value has another type than its field.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if len(rows) > MAX_ROWS:
+        raise Refusal(f"{path} would have {len(rows):,} rows: at most {MAX_ROWS:,} are kept in a file")
     hints = get_type_hints(row_type)
     for row in rows:
         for name, value in vars(row).items():
@@ -76,7 +79,11 @@ def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> list[Row]:
     if not path.is_file():
         raise Refusal(f"no rows at {path}")
     try:
-        metadata = pq.read_metadata(path)
+        if path.stat().st_size > MAX_ROWS_BYTES:
+            raise Refusal(f"{path} has more than {MAX_ROWS_BYTES >> 20} MiB, the most that is read")
+        # Arrow does not open paths that are not UTF-8.
+        content = pa.BufferReader(path.read_bytes())
+        metadata = pq.read_metadata(content)
         _require_bounded(path, metadata)
         found: pa.Schema = metadata.schema.to_arrow_schema()
         present = {*required_columns(row_type), *found.names}
@@ -87,7 +94,8 @@ def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> list[Row]:
                 f"{path} does not hold {row_type.__name__}s (missing or different columns: {columns or 'types'})"
             )
         texts = [field.name for field in expected if field.type == pa.string()]
-        table = pq.read_table(path, page_checksum_verification=True, read_dictionary=texts)
+        content.seek(0)
+        table = pq.read_table(content, page_checksum_verification=True, read_dictionary=texts)
         values_of = {name: _values(table.column(name)) for name in expected.names}
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         if isinstance(error, Refusal):
@@ -106,7 +114,7 @@ def _require_bounded(path: Path, metadata: Any) -> None:
     if metadata.num_rows > MAX_ROWS:
         raise Refusal(f"{path} has {metadata.num_rows:,} rows: at most {MAX_ROWS:,} are read from a file")
     unpacked = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
-    if max(unpacked, path.stat().st_size) > MAX_ROWS_BYTES:
+    if unpacked > MAX_ROWS_BYTES:
         raise Refusal(f"{path} unpacks to more than {MAX_ROWS_BYTES >> 20} MiB, the most that is read")
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -31,7 +32,13 @@ class Board:
     """
 
     def __init__(self, folder: Path, steps: int):
-        self._writer = SummaryWriter(str(folder), purge_step=steps + 1)
+        self._writer = None
+        try:
+            str(folder).encode()
+        except UnicodeEncodeError:  # the library fails on such a path
+            print(f"{folder}: no files for TensorBoard, because the path is not UTF-8", file=sys.stderr)
+        else:
+            self._writer = SummaryWriter(str(folder), purge_step=steps + 1)
         self._states: list[np.ndarray] = []
 
     def look_at(self, step: Step) -> None:
@@ -64,12 +71,15 @@ class Board:
         self._add("validation", shown, steps)
 
     def _add(self, group: str, values: Mapping[str, float], steps: int) -> None:
+        if self._writer is None:
+            return
         for name, value in values.items():
             self._writer.add_scalar(f"{group}/{name}", value, steps)
 
     def close(self) -> None:
         """Write what is left."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 @torch.no_grad()

@@ -258,7 +258,7 @@ def png_size(path: Path) -> tuple[int, int]:
 
 def _link(path: Path, folder: Path) -> str:
     """The link from a page in a folder to a file."""
-    return quote(Path(os.path.relpath(path, folder)).as_posix())
+    return quote(os.fsencode(Path(os.path.relpath(path, folder))))
 
 
 def _title(path: Path) -> str:
