@@ -42,7 +42,7 @@ leaderboard: setup ## one table of all studies and cards in results/, results/le
 	$(BIN)/python -m card.leaderboard
 
 test: setup-dev ## run all tests, side by side
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 lint: setup-dev ## ruff and mypy
 	$(BIN)/python -m ruff check .

@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from matplotlib.figure import Figure
 from core import registry, seeding
 from core.agents import Agent
 from core.games import get_game
+from core.memory import available_bytes
 from core.registry import Registry
 from core.rows import EpisodeRow, StateAttackRow
 from play.environments import make_environments
@@ -28,6 +30,16 @@ from train_direct.replay import Batch
 
 AGENTS = Path(__file__).parents[1] / "results" / "agents"
 """Trained agents that are shipped."""
+
+
+MEMORY_A_PROCESS = 4 * 2**30
+"""Bytes that one process of tests and what it starts may take."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Processes that share the tests: one a core, as far as the memory goes."""
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(cores, available_bytes() // MEMORY_A_PROCESS))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -240,12 +240,10 @@ def test_an_agent_whose_sim_steps_do_not_fit_is_refused_when_it_is_played(tmp_pa
     import torch
 
     from core.checkpoint import save_agent
+    from core.dsqn import DSQN
     from core.games import get_game
     from core.networks import NETWORKS
 
-    network = NETWORKS["chen2022"]
-    assert network.spiking is not None
-    network = dataclasses.replace(network, spiking=dataclasses.replace(network.spiking, sim_steps=10_000))
     provenance = {
         "train_seed": 0,
         "train_steps": 1,
@@ -254,7 +252,9 @@ def test_an_agent_whose_sim_steps_do_not_fit_is_refused_when_it_is_played(tmp_pa
         "network": "chen2022",
     }
     file = tmp_path / "agent.safetensors"
-    agent = network.make(get_game("pong"), torch.Generator().manual_seed(0))
+    agent = NETWORKS["chen2022"].make(get_game("pong"), torch.Generator().manual_seed(0))
+    assert isinstance(agent, DSQN)
+    agent.spiking = dataclasses.replace(agent.spiking, sim_steps=10_000)
     save_agent(file, agent, {**provenance, "scores_are_q_values": True})
     words = ("--agent", file, "--episodes", 1000, "--num-envs", 1024, "--out", tmp_path / "out")
     done = run("evaluate", "run", *words, most_bytes=12 * 2**30)
