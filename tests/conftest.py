@@ -37,9 +37,12 @@ MEMORY_A_PROCESS = 4 * 2**30
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Processes that share the tests: one a core, as far as the memory goes."""
-    cores = len(os.sched_getaffinity(0))
-    return max(1, min(cores, available_bytes() // MEMORY_A_PROCESS))
+    """Processes that share the tests: one a core that we may use, as far as the memory goes."""
+    cores = float(len(os.sched_getaffinity(0)))
+    quota = Path("/sys/fs/cgroup/cpu.max")  # of a container that may use less than the machine has
+    if quota.is_file() and (allowed := quota.read_text().split())[0] != "max":
+        cores = min(cores, int(allowed[0]) / int(allowed[1]))
+    return max(1, min(round(cores), available_bytes() // MEMORY_A_PROCESS))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -150,7 +150,7 @@ def test_a_folder_without_weights_is_refused(command: Command, run_folder: Path,
 
 def test_a_killed_evaluation_goes_on_at_the_episode(tmp_path: Path) -> None:
     agent = save(tmp_path / "agent.safetensors", 0)
-    options = ("--agent", "random", agent, "--episodes", 1000, "--num-envs", 1, "--threads", 1, "--out")
+    options = ("--agent", "random", agent, "--episodes", 400, "--num-envs", 1, "--threads", 1, "--out")
     command = [sys.executable, "-m", "evaluate", "run", *map(str, options)]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([*command, whole], cwd=ROOT, check=True, capture_output=True)
