@@ -26,7 +26,7 @@ from analysis.players import (
 )
 from analysis.statistics import Interval, kept_interval
 from analysis.tables import score_lines
-from analysis.words import count, doubt, percent, percents, scored, size, span
+from analysis.words import count, percent, percents, scored, size, span
 from core import kinds
 from core.games import get_game, reference
 from core.rows import AttackRow, ConversionRow, EpisodeRow
@@ -94,7 +94,7 @@ def answer(
     bench = [cell for cell in attacked if network_key(cell.first) in trained]
     counted = [each for each in found if has_learnt(each.player)]
     return Answer(
-        (_kept_in_play(counted), _left_under_attack(bench, bool(attacks))),
+        (_kept_in_play(counted), _left_under_attack(bench, bool(attacks)), *_seeds(everyone)),
         tuple(map(_cells, sorted(counted, key=lambda each: each.player.first.game))),
         tuple(_limits(everyone, found, attacked)),
     )
@@ -149,11 +149,10 @@ def _kept_in_play(counted: Sequence[Share]) -> str:
         networks = {id(each.player): each.player for each in here}.values()
         if kept:
             sim_steps = span((player.mean_sim_steps for player in networks), ",.3g")
-            spikes = span((player.line.spikes_per_decision for player in networks), ",.0f")
             games = count(len({player.first.game for player in networks}), "game")
             parts.append(
-                f"the {kinds.label(agent)} keeps {percents(kept)} at {sim_steps} sim steps and {spikes} spikes per "
-                f"decision ({count(len(networks), 'network')}, {games}, {doubt(kept)})"
+                f"the {kinds.label(agent)} keeps {percents(kept)} at {sim_steps} sim steps "
+                f"({count(len(networks), 'network')}, {games})"
             )
     if parts:
         return f"Of a DQN's score above random play, {'; '.join(parts)}."
@@ -165,11 +164,14 @@ def _kept_in_play(counted: Sequence[Share]) -> str:
 
 def _left_under_attack(bench: Sequence[Attacked], any_attack: bool) -> str:
     """A sentence on what agents keep under attack on each game, or why there is no such result."""
-    on_games = [_left_on(game, bench) for game in dict.fromkeys(cell.first.game for cell in bench)]
-    if under := "; ".join(filter(None, on_games)):
+    on_games = [
+        *filter(None, (_left_on(game, bench) for game in dict.fromkeys(cell.first.game for cell in bench)))
+    ]
+    if on_games:
+        others = f" ({count(len(on_games) - 1, 'more game')} in the tables)" if len(on_games) > 1 else ""
         return (
             "Share of their own clean score above random play that agents keep under the attack that flips most "
-            f"decisions: {under}."
+            f"decisions: {on_games[0]}{others}."
         )
     if any_attack:
         return (
@@ -199,13 +201,22 @@ def _left_on(game: str, bench: Sequence[Attacked]) -> str:
         of_agents = []
         for agent in sorted({cell.first.agent for cell in worst}, key=kinds.order):
             left = [cell.kept for cell in worst if cell.first.agent == agent and cell.kept]
-            of_agents.append(
-                f"{kinds.label(agent)} {percents(left)} ({count(len(left), 'network')}, {doubt(left)})"
-            )
+            of_agents.append(f"{kinds.label(agent)} {percents(left)}")
         several = len({other for _, other in met}) > 1
         within = f" in the setting `{setting}`" if several else ""
         return f"on {game} at {size(epsilon)}{within} {', '.join(of_agents)}"
     return ""
+
+
+def _seeds(everyone: Sequence[Player]) -> Iterator[str]:
+    """A sentence on how many trainings the answer rests on."""
+    seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for player in everyone:
+        if player.first.train_seed >= 0:
+            seeds[player.first.game, player.first.agent].add(player.first.train_seed)
+    if seeds:
+        found = span((len(of) for of in seeds.values()), "d")
+        yield f"An agent was trained with {found} seed{'' if found == '1' else 's'} on each game."
 
 
 def _cells(each: Share) -> tuple[str, ...]:

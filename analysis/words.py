@@ -47,12 +47,6 @@ def percents(shares: Sequence[Interval]) -> str:
     return f"{span((round(100 * share.estimate) for share in shares), 'd')} %"
 
 
-def doubt(shares: Sequence[Interval]) -> str:
-    """The range of several intervals, as in "intervals within 49 to 69 %, n = 30 to 100"."""
-    ends = [round(100 * end) for share in shares for end in (share.low, share.high)]
-    return f"intervals within {span(ends, 'd')} %, n = {span((share.n for share in shares), 'd')}"
-
-
 def span(values: Iterable[float], form: str) -> str:
     """The smallest and the largest of several numbers, or one number if both look the same."""
     ordered = sorted(values)

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
@@ -55,7 +56,7 @@ def film(path: Path) -> None:
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize("width", [400, 1400])
 def test_the_page_opens_from_disk(chromium: Browser, report: Path, width: int, colours: str) -> None:
     context = chromium.new_context(
         viewport={"width": width, "height": 900},
@@ -83,16 +84,21 @@ def test_the_page_opens_from_disk(chromium: Browser, report: Path, width: int, c
 
 def look_at(page: Page, width: int) -> None:
     assert [heading.inner_text() for heading in page.query_selector_all("h2")] == [
-        *("Answer", "Tables", "Figures", "Videos", "Protocols", "Provenance")
+        *("Answer", "Scores", "Learning", "Conversion", "Cost", "Inside the networks", "Videos", "Provenance")
     ]
     assert "Of a DQN's score above random play" in page.inner_text("#answer .lead")
     assert {"minatar/breakout", "minatar/space_invaders", "pong"} <= {
-        cell.inner_text() for cell in page.query_selector_all("#answer td")
+        cell.text_content() for cell in page.query_selector_all("#scores td:first-child")
     }
+    assert page.query_selector("#answer img[src$='score_against_energy.png']")
     # Every picture is there, and a link to a section leads to one.
     pictures = page.evaluate("[...document.images].map(image => image.naturalWidth)")
     assert len(pictures) == len(list((TRAINED / "figures").glob("*.png"))) > 0
     assert min(pictures) > 0
+    links = page.evaluate("[...document.querySelectorAll('a[href]')].map(link => link.href)")
+    files = [Path(unquote(urlsplit(link).path)) for link in links if "#" not in link]
+    assert [file for file in files if not file.is_file()] == []
+    assert {file.suffix for file in files} == {".png", ".pdf", ".csv", ".tex", ".parquet"}
     assert page.evaluate(
         "[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.getAttribute('href')))"
     )
@@ -106,11 +112,41 @@ def look_at(page: Page, width: int) -> None:
     boxes = page.evaluate(
         "[...document.querySelectorAll('.scroll, .frame')].map(box => [box.scrollWidth, box.clientWidth])"
     )
-    assert width > 375 or any(inside > outside for inside, outside in boxes)
+    assert width > 400 or any(inside > outside for inside, outside in boxes)
+    # The first column stays where it is.
+    assert page.evaluate(SCROLLED) <= 1
     # And words can be told from the paper: WCAG's contrast of normal text.
     assert page.evaluate(CONTRAST) >= 4.5
 
 
+def test_a_table_is_sorted_by_its_headings_and_is_whole_without_them(chromium: Browser, report: Path) -> None:
+    def column(page: Page, number: int) -> list[str]:
+        cells = f"#scores details:has-text('Scores') tbody tr td:nth-child({number})"
+        return [cell.text_content() or "" for cell in page.query_selector_all(cells)]
+
+    context = chromium.new_context(java_script_enabled=False)
+    plain = context.new_page()
+    plain.goto(report.as_uri())
+    scores = [float(cell.replace(",", "")) for cell in column(plain, 9)]
+    assert len(scores) > 30
+    context.close()
+    page = chromium.new_page()
+    page.goto(report.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+    heading = page.locator("#scores details:has-text('Scores') th:nth-child(9) button")
+    for expected in (sorted(scores, reverse=True), sorted(scores)):
+        heading.first.click()
+        assert [float(cell.replace(",", "")) for cell in column(page, 9)] == expected
+    page.close()
+
+
+SCROLLED = """() => Math.max(...[...document.querySelectorAll('.scroll')].map(box => {
+  box.scrollLeft = 80;
+  const cell = box.querySelector('td:first-child');
+  const gap = cell ? cell.getBoundingClientRect().left - box.getBoundingClientRect().left : 0;
+  box.scrollLeft = 0;
+  return Math.abs(gap);
+}))"""
 CONTRAST = """() => {
   const light = colour => {
     const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(value => value / 255)
@@ -118,7 +154,7 @@ CONTRAST = """() => {
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
   };
   const paper = light(getComputedStyle(document.body).backgroundColor);
-  const words = [...document.querySelectorAll('p, li, td, th, dt, dd, figcaption, a, h1, h2, h3')];
+  const words = [...document.querySelectorAll('p, li, td, th, dt, dd, figcaption, a, h1, h2, h3, h4, summary, button')];
   return Math.min(...words.map(word => {
     const ink = light(getComputedStyle(word).color);
     return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);

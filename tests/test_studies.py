@@ -32,7 +32,12 @@ def test_the_example_runs_from_anywhere_and_stays_beside_its_file(tmp_path: Path
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     file = example / "my_study.toml"
-    short = file.read_text().replace("10_000", "600").replace("2000", "300").replace("episodes = 20", "episodes = 5")
+    short = (
+        file.read_text()
+        .replace("10_000", "600")
+        .replace("2000", "300")
+        .replace("episodes = 20", "episodes = 5")
+    )
     file.write_text(short.replace("calibration_states = 1000", "calibration_states = 200"))
     # Modules of these names in the study's folder hide none of ours.
     for name in ("core.py", "evaluate.py", "analysis.py"):

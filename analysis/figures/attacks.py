@@ -64,7 +64,7 @@ class Curve(NamedTuple):
 
 
 @FIGURES.register("score_against_epsilon")
-@draws(ATTACKS, position=180)
+@draws(ATTACKS, section="robustness", position=180)
 def score_against_epsilon(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Score under FGSM, under the strongest attack (the one that flips most decisions) and under noise of equal size.
     Means over training seeds; 95 % intervals over the episodes of these networks."""
@@ -72,14 +72,14 @@ def score_against_epsilon(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
 
 
 @FIGURES.register("flips_against_epsilon")
-@draws(ATTACKS, position=190)
+@draws(ATTACKS, section="robustness", position=190)
 def flips_against_epsilon(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Share of decisions whose greedy action changed under FGSM, the strongest attack and noise of equal size."""
     yield from _against_epsilon(rows.assign(flips=100 * rows.flip_share), "flips", "decisions flipped (%)")
 
 
 @FIGURES.register("flips_of_states")
-@draws(STATE_ATTACKS, position=200)
+@draws(STATE_ATTACKS, section="robustness", position=200)
 def flips_of_states(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Share of stored states whose greedy action changes under the strongest attack of each kind, and under FGSM along
     the gradient that trained the agent (the usual attack). 95 % intervals over states.
@@ -115,7 +115,7 @@ def _flips_figure(found: Sequence[tuple[str, list[StateAttackRow]]]) -> Figure:
 
 
 @FIGURES.register("masking_gap")
-@draws(STATE_ATTACKS, position=210)
+@draws(STATE_ATTACKS, section="robustness", position=210)
 def masking_gap(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Masking gap: the share of states flipped by the best attack, minus the share flipped by FGSM along the gradient
     that trained the agent. The usual attack misses these states. 95 % intervals over states.

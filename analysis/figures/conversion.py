@@ -31,7 +31,7 @@ from core.records import require_single
 
 
 @FIGURES.register("agreement_against_sim_steps")
-@draws(CONVERSIONS, position=150)
+@draws(CONVERSIONS, section="conversion", position=150)
 def agreement_against_sim_steps(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Share of held-out states of the DQN's play in which the converted network takes the DQN's action: mean and range
     over training seeds. n: DQNs that were converted.
@@ -88,7 +88,7 @@ def _agreement_figure(rows: pd.DataFrame, networks: Sequence[tuple[str, int, str
 
 
 @FIGURES.register("agreement_of_methods")
-@draws(METHODS, position=160)
+@draws(METHODS, section="conversion", position=160)
 def agreement_of_methods(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """How often each conversion takes its DQN's action, and the regret of its other actions in Q-value, on held-out
     states of the DQN's play."""
@@ -126,7 +126,7 @@ def _methods_figure(rows: pd.DataFrame, games: Sequence[str], methods: Sequence[
 
 
 @FIGURES.register("score_of_methods")
-@draws(METHOD_GAMES, position=170)
+@draws(METHOD_GAMES, section="conversion", position=170)
 def score_of_methods(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Share of its DQN's score above random play that each conversion keeps on the same starts. Black markers:
     published for MinAtar (Xu et al. 2026, Table 2: best returns, mean over five games)."""

@@ -14,7 +14,7 @@ from core.records import require_single
 
 
 @FIGURES.register("hidden_layer_tsne")
-@draws(EMBEDDINGS, position=240)
+@draws(EMBEDDINGS, section="neurons", position=240)
 def hidden_layer_tsne(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """t-SNE of the same states in each agent's last hidden layer, coloured by the agent's largest Q-value (Mnih et al.
     2015, Fig 4). Grey: an agent without Q-values.

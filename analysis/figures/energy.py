@@ -69,7 +69,7 @@ def _agents(rows: pd.DataFrame) -> list[_Agent]:
 
 
 @FIGURES.register("spikes_and_energy")
-@draws(OPERATIONS, position=220)
+@draws(OPERATIONS, section="cost", position=220)
 def spikes_and_energy(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Spikes per decision by layer, and microjoules per decision in the three accounts that give a number, for games
     that a spiking agent plays.
@@ -142,7 +142,7 @@ class _Point(NamedTuple):
 
 
 @FIGURES.register("score_against_energy")
-@draws(OPERATIONS, EPISODES, position=230)
+@draws(OPERATIONS, EPISODES, section="cost", position=230)
 def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Score, with its interval over episodes, against microjoules per decision (first layer computed once). The step
     line is the Pareto front: the best mean score for so much energy.

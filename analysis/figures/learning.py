@@ -44,14 +44,14 @@ from core.records import require_single
 
 
 @FIGURES.register("liu2022_fig7_learning_curves")
-@draws(VALIDATION, position=70)
+@draws(VALIDATION, section="learning", position=70)
 def liu2022_fig7_learning_curves(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Score of validation episodes during training (Liu et al. 2022, Fig 7; Chen et al. 2022, Fig 6)."""
     yield from _curve_figures(rows, "score", "validation score", references=True)
 
 
 @FIGURES.register("max_q_curves")
-@draws(VALIDATION, position=80)
+@draws(VALIDATION, section="learning", position=80)
 def max_q_curves(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Largest Q-value, averaged over the decisions of validation episodes, during training (average max-Q in Liu et al.
     2022, eval_q in Chen et al. 2022). Networks whose outputs are not Q-values (CMC-DSQN) are left out.
@@ -230,7 +230,7 @@ def stability(rows: pd.DataFrame, points: Sequence[int]) -> Stability:
 
 
 @FIGURES.register("learning_stability")
-@draws(VALIDATION, position=90)
+@draws(VALIDATION, section="learning", position=90)
 def learning_stability(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Stability of learning by network: dispersion and risk of validation curves (Chan et al. 2020), and the spread of
     scores printed by Liu et al. 2022.
@@ -307,7 +307,7 @@ def _shared_points(rows: pd.DataFrame) -> list[int]:
 
 
 @FIGURES.register("training_loss")
-@draws(CURVES, position=100)
+@draws(CURVES, section="learning", position=100)
 def training_loss(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Loss of the updates during training, a line for each training run. The loss of PPO has other terms."""
     rows = rows[rows.loss.notna()]

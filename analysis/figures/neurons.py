@@ -25,7 +25,7 @@ _STEPS: dict[str, Any] = {"drawstyle": "steps-mid", "solid_joinstyle": "miter"}
 
 
 @FIGURES.register("liu2022_fig3_surrogates")
-@draws(RESPONSES, position=110)
+@draws(RESPONSES, section="neurons", position=110)
 def liu2022_fig3_surrogates(rows: pd.DataFrame) -> Figure:
     """Surrogate derivatives of a spike around the threshold (Liu et al. 2022, Fig 3).
 
@@ -48,7 +48,7 @@ def liu2022_fig3_surrogates(rows: pd.DataFrame) -> Figure:
 
 
 @FIGURES.register("liu2022_fig4_if_rate_against_relu")
-@draws(RESPONSES, position=120)
+@draws(RESPONSES, section="neurons", position=120)
 def liu2022_fig4_if_rate_against_relu(rows: pd.DataFrame) -> Figure:
     """Firing rate of an IF neuron with soft reset, for several simulation steps, and ReLU (Liu et al. 2022, Fig 4)."""
     figure = Figure(figsize=(ONE_COLUMN, 2.4), layout="constrained")
@@ -75,7 +75,7 @@ def liu2022_fig4_if_rate_against_relu(rows: pd.DataFrame) -> Figure:
 
 
 @FIGURES.register("liu2022_fig5_firing_rates")
-@draws(RESPONSES, position=130)
+@draws(RESPONSES, section="neurons", position=130)
 def liu2022_fig5_firing_rates(rows: pd.DataFrame) -> Figure:
     """Firing rate against input of IF and LIF neurons with hard and soft reset, at three thresholds (Liu et al. 2022,
     Fig 5)."""
@@ -103,7 +103,7 @@ def liu2022_fig5_firing_rates(rows: pd.DataFrame) -> Figure:
 
 
 @FIGURES.register("chen2022_fig4_voltage_statistics")
-@draws(RESPONSES, position=140)
+@draws(RESPONSES, section="neurons", position=140)
 def chen2022_fig4_voltage_statistics(rows: pd.DataFrame) -> Figure:
     """Largest, last and mean voltage of a leaky integrator after one LIF neuron, against the neuron's input current
     (Chen et al. 2022, Fig 4)."""

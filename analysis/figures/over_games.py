@@ -140,7 +140,7 @@ AGGREGATES: dict[str, aggregates.Aggregate] = {
 
 
 @FIGURES.register("normalised_scores")
-@draws(EPISODES, position=20)
+@draws(EPISODES, section="scores", position=20)
 def normalised_scores(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Aggregates of normalised scores over games, with stratified bootstrap intervals over training seeds (Agarwal et
     al. 2021). The best checkpoint of each training run counts.
@@ -226,7 +226,7 @@ def _aggregates_note(block: Normalised) -> str:
 
 
 @FIGURES.register("performance_profiles")
-@draws(EPISODES, position=30)
+@draws(EPISODES, section="scores", position=30)
 def performance_profiles(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Share of training runs that score above each normalised score, with pointwise stratified bootstrap bands (Agarwal
     et al. 2021). Games have equal weights. The best checkpoint of each training run counts.
@@ -267,7 +267,7 @@ def _profiles(block: Normalised, found: Sequence[Family]) -> Figure:
 
 
 @FIGURES.register("probability_of_improvement")
-@draws(EPISODES, position=40)
+@draws(EPISODES, section="scores", position=40)
 def probability_of_improvement(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Probability that a run of one agent scores higher than a run of another, averaged over games (Agarwal et al.
     2021): SNN and DSQN over the DQN of their recipe, DSQN over the SNN, Double Q-learning over Q-learning.

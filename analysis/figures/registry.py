@@ -12,6 +12,7 @@ figures and extensions register in the same way:
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -24,6 +25,11 @@ from core.registry import Registry
 LAST = 1000
 """Position of a figure that names none."""
 
+Section = Literal["scores", "learning", "conversion", "robustness", "cost", "neurons", "more"]
+"""Part of a study's page."""
+SECTIONS: tuple[Section, ...] = get_args(Section)
+"""All parts, in the order of the argument."""
+
 
 @dataclass(frozen=True)
 class StudyFigure:
@@ -34,6 +40,8 @@ class StudyFigure:
     rows: tuple[RowFiles, ...]
     position: int
     """Figures are drawn and listed in order of their position, then by name."""
+    section: Section = "more"
+    """The part of a study's page in which the figure stands."""
 
     def __call__(self, *frames: pd.DataFrame) -> dict[str, Figure]:
         """The figures by the ending of their names; a single figure has none."""
@@ -70,15 +78,16 @@ class StudyFigure:
 
 
 def draws(
-    *rows: RowFiles, position: int = LAST
+    *rows: RowFiles, section: Section = "more", position: int = LAST
 ) -> Callable[[Callable[..., Figure | Iterator[tuple[str, Figure]]]], StudyFigure]:
     """Decorator that turns a drawing function into a figure that can be registered.
 
     Args:
         rows: the rows that the function takes, as a data frame each.
+        section: see `StudyFigure`.
         position: see `StudyFigure`.
     """
-    return lambda draw: StudyFigure(draw, rows, position)
+    return lambda draw: StudyFigure(draw, rows, position, section)
 
 
 FIGURES: Registry[StudyFigure] = Registry("figure", package="analysis.figures")

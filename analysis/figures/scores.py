@@ -32,7 +32,7 @@ from core.rows import EpisodeRow
 
 
 @FIGURES.register("score_bars")
-@draws(EPISODES, position=10)
+@draws(EPISODES, section="scores", position=10)
 def score_bars(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Mean scores with their intervals over episodes. Lines: random and human play (the tables of Liu and Tan).
 
@@ -177,7 +177,7 @@ def _readout_order(name: str | None) -> tuple[int, str]:
 
 
 @FIGURES.register("chen2022_table1_decoders")
-@draws(EPISODES, position=50)
+@draws(EPISODES, section="scores", position=50)
 def chen2022_table1_decoders(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Scores of DSQNs that differ only in their read-out, for each network and recipe (Chen et al. 2022, Table 1).
     Diamonds: means of Chen et al. on the same game.
@@ -215,7 +215,7 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]
 
 
 @FIGURES.register("liu2022_table8_double_dqn")
-@draws(EPISODES, position=60)
+@draws(EPISODES, section="scores", position=60)
 def liu2022_table8_double_dqn(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Scores of DQNs and DSQNs with and without Double Q-learning (Liu et al. 2022, Table VIII).
 

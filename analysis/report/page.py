@@ -1,12 +1,12 @@
 """The page of a study: a static page, from the rows and other files in its folder.
 
-The page opens from disk. It has no scripts and links only to files in the study's folder. Equal files give an equal
-page. Never imports torch.
+The page opens from disk and links only to files in the study's folder. Its one script sorts tables; without it
+everything is there. Equal files give an equal page. Never imports torch.
 """
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,17 +15,44 @@ from urllib.parse import quote
 from markupsafe import Markup, escape
 
 from analysis.answer import KEPT_HEADER, Answer, Attacked, answer, under_attack
-from analysis.figures.registry import in_order
+from analysis.figures.registry import SECTIONS, Section, in_order
 from analysis.pages import render
 from analysis.report.provenance import Card, Work, cards, works
 from analysis.rows import ATTACKS, CONVERSIONS, EPISODES, METHOD_GAMES, METHODS, StudyRows
 from analysis.tables import markdown, score_lines
+from analysis.terms import terms_in
 from analysis.words import percent, score_bounds, size
 from core.errors import Refusal
 from core.generated import require_as_made, write_generated
 from core.rows import ConversionRow, EpisodeRow
 
 PAGE = "index.html"
+HEAD_FIGURES = (
+    "score_against_energy",
+    "score_of_methods",
+    "normalised_scores",
+    "score_bars",
+    "score_against_epsilon",
+)
+"""Figures that can answer the question at the head of the page, best first."""
+TITLES: Mapping[Section, str] = {
+    "scores": "Scores",
+    "learning": "Learning",
+    "conversion": "Conversion",
+    "robustness": "Robustness",
+    "cost": "Cost",
+    "neurons": "Inside the networks",
+    "more": "More",
+}
+TEXTS: Mapping[str, tuple[Section, str]] = {
+    "games": ("scores", "Table of games"),
+    "comparison": ("conversion", "Methods compared"),
+    "verdict": ("robustness", "What may be claimed about robustness"),
+    "energy": ("cost", "Operations and energy"),
+}
+"""Where the tables of a Markdown file stand, and their title, by the file's name."""
+FOLDED_ROWS = 12
+"""Rows from which on a table is folded."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +63,11 @@ class Table:
     header: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether a reader must ask to see its rows."""
+        return len(self.cells) > FOLDED_ROWS
 
     @property
     def is_number(self) -> tuple[bool, ...]:
@@ -51,6 +83,9 @@ class Picture:
     """A figure in the study's folder."""
 
     name: str
+    figure: str
+    """Name of the registered figure that the file is a part of."""
+    section: Section
     caption: str
     link: str
     width: int
@@ -62,17 +97,49 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A section of the page: its figures, then its tables."""
+
+    name: str
+    title: str
+    pictures: tuple[Picture, ...]
+    tables: tuple[Table, ...]
+
+    @property
+    def terms(self) -> dict[str, str]:
+        """Definitions of the terms that its captions and tables use."""
+        heads = [word for table in self.tables for word in (table.title, *table.header, *table.notes)]
+        sources = {
+            cell
+            for table in self.tables
+            for row in table.cells
+            for cell in row
+            if "own" in cell or "-" in cell
+        }
+        return terms_in([*(picture.caption for picture in self.pictures), *heads, *sorted(sources)])
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file of the study that readers may want."""
+
+    name: str
+    link: str
+    size: str
+
+
+@dataclass(frozen=True)
 class Page:
     """The content of the page, as the template takes it."""
 
     study: str
     answer: Answer
-    kept: Table
-    """The share of its DQN's score that each network keeps."""
-    tables: tuple[Table, ...]
-    pictures: tuple[Picture, ...]
+    head: Picture | None
+    """The figure that answers the question."""
+    parts: tuple[Part, ...]
     cards: tuple[Card, ...]
     works: tuple[Work, ...]
+    downloads: tuple[Download, ...]
     videos: tuple[tuple[str, str], ...]
     """Name and link of each video."""
 
@@ -106,24 +173,54 @@ def page_of(study: Path, folder: Path) -> Page:
     rows = StudyRows(study)
     episodes, compared, attacks = map(rows.rows, (EPISODES, METHOD_GAMES, ATTACKS))
     methods, conversions = map(rows.rows, (METHODS, CONVERSIONS))
-    tables = [*_score_tables(episodes), *_agreement_tables(conversions)]
-    tables += _attack_tables(under_attack(attacks, episodes))
+    found = answer(episodes, compared, methods, attacks)
+    tables: dict[Section, list[Table]] = {section: [] for section in SECTIONS}
+    if found.kept:
+        tables["scores"].append(Table("Score kept of the DQN's", KEPT_HEADER, found.kept))
+    tables["scores"] += _score_tables(episodes)
+    tables["conversion"] += _agreement_tables(conversions)
+    tables["robustness"] += _attack_tables(under_attack(attacks, episodes))
     for path in sorted(study.rglob("*.md")):
         if path not in (study / "scores.md", study / "README.md"):
-            tables += markdown_tables(_title(path.relative_to(study)), path.read_text("utf-8"))
-    found = answer(episodes, compared, methods, attacks)
+            place = path.relative_to(study)
+            section, title = TEXTS.get(path.stem, ("more", path.stem))
+            title = " / ".join((*place.parent.parts, title))
+            tables[section] += markdown_tables(title, path.read_text("utf-8"))
+    drawn = list(pictures(study, folder))
     return Page(
         name,
         found,
-        Table("Share of a DQN's score above random play that is kept", KEPT_HEADER, found.kept),
-        tuple(tables),
-        tuple(pictures(study, folder)),
+        _answering(drawn),
+        tuple(
+            Part(section, TITLES[section], shown, tuple(tables[section]))
+            for section in SECTIONS
+            if (shown := tuple(each for each in drawn if each.section == section)) or tables[section]
+        ),
         tuple(cards({"evaluated": episodes, "conversions compared": compared, "under attack": attacks})),
         tuple(works(study)),
+        tuple(_downloads(study, folder)),
         tuple(
             (_title(path.relative_to(study)), _link(path, folder)) for path in sorted(study.rglob("*.mp4"))
         ),
     )
+
+
+def _answering(drawn: Sequence[Picture]) -> Picture | None:
+    """The first figure that answers the question."""
+    for name in HEAD_FIGURES:
+        for picture in drawn:
+            if picture.figure == name:
+                return picture
+    return None
+
+
+def _downloads(study: Path, folder: Path) -> Iterator[Download]:
+    """Rows and tables. Those of a training run that only resuming needs are left out."""
+    for ending in ("*.csv", "*.tex", "*.parquet"):
+        for path in sorted(study.rglob(ending)):
+            if not path.name.startswith("."):
+                kib = f"{max(1, round(path.stat().st_size / 1024)):,} KiB"
+                yield Download(str(path.relative_to(study)), _link(path, folder), kib)
 
 
 def prose(text: str) -> Markup:
@@ -226,22 +323,32 @@ def pictures(study: Path, folder: Path) -> Iterator[Picture]:
     known = dict(in_order())
     names = [*known]
     drawn = {path.stem: path for path in sorted((study / "figures").glob("*.png"))}
+    told: set[str] = set()  # the parts of a figure have one caption
     for path in sorted(drawn.values(), key=lambda path: _position(path.stem, names)):
         width, height = png_size(path)
         vector = path.with_suffix(".pdf")
+        of = _figure_of(path.stem)
         yield Picture(
             path.stem,
-            known[of].description if (of := path.stem.split("-")[0]) in known else "",
+            of,
+            known[of].section if of in known else "more",
+            known[of].description if of in known and of not in told else "",
             _link(path, folder),
             width,
             height,
             _link(vector, folder) if vector.is_file() else "",
         )
+        told.add(of)
 
 
-def _position(name: str, names: Sequence[str]) -> tuple[int, str]:
-    of = name.split("-")[0]
-    return (names.index(of) if of in names else len(names), name)
+def _figure_of(stem: str) -> str:
+    """The registered name in the name of a file, which may end in a part of the figure."""
+    return stem.split("-")[0]
+
+
+def _position(stem: str, names: Sequence[str]) -> tuple[int, str]:
+    of = _figure_of(stem)
+    return (names.index(of) if of in names else len(names), stem)
 
 
 def png_size(path: Path) -> tuple[int, int]:
