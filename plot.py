@@ -25,6 +25,11 @@ class Plot:
     Rows are found wherever they lie in the folder. Several folders are drawn together: their networks share the
     figures, and are told apart by what differs, or by the name of their folder. Runs that differ in their seed only are
     seeds of one network. Figures of your own are drawn too: --extension MODULE imports the module that registers them.
+
+    Examples:
+        spikeq plot runs/scores
+        spikeq plot results/minatar --games minatar/breakout --agents dqn dsqn --out runs/breakout
+        spikeq plot runs/a runs/b --out runs/both
     """
 
     folder: Annotated[tuple[str, ...], tyro.conf.Positional]

@@ -21,7 +21,7 @@ from core.gradients import GradientSource
 from core.memory import require_fits
 from core.options import parse_settings
 from core.records import Journal
-from play.entrants import entrants
+from play.entrants import load
 from play.rollout import Perturb
 from play.states import collect, q_values
 
@@ -173,20 +173,6 @@ class AskedAttacks(AttackOptions):
         attack = ATTACKS[name]
         words = [word for word in self.set if word.partition("=")[0] in _options(attack)]
         return parse_settings(words, attack, name)
-
-
-def load(agent: str, game: Game | None, device: torch.device) -> Checkpoint:
-    """The agent that a word of the command line names; of a training run, its best weights.
-
-    Args:
-        agent: a checkpoint, a run folder, or the name of a registered agent.
-        game: the game that it is to play; its own if None.
-        device: where it runs.
-
-    Raises:
-        Refusal: there is no such agent, its file is damaged, or it does not fit the game.
-    """
-    return entrants(agent, game, device)[0].checkpoint
 
 
 def _takes(attack: type[Attack], option: str) -> bool:

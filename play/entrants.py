@@ -83,6 +83,18 @@ def entrants(
     return found
 
 
+def load(
+    agent: str | os.PathLike[str], game: Game | None = None, device: torch.device | None = None
+) -> Checkpoint:
+    """The one agent that a word of the command line names; of a run folder, its best weights.
+
+    Args and errors: as in `entrants`.
+    """
+    if not is_registered(agent) and Path(agent).is_dir():
+        agent = Path(agent) / RUN_WEIGHTS["best"]
+    return entrants(agent, game, device)[0].checkpoint
+
+
 def _registered(name: str, game: Game, device: torch.device | None) -> Checkpoint:
     """A registered agent for a game."""
     make = AGENTS[name]
