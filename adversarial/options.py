@@ -78,8 +78,8 @@ class Run(AttackOptions, PlayOptions):
     Episodes have the same starts for every agent, attack and size.
 
     Examples:
-        spikeq attack run --agent results/agents/minatar-breakout-dsqn-s0.safetensors --epsilon 0 0.01 0.05 --out runs/attacked
-        spikeq attack run --agent results/agents/minatar-breakout-dqn-s0.safetensors --attack pgd --steps 10 20 --restarts 3 --best-source --out runs/pgd
+        spikeq attack run --agent results/agents/cartpole-dsqn-s0.safetensors --epsilon 0 0.05 --out runs/attacked
+        spikeq attack run --agent runs/dsqn --attack pgd --steps 10 20 --restarts 3 --best-source --out runs/pgd
     """
 
     episodes: EpisodeCount = 10
@@ -100,8 +100,8 @@ class States(AttackOptions):
     A row tells how many greedy actions change, and what that costs by the victim's own clean Q-values.
 
     Examples:
-        spikeq attack states --agent results/agents/minatar-breakout-dsqn-s0.safetensors --attack fgsm pgd random-sign --out runs/states
-        spikeq attack states --agent results/agents/minatar-breakout-dsqn-s0.safetensors --transfer results/agents/minatar-breakout-dqn-s0.safetensors --best-source --out runs/lent
+        spikeq attack states --agent results/agents/minatar-breakout-dsqn-s0.safetensors --out runs/states
+        spikeq attack states --agent runs/dsqn --transfer runs/dqn --attack fgsm pgd square --out runs/lent
     """
 
     epsilon: tuple[Epsilon, ...] = (
@@ -134,7 +134,7 @@ class States(AttackOptions):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Print the gates of robustness of each agent and the claims that they allow, and write STUDY/verdict.md.
+    """Judge which claims of robustness the attacks of a study allow: five lines, and every gate in STUDY/verdict.md.
 
     Only rows are read: attacks.parquet (games under attack and clean games) and state_attacks.parquet (attacks on
     stored states), anywhere below the folder.
@@ -149,4 +149,4 @@ class Verdict:
     def run(self) -> None:
         from analysis.verdict import verdict_of
 
-        print(verdict_of(self.study), end="")
+        print(*verdict_of(self.study), sep="\n")

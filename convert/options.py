@@ -197,8 +197,8 @@ class Run(ConversionOptions, SourceOptions):
     """Convert a DQN, and measure on held-out states how often the spiking network makes the same decisions.
 
     Examples:
-        spikeq convert run --agent results/agents/minatar-breakout-dqn-s0.safetensors --sim-steps 100 --out runs/snn.safetensors
-        spikeq convert run --agent results/agents/minatar-breakout-dqn-s0.safetensors --method qcfs --sim-steps 8 --quantised --out runs/qcfs.safetensors
+        spikeq convert run --agent results/agents/cartpole-dqn-s0.safetensors --out runs/snn.safetensors
+        spikeq convert run --agent runs/dqn --method qcfs --sim-steps 8 --quantised --out runs/qcfs.safetensors
     """
 
     out: Path
@@ -226,8 +226,8 @@ class Compare(SourceOptions):
     The table shows agreement, regret, errors and spikes, and scores with --episodes.
 
     Examples:
-        spikeq convert compare --agent results/agents/minatar-breakout-dqn-s0.safetensors --sim-steps 4 8 16 --out runs/methods
-        spikeq convert compare --agent results/agents/minatar-breakout-dqn-s0.safetensors --variants tan2021 max --episodes 30 --out runs/two
+        spikeq convert compare --agent results/agents/minatar-breakout-dqn-s0.safetensors --out runs/methods
+        spikeq convert compare --agent runs/dqn --variants tan2021 max --sim-steps 4 8 --episodes 30 --out runs/two
     """
 
     out: Path
@@ -268,7 +268,7 @@ class Import:
 
     Examples:
         spikeq convert import --source dqn.zip --game pong --out runs/pong.safetensors
-        spikeq convert import --source breakout.pth --game minatar/breakout --format minatar --out runs/breakout.safetensors
+        spikeq convert import --source dqn.pth --game minatar/breakout --format minatar --out runs/breakout.safetensors
     """
 
     source: Path

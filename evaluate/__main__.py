@@ -37,8 +37,8 @@ class Run(PlayOptions):
     Agents are added to a finished OUT if they play under the same options.
 
     Examples:
-        spikeq evaluate run --agent results/agents/minatar-breakout-dqn-s0.safetensors results/agents/minatar-breakout-dsqn-s0.safetensors random --out runs/scores
-        spikeq evaluate run --agent runs/dqn --episodes 30 --out runs/scores
+        spikeq evaluate run --agent results/agents/minatar-breakout-dsqn-s0.safetensors random --out runs/scores
+        spikeq evaluate run --agent runs/dqn runs/dsqn --episodes 30 --out runs/both
         spikeq evaluate run --agent my-snn --game minatar/breakout --extension my_snn --out runs/mine
     """
 
@@ -203,7 +203,7 @@ class Probe(ComputeOptions):
     agents, it writes the responses of single neurons (OUT/responses.parquet).
 
     Examples:
-        spikeq evaluate probe --agent results/agents/minatar-breakout-dqn-s0.safetensors results/agents/minatar-breakout-dsqn-s0.safetensors --out runs/probe
+        spikeq evaluate probe --agent runs/dqn runs/dsqn --out runs/probe
         spikeq evaluate probe --out runs/neurons
     """
 

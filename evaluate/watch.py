@@ -1,8 +1,8 @@
 """Pictures of a network while it plays: the game, its action scores, and every hidden neuron.
 
 It follows `play` of SpikingJelly's CartPole tutorial, for every tier. The tutorial shows means over the play so far.
-Here firing rates and scores are those of one decision. Hidden neurons are drawn for agents of `core.layered.Layered`. Of
-another spiking agent, the firing rate of each layer is drawn.
+Here firing rates and scores are those of one decision. Hidden neurons are drawn for agents of `core.layered.Layered`,
+the firing rate of each layer for every spiking agent.
 """
 
 import contextlib

@@ -12,6 +12,7 @@ from core.agents import AGENTS, Agent, RandomPlay
 from core.checkpoint import Checkpoint, load_agent
 from core.errors import Refusal, failure
 from core.games import Game
+from core.kinds import KINDS
 from core.records import to_json
 from play.protocols import Protocol, get_protocol
 
@@ -117,6 +118,8 @@ def _registered(name: str, game: Game, device: torch.device | None) -> Checkpoin
         "scores_are_q_values": agent.scores_are_q_values,
     }
     identity = "" if is_random else _identity(name, agent)
+    if agent.kind == "adapted" and name not in KINDS:
+        agent.kind = name  # rows, tables and figures tell such networks apart by the names that users gave
     return Checkpoint(agent.to(device or torch.device("cpu")), provenance, identity)
 
 

@@ -5,7 +5,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
@@ -150,7 +150,7 @@ REFUSED = "this agent refuses every game"
 
 
 @pytest.fixture
-def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def refusing(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a registered agent that cannot be made."""
     monkeypatch.setattr(AGENTS, "_entries", dict(AGENTS._entries))
     monkeypatch.setattr(AGENTS, "_origins", dict(AGENTS._origins))
@@ -159,7 +159,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     def make(game: Game) -> Any:
         raise Refusal(f"{REFUSED}: {game.name}")
 
-    yield "refusing"
+    return "refusing"
 
 
 def takes_agents() -> list[tuple[str, str]]:
@@ -210,8 +210,8 @@ def test_every_option_takes_a_file_a_run_folder_or_a_registered_name(
     others += ["--best-source"] if option == "twin" and name != "card" else []
 
     def answer(agent: object) -> str:
+        word = f"--{option.replace('_', '-')}"
         with pytest.raises(SystemExit) as left:
-            word = f"--{option.replace('_', '-')}"
             run(typed, *out, *others, word, agent, "--game", "minatar/breakout")
         assert left.value.code == 2
         assert not (tmp_path / "made").exists()

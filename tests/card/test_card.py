@@ -161,7 +161,7 @@ def test_a_foreign_network_gets_a_card_and_its_extension_is_needed(tmp_path: Pat
     code, _, err = run(*own, *small, "--out", "net", cwd=tmp_path)
     assert code == 0, err
     card = read_card(tmp_path / "net" / "card.json")
-    assert (card["agent"]["kind"], card["activity"]["sim_steps"]) == ("adapted", 4)
+    assert (card["agent"]["kind"], card["activity"]["sim_steps"]) == ("leaky-net", 4)
     assert card["operations"]["layers"][0]["dense_macs"] == 400 * 64
     assert list(card["agent"]["extensions"]) == ["leaky_net"]
     assert any("swept" in row["attack"] for row in card["robustness"]["states"])
@@ -171,7 +171,7 @@ def test_a_foreign_network_gets_a_card_and_its_extension_is_needed(tmp_path: Pat
     again = ("--check", "net/card.json", "--episodes", "2", "--extension", "leaky_net")
     code, out, err = run(*again[:2], *again[4:], cwd=tmp_path)
     assert code == 0, err
-    assert "3 games of adapted network, played again" in out  # all, as there are fewer than ten
+    assert "3 games of leaky-net, played again" in out  # all, as there are fewer than ten
     with open(tmp_path / "leaky_net.py", "a") as file:
         file.write("# changed\n")
     code, _, err = run(*again, cwd=tmp_path)

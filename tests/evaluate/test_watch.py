@@ -364,15 +364,12 @@ def test_nothing_is_written_over(command: Command, tmp_path: Path) -> None:
     assert [path.read_text() for path in tmp_path.iterdir()] == ["a video"]
 
 
-def test_who_has_no_neurons_cannot_be_watched() -> None:
-    with pytest.raises(Refusal, match="'random' has no neurons"):
-        watch(
-            Checkpoint(RandomPlay(BREAKOUT), dict(PROVENANCE), ""),
-            BREAKOUT,
-            get_protocol(None, BREAKOUT),
-            lambda picture: None,
-            eval_seed=0,
-        )
+def test_who_has_no_neurons_is_watched_with_its_scores_alone() -> None:
+    pictures: list[Image.Image] = []
+    checkpoint = Checkpoint(RandomPlay(BREAKOUT), dict(PROVENANCE), "")
+    watch(checkpoint, BREAKOUT, get_protocol(None, BREAKOUT), pictures.append, eval_seed=0, steps=2)
+    assert [picture.size for picture in pictures] == 2 * [Painter(BREAKOUT, checkpoint).size]
+    assert pictures[0].tobytes() != pictures[1].tobytes()
 
 
 # The window ------------------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ def test_an_agent_of_an_extension_is_scored(
         *(("random", "", -1, episode) for episode in range(2)),
     ]
     assert len(rows[0].checkpoint_id) == 12
-    is_refused(
-        command("evaluate", "watch", *options[:2], "--game", "minatar/breakout"), "'my-kind' has no neurons"
-    )
+    watched = ("--game", "minatar/breakout", "--steps", 2, "--save", tmp_path / "pictures")
+    assert command("evaluate", "watch", *options[:2], *watched).code == 0
+    assert len([*(tmp_path / "pictures").iterdir()]) == 2
     is_refused(command("evaluate", "watch", *options[:2]), "knows no game")
