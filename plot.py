@@ -29,7 +29,7 @@ class Plot:
     Examples:
         spikeq plot runs/scores
         spikeq plot results/minatar --games minatar/breakout --agents dqn dsqn --out runs/breakout
-        spikeq plot runs/a runs/b --out runs/both
+        spikeq plot results/cartpole --columns random "DQN, best" "PPO, best" --out runs/table
     """
 
     folder: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -43,6 +43,8 @@ class Plot:
     """Only these kinds of agents, as in dqn dsqn rate-coded."""
     methods: tuple[str, ...] = ()
     """Only these conversion methods, as in tan2021 qcfs."""
+    columns: tuple[str, ...] = ()
+    """Columns of games.tex besides the game, at most seven, by their names in games.md. Those that fit if not given."""
     list: bool = False
     """Only list which figures can be drawn from these rows and which cannot."""
 
@@ -52,7 +54,7 @@ class Plot:
         from analysis.drawing import draw
         from analysis.rows import Only
 
-        draw(self.folder, self.out, Only(self.games, self.agents, self.methods), self.list)
+        draw(self.folder, self.out, Only(self.games, self.agents, self.methods), self.list, self.columns)
 
 
 if __name__ == "__main__":
