@@ -399,7 +399,7 @@ def many_agents() -> tuple[Block, ...]:
     for game, protocol in (("pong", "nature"), ("minatar/breakout", "minatar")):
         for index in range(11):
             of = {"game": game, "protocol": protocol, "network": f"own_{index}%#~^", "agent": "dsqn"}
-            rows += played((1.0, 3.0), **of, checkpoint_id=f"c{index}")
+            rows += played((1.0, 3.0), **of)
     return game_table(frame(*rows), published())
 
 
