@@ -115,7 +115,7 @@ def _cells(block: Block) -> list[tuple[str, ...]]:
     return [tuple(row) for row in (*rows, [*counts, *blank], [*means, *blank])]
 
 
-def _published(game: str, sources: Sequence["Source"]) -> Iterator[str]:
+def _published(game: str, sources: Sequence["PublishedSource"]) -> Iterator[str]:
     for source in sources:
         if values := source.values(game):
             yield f"{'' if source.is_exact else '≈ '}{'/'.join(values)} [{source.key}]"
@@ -129,7 +129,7 @@ def _spread(cell: Cell) -> str:
 # What all formats share -------------------------------------------------------------------------------
 
 
-class Source(NamedTuple):
+class PublishedSource(NamedTuple):
     """Published numbers of one paper's table, agent, kind and note."""
 
     key: str
@@ -158,10 +158,10 @@ class Source(NamedTuple):
         return [score(mean) if self.is_exact else f"{mean:,.0f}" for mean in means]
 
 
-def series(block: Block) -> dict[str, list[Source]]:
+def series(block: Block) -> dict[str, list[PublishedSource]]:
     """Published numbers, by the kind of agent that they are compared with."""
     letters = map(chr, itertools.count(ord("a")))
-    found: dict[str, list[Source]] = {}
+    found: dict[str, list[PublishedSource]] = {}
     for kind, agents in PUBLISHED_AGENTS.items():
         sources: dict[tuple[str, ...], list[PublishedScore]] = {}
         for each in block.published:
@@ -170,7 +170,7 @@ def series(block: Block) -> dict[str, list[Source]]:
                     each
                 )
         if sources:
-            found[kind] = [Source(next(letters), scores) for scores in sources.values()]
+            found[kind] = [PublishedSource(next(letters), scores) for scores in sources.values()]
     return found
 
 

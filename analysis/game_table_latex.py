@@ -12,7 +12,7 @@ from analysis.game_table_formats import (
     FOOT,
     MEAN,
     RULES,
-    Source,
+    PublishedSource,
     heading,
     human_source,
     notes,
@@ -172,7 +172,7 @@ def _agent(cell: Cell) -> str:
     return f"{_number(cell.mean)}{spread}" + (f" ({_minus(share)})" if share else "")
 
 
-def _published(game: str, sources: Iterable[Source]) -> Iterator[str]:
+def _published(game: str, sources: Iterable[PublishedSource]) -> Iterator[str]:
     for source in sources:
         if values := source.values(game):
             about = "" if source.is_exact else r"$\approx$"

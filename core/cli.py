@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Protocol, get_type_hints
 import tyro
 from typing_extensions import Doc
 
-from core import interrupts
+from core import extension_errors, interrupts
 from core.errors import Refusal, naming
 from core.help import help_of_command, help_of_verbs
 from core.ranges import require_words
@@ -253,7 +253,10 @@ def _require_place(command: Command) -> None:
 
 
 def _exit_with_refusals(work: Callable[[], None]) -> None:
-    """Run the work. Bad input becomes one line on standard error and exit code 2."""
+    """Run the work. Bad input becomes one line on standard error and exit code 2.
+
+    An error in an extension becomes such a line with its traceback and exit code 1.
+    """
     try:
         with interrupts.unwinding():
             try:
@@ -269,6 +272,12 @@ def _exit_with_refusals(work: Callable[[], None]) -> None:
         message = f"{error.filename or 'output'}: {error.strerror or error}"
     except KeyboardInterrupt as interrupt:
         interrupts.leave(str(interrupt) or interrupts.LINE)
+    except Exception as error:
+        of_extension = extension_errors.told(error)
+        if of_extension is None:
+            raise
+        print(of_extension, end="", file=sys.stderr)
+        sys.exit(1)
     else:
         return
     print(_one_line(f"error: {message}"), file=sys.stderr)

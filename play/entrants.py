@@ -108,6 +108,7 @@ def _registered(name: str, game: Game, device: torch.device | None) -> Checkpoin
     if not isinstance(agent, Agent):
         raise Refusal(f"agent {name!r} is a {type(agent).__name__}: an Agent (core/agents.py) is needed")
     agent.requires_grad_(False).eval()
+    agent.registered_as = name
     is_random = isinstance(agent, RandomPlay)
     provenance = {
         "train_seed": -1,
