@@ -181,8 +181,10 @@ def test_an_agent_of_an_extension_is_scored(
 
 
 FAILING = EXTENSION.replace(
-    "return Decision(",
-    "self.asked = getattr(self, 'asked', 0) + 1\n        assert self.asked < 3, 'asked too often'\n        return Decision(",
+    "        return Decision(",
+    """        self.asked = getattr(self, "asked", 0) + 1
+        assert self.asked < 3, "asked too often"
+        return Decision(""",
 )
 
 
@@ -203,4 +205,3 @@ def test_an_error_in_an_extension_names_agent_extension_and_game(
     assert "my_failing_agent.py" in trace[1]
     assert trace[-1] == "AssertionError: asked too often"
     assert not (tmp_path / "out" / "episodes.parquet").exists()
-    assert not (tmp_path / "out" / "manifest.json").exists()
