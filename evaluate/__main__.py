@@ -105,7 +105,8 @@ class Watch(EpisodeOptions):
 
     The pictures are shown in a window (space pauses; Escape, q or closing it ends), or saved. Each picture is of one
     decision: a firing rate is the neuron's spikes per simulation step of that decision. Activations of a network
-    without spikes are scaled to the largest of their layer.
+    without spikes are scaled to the largest of their layer. An agent from outside is
+    shown with its scores and the rates of its layers.
 
     Examples:
         spikeq evaluate watch --agent results/agents/minatar-breakout-dsqn-s0.safetensors
