@@ -183,8 +183,9 @@ def _takes(attack: type[Attack], option: str) -> bool:
 
 
 def _options(attack: type[Attack]) -> list[str]:
-    """Names of an attack's options."""
-    return [each.name for each in fields(attack)]
+    """Names of an attack's options that --set sets. Noise has the queries that --draws gives it."""
+    names = [each.name for each in fields(attack)]
+    return [name for name in names if name != "queries" or "draws" not in attack.takes]
 
 
 def drop_unplanned(journal: Journal[Any], planned: Sequence[PlannedAttack]) -> None:

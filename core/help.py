@@ -165,7 +165,7 @@ def _groups(command: type) -> dict[str, Sequence[_Option]]:
 def _title(group: type) -> str:
     """The title of a group: the first sentence on its class, as in "how to convert"."""
     title = first_sentence(inspect.cleandoc(group.__doc__ or "")).removesuffix(".")
-    return title[0].lower() + title[1:]
+    return title if title[1:2] == "-" else title[0].lower() + title[1:]  # Q-learning
 
 
 def _texts(cls: type) -> dict[str, str]:
