@@ -28,7 +28,7 @@ setup-dev: .venv/.installed-dev
 reproduce: setup ## run the study (train, convert, evaluate, attack), draw it, print its table
 	$(BIN)/python reproduce.py $(STUDY)
 
-fgsm: setup ## run the study's attacks and what they need, draw them, say what they allow to be said
+fgsm: setup ## run the study's attacks and what they need, draw them, sum them up in five lines
 	$(BIN)/python reproduce.py $(STUDY) --only attack
 	$(BIN)/python -m adversarial verdict $(RESULTS)
 

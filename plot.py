@@ -25,6 +25,11 @@ class Plot:
     Rows are found wherever they lie in the folder. Several folders are drawn together: their networks share the
     figures, and are told apart by what differs, or by the name of their folder. Runs that differ in their seed only are
     seeds of one network. Figures of your own are drawn too: --extension MODULE imports the module that registers them.
+
+    Examples:
+        spikeq plot runs/scores
+        spikeq plot results/minatar --games minatar/breakout --agents dqn dsqn --out runs/breakout
+        spikeq plot results/cartpole --columns random "DQN, best" "PPO, best" --out runs/table
     """
 
     folder: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -38,6 +43,8 @@ class Plot:
     """Only these kinds of agents, as in dqn dsqn rate-coded."""
     methods: tuple[str, ...] = ()
     """Only these conversion methods, as in tan2021 qcfs."""
+    columns: tuple[str, ...] = ()
+    """Columns of games.tex besides the game, at most seven, by their names in games.md. Those that fit if not given."""
     list: bool = False
     """Only list which figures can be drawn from these rows and which cannot."""
 
@@ -47,7 +54,7 @@ class Plot:
         from analysis.drawing import draw
         from analysis.rows import Only
 
-        draw(self.folder, self.out, Only(self.games, self.agents, self.methods), self.list)
+        draw(self.folder, self.out, Only(self.games, self.agents, self.methods), self.list, self.columns)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,13 @@ from studies.running import run_all
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Run a study: train, convert, evaluate and attack. Then draw its figures and print its table."""
+    """Run a study: train, convert, evaluate and attack. Then draw its figures and print its table.
+
+    Examples:
+        spikeq reproduce quick
+        spikeq reproduce minatar --only attack --jobs 2
+        spikeq reproduce examples/my_study/my_study.toml --out runs/mine
+    """
 
     study: Annotated[str, tyro.conf.Positional]
     """Name of a built-in study, as in quick, or path of a file, as in my_study.toml."""

@@ -21,7 +21,7 @@ from core.gradients import GradientSource
 from core.memory import require_fits
 from core.options import parse_settings
 from core.records import Journal
-from play.entrants import entrants
+from play.entrants import load
 from play.rollout import Perturb
 from play.states import collect, q_values
 
@@ -175,20 +175,6 @@ class AskedAttacks(AttackOptions):
         return parse_settings(words, attack, name)
 
 
-def load(agent: str, game: Game | None, device: torch.device) -> Checkpoint:
-    """The agent that a word of the command line names; of a training run, its best weights.
-
-    Args:
-        agent: a checkpoint, a run folder, or the name of a registered agent.
-        game: the game that it is to play; its own if None.
-        device: where it runs.
-
-    Raises:
-        Refusal: there is no such agent, its file is damaged, or it does not fit the game.
-    """
-    return entrants(agent, game, device)[0].checkpoint
-
-
 def _takes(attack: type[Attack], option: str) -> bool:
     """Whether an option of the command line is for an attack."""
     if option in ("best_source", "transfer"):
@@ -197,8 +183,9 @@ def _takes(attack: type[Attack], option: str) -> bool:
 
 
 def _options(attack: type[Attack]) -> list[str]:
-    """Names of an attack's options."""
-    return [each.name for each in fields(attack)]
+    """Names of an attack's options that --set sets. Noise has the queries that --draws gives it."""
+    names = [each.name for each in fields(attack)]
+    return [name for name in names if name != "queries" or "draws" not in attack.takes]
 
 
 def drop_unplanned(journal: Journal[Any], planned: Sequence[PlannedAttack]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from adversarial.command import AskedAttacks, PlannedAttack, drop_unplanned, load
+from adversarial.command import AskedAttacks, PlannedAttack, drop_unplanned
 from adversarial.options import Run
 from adversarial.threat import Threat
 from analysis.statistics import mean_interval
@@ -17,6 +17,7 @@ from core.manifest import Manifest
 from core.progress import Progress
 from core.records import Journal
 from core.rows import AttackRow
+from play.entrants import load
 from play.episodes import Played, episode_row, play
 from play.film.video import record, require_ffmpeg
 from play.protocols import Protocol, get_protocol

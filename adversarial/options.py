@@ -10,28 +10,53 @@ from adversarial.ranges import AttackSteps, Epsilon, Frequency, Queries, Restart
 from core.choices import Loss, Scope
 from core.cli import OneOf
 from core.ranges import EpisodeCount, Seed, StateCount
-from play.options import ComputeOptions, PlayOptions
+from play.options import AnAgent, ComputeOptions, GameOfAgent, PlayOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackOptions(ComputeOptions):
-    """Who is attacked, by what, through whose gradient."""
+class LimitOptions:
+    """What an attack may change, and when."""
 
-    agent: Annotated[
-        str,
-        OneOf(
-            "The victim: a checkpoint (.safetensors), a run folder of train_direct (its best weights), or a registered "
-            "agent.",
-            "core.agents:AGENTS",
-            words="others",
-        ),
-    ]
+    scope: Scope = "whole-stack"
+    """What may change at a decision. With newest-frame, what was added before stays in the stack as it ages."""
+    eight_bit: bool = False
+    """Round perturbed frames to the grey levels of a screen."""
+    frequency: Frequency = 1.0
+    """Share of decisions that are attacked: those in which most is at stake."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientOptions:
+    """Whose gradient is followed, besides the victim's usual one."""
+
+    best_source: bool = False
+    """Also follow the gradient that changes most choices at each size. It is sought over surrogate families and widths,
+    rates and twins. Without it, only the gradient that costs no search is followed: the victim's own, or that of a
+    converted network's weights with ReLU."""
+    twin: Annotated[
+        str | None,
+        AnAgent("The DQN that a quantised or converted victim was made from, for --best-source."),
+    ] = None
+    transfer: Annotated[
+        tuple[str, ...],
+        AnAgent("Other agents of the game. The victim is also attacked along their gradients."),
+    ] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions(LimitOptions, GradientOptions, ComputeOptions):
+    """Which attacks are made, and how strong they are."""
+
+    agent: Annotated[str, AnAgent("The victim.")]
     out: Path
     """Folder for the rows. The same command again continues an attack that was killed."""
     attack: Annotated[tuple[str, ...], OneOf("Names of attacks.", "adversarial.attack:ATTACKS")] = (
         "fgsm",
         "random-sign",
     )
+    epsilon: tuple[Epsilon, ...] = (0.0, 0.001, 1 / 255)
+    """Sizes of the attacks, l_inf in network-input units; fractions are allowed (1/255 is one grey level). 0 is the
+    clean game."""
     steps: tuple[AttackSteps, ...] = (10,)
     """Number of gradients of pgd, mi-fgsm and targeted-pgd. Each number makes an attack."""
     restarts: tuple[Restarts, ...] = (1,)
@@ -42,26 +67,8 @@ class AttackOptions(ComputeOptions):
     attack by queries draws as often as it asks (square: 500 times)."""
     loss: tuple[Loss, ...] = ()
     """Loss that is increased: cross-entropy, margin or value. Each makes an attack. Default: the attack's usual one."""
-    set: tuple[str, ...] = ()
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE ...")] = ()
     """Other options of the attacks, as in momentum=0.9. Each goes to all attacks that have it."""
-    scope: Scope = "whole-stack"
-    """What may change at a decision. With newest-frame, what was added before stays in the stack as it ages."""
-    eight_bit: bool = False
-    """Round perturbed frames to the grey levels of a screen."""
-    frequency: Frequency = 1.0
-    """Share of decisions that are attacked: those in which most is at stake."""
-    best_source: bool = False
-    """Also follow the gradient that changes most choices at each size. It is sought over surrogate families and widths,
-    rates and twins. Without it, only the gradient that costs no search is followed: the victim's own, or that of a
-    converted network's weights with ReLU."""
-    twin: str | None = None
-    """The DQN that a quantised or converted victim was made from, for --best-source."""
-    transfer: tuple[str, ...] = ()
-    """Other agents of the game. The victim is also attacked along their gradients."""
-
-    epsilon: tuple[Epsilon, ...] = (0.0, 0.001, 1 / 255)
-    """Sizes of the attacks, l_inf in network-input units; fractions are allowed (1/255 is one grey level). 0 is the
-    clean game."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +76,10 @@ class Run(AttackOptions, PlayOptions):
     """Play whole games while observations are perturbed; one row an episode (OUT/attacks.parquet).
 
     Episodes have the same starts for every agent, attack and size.
+
+    Examples:
+        spikeq attack run --agent results/agents/cartpole-dsqn-s0.safetensors --epsilon 0 0.05 --out runs/attacked
+        spikeq attack run --agent runs/dsqn --attack pgd --steps 10 20 --restarts 3 --best-source --out runs/pgd
     """
 
     episodes: EpisodeCount = 10
@@ -87,6 +98,10 @@ class States(AttackOptions):
     """Attack stored states, one by one and without play; one row an attack and size (OUT/state_attacks.parquet).
 
     A row tells how many greedy actions change, and what that costs by the victim's own clean Q-values.
+
+    Examples:
+        spikeq attack states --agent results/agents/minatar-breakout-dsqn-s0.safetensors --out runs/states
+        spikeq attack states --agent runs/dsqn --transfer runs/dqn --attack fgsm pgd square --out runs/lent
     """
 
     epsilon: tuple[Epsilon, ...] = (
@@ -96,20 +111,18 @@ class States(AttackOptions):
     )
     """Sizes of the attacks, l_inf in network-input units; fractions are allowed (1/255 is one grey level). At 0.5 every
     agent must break down."""
-    game: Annotated[
-        str | None,
-        OneOf(
-            "Game of the states; the checkpoint's own if not given. A registered agent needs one.",
-            "core.games:GAMES",
-        ),
-    ] = None
+    game: GameOfAgent = None
     states: StateCount = 512
     """Number of states of one agent's play, drawn evenly from whole episodes at epsilon 0.05."""
     query_states: StateCount = 100
     """Number of them, the first ones, for attacks that ask the victim hundreds of times about each (spsa, square, noise
     of many draws)."""
-    states_of: str | None = None
-    """The agent whose play the states are of, so that several victims meet the same ones. Default: the victim."""
+    states_of: Annotated[
+        str | None,
+        AnAgent(
+            "The agent whose play the states are of, the victim if not given. So several victims meet the same ones."
+        ),
+    ] = None
     seed: Seed = 0
     """Seed of the states and of the attacks' randomness."""
 
@@ -121,10 +134,13 @@ class States(AttackOptions):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Print the gates of robustness of each agent and the claims that they allow, and write STUDY/verdict.md.
+    """Judge which claims of robustness the attacks of a study allow: five lines, and every gate in STUDY/verdict.md.
 
     Only rows are read: attacks.parquet (games under attack and clean games) and state_attacks.parquet (attacks on
     stored states), anywhere below the folder.
+
+    Examples:
+        spikeq attack verdict results/attacked
     """
 
     study: Annotated[Path, tyro.conf.Positional]
@@ -133,4 +149,4 @@ class Verdict:
     def run(self) -> None:
         from analysis.verdict import verdict_of
 
-        print(verdict_of(self.study), end="")
+        print(*verdict_of(self.study), sep="\n")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from adversarial.command import AskedAttacks, PlannedAttack, drop_unplanned, load
+from adversarial.command import AskedAttacks, PlannedAttack, drop_unplanned
 from adversarial.options import States
 from adversarial.threat import Threat
 from analysis.statistics import share_interval
@@ -19,6 +19,7 @@ from core.progress import Progress
 from core.records import Journal
 from core.rows import StateAttackRow
 from core.seeding import generator
+from play.entrants import load
 from play.environments import require_in_bounds, scale
 from play.rollout import Perturb
 from play.states import batches, collect

@@ -11,12 +11,16 @@ from analysis.drawn import Drawn
 from analysis.figures.registry import in_order
 from analysis.figures.style import NothingToDraw
 from analysis.rows import CONVERSIONS, EVERYTHING, ROW_FILES, Only, StudyRows, folder_names, study_folder
-from analysis.study_tables import agreement_lines, write_tables
+from analysis.study_tables import agreement_lines, require_columns_of, write_tables
 from core.errors import Refusal
 
 
 def draw(
-    names: Sequence[str], out: Path | None = None, only: Only = EVERYTHING, only_list: bool = False
+    names: Sequence[str],
+    out: Path | None = None,
+    only: Only = EVERYTHING,
+    only_list: bool = False,
+    columns: Sequence[str] = (),
 ) -> None:
     """Draw every registered figure of some folders, and write their tables.
 
@@ -25,6 +29,7 @@ def draw(
         out: folder for tables and figures; see `plot.Plot`.
         only: which rows are drawn.
         only_list: whether to say only which figures can be drawn.
+        columns: of games.tex, by their names in games.md; those that fit if empty.
 
     Raises:
         Refusal: there is no such folder, or rows do not compare.
@@ -34,6 +39,8 @@ def draw(
     if only != EVERYTHING:
         only.require_known(row for files in ROW_FILES for row in study.rows(files))
         study = StudyRows(*folders, only=only)
+    if columns:
+        require_columns_of(study, columns)
     drawn = Drawn(out or (folders[0] if len(folders) == 1 else _joined(folders)))
     refused = 0
     for name, figure in in_order():
@@ -62,7 +69,7 @@ def draw(
                 print(f"{file}: refused, {refusal}")
                 refused += 1
     if not only_list:
-        print(write_tables(study, drawn), end="")
+        print(write_tables(study, drawn, columns), end="")
         print(*agreement_lines(study.rows(CONVERSIONS)), sep="\n")
     if refused:
         raise Refusal(f"{refused} figures were refused; the reasons are above")

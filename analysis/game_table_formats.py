@@ -1,17 +1,20 @@
-"""The table of games as CSV, Markdown and LaTeX. Never imports torch."""
+"""The table of games as CSV and Markdown; analysis/game_table_latex.py makes it for LaTeX. Never imports torch."""
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import fields
+from typing import NamedTuple
 
-from analysis.game_table import PUBLISHED_AGENTS, Block, Cell, PublishedScore
+from analysis.game_table import PUBLISHED_AGENTS, Block, Cell, Column, PublishedScore
 from analysis.statistics import LEAST_EPISODES
 from analysis.tables import aligned
 from core import kinds
 from core.games import get_game, reference
 
 FOOT = "better / equal / worse"
+MEAN = "mean % of DQN"
 RULES = (
     "± is the population standard deviation over the episodes of one network, not over training seeds. With several "
     "training seeds it is the root mean square over them. n is training seeds x episodes per seed.",
@@ -79,151 +82,146 @@ def game_table_markdown(blocks: Sequence[Block]) -> str:
     """The table as Markdown, one table for each block, with notes."""
     parts = []
     for block in blocks:
-        cells, notes = _print(block, "≈ ", " ± ", lambda key: f" [{key}]")
-        parts += [f"**{_heading(block)}**", aligned(cells).rstrip()]
-        parts.append("\n".join(f"- {note}" for note in notes))
+        parts += [f"**{heading(block)}**", aligned(_cells(block)).rstrip()]
+        parts.append("\n".join(f"- {note}" for note in notes(block)))
     return "\n\n".join([*parts, "\n".join(f"- {rule}" for rule in RULES)]) + "\n"
 
 
-def game_table_latex(blocks: Sequence[Block]) -> str:
-    """The table for LaTeX with booktabs, one `table*` for each block."""
-    parts = ["% needs \\usepackage{booktabs}"]
-    for block in blocks:
-        cells, notes = _print(block, "@approx@", "@pm@", lambda key: f"@key@{key}@/key@")
-        body = [" & ".join(map(_latex, row)) + r" \\" for row in cells]
-        foot = next(index for index, row in enumerate(cells) if row[0] == FOOT)
-        caption = " ".join(
-            f"{_latex(text)}." for text in (_heading(block), *(x.rstrip(".") for x in (*RULES, *notes)))
-        )
-        parts += [
-            r"\begin{table*}",
-            r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
-            r"\begin{tabular}{l" + "r" * (len(cells[0]) - 1) + "}",
-            *(r"\toprule", body[0], r"\midrule", *body[1:foot], r"\midrule", *body[foot:], r"\bottomrule"),
-            r"\end{tabular}",
-            rf"\caption{{{caption}}}",
-            r"\end{table*}",
-        ]
-    return "\n".join(parts) + "\n"
-
-
-def _print(
-    block: Block, approximately: str, spread: str, mark: Callable[[str], str]
-) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Rows of cells, the header first, and the legend of the marks of published numbers.
-
-    Args:
-        block: the games of one tier.
-        approximately: put before published numbers that are not exact.
-        spread: put between a mean and its standard deviation.
-        mark: formats the mark of a published source.
-    """
+def _cells(block: Block) -> list[tuple[str, ...]]:
+    """Rows of cells, the header first."""
     known = {game: reference(get_game(game)) for game in block.games}
-    human = next((each.source for each in known.values() if each.human is not None), None)
-    series = {kind: _series(block, kind) for kind in PUBLISHED_AGENTS if any(_series(block, kind))}
-    keys = {
-        source: chr(ord("a") + index)
-        for index, source in enumerate(source for each in series.values() for source in each)
-    }
+    human, published = human_source(block), series(block)
     header = ["game", "random", *([f"human ({human})"] if human else [])]
-    for column, heading in zip(block.columns, block.headings, strict=True):
-        header += [heading, "n", *([] if column.family.agent == "dqn" else ["% of DQN"])]
-    header += [f"published {kinds.label(kind)}" for kind in series]
-    rows = [tuple(header)]
-    signs = {"better": " +", "equal": " =", "worse": " -", "": ""}
+    counts, means = [FOOT, *[""] * (len(header) - 1)], [MEAN, *[""] * (len(header) - 1)]
+    for column, name in zip(block.columns, block.headings, strict=True):
+        compared = column.family.agent != "dqn"
+        header += [name, "n", *(["% of DQN"] if compared else [])]
+        told = verdicts(block, column)
+        # A mean of raw scores over games has no meaning, so these cells stay blank.
+        counts += ["", "", *([told[0]] if compared else [])]
+        means += ["", "", *([told[1]] if compared else [])]
+    header += [f"published {kinds.label(kind)}" for kind in published]
+    rows = [header]
     for game in block.games:
-        row = [game, _score(known[game].random), *([_score(known[game].human)] if human else [])]
+        row = [game, score(known[game].random), *([score(known[game].human)] if human else [])]
         for column in block.columns:
             cell = block.cells.get((game, column))
-            row += [
-                _spread(cell, spread),
-                f"{cell.seeds} x {cell.episodes}" if cell else "",
-            ]
+            row += [_spread(cell), f"{cell.seeds} x {cell.episodes}"] if cell else ["", ""]
             if column.family.agent != "dqn":
-                percent = cell.percent_of_dqn if cell else None
-                row.append("" if percent is None or cell is None else f"{percent:.0f}{signs[cell.verdict]}")
-        for sources in series.values():
-            numbers = []
-            for source, scores in sources.items():
-                exact = all(each.kind == "exact" for each in scores)
-                values = [
-                    _score(each.mean) if exact else f"{each.mean:,.0f}"
-                    for each in scores
-                    if each.game == game
-                ]
-                if values:
-                    about = "" if exact else approximately
-                    numbers.append(f"{about}{'/'.join(values)}{mark(keys[source])}")
-            row.append(", ".join(numbers))
-        rows.append(tuple(row))
-    counts, means = [FOOT], ["mean % of DQN"]
-    for column in block.columns:
-        cells = [cell for (_, other), cell in block.cells.items() if other == column]
-        percents = [cell.percent_of_dqn for cell in cells if cell.percent_of_dqn is not None]
-        if column.family.agent != "dqn":
-            verdicts = [cell.verdict for cell in cells]
-            counts.append(" / ".join(str(verdicts.count(each)) for each in ("better", "equal", "worse")))
-            games = f"{len(percents)} game{'s' if len(percents) > 1 else ''}"
-            means.append(f"{sum(percents) / len(percents):.0f} ({games})" if percents else "")
-        # A mean of raw scores over games has no meaning, so these cells stay blank.
-    rows += [_foot(counts, block, len(rows[0])), _foot(means, block, len(rows[0]))]
-    notes = []
-    if any(cell.std is None for cell in block.cells.values()):
-        notes.append(f"Below {LEAST_EPISODES} episodes there is no ±, and no comparison with the own DQN")
-    for sources in series.values():
-        for source, scores in sources.items():
-            paper, table, agent, kind, note = source
-            steps = "/".join(str(each) for each in dict.fromkeys(score.sim_steps for score in scores) if each)
-            details = [f"{steps} sim steps" if steps else "", "" if kind == "exact" else kind, note]
-            notes.append(f"{keys[source]}: {paper} {table}, {agent}; {'; '.join(filter(None, details))}")
-    return rows, notes
+                row.append(of_dqn(cell) if cell else "")
+        row += [", ".join(_published(game, sources)) for sources in published.values()]
+        rows.append(row)
+    blank = [""] * len(published)
+    return [tuple(row) for row in (*rows, [*counts, *blank], [*means, *blank])]
 
 
-def _foot(values: Sequence[str], block: Block, width: int) -> tuple[str, ...]:
-    """One of the last lines: its name, and a value below each column of percentages."""
-    name, *others = values
-    row = [
-        name,
-        "",
-        *([""] if any(reference(get_game(game)).human is not None for game in block.games) else []),
-    ]
-    for column in block.columns:
-        row += ["", ""] if column.family.agent == "dqn" else ["", "", others.pop(0)]
-    return (*row, *[""] * (width - len(row)))
+def _published(game: str, sources: Sequence["PublishedSource"]) -> Iterator[str]:
+    for source in sources:
+        if values := source.values(game):
+            yield f"{'' if source.is_exact else '≈ '}{'/'.join(values)} [{source.key}]"
 
 
-def _series(block: Block, kind: str) -> dict[tuple[str, str, str, str, str], list[PublishedScore]]:
-    """Published numbers of one kind of agent, grouped by paper, table, agent, kind and note."""
-    found: dict[tuple[str, str, str, str, str], list[PublishedScore]] = {}
-    for score in block.published:
-        if score.agent in PUBLISHED_AGENTS[kind]:
-            source = (score.paper, score.table, score.agent, score.kind, score.note)
-            found.setdefault(source, []).append(score)
+def _spread(cell: Cell) -> str:
+    """A mean with its standard deviation, if there are enough episodes for one."""
+    return score(cell.mean) + ("" if cell.std is None else f" ± {score(cell.std)}")
+
+
+# What all formats share -------------------------------------------------------------------------------
+
+
+class PublishedSource(NamedTuple):
+    """Published numbers of one paper's table, agent, kind and note."""
+
+    key: str
+    """The letter that marks its numbers."""
+    scores: Sequence[PublishedScore]
+
+    @property
+    def is_exact(self) -> bool:
+        return all(each.kind == "exact" for each in self.scores)
+
+    @property
+    def note(self) -> str:
+        """What the letter stands for."""
+        first = self.scores[0]
+        steps = "/".join(str(each) for each in dict.fromkeys(each.sim_steps for each in self.scores) if each)
+        details = (
+            f"{steps} sim steps" if steps else "",
+            "" if first.kind == "exact" else first.kind,
+            first.note,
+        )
+        return f"{self.key}: {first.paper} {first.table}, {first.agent}; {'; '.join(filter(None, details))}"
+
+    def values(self, game: str) -> list[str]:
+        """Its numbers on a game."""
+        means = [each.mean for each in self.scores if each.game == game]
+        return [score(mean) if self.is_exact else f"{mean:,.0f}" for mean in means]
+
+
+def series(block: Block) -> dict[str, list[PublishedSource]]:
+    """Published numbers, by the kind of agent that they are compared with."""
+    letters = map(chr, itertools.count(ord("a")))
+    found: dict[str, list[PublishedSource]] = {}
+    for kind, agents in PUBLISHED_AGENTS.items():
+        sources: dict[tuple[str, ...], list[PublishedScore]] = {}
+        for each in block.published:
+            if each.agent in agents:
+                sources.setdefault((each.paper, each.table, each.agent, each.kind, each.note), []).append(
+                    each
+                )
+        if sources:
+            found[kind] = [PublishedSource(next(letters), scores) for scores in sources.values()]
     return found
 
 
-def _heading(block: Block) -> str:
+def notes(block: Block, kinds_shown: Container[str] = tuple(PUBLISHED_AGENTS)) -> list[str]:
+    """What is said below a block: too few episodes, and the legend of published numbers.
+
+    Args:
+        block: the games of one tier.
+        kinds_shown: kinds of agents whose published numbers are shown.
+    """
+    few = f"Below {LEAST_EPISODES} episodes there is no ±, and no comparison with the own DQN"
+    legend = [
+        source.note for kind, sources in series(block).items() if kind in kinds_shown for source in sources
+    ]
+    return [*([few] if any(cell.std is None for cell in block.cells.values()) else []), *legend]
+
+
+def human_source(block: Block) -> str | None:
+    """Where the human scores of a block are from; None without any."""
+    known = (reference(get_game(game)) for game in block.games)
+    return next((each.source for each in known if each.human is not None), None)
+
+
+def heading(block: Block) -> str:
+    """The title of a block."""
     return (
         f"{block.title}: protocol {', '.join(block.protocols)}; mean ± std over the episodes of one network"
     )
 
 
-def _latex(text: str) -> str:
-    for plain, escaped in (
-        *(("\\", r"\textbackslash{}"), ("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("#", r"\#")),
-        *(("±", r"$\pm$"), ("≈", r"$\approx$"), (" x ", r" $\times$ ")),
-        *(("@approx@", r"$\approx$"), ("@pm@", r" $\pm$ "), ("@key@", r"\textsuperscript{"), ("@/key@", "}")),
-    ):
-        text = text.replace(plain, escaped)
-    return text
+def of_dqn(cell: Cell) -> str:
+    """The share of the own DQN's score in percent, and the verdict's sign; empty without a DQN."""
+    signs = {"better": " +", "equal": " =", "worse": " -", "": ""}
+    return "" if cell.percent_of_dqn is None else f"{cell.percent_of_dqn:.0f}{signs[cell.verdict]}"
 
 
-def _spread(cell: Cell | None, spread: str) -> str:
-    """A mean with its standard deviation, if there are enough episodes for one."""
-    if cell is None:
-        return ""
-    return _score(cell.mean) + ("" if cell.std is None else f"{spread}{_score(cell.std)}")
+def verdicts(block: Block, column: Column) -> tuple[str, str]:
+    """An agent over games: how often it is better, equal and worse than its DQN, and its mean share of the score.
+
+    Both are empty for a DQN.
+    """
+    if column.family.agent == "dqn":
+        return "", ""
+    cells = [cell for (_, other), cell in block.cells.items() if other == column]
+    percents = [cell.percent_of_dqn for cell in cells if cell.percent_of_dqn is not None]
+    found = [cell.verdict for cell in cells]
+    counts = " / ".join(str(found.count(each)) for each in ("better", "equal", "worse"))
+    games = f"{len(percents)} game{'s' if len(percents) > 1 else ''}"
+    return counts, f"{sum(percents) / len(percents):.0f} ({games})" if percents else ""
 
 
-def _score(value: float | None) -> str:
+def score(value: float | None) -> str:
+    """A score; empty if there is none."""
     return "" if value is None else f"{value:,.2f}" if abs(value) < 100 else f"{value:,.1f}"

@@ -6,8 +6,9 @@ import pandas as pd
 
 from analysis.drawn import Drawn
 from analysis.energy import energy_table
-from analysis.game_table import game_table
-from analysis.game_table_formats import game_table_csv, game_table_latex, game_table_markdown
+from analysis.game_table import Block, game_table
+from analysis.game_table_formats import game_table_csv, game_table_markdown
+from analysis.game_table_latex import game_table_latex, require_columns
 from analysis.rows import EPISODES, OPERATIONS, StudyRows
 from analysis.tables import markdown, score_lines
 from core.games import PUBLISHED
@@ -17,12 +18,18 @@ TABLES = ("scores.md", "games.md", "games.csv", "games.tex", "energy.md")
 """Files of tables: scores of every network, the papers' table over games, and energy."""
 
 
-def write_tables(study: StudyRows, drawn: Drawn) -> str:
+def require_columns_of(study: StudyRows, columns: Sequence[str]) -> None:
+    """Refuse columns that the table over games of a study does not have, before anything is written."""
+    require_columns(_blocks(study), columns)
+
+
+def write_tables(study: StudyRows, drawn: Drawn, columns: Sequence[str] = ()) -> str:
     """Write the tables that can be made from the rows of a study, and remove old ones that cannot be made any more.
 
     Args:
         study: the rows.
         drawn: the folder of the tables.
+        columns: of games.tex, by their names in games.md; those that fit if empty.
 
     Returns:
         The table of scores as printable text. Empty without episodes.
@@ -37,9 +44,9 @@ def write_tables(study: StudyRows, drawn: Drawn) -> str:
         text = markdown(lines)
         tables["scores.md"] = text
         text = f"\n{text}\nIntervals are over the episodes of one network, not over training seeds.\n"
-        blocks = game_table(study.frame(EPISODES), pd.read_csv(PUBLISHED / "published_scores.csv"))
-        for ending, form in (("md", game_table_markdown), ("csv", game_table_csv), ("tex", game_table_latex)):
-            tables[f"games.{ending}"] = form(blocks)
+        blocks = _blocks(study)
+        tables["games.md"], tables["games.csv"] = game_table_markdown(blocks), game_table_csv(blocks)
+        tables["games.tex"] = game_table_latex(blocks, columns)
     if operations := study.rows(OPERATIONS):
         tables["energy.md"] = energy_table(operations)
     for name in TABLES:
@@ -48,6 +55,13 @@ def write_tables(study: StudyRows, drawn: Drawn) -> str:
         else:
             drawn.remove(name)
     return text
+
+
+def _blocks(study: StudyRows) -> tuple[Block, ...]:
+    """The papers' table over games."""
+    if not study.rows(EPISODES):
+        return ()
+    return game_table(study.frame(EPISODES), pd.read_csv(PUBLISHED / "published_scores.csv"))
 
 
 def agreement_lines(conversions: Sequence[ConversionRow]) -> Iterator[str]:

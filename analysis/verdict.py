@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from analysis.attack_summary import summary
 from analysis.attackers import described, flips, masking_gaps
 from analysis.comparisons import Contrast, RobustnessComparison, compare
 from analysis.evidence import Evidence, attacked_scores, evidence
@@ -13,14 +14,16 @@ from analysis.tables import aligned
 from analysis.words import percent, points, scored, signed, size
 from core.errors import Refusal
 from core.generated import require_as_made, write_generated
-from core.rows import AttackRow, StateAttackRow
 
 
-def verdict_of(folder: Path) -> str:
-    """The verdict on all attacks below a folder, as Markdown, which is also written to FOLDER/verdict.md.
+def verdict_of(folder: Path) -> list[str]:
+    """Write the verdict on all attacks below a folder, FOLDER/verdict.md.
+
+    Returns:
+        Five lines that sum it up (`analysis.attack_summary`).
 
     Raises:
-        Refusal: there are no attacks, or as in `verdict`.
+        Refusal: there are no attacks, or as in `analysis.evidence.evidence`.
     """
     require_as_made(folder / "verdict.md")  # before the work
     study = StudyRows(folder)
@@ -29,18 +32,17 @@ def verdict_of(folder: Path) -> str:
         raise Refusal(
             f"no attacks under {folder}: name a folder with attacks.parquet or state_attacks.parquet below it"
         )
-    text = verdict(states, games)
-    write_generated(folder / "verdict.md", text.encode())
-    return text
+    everyone = evidence(states, games)
+    write_generated(folder / "verdict.md", verdict(everyone).encode())
+    return summary(everyone, folder)
 
 
-def verdict(states: Sequence[StateAttackRow], games: Sequence[AttackRow]) -> str:
+def verdict(everyone: Sequence[Evidence]) -> str:
     """Gates, numbers and claims of every attacked network, as Markdown.
 
-    Raises:
-        Refusal: as in `analysis.evidence.evidence`.
+    Args:
+        everyone: the evidence on each network.
     """
-    everyone = evidence(states, games)
     parts = [
         "# Robustness: gates and claims",
         "A gate that does not pass forbids every claim of robustness. The strongest attack is the one that flips most "

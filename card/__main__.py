@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Annotated
 
 from card.battery import ATTACKED_EPISODES, STATES, VERSION, Battery, run
-from core.choices import Device
-from core.cli import OneOf, main
+from core.cli import main
 from core.errors import Refusal
 from core.games import get_game
-from core.ranges import EpisodeCount, Threads, Whole
+from core.ranges import EpisodeCount, Whole
+from play.options import AnAgent, ComputeOptions, GameOfAgent
 
 PAGE = "card.html"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MakeCard:
+class MakeCard(ComputeOptions):
     """Measure one agent with the standard battery, and write OUT/card.json, OUT/card.html and its rows.
 
     The battery: the protocol's games; operations and energy on states of its play; the same states under noise, FGSM,
@@ -39,16 +39,9 @@ class MakeCard:
 
     agent: Annotated[
         str | None,
-        OneOf(
-            "Checkpoint (.safetensors), run folder of train_direct (its best weights), or registered agent. With "
-            "--check: where the agent is now, if it is not where the card says.",
-            "core.agents:AGENTS",
-            words="others",
-        ),
+        AnAgent("The agent to measure. With --check: where it is now, if it is not where the card says."),
     ] = None
-    game: Annotated[
-        str | None, OneOf("Game of a registered agent; a checkpoint's own if not given.", "core.games:GAMES")
-    ] = None
+    game: GameOfAgent = None
     out: Path | None = None
     """Folder of the card."""
     check: Path | None = None
@@ -59,14 +52,15 @@ class MakeCard:
     """States that are attacked, and states in which operations are counted."""
     attacked_episodes: EpisodeCount = ATTACKED_EPISODES
     """Games of each attack and size."""
-    transfer: tuple[str, ...] = ()
-    """Other agents of the game, along whose gradients the agent is attacked too. A gate of robustness needs one."""
-    twin: str | None = None
-    """The DQN that a converted agent was made from, whose gradient is tried too."""
-    device: Device = "auto"
-    """Device that networks run on."""
-    threads: Threads = 0
-    """CPU threads; 0 takes all."""
+    transfer: Annotated[
+        tuple[str, ...],
+        AnAgent(
+            "Other agents of the game, along whose gradients the agent is attacked too. A gate of robustness needs one."
+        ),
+    ] = ()
+    twin: Annotated[
+        str | None, AnAgent("The DQN that a converted agent was made from, whose gradient is tried too.")
+    ] = None
 
     def run(self) -> None:
         if self.check is not None:
@@ -79,7 +73,7 @@ class MakeCard:
         from card.page import summary, write_page
         from core.manifest import Manifest
         from core.records import digest
-        from play.entrants import RUN_WEIGHTS, entrants, is_registered
+        from play.entrants import RUN_WEIGHTS, entrants, is_registered, load
 
         words, file = self.agent, None
         if not is_registered(words):
@@ -97,8 +91,8 @@ class MakeCard:
             "episodes": self.episodes,
             "states": self.states,
             "attacked_episodes": self.attacked_episodes,
-            "transfer": [entrants(other)[0].checkpoint.id for other in self.transfer],
-            "twin": None if self.twin is None else entrants(self.twin)[0].checkpoint.id,
+            "transfer": [load(other, entrant.game).id for other in self.transfer],
+            "twin": None if self.twin is None else load(self.twin, entrant.game).id,
         }
         files = [self.out / CARD, self.out / PAGE]
         manifest = Manifest(self.out / "manifest.json", spec, files)
@@ -121,4 +115,4 @@ class MakeCard:
 
 
 if __name__ == "__main__":
-    main("spikeq card", MakeCard)
+    main("python -m card", MakeCard)

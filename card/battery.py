@@ -21,6 +21,8 @@ STATES = 512
 """States that are attacked, and states in which operations are counted."""
 ATTACKED_EPISODES = 10
 """Games of each attack and size."""
+QUERIES = 500
+"""Queries of Square about each state, and draws of its control; fewer in proportion on fewer states than STATES."""
 SEED = 1
 """Evaluation seed of all parts."""
 EPSILONS: Mapping[Tier, tuple[str, ...]] = {
@@ -70,34 +72,24 @@ class Battery:
         yield Part("games", ("evaluate", "run", *agent, *counted, *seed))
         yield Part("operations", ("evaluate", "probe", *agent, "--states", str(self.states), *seed))
         states = ("adversarial", "states", *agent, *seed, "--states", str(self.states), "--epsilon", *sizes)
+        queries = min(QUERIES, QUERIES * self.states // STATES)
+        asked = (
+            "--draws",
+            "1",
+            str(queries),
+            *(() if queries == QUERIES else ("--set", f"queries={queries}")),
+        )
         games = ("adversarial", "run", *agent, *seed, "--episodes", str(self.attacked_episodes))
         yield Part(
             "states",
             (
-                *states,
-                "--attack",
-                "random-sign",
-                "square",
-                "fgsm",
-                "pgd",
-                "--draws",
-                "1",
-                "500",
-                "--best-source",
-                *strength,
+                *(*states, "--attack", "random-sign", "square", "fgsm", "pgd"),
+                *(*asked, "--best-source", *strength),
             ),
             # An agent without a gradient is attacked by queries alone.
             instead=(
-                *states,
-                "--attack",
-                "random-sign",
-                "square",
-                "--draws",
-                "1",
-                "500",
-                "--loss",
-                "cross-entropy",
-                "margin",
+                *(*states, "--attack", "random-sign", "square"),
+                *(*asked, "--loss", "cross-entropy", "margin"),
             ),
         )
         yield Part(

@@ -44,6 +44,10 @@ def check(path: Path, agent: str | None, episodes: int | None, threads: int) -> 
         Refusal: something does not hold.
     """
     card = read_card(path)
+    if episodes is None:
+        episodes = min(CHECKED_EPISODES, len(card["scores"]["episodes"]))
+    if episodes:
+        _require_extensions(card)  # before the work, and before anything is said to hold
     yield "the schema holds"
     for name, recorded in card["files"].items():
         file = path.parent / name
@@ -55,8 +59,6 @@ def check(path: Path, agent: str | None, episodes: int | None, threads: int) -> 
     _require_measured(card, path.parent)
     require_recorded(path, digest(path.read_bytes()))  # the rest follows from no rows
     yield "scores, activity, operations and robustness follow from the rows"
-    if episodes is None:
-        episodes = min(CHECKED_EPISODES, len(card["scores"]["episodes"]))
     if episodes:
         _play_again(card, path.parent, agent or card["agent"]["given"], episodes, threads)
         yield f"{episodes} games of {card['agent']['label']}, played again, have the same scores and lengths"
@@ -91,6 +93,14 @@ def _require_measured(card: dict[str, Any], folder: Path) -> None:
             raise Refusal(f"{entry} of the card are not what its rows say")
 
 
+def _require_extensions(card: dict[str, Any]) -> None:
+    """Refuse to play the games of a card whose extensions were not named, or changed."""
+    for name, recorded in card["agent"]["extensions"].items():
+        if EXTENSIONS.get(name) != recorded:
+            state = "was not named (--extension)" if name not in EXTENSIONS else "has changed since"
+            raise Refusal(f"extension {name!r} of the card {state}")
+
+
 def _play_again(card: dict[str, Any], folder: Path, agent: str, episodes: int, threads: int) -> None:
     """Play the first games of a card again, and compare.
 
@@ -100,10 +110,6 @@ def _play_again(card: dict[str, Any], folder: Path, agent: str, episodes: int, t
     wanted = card["scores"]["episodes"][:episodes]
     if len(wanted) < episodes:
         raise Refusal(f"episodes is {episodes}: the card has {len(wanted)} games")
-    for name, recorded in card["agent"]["extensions"].items():
-        if EXTENSIONS.get(name) != recorded:
-            state = "was not named (--extension)" if name not in EXTENSIONS else "has changed since"
-            raise Refusal(f"extension {name!r} of the card {state}")
     asked = Battery(agent, get_game(card["game"]), episodes, threads=threads)
     part = next(asked.parts())
     with tempfile.TemporaryDirectory() as scratch:

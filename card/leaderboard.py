@@ -22,6 +22,10 @@ class Leaderboard:
 
     A share is (score - random play) / (DQN's score - random play), as a mean over games. Studies compare with the DQNs
     of the same recipe. Cards compare with all DQNs of the game under the same protocol in these folders.
+
+    Examples:
+        spikeq leaderboard
+        spikeq leaderboard results runs/card --out runs/leaderboard.md
     """
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("results"),)
@@ -42,4 +46,4 @@ class Leaderboard:
 
 
 if __name__ == "__main__":
-    main("spikeq leaderboard", Leaderboard)
+    main("python -m card.leaderboard", Leaderboard)

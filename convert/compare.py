@@ -43,7 +43,8 @@ class Comparison(Compare):
         manifest = Manifest(
             self.out / "manifest.json",
             {
-                **specification(self, "agent", "out", "device", "threads"),
+                **specification(self, "agent", "game", "out", "device", "threads"),
+                **self.of_game,
                 **{
                     name: shared.get(name, named_options()[name]) for name in ("percentile", "distil_updates")
                 },

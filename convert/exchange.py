@@ -4,7 +4,7 @@ from pathlib import Path
 
 from convert import foreign, foreign_files, nir_export
 from convert.options import Export, Import
-from core.checkpoint import load_agent, save_agent
+from core.checkpoint import save_agent
 from core.dsqn import DSQN
 from core.errors import Refusal
 from core.games import get_game
@@ -12,6 +12,7 @@ from core.layers import format_layers
 from core.manifest import Manifest
 from core.rate_coded.network import RateCodedNetwork
 from core.records import write_bytes
+from play.entrants import load
 
 
 class ForeignImport(Import):
@@ -83,7 +84,7 @@ class NirExport(Export):
 
     def run(self) -> None:
         require_ending(self.out, ".nir")
-        checkpoint = load_agent(self.agent)
+        checkpoint = load(self.agent, None if self.game is None else get_game(self.game))
         agent = checkpoint.agent
         if not isinstance(agent, RateCodedNetwork | DSQN):
             raise Refusal(

@@ -12,9 +12,10 @@ from core.choices import ChargeReadout, Firing, Granularity, Pixels
 from core.cli import OneOf
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
+from core.games import get_game
 from core.options import parse_settings
 from core.ranges import Real, Seed, SimSteps, StateCount, Whole
-from play.options import ComputeOptions
+from play.options import AnAgent, ComputeOptions, GameOfAgent
 
 if TYPE_CHECKING:
     from convert.method import Method
@@ -136,10 +137,10 @@ class ConversionOptions(CodingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions(ComputeOptions):
-    """Options that `run` and `compare` share."""
+    """What is converted, and the states that it is measured on."""
 
-    agent: Path
-    """Checkpoint of a DQN."""
+    agent: Annotated[str, AnAgent("The DQN to convert.")]
+    game: GameOfAgent = None
     calibration_states: StateCount = 15_000
     """Number of states on which thresholds and weights are computed."""
     test_states: StateCount = 1000
@@ -149,15 +150,21 @@ class SourceOptions(ComputeOptions):
 
     def begin(self) -> "tuple[Checkpoint, DQN]":
         """Set up torch, and read the DQN."""
-        from core.checkpoint import load_agent
         from core.dqn import DQN
+        from play.entrants import load
 
         set_up_torch(self.threads)
-        checkpoint = load_agent(self.agent, device=pick_device(self.device))
+        game = None if self.game is None else get_game(self.game)
+        checkpoint = load(self.agent, game, pick_device(self.device))
         dqn = checkpoint.agent
         if not isinstance(dqn, DQN) or dqn.kind != DQN.kind:  # the logits of an actor are not Q-values
             raise Refusal(f"{self.agent} holds the agent {dqn.kind!r}: only a dqn can be converted")
         return checkpoint, dqn
+
+    @property
+    def of_game(self) -> dict[str, str]:
+        """The game for the manifest. Those from before there was --game must stay those of the same work."""
+        return {} if self.game is None else {"game": self.game}
 
 
 def options_of(method: "type[Method]") -> tuple[str, ...]:
@@ -187,7 +194,12 @@ def recorded(method: "Method", shared: Mapping[str, Any] | None = None) -> dict[
 
 @dataclass(frozen=True, kw_only=True)
 class Run(ConversionOptions, SourceOptions):
-    """Convert a DQN, and measure on held-out states how often the spiking network makes the same decisions."""
+    """Convert a DQN, and measure on held-out states how often the spiking network makes the same decisions.
+
+    Examples:
+        spikeq convert run --agent results/agents/cartpole-dqn-s0.safetensors --out runs/snn.safetensors
+        spikeq convert run --agent runs/dqn --method qcfs --sim-steps 8 --quantised --out runs/qcfs.safetensors
+    """
 
     out: Path
     """Spiking network to write (.safetensors). Agreement rows go to OUT with the ending .conversion.parquet."""
@@ -212,6 +224,10 @@ class Compare(SourceOptions):
     """Compare conversions of one DQN at several numbers of simulation steps.
 
     The table shows agreement, regret, errors and spikes, and scores with --episodes.
+
+    Examples:
+        spikeq convert compare --agent results/agents/minatar-breakout-dqn-s0.safetensors --out runs/methods
+        spikeq convert compare --agent runs/dqn --variants tan2021 max --sim-steps 4 8 --episodes 30 --out runs/two
     """
 
     out: Path
@@ -248,7 +264,12 @@ class Compare(SourceOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """Read a pretrained DQN of another project into a checkpoint. No code in the file is run."""
+    """Read a pretrained DQN of another project into a checkpoint. No code in the file is run.
+
+    Examples:
+        spikeq convert import --source dqn.zip --game pong --out runs/pong.safetensors
+        spikeq convert import --source dqn.pth --game minatar/breakout --format minatar --out runs/breakout.safetensors
+    """
 
     source: Path
     """File that the other project saved."""
@@ -283,10 +304,14 @@ class Import:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write a converted network or a DSQN as a NIR graph, for other simulators and for hardware."""
+    """Write a converted network or a DSQN as a NIR graph, for other simulators and for hardware.
 
-    agent: Path
-    """Checkpoint of a rate-coded network or of a DSQN."""
+    Examples:
+        spikeq convert export --agent results/agents/minatar-breakout-dsqn-s0.safetensors --out runs/dsqn.nir
+    """
+
+    agent: Annotated[str, AnAgent("The rate-coded network or DSQN.")]
+    game: GameOfAgent = None
     out: Path
     """NIR file to write (.nir)."""
 

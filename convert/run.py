@@ -30,7 +30,7 @@ class Conversion(Run):
             require_free(manifest_of_graph(self.nir), [self.nir])
         self._convert()
         if self.nir is not None:
-            NirExport(agent=self.out, out=self.nir).run()
+            NirExport(agent=str(self.out), out=self.nir).run()
 
     def _convert(self) -> None:
         method = self.chosen()
@@ -41,13 +41,13 @@ class Conversion(Run):
         checkpoint, dqn = self.begin()
         if self.nir is not None:
             nir_export.require_expressible(coding, dqn.padding)
-        left_out = ("agent", "out", "device", "threads", "nir", "method_options", *NAMED_OPTIONS)
+        left_out = ("agent", "game", "out", "device", "threads", "nir", "method_options", *NAMED_OPTIONS)
         options = {**specification(self, *left_out), **recorded(method)}
         rows_file, quantised = map(self.out.with_suffix, (".conversion.parquet", ".quantised.safetensors"))
         results = [self.out, rows_file, *([quantised] if self.quantised else [])]
         manifest = Manifest(
             self.out.with_suffix(".manifest.json"),
-            {**options, "verb": "convert run", "agent": checkpoint.id},
+            {**options, **self.of_game, "verb": "convert run", "agent": checkpoint.id},
             results,
         )
         with manifest.work() as needed:

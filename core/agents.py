@@ -53,6 +53,8 @@ class Agent(nn.Module, abc.ABC):
     game: Game
     scores_are_q_values: bool = True
     """Whether its scores are Q-values. Measures of Q-values are not made of others."""
+    registered_as: str = ""
+    """Its name, if it was named as a registered agent; empty for an agent from a file."""
     neuron_counts: tuple[int, ...] = ()
     """Neurons of each spiking layer, in the order of `Activity.spikes`; empty without spikes."""
 

@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal, Protocol, get_type_hints
 import tyro
 from typing_extensions import Doc
 
-from core import interrupts
+from core import extension_errors, interrupts
 from core.errors import Refusal, naming
+from core.help import help_of_command, help_of_verbs
 from core.ranges import require_words
 from core.registered import Listed, listed, require_registered
 from core.registry import load_extension, nearest
@@ -25,6 +26,9 @@ from core.wrong_options import parsed
 
 LONGEST = 500
 """Characters of a message, at most."""
+_HELP = ("--help", "-h")
+_typed_as = ""
+"""How the user called the program, where that is not what `main` is given."""
 
 
 def _parse_switch(words: list[str]) -> bool:
@@ -114,7 +118,7 @@ def main(program: str, commands: Mapping[str, type[Command]] | type[Command], de
     """Parse this process's command line, run the command, and leave with the right exit code.
 
     Args:
-        program: how the user called it, as in "python -m evaluate".
+        program: how it is called, as in "python -m evaluate", unless `call_it` said otherwise.
         commands: the command, or one for each verb.
         description: what the verbs have in common.
     """
@@ -125,19 +129,35 @@ def main(program: str, commands: Mapping[str, type[Command]] | type[Command], de
         for extension in extensions:
             load_extension(extension)
         if not isinstance(commands, Mapping):
-            require_words(commands, words)
-            _parsed(program, commands, words).run()
+            _run(called, "", commands, words)
             return
-        verb = words[0] if words else ""
-        if verb not in commands and not verb.startswith("-"):
+        verb, *rest = words or [""]
+        if verb in _HELP:
+            print(help_of_verbs(called, commands, description))
+            return
+        if verb not in commands:
             what = f"no verb {verb!r}: {nearest(verb, commands)}" if verb else "a verb is needed: "
-            raise Refusal(f"{program}: {what}verbs are {', '.join(commands)}")
-        if verb in commands:
-            require_words(commands[verb], words)
-        _parsed(program, commands, words, description).run()
+            raise Refusal(f"{called}: {what}verbs are {', '.join(commands)}")
+        _run(called, verb, commands[verb], rest)
 
+    called = _typed_as or program
     _settle_environment()
     _exit_with_refusals(work)
+
+
+def call_it(program: str) -> None:
+    """Let messages of this process name the program as the user typed it, as in "spikeq evaluate"."""
+    global _typed_as
+    _typed_as = program
+
+
+def _run(program: str, verb: str, command: type[Command], words: list[str]) -> None:
+    """Run one command, or print its help."""
+    if not set(words).isdisjoint(_HELP):
+        print(help_of_command(program, verb, command))
+        return
+    require_words(command, words)
+    _parsed(f"{program} {verb}".strip(), command, words).run()
 
 
 def _settle_environment() -> None:
@@ -200,28 +220,15 @@ def _without_extensions(words: list[str]) -> tuple[list[str], list[str]]:
     return left, extensions
 
 
-def _parsed(
-    program: str,
-    commands: Mapping[str, type[Command]] | type[Command],
-    words: list[str],
-    description: str = "",
-) -> Command:
-    """The command that a command line asks for, with its options. Its verb is known to be one, or an option."""
-    if isinstance(commands, Mapping):
-        whole, command = f"{program} {words[0]}", commands.get(words[0], Command)
-        verbs: dict[str, Callable[..., Command]] = {**commands}
+def _parsed(whole: str, command: type[Command], words: list[str]) -> Command:
+    """The command that a command line asks for, with its options.
 
-        def parse() -> Command:
-            return tyro.extras.subcommand_cli_from_dict(
-                verbs, prog=program, description=description, args=words
-            )
-    else:
-        whole, command = program, commands
-
-        def parse() -> Command:
-            return tyro.cli(command, prog=program, args=words)
-
-    found = parsed(parse, whole, command)
+    Args:
+        whole: the program and its verb, as the user typed them.
+        command: the command.
+        words: its options.
+    """
+    found = parsed(lambda: tyro.cli(command, prog=whole, args=words), whole, command)
     _require_registered(found)
     _require_place(found)
     return found
@@ -246,7 +253,10 @@ def _require_place(command: Command) -> None:
 
 
 def _exit_with_refusals(work: Callable[[], None]) -> None:
-    """Run the work. Bad input becomes one line on standard error and exit code 2."""
+    """Run the work. Bad input becomes one line on standard error and exit code 2.
+
+    An error in an extension becomes such a line with its traceback and exit code 1.
+    """
     try:
         with interrupts.unwinding():
             try:
@@ -262,6 +272,12 @@ def _exit_with_refusals(work: Callable[[], None]) -> None:
         message = f"{error.filename or 'output'}: {error.strerror or error}"
     except KeyboardInterrupt as interrupt:
         interrupts.leave(str(interrupt) or interrupts.LINE)
+    except Exception as error:
+        of_extension = extension_errors.told(error)
+        if of_extension is None:
+            raise
+        print(of_extension, end="", file=sys.stderr)
+        sys.exit(1)
     else:
         return
     print(_one_line(f"error: {message}"), file=sys.stderr)

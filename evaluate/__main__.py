@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from core.cli import OneOf, main, specification
+from core.cli import main, specification
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import get_game
 from core.manifest import Manifest
 from core.progress import Progress
 from core.ranges import EpisodeCount, Seed, Whole
-from play.options import ComputeOptions, EpisodeOptions, PlayOptions
+from play.options import AnAgent, ComputeOptions, EpisodeOptions, GameOfAgent, PlayOptions
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,23 +29,24 @@ if TYPE_CHECKING:
     from evaluate.scoring import Evaluation
     from evaluate.watch import Show
 
-AGENTS = "core.agents:AGENTS"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Run(PlayOptions):
     """Play whole games under a protocol, and write one row an episode to OUT/episodes.parquet.
 
     Agents are added to a finished OUT if they play under the same options.
+
+    Examples:
+        spikeq evaluate run --agent results/agents/minatar-breakout-dsqn-s0.safetensors random --out runs/scores
+        spikeq evaluate run --agent runs/dqn runs/dsqn --episodes 30 --out runs/both
+        spikeq evaluate run --agent my-snn --game minatar/breakout --extension my_snn --out runs/mine
     """
 
     agent: Annotated[
         tuple[str, ...],
-        OneOf(
-            "Any number of checkpoints (.safetensors), run folders of train_direct, and registered agents. A run "
-            "folder stands for its best and its final weights. Registered agents play the games of the others.",
-            AGENTS,
-            words="others",
+        AnAgent(
+            "The agents that play; registered ones play the games of the others.",
+            "both its best and its final weights",
         ),
     ]
     out: Path
@@ -104,16 +105,18 @@ class Watch(EpisodeOptions):
 
     The pictures are shown in a window (space pauses; Escape, q or closing it ends), or saved. Each picture is of one
     decision: a firing rate is the neuron's spikes per simulation step of that decision. Activations of a network
-    without spikes are scaled to the largest of their layer.
+    without spikes are scaled to the largest of their layer. An agent from outside is
+    shown with its scores and the rates of its layers.
+
+    Examples:
+        spikeq evaluate watch --agent results/agents/minatar-breakout-dsqn-s0.safetensors
+        spikeq evaluate watch --agent results/agents/cartpole-dsqn-s0.safetensors --steps 200 --save cartpole.mp4
+        spikeq evaluate watch --agent random --game minatar/breakout --save runs/pictures
     """
 
     agent: Annotated[
         str,
-        OneOf(
-            "Checkpoint (.safetensors), run folder of train_direct (its best weights), or registered agent.",
-            AGENTS,
-            words="others",
-        ),
+        AnAgent("The agent that plays."),
     ]
     steps: Annotated[int, Whole(1, 1_000_000)] | None = None
     """Decisions to show, over as many episodes as they take; one whole episode if not given."""
@@ -124,7 +127,7 @@ class Watch(EpisodeOptions):
 
     def run(self) -> None:
         from core import kinds
-        from evaluate.watch import require_layers, watch
+        from evaluate.watch import watch
         from evaluate.window import Pictures, Window
         from play.entrants import entrants
         from play.film.looks import look_of
@@ -137,7 +140,6 @@ class Watch(EpisodeOptions):
             self.agent, get_game(self.game) if self.game else None, pick_device(self.device)
         )
         protocol = entrant.protocol(self.protocol)
-        require_layers(entrant.checkpoint.agent)
 
         def watched(show: "Show") -> None:
             for played in watch(
@@ -200,23 +202,19 @@ class Probe(ComputeOptions):
     With agents, it writes what each layer does in a decision (OUT/operations.parquet). It also writes how the first
     agent of each kind represents the same states, those of the first agent's play (OUT/embedding.parquet). Without
     agents, it writes the responses of single neurons (OUT/responses.parquet).
+
+    Examples:
+        spikeq evaluate probe --agent runs/dqn runs/dsqn --out runs/probe
+        spikeq evaluate probe --out runs/neurons
     """
 
     agent: Annotated[
         tuple[str, ...],
-        OneOf(
-            "Agents of one game: checkpoints (.safetensors), run folders of train_direct (their best weights), or "
-            "registered agents.",
-            AGENTS,
-            words="others",
-        ),
+        AnAgent("Agents of one game."),
     ] = ()
     out: Path
     """Folder for the rows."""
-    game: Annotated[
-        str | None,
-        OneOf("Game of a registered agent; the checkpoints' own if not given.", "core.games:GAMES"),
-    ] = None
+    game: GameOfAgent = None
     states: Annotated[int, Whole(31, 1_000_000)] = 1000
     """Number of states of each agent's own play, at epsilon 0.05; and of the states to represent. More than 30, which
     t-SNE needs."""
@@ -225,11 +223,11 @@ class Probe(ComputeOptions):
 
     def run(self) -> None:
         from evaluate.probe import probe_agents, probe_neurons
-        from play.entrants import entrants
+        from play.entrants import load
 
         set_up_torch(self.threads)
         device, game = pick_device(self.device), get_game(self.game) if self.game else None
-        checkpoints = [entrants(agent, game, device)[0].checkpoint for agent in self.agent]
+        checkpoints = [load(agent, game, device) for agent in self.agent]
         games = dict.fromkeys(checkpoint.agent.game.name for checkpoint in checkpoints)
         if len(games) > 1:
             raise Refusal(
@@ -263,6 +261,9 @@ class Check:
 
     These are damaged or changed files, unfinished work, mixed protocols, missing seeds or episodes, doubles and NaN.
     One line is printed for each; the exit code is 1 if there is any.
+
+    Examples:
+        spikeq evaluate check results/minatar
     """
 
     study: Annotated[Path, tyro.conf.Positional]

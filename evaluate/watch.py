@@ -1,7 +1,8 @@
 """Pictures of a network while it plays: the game, its action scores, and every hidden neuron.
 
-It follows `play` of SpikingJelly's CartPole tutorial, for every tier and every agent with layers. The tutorial shows
-means over the play so far. Here firing rates and scores are those of one decision.
+It follows `play` of SpikingJelly's CartPole tutorial, for every tier. The tutorial shows means over the play so far.
+Here firing rates and scores are those of one decision. Hidden neurons are drawn for agents of `core.layered.Layered`,
+the firing rate of each layer for every spiking agent.
 """
 
 import contextlib
@@ -11,9 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from core.agents import Agent
 from core.checkpoint import Checkpoint
-from core.errors import Refusal
 from core.games import Game
 from core.layered import Layered
 from play.environments import network_input
@@ -53,13 +52,6 @@ def hidden_activity(agent: Layered, step: Step, row: int) -> tuple[np.ndarray, .
     return tuple((each[0].cpu() / sim_steps).numpy() for each in fired if each is not None)
 
 
-def require_layers(agent: Agent) -> Layered:
-    """The agent, or a Refusal if it has no layers to watch."""
-    if not isinstance(agent, Layered):
-        raise Refusal(f"agent {agent.kind!r} has no neurons to watch: agents of core.layered.Layered have")
-    return agent
-
-
 class Watcher:
     """Draws and shows the decisions of games that are played in turn. It is the `on_step` of `play`.
 
@@ -68,15 +60,12 @@ class Watcher:
         game: the game that is played.
         show: is called with the picture of each decision.
         steps: decisions to show before it raises `Enough`; None shows all.
-
-    Raises:
-        Refusal: the agent has no layers.
     """
 
     def __init__(self, checkpoint: Checkpoint, game: Game, show: Show, steps: int | None = None):
         self.watched: list[Played] = []
         """The sums of each episode so far."""
-        self._agent = require_layers(checkpoint.agent)
+        self._layered = checkpoint.agent if isinstance(checkpoint.agent, Layered) else None
         self._checkpoint = checkpoint
         self._game = game
         self._show = show
@@ -84,7 +73,8 @@ class Watcher:
         self._painter = self._new_painter()
 
     def _new_painter(self) -> Painter:
-        return Painter(self._game, self._checkpoint, hidden_shapes=self._agent.layer_shapes[:-1])
+        shapes = () if self._layered is None else self._layered.layer_shapes[:-1]
+        return Painter(self._game, self._checkpoint, hidden_shapes=shapes)
 
     def __call__(self, step: Step) -> None:
         """Show the decision of the one environment that plays."""
@@ -93,8 +83,9 @@ class Watcher:
             self.watched.append(Played(int(step.episodes[0])))
         played = self.watched[-1]
         played.add(step, 0)
-        hidden = hidden_activity(self._agent, step, 0)
-        self._show(self._painter.paint(frame_of(step, 0, played, self._agent, self._game, hidden)))
+        hidden = () if self._layered is None else hidden_activity(self._layered, step, 0)
+        frame = frame_of(step, 0, played, self._checkpoint.agent, self._game, hidden)
+        self._show(self._painter.paint(frame))
         if self._left is not None:
             self._left -= 1
             if self._left == 0:
@@ -114,7 +105,7 @@ def watch(
     """Play and show every decision.
 
     Args:
-        checkpoint: the agent that plays, which has layers.
+        checkpoint: the agent that plays.
         game: the game that is played.
         protocol: how it is played, resolved for the game.
         show: is called with the picture of each decision; it may raise `Enough`.
@@ -124,9 +115,6 @@ def watch(
 
     Returns:
         The sums of each episode, as far as it was shown.
-
-    Raises:
-        Refusal: the agent has no layers.
     """
     watcher = Watcher(checkpoint, game, show, steps)
     with contextlib.suppress(Enough):

@@ -12,6 +12,7 @@ from core.agents import AGENTS, Agent, RandomPlay
 from core.checkpoint import Checkpoint, load_agent
 from core.errors import Refusal, failure
 from core.games import Game
+from core.kinds import KINDS
 from core.records import to_json
 from play.protocols import Protocol, get_protocol
 
@@ -83,6 +84,18 @@ def entrants(
     return found
 
 
+def load(
+    agent: str | os.PathLike[str], game: Game | None = None, device: torch.device | None = None
+) -> Checkpoint:
+    """The one agent that a word of the command line names; of a run folder, its best weights.
+
+    Args and errors: as in `entrants`.
+    """
+    if not is_registered(agent) and Path(agent).is_dir():
+        agent = Path(agent) / RUN_WEIGHTS["best"]
+    return entrants(agent, game, device)[0].checkpoint
+
+
 def _registered(name: str, game: Game, device: torch.device | None) -> Checkpoint:
     """A registered agent for a game."""
     make = AGENTS[name]
@@ -95,6 +108,7 @@ def _registered(name: str, game: Game, device: torch.device | None) -> Checkpoin
     if not isinstance(agent, Agent):
         raise Refusal(f"agent {name!r} is a {type(agent).__name__}: an Agent (core/agents.py) is needed")
     agent.requires_grad_(False).eval()
+    agent.registered_as = name
     is_random = isinstance(agent, RandomPlay)
     provenance = {
         "train_seed": -1,
@@ -105,6 +119,8 @@ def _registered(name: str, game: Game, device: torch.device | None) -> Checkpoin
         "scores_are_q_values": agent.scores_are_q_values,
     }
     identity = "" if is_random else _identity(name, agent)
+    if agent.kind == "adapted" and name not in KINDS:
+        agent.kind = name  # rows, tables and figures tell such networks apart by the names that users gave
     return Checkpoint(agent.to(device or torch.device("cpu")), provenance, identity)
 
 

@@ -9,6 +9,35 @@ from core.ranges import EnvCount, Seed, Threads
 from play.protocols import MAX_ENVS
 
 
+class AnAgent(OneOf):
+    """Help of an option that takes agents. Every command takes them in the same ways (`play.entrants`).
+
+    Args:
+        text: what the agent is for, in whole sentences.
+        weights: which weights of a run folder are taken.
+    """
+
+    def __init__(self, text: str, weights: str = "its best weights"):
+        super().__init__(text, "core.agents:AGENTS", words="others")
+        self._weights = weights
+
+    @property
+    def documentation(self) -> str:  # type: ignore[override]  # read anew each time
+        return (
+            f"{self._text} A checkpoint (.safetensors), a run folder of train_direct ({self._weights}), or a "
+            f"registered agent ({', '.join(self.names())})."
+        )
+
+
+GameOfAgent = Annotated[
+    str | None,
+    OneOf(
+        "Game of a registered agent, which needs one; a checkpoint's own if not given.", "core.games:GAMES"
+    ),
+]
+"""The option --game of commands that play no games of their own choice."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions:
     """Where a command computes."""
@@ -36,7 +65,7 @@ class EpisodeOptions(ComputeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PlayOptions(EpisodeOptions):
-    """Which episodes are played, and how many side by side."""
+    """How many games are played side by side."""
 
     num_envs: EnvCount = MAX_ENVS
     """Games played side by side. This changes speed, and the last bit of Q-values."""

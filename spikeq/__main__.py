@@ -60,10 +60,13 @@ def main() -> None:
         from core.registry import nearest
 
         print(
-            f"error: unknown verb {verb!r}: {nearest(verb, VERBS)}verbs are {', '.join(VERBS)}",
+            f"error: spikeq: no verb {verb!r}: {nearest(verb, VERBS)}verbs are {', '.join(VERBS)}",
             file=sys.stderr,
         )
         sys.exit(2)
+    from core.cli import call_it
+
+    call_it(f"{'python -m spikeq' if sys.argv[0].endswith('__main__.py') else 'spikeq'} {verb}")
     sys.argv[1:] = rest
     runpy.run_module(VERBS[verb].module, run_name="__main__", alter_sys=True)
 

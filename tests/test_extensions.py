@@ -166,7 +166,7 @@ def test_a_foreign_network_goes_the_whole_way(command: Command, tmp_path: Path) 
     done = command("evaluate", "run", *extended, "--episodes", 3, "--out", study / "scores")
     assert done.code == 0, done.err
     rows = read_rows(study / "scores" / "episodes.parquet", EpisodeRow)
-    assert {(row.agent, row.network, row.sim_steps) for row in rows} == {("adapted", "leaky-net", 4)}
+    assert {(row.agent, row.network, row.sim_steps) for row in rows} == {("leaky-net", "leaky-net", 4)}
     assert all(row.spikes_per_decision > 0 for row in rows)
     attack = ("--attack", "fgsm", "square", "random-sign", "--best-source", "--epsilon", 0.1, "--states", 24)
     done = command(

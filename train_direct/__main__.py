@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from core.cli import OneOf, main
 from core.errors import Refusal
+from core.games import get_game
 from core.ranges import SimSteps
 from core.registered import listed
+from play.options import AnAgent, GameOfAgent
 from train_direct.network_options import (
     NetworkOptions,
     SpikingOptions,
@@ -33,7 +35,13 @@ NETWORKS = "core.networks:NETWORKS"
 
 @dataclass(frozen=True, kw_only=True)
 class Dqn(NetworkOptions, QLearningOptions):
-    """Train a DQN: a Q-network with ReLU."""
+    """Train a DQN: a Q-network with ReLU.
+
+    Examples:
+        spikeq train dqn --game cartpole --out runs/dqn
+        spikeq train dqn --game minatar/breakout --recipe minatar-fast --seed 1 --out runs/breakout-s1
+        spikeq train dqn --game cartpole --set learning_rate=1e-3 batch_size=64 --double --out runs/double
+    """
 
     kind: ClassVar[str] = "dqn"
 
@@ -48,7 +56,13 @@ class Dqn(NetworkOptions, QLearningOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Dsqn(SpikingOptions, QLearningOptions):
-    """Train a deep spiking Q-network directly, with surrogate gradients through time."""
+    """Train a deep spiking Q-network directly, with surrogate gradients through time.
+
+    Examples:
+        spikeq train dsqn --game cartpole --out runs/dsqn
+        spikeq train dsqn --game minatar/breakout --sim-steps 4 --neuron lif tau=4 --out runs/lif
+        spikeq train dsqn --game minatar/breakout --sim-steps 8 --prune-sim-steps 4 2 --out runs/pruned
+    """
 
     kind: ClassVar[str] = "dsqn"
 
@@ -90,7 +104,12 @@ class Dsqn(SpikingOptions, QLearningOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Ppo(NetworkOptions, RunOptions):
-    """Train an actor with ReLU by proximal policy optimisation (cartpole)."""
+    """Train an actor with ReLU by proximal policy optimisation (cartpole).
+
+    Examples:
+        spikeq train ppo --game cartpole --out runs/ppo
+        spikeq train ppo --game cartpole --layers "64 64" --seed 1 --out runs/wider
+    """
 
     kind: ClassVar[str] = "ppo"
 
@@ -110,7 +129,12 @@ class Ppo(NetworkOptions, RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SpikingPpo(SpikingOptions, Ppo):
-    """Train a spiking actor, and a spiking critic with it, by proximal policy optimisation (cartpole)."""
+    """Train a spiking actor, and a spiking critic with it, by proximal policy optimisation (cartpole).
+
+    Examples:
+        spikeq train spiking-ppo --game cartpole --out runs/spiking-ppo
+        spikeq train spiking-ppo --game cartpole --sim-steps 8 --out runs/eight
+    """
 
     kind: ClassVar[str] = "spiking-ppo"
 
@@ -134,17 +158,21 @@ class Ship:
     """Make a small copy of a trained agent: its weights in half precision.
 
     The copy is another agent than the original, and is evaluated as such.
+
+    Examples:
+        spikeq train ship --agent runs/dqn --out my-dqn.safetensors
+        spikeq train ship --agent results/agents/cartpole-dqn-s0.safetensors --out half.safetensors
     """
 
-    agent: Path
-    """Checkpoint (.safetensors) to copy."""
+    agent: Annotated[str, AnAgent("The agent to copy.")]
     out: Path
     """File to write."""
+    game: GameOfAgent = None
 
     def run(self) -> None:
         from train_direct.ship import ship
 
-        made = ship(self.agent, self.out)
+        made = ship(self.agent, self.out, None if self.game is None else get_game(self.game))
         print(f"{self.out}: {f'{self.out.stat().st_size / 2**20:.1f} MiB' if made else 'already done'}")
 
 

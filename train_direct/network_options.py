@@ -20,7 +20,7 @@ _OF_NEURON = ("reset", "detach_reset", "threshold", "tau", "surrogate", "surroga
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
-    """Options of any network."""
+    """Layers of the network."""
 
     layers: str | None = None
     """Hidden layers in place of the usual ones: "32c8s4 64c4s2 64c3s1 512" is three convolutions (channels, c,
@@ -87,7 +87,7 @@ def spiking_network(name: str, relu_verb: str) -> "tuple[Network, Spiking]":
 
 @dataclass(frozen=True, kw_only=True)
 class SpikingOptions(NetworkOptions):
-    """Options of a spiking network."""
+    """What spikes, and how Q-values are read."""
 
     sim_steps: SimSteps | None = None
     """Simulation steps of a decision, in place of the network's own."""

@@ -13,6 +13,7 @@ from core.errors import Refusal
 from core.games import Game
 from core.options import parse_settings
 from core.ranges import EnvCount, Real, Seed, Steps, Threads, Whole
+from play.options import ComputeOptions
 from train_direct.recipe import EvalEpisodes, NStep, R, ReplaySteps, TotalSteps, changed, label
 
 
@@ -29,15 +30,31 @@ class Chosen(Generic[R]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Options of every training."""
+class KeepOptions:
+    """What is kept on disk, and how often."""
+
+    curve_interval_steps: Steps = 1000
+    """Decisions between two points of the learning curve."""
+    checkpoint_interval_steps: Steps = 10_000
+    """Decisions between two states to resume from."""
+    keep_interval_steps: Steps | None = None
+    """Decisions between weights that are kept as OUT/steps-*.safetensors, besides the best and the last."""
+    keep_episodes: list[Steps] | None = None
+    """Numbers of training episodes after which weights are kept as OUT/episodes-*.safetensors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(KeepOptions, ComputeOptions):
+    """How training is run, and for how long."""
 
     game: Annotated[str, OneOf("Game to train on.", "core.games:GAMES")]
     out: Path
     """Run folder. The same command resumes an unfinished run, and says so if the run is done."""
     recipe: str | None = None
     """How training is run; the game's usual recipe if not given."""
-    set: Annotated[list[list[str]], tyro.conf.UseAppendAction] = field(default_factory=list)
+    set: Annotated[list[list[str]], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="FIELD=VALUE ...")] = (
+        field(default_factory=list)
+    )
     """Other values for fields of the recipe, as in --set learning_rate=1e-3 batch_size=64
     dynamics.sticky_action_probability=0.25. Rows name what was changed."""
     seed: Seed = 0
@@ -51,14 +68,6 @@ class RunOptions:
     max_episode_steps: Annotated[int, Whole(1, 100_000_000)] | Literal["unlimited"] | None = None
     """Decisions after which a training episode is cut, in place of the recipe's limit. unlimited never cuts one (not
     on Atari). Validation keeps the protocol's limit."""
-    curve_interval_steps: Steps = 1000
-    """Decisions between two points of the learning curve."""
-    checkpoint_interval_steps: Steps = 10_000
-    """Decisions between two states to resume from."""
-    keep_interval_steps: Steps | None = None
-    """Decisions between weights that are kept as OUT/steps-*.safetensors, besides the best and the last."""
-    keep_episodes: list[Steps] | None = None
-    """Numbers of training episodes after which weights are kept as OUT/episodes-*.safetensors."""
     device: Device = "auto"
     """Device on which the network is trained."""
     threads: Threads = 0
@@ -108,7 +117,7 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class QLearningOptions(RunOptions):
-    """Options of both verbs of Q-learning."""
+    """Q-learning, in place of the recipe's choices."""
 
     recipe: Annotated[
         str | None,

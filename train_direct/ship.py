@@ -8,19 +8,30 @@ import torch
 
 from core.checkpoint import Checkpoint, load_agent, save_agent
 from core.errors import Refusal
+from core.games import Game
+from play.entrants import load
 
 
-def ship(agent: str | os.PathLike[str], out: str | os.PathLike[str]) -> bool:
-    """Write a copy of a checkpoint with weights in half precision.
+def ship(agent: str | os.PathLike[str], out: str | os.PathLike[str], game: Game | None = None) -> bool:
+    """Write a copy of an agent with weights in half precision.
+
+    Args:
+        agent: a checkpoint, a run folder (its best weights), or a registered agent.
+        out: the file to write.
+        game: what a registered agent plays.
 
     Returns:
         Whether there was work to do. If the file is this copy already, there is none.
 
     Raises:
-        Refusal: the checkpoint cannot be read, a weight is beyond half precision, or there is another file.
+        Refusal: the agent cannot be read, or no file can hold it; a weight is beyond half precision; or there is
+            another file.
     """
-    source, out = load_agent(agent), Path(out)
+    source, out = load(agent, game), Path(out)
+    type(source.agent).from_config(source.agent.game, source.agent.config())  # refuses what no file can hold
     tensors = source.agent.state_dict().values()
+    if not tensors:
+        raise Refusal(f"{os.fspath(agent)} has no weights to copy")
     largest = max(tensor.double().abs().max().item() for tensor in tensors if tensor.numel())
     if largest > torch.finfo(torch.float16).max:
         raise Refusal(f"{os.fspath(agent)}: a weight of {largest:g} is beyond half precision")

@@ -17,7 +17,12 @@ from core.cli import main
 
 @dataclass(frozen=True)
 class Report:
-    """Write the page of a folder of rows. Nothing is drawn, trained or played."""
+    """Write the page of a folder of rows. Nothing is drawn, trained or played.
+
+    Examples:
+        spikeq report results/minatar
+        spikeq report runs/scores --out runs/page
+    """
 
     folder: Annotated[str, tyro.conf.Positional]
     """A folder of rows, such as runs/a, or the name of a study in results/, such as quick."""

@@ -1,6 +1,7 @@
 """An agent made from a torch module that somebody else wrote."""
 
 import copy
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, Self
@@ -8,7 +9,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from core.adapt.counting import SpikeCounter, Traced, hooked, require_own_neurons, traced
+from core.adapt.counting import SpikeCounter, Traced, hooked, require_own_neurons, simulates, traced
 from core.adapt.library import LIBRARIES, Library, library_of
 from core.agents import AGENT_CLASSES, Activity, Agent, Decision, require_sim_steps
 from core.choices import Surrogate
@@ -279,3 +280,9 @@ class AdaptedAgent(Agent):
         self._names = [name for name in self._names if name in counter.spikes]
         self._sim_steps = counter.sim_steps if self._names else 0
         self.neuron_counts = tuple(counter.neurons[name] for name in self._names)
+        if not self._names and simulates(self.module, self._scores, observations[:1]):
+            print(
+                f"warning: {what} calls its layers several times in a decision, and has no layers of neurons of "
+                f"{', '.join(LIBRARIES)}: if it spikes, its spikes are not counted",
+                file=sys.stderr,
+            )

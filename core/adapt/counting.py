@@ -1,6 +1,7 @@
 """Counting what the layers of a foreign network do during a decision, by hooks."""
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -97,6 +98,21 @@ def require_own_neurons(
     synaptic = [name for name, each in module.named_modules() if isinstance(each, SYNAPTIC)]
     with hooked(module, _Trace(library, synaptic, neurons_of(module, library)).hooks):
         decide(observation)
+
+
+def simulates(module: nn.Module, decide: Callable[[Tensor], Tensor], observation: Tensor) -> bool:
+    """Whether a module calls a layer with synapses several times in one decision, as one that simulates by itself does.
+
+    Args:
+        module: the network.
+        decide: scores of a batch of observations by the module.
+        observation: [1, *observation].
+    """
+    calls: Counter[str] = Counter()
+    names = [name for name, each in module.named_modules() if isinstance(each, SYNAPTIC)]
+    with hooked(module, {name: lambda *_, name=name: calls.update([name]) for name in names}):
+        decide(observation)
+    return max(calls.values(), default=0) > 1
 
 
 class _Seen:

@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
+from adversarial.options import Run, States
+from analysis.attack_summary import MEASURE, STRONGER, summary
 from analysis.attackers import SOURCE_WEIGHTS, how, is_usual, kind_of, masking_gaps
 from analysis.comparisons import compare
 from analysis.evidence import LEAST_STATES, Evidence, attacked_scores, evidence
 from analysis.gates import gates, is_allowed
 from analysis.statistics import LEAST_EPISODES
 from analysis.verdict import verdict, verdict_of
+from card.__main__ import MakeCard
+from core.cli import parse
 from core.errors import Refusal
 from core.generated import is_as_made
 from core.records import to_json, write_rows
@@ -703,7 +707,7 @@ def test_of_several_attacks_in_games_the_strongest_flips_most_decisions() -> Non
     left = attacked_scores(only(rows))[SIZE]
     assert (left.attack, left.attacks) == ("pgd (20 steps) through swept-surrogate", 3)
     assert (left.score.estimate, left.least) == (10.0, 2.0)
-    cells = [cell.strip() for cell in verdict(*rows).split("|")]
+    cells = [cell.strip() for cell in judged(*rows).split("|")]
     assert cells[cells.index("10.00 (9.70 to 10.30, n = 10)") + 2] == "2.00"
     # Decisions count, not games: one long game of few flips.
     long = in_games("random-sign", 2.0, flip_share=0.8)
@@ -725,7 +729,7 @@ def test_more_robust_is_so_under_every_attack_that_was_met() -> None:
         )
         (contrast,) = compare(only((states, [*rows[1], *alike])), only(of_dqn(sound()))).contrasts
         assert contrast.is_better is expected
-        told = verdict(rows[0] + of_dqn(sound())[0], rows[1] + of_dqn(sound())[1])
+        told = judged(rows[0] + of_dqn(sound())[0], rows[1] + of_dqn(sound())[1])
         assert ("; not better under random-sign)" in told) is not expected
 
 
@@ -768,7 +772,7 @@ def test_clean_games_of_which_only_others_are_above_random_play_refuse_no_other_
         if row.attack == "none"
     ]
     theirs = of_dqn(sound())
-    text = verdict(states + theirs[0], lost + better + theirs[1])
+    text = judged(states + theirs[0], lost + better + theirs[1])
     assert 'gate "plays when nobody attacks" failed' in text
     # Attacked in all twenty, of which the other met the first ten.
     more = [replace(row, episode=row.episode + 10, episode_seed=row.episode_seed + 10) for row in games]
@@ -779,13 +783,17 @@ def test_clean_games_of_which_only_others_are_above_random_play_refuse_no_other_
 # Words -----------------------------------------------------------------------------------------------
 
 
+def judged(states: list[StateAttackRow], games: list[AttackRow]) -> str:
+    return verdict(evidence(states, games))
+
+
 def both() -> Rows:
     ours, theirs = sound(), of_dqn(sound())
     return ours[0] + theirs[0], ours[1] + theirs[1]
 
 
 def test_the_verdict_allows_what_the_evidence_allows() -> None:
-    text = verdict(*both())
+    text = judged(*both())
     ours = text[text.index("### DSQN (seed 0, 1,000 decisions, 4 sim steps, s0)") :]
     assert "- Claim: every gate passed" in ours
     assert "above random play kept under the strongest attack: 86 % (86 to 86 %, n = 10) at 1/255." in ours
@@ -807,7 +815,7 @@ def test_the_verdict_allows_what_the_evidence_allows() -> None:
 @pytest.mark.parametrize("spoilt", [FAILING, MISSING])
 def test_the_verdict_refuses_and_names_the_gate(name: str, spoilt: dict[str, Callable[[Rows], Rows]]) -> None:
     ours, theirs = spoilt[name](sound()), of_dqn(sound())
-    text = verdict(ours[0] + theirs[0], ours[1] + theirs[1])
+    text = judged(ours[0] + theirs[0], ours[1] + theirs[1])
     ours_text = text[text.index("### DSQN") :]
     words = "failed" if spoilt is FAILING else "was not measured"
     assert f'gate "{name}" {words}' in ours_text
@@ -822,11 +830,48 @@ def test_the_verdict_of_a_folder_is_written_there(tmp_path: Path) -> None:
     write_rows(tmp_path / "pong" / "a" / "state_attacks.parquet", StateAttackRow, states)
     write_rows(tmp_path / "pong" / "a" / "attacks.parquet", AttackRow, games)
     write_rows(tmp_path / "pong" / "a" / ".attacks-0123.parquet", AttackRow, games[:1])  # work under way
-    printed = verdict_of(tmp_path)
+    lines = verdict_of(tmp_path)
     written = (tmp_path / "verdict.md").read_bytes()
     assert is_as_made(written)
-    assert written.decode().splitlines()[:-1] == printed.splitlines() == verdict(states, games).splitlines()
+    assert written.decode().splitlines()[:-1] == judged(states, games).splitlines()
+    assert lines == summary(evidence(states, games), tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["verdict.md"]
+
+
+def test_five_lines_sum_the_attacks_up(tmp_path: Path) -> None:
+    lines = [line.split(maxsplit=2) for line in summary(evidence(*both()), tmp_path)]
+    assert [f"{first} {second}" for first, second, _ in lines[:4]] == [
+        *("attacked pong:", "clean score", "under attack", "breaks first")
+    ]
+    assert lines[0][2] == "DQN, DSQN"
+    assert lines[1][2] == "pong: DQN 18.0, DSQN 15.0"
+    assert lines[2][2] == "pong: DQN -20.0, DSQN 10.0 at 1/255"
+    assert lines[3][2] == "pong: DQN at 1/255, where it keeps 2 %"
+    assert "nothing: every gate of 2 networks passed; all gates: " in " ".join(lines[4])
+
+
+def last_line(rows: Rows, folder: Path) -> str:
+    return summary(evidence(*rows), folder)[-1]
+
+
+def test_the_summary_names_a_gate_and_the_command_that_closes_it(tmp_path: Path) -> None:
+    for name in GATES:
+        for spoilt, words in ((FAILING, "failed for 1"), (MISSING, "was not measured for 1")):
+            line = last_line(spoilt[name](sound()), tmp_path)
+            assert "robustness of 1 of 1 network: gate " in line
+            assert words in line
+            assert (MEASURE if spoilt is MISSING else STRONGER[name]) in line
+    assert [*STRONGER] == [gate.name for gate in gates(only(sound()))]
+    for words in STRONGER.values():
+        _, verb, *options = words.split()
+        parse("spikeq", {"run": Run, "states": States}[verb], [*options, "--agent", "a", "--out", "b"])
+    parse("spikeq", MakeCard, MEASURE.split()[2:])
+
+
+def test_few_games_are_not_summed_up(tmp_path: Path) -> None:
+    states, games = both()
+    lines = summary(evidence(states, [row for row in games if row.episode < 3]), tmp_path)
+    assert [line.split("  ")[-1].strip() for line in lines[1:4]] == 3 * ["pong: fewer than 10 games"]
 
 
 def test_a_folder_without_attacks_is_refused(tmp_path: Path) -> None:

@@ -3,13 +3,27 @@
 import csv
 import io
 import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from pylatexenc.latexwalker import (
+    LatexCharsNode,
+    LatexCommentNode,
+    LatexEnvironmentNode,
+    LatexMacroNode,
+    LatexMathNode,
+    LatexSpecialsNode,
+    LatexWalker,
+)
 
 from analysis.figures import scores
 from analysis.game_table import Block, game_table
-from analysis.game_table_formats import game_table_csv, game_table_latex, game_table_markdown
+from analysis.game_table_formats import game_table_csv, game_table_markdown
+from analysis.game_table_latex import MOST_COLUMNS, game_table_latex
 from analysis.runs import (
     Family,
     TrainedAgent,
@@ -25,6 +39,8 @@ from analysis.tables import markdown, score_lines
 from core.errors import Refusal
 from core.games import PUBLISHED
 from tests.conftest import episode, only
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
 def frame(*rows: object) -> pd.DataFrame:
@@ -330,10 +346,95 @@ def test_all_numbers_are_in_the_csv() -> None:
     assert not [line for line in lines if line["agent"] == "human" and line["game"].startswith("minatar")]
 
 
-def test_latex_has_as_many_cells_in_each_line() -> None:
-    text = game_table_latex(game_table(frame(episode()), published()))
-    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len({line.count(" & ") for line in lines}) == 1
-    assert len(lines) == 1 + 17 + 2
-    assert r"beam\_rider" in text
-    assert "%" not in "".join(lines).replace(r"\%", "")
+# LaTeX -----------------------------------------------------------------------------------------------
+
+KNOWN = {
+    *(
+        "begin",
+        "end",
+        "centering",
+        "scriptsize",
+        "setlength",
+        "tabcolsep",
+        "caption",
+        "shortstack",
+        "textsuperscript",
+    ),
+    *("toprule", "midrule", "bottomrule", "pm", "approx", "times", "\\", "_", "%", "#", "&", "$", "{", "}"),
+    *("textbackslash", "textasciitilde", "textasciicircum"),
+}
+"""Commands that LaTeX and booktabs define."""
+
+
+def parsed_tables(text: str) -> list[list[list[str]]]:
+    """The cells of each table, after a strict parse: balanced, with known commands, and nothing left unescaped."""
+    assert text.isascii()
+    nodes, _, _ = LatexWalker(text, tolerant_parsing=False).get_latex_nodes()
+    tables = []
+
+    def walk(nodes: Iterable[Any], in_math: bool = False) -> None:
+        for node in nodes:
+            if node is None or node.isNodeType(LatexCommentNode):
+                continue
+            if node.isNodeType(LatexMacroNode):
+                assert node.macroname in KNOWN, node
+                walk(node.nodeargd.argnlist if node.nodeargd else ())
+            elif node.isNodeType(LatexCharsNode):
+                assert in_math or not set(node.chars) & set("_^#&$~"), node
+            elif node.isNodeType(LatexSpecialsNode):
+                assert node.specials_chars == "&", node
+            else:
+                if node.isNodeType(LatexEnvironmentNode) and node.environmentname == "tabular":
+                    rows = re.findall(r"^(.*) \\\\$", node.latex_verbatim(), re.MULTILINE)
+                    tables.append([re.split(r" (?<!\\)& ", row) for row in rows])
+                walk(node.nodelist, in_math or node.isNodeType(LatexMathNode))
+
+    walk(nodes)
+    return tables
+
+
+def many_agents() -> tuple[Block, ...]:
+    """Eleven agents on two tiers, with names that LaTeX would misread."""
+    rows = []
+    for game, protocol in (("pong", "nature"), ("minatar/breakout", "minatar")):
+        for index in range(11):
+            of = {"game": game, "protocol": protocol, "network": f"own_{index}%#~^", "agent": "dsqn"}
+            rows += played((1.0, 3.0), **of)
+    return game_table(frame(*rows), published())
+
+
+@pytest.mark.parametrize("study", ["cartpole", "decoders", "trained"])
+def test_committed_latex_is_parsed(study: str) -> None:
+    for table in parsed_tables((RESULTS / study / "games.tex").read_text()):
+        assert {len(row) for row in table} == {MOST_COLUMNS}
+
+
+def test_latex_is_parsed_and_narrow() -> None:
+    for blocks in (game_table(frame(episode()), published()), many_agents()):
+        text = game_table_latex(blocks)
+        tables = parsed_tables(text)
+        assert len(tables) == len(blocks)
+        for block, table, shape in zip(blocks, tables, re.findall(r"tabular\}\{(l?r+)", text), strict=True):
+            assert {len(row) for row in table} == {len(shape)}
+            assert len(shape) <= MOST_COLUMNS
+            assert [row[0].replace("\\", "") for row in table[1:-2]] == [*block.games]
+    assert "% left out, see --columns of plot.py: " in text
+
+
+def test_a_table_for_latex_has_the_columns_that_were_chosen() -> None:
+    (block,) = game_table(frame(episode()), published())
+    ((header, *lines),) = parsed_tables(game_table_latex([block], ["DQN", "human"]))
+    assert [cell.split("\\\\")[0] for cell in header] == [
+        "game",
+        r"\shortstack[r]{human",
+        r"\shortstack[r]{DQN",
+    ]
+    (pong,) = [line for line in lines if line[0] == "pong"]
+    assert pong == ["pong", "14.60", "10.00"]
+    with pytest.raises(
+        Refusal, match=r"no column 'DQM': did you mean 'DQN'\? accepted are 'random', 'human', 'DQN'"
+    ):
+        game_table_latex([block], ["DQM"])
+    blocks = many_agents()
+    with pytest.raises(Refusal, match="8 columns: accepted are 7 at most, besides the game"):
+        game_table_latex(blocks, [*blocks[0].headings[:7], "random"])

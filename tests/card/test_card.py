@@ -13,9 +13,11 @@ from typing import Any
 import jsonschema
 import pytest
 
+from card.battery import STATES, Battery
 from card.content import measured
 from card.files import read_card, validator
 from core.errors import Refusal
+from core.games import get_game
 from tests.conftest import AGENTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -161,21 +163,36 @@ def test_a_foreign_network_gets_a_card_and_its_extension_is_needed(tmp_path: Pat
     code, _, err = run(*own, *small, "--out", "net", cwd=tmp_path)
     assert code == 0, err
     card = read_card(tmp_path / "net" / "card.json")
-    assert (card["agent"]["kind"], card["activity"]["sim_steps"]) == ("adapted", 4)
+    assert (card["agent"]["kind"], card["activity"]["sim_steps"]) == ("leaky-net", 4)
     assert card["operations"]["layers"][0]["dense_macs"] == 400 * 64
     assert list(card["agent"]["extensions"]) == ["leaky_net"]
     assert any("swept" in row["attack"] for row in card["robustness"]["states"])
 
-    code, _, err = run("--check", "net/card.json", "--episodes", "2", cwd=tmp_path)
-    assert (code, "extension 'leaky_net' of the card was not named (--extension)" in err) == (2, True)
+    code, out, err = run("--check", "net/card.json", "--episodes", "2", cwd=tmp_path)
+    assert (code, out) == (2, "")  # before anything is said to hold
+    assert "extension 'leaky_net' of the card was not named (--extension)" in err
     again = ("--check", "net/card.json", "--episodes", "2", "--extension", "leaky_net")
     code, out, err = run(*again[:2], *again[4:], cwd=tmp_path)
     assert code == 0, err
-    assert "3 games of adapted network, played again" in out  # all, as there are fewer than ten
+    assert "3 games of leaky-net, played again" in out  # all, as there are fewer than ten
     with open(tmp_path / "leaky_net.py", "a") as file:
         file.write("# changed\n")
     code, _, err = run(*again, cwd=tmp_path)
     assert (code, "extension 'leaky_net' of the card has changed since" in err) == (2, True)
+
+
+def test_a_small_card_asks_less() -> None:
+    def asked(states: int) -> list[tuple[str, ...]]:
+        parts = {
+            part.name: part for part in Battery("a", get_game("minatar/breakout"), states=states).parts()
+        }
+        return [parts["states"].words, parts["states"].instead]
+
+    for standard, small in zip(asked(STATES), asked(100), strict=True):
+        assert "--set" not in standard
+        assert standard[standard.index("--draws") :][:3] == ("--draws", "1", "500")
+        assert small[small.index("--draws") :][:5] == ("--draws", "1", "97", "--set", "queries=97")
+    assert "--set" not in asked(10 * STATES)[0]
 
 
 def test_what_cannot_be_measured_is_said_in_the_card(made: Path) -> None:

@@ -393,3 +393,29 @@ def test_inputs_outside_the_bounds_are_refused() -> None:
     with pytest.raises(Refusal, match="outside the bounds"):
         adapt(Plain(), GAME)(torch.full((1, *GAME.observation_shape), 255.0))
     assert np.isfinite(GAME.high).all()
+
+
+class HandWritten(nn.Module):
+    """Leaky neurons in plain torch, and the same layer once without them."""
+
+    def __init__(self, sim_steps: int):
+        super().__init__()
+        self.sim_steps = sim_steps
+        self.output = nn.Linear(400, 6)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        voltage, spikes = torch.zeros_like(observations.flatten(1)), []
+        for _ in range(self.sim_steps):
+            voltage = 0.5 * voltage + observations.flatten(1)
+            spikes.append(self.output((voltage > 1.0).float()))
+        return torch.stack(spikes).mean(0)
+
+
+def test_neurons_written_by_hand_are_told_to_be_uncounted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert adapt(HandWritten(1), GAME).neuron_counts == ()
+    assert capsys.readouterr().err == ""
+    assert adapt(HandWritten(3), GAME).neuron_counts == ()
+    warned = capsys.readouterr().err
+    assert warned.count("\n") == 1
+    assert "module HandWritten calls its layers several times" in warned
+    assert "its spikes are not counted" in warned

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageGrab
+from torch import nn
 
+from core.adapt.adapted import adapt
 from core.agents import Agent, RandomPlay
 from core.checkpoint import Checkpoint, load_agent, save_agent
 from core.dqn import DQN
@@ -364,15 +366,22 @@ def test_nothing_is_written_over(command: Command, tmp_path: Path) -> None:
     assert [path.read_text() for path in tmp_path.iterdir()] == ["a video"]
 
 
-def test_who_has_no_neurons_cannot_be_watched() -> None:
-    with pytest.raises(Refusal, match="'random' has no neurons"):
-        watch(
-            Checkpoint(RandomPlay(BREAKOUT), dict(PROVENANCE), ""),
-            BREAKOUT,
-            get_protocol(None, BREAKOUT),
-            lambda picture: None,
-            eval_seed=0,
-        )
+def test_who_has_no_neurons_is_watched_with_its_scores_alone() -> None:
+    pictures: list[Image.Image] = []
+    checkpoint = Checkpoint(RandomPlay(BREAKOUT), dict(PROVENANCE), "")
+    watch(checkpoint, BREAKOUT, get_protocol(None, BREAKOUT), pictures.append, eval_seed=0, steps=2)
+    assert [picture.size for picture in pictures] == 2 * [Painter(BREAKOUT, checkpoint).size]
+    assert pictures[0].tobytes() != pictures[1].tobytes()
+
+
+def test_an_adapted_network_is_watched_with_the_rates_of_its_layers() -> None:
+    snn = pytest.importorskip("snntorch")
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(400, 8), snn.Leaky(0.5, init_hidden=True), nn.Linear(8, 6))
+    checkpoint = Checkpoint(adapt(layers, BREAKOUT, sim_steps=2), dict(PROVENANCE), "")
+    pictures: list[Image.Image] = []
+    watch(checkpoint, BREAKOUT, get_protocol(None, BREAKOUT), pictures.append, eval_seed=0, steps=1)
+    assert checkpoint.agent.neuron_counts == (8,)
+    assert pictures[0].size == Painter(BREAKOUT, checkpoint).size
 
 
 # The window ------------------------------------------------------------------------------------------

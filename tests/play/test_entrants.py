@@ -174,7 +174,34 @@ def test_an_agent_of_an_extension_is_scored(
         *(("random", "", -1, episode) for episode in range(2)),
     ]
     assert len(rows[0].checkpoint_id) == 12
-    is_refused(
-        command("evaluate", "watch", *options[:2], "--game", "minatar/breakout"), "'my-kind' has no neurons"
-    )
+    watched = ("--game", "minatar/breakout", "--steps", 2, "--save", tmp_path / "pictures")
+    assert command("evaluate", "watch", *options[:2], *watched).code == 0
+    assert len([*(tmp_path / "pictures").iterdir()]) == 2
     is_refused(command("evaluate", "watch", *options[:2]), "knows no game")
+
+
+FAILING = EXTENSION.replace(
+    "        return Decision(",
+    """        self.asked = getattr(self, "asked", 0) + 1
+        assert self.asked < 3, "asked too often"
+        return Decision(""",
+)
+
+
+def test_an_error_in_an_extension_names_agent_extension_and_game(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_failing_agent.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ("--agent", "my-linear", "--extension", "my_failing_agent", "--game", "minatar/breakout")
+    finished = command("evaluate", "run", *options, "--episodes", 2, "--out", tmp_path / "out")
+    first, *trace = finished.err[finished.err.index("error: ") :].splitlines()
+    assert (finished.code, finished.out) == (1, "")
+    assert first.startswith(
+        "error: agent 'my-linear' of extension 'my_failing_agent' failed on minatar/breakout: "
+        "AssertionError: asked too often (my_failing_agent.py, line "
+    )
+    assert trace[0] == "Traceback (most recent call last):"
+    assert "my_failing_agent.py" in trace[1]
+    assert trace[-1] == "AssertionError: asked too often"
+    assert not (tmp_path / "out" / "episodes.parquet").exists()
