@@ -21,7 +21,7 @@ from core.games import get_game
 from tests.conftest import AGENTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SMALL = ("--episodes", "12", "--states", "100", "--attacked-episodes", "10", "--threads", "1")
+SMALL = ("--episodes", "12", "--states", "60", "--attacked-episodes", "10", "--threads", "1")
 DQN = str(AGENTS / "minatar-breakout-dqn-s0.safetensors")
 
 
