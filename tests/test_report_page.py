@@ -113,6 +113,7 @@ def look_at(page: Page, width: int) -> None:
         "[...document.querySelectorAll('.scroll, .frame')].map(box => [box.scrollWidth, box.clientWidth])"
     )
     assert width > 400 or any(inside > outside for inside, outside in boxes)
+    assert page.evaluate(CLIPPED) == []
     # The first column stays where it is.
     assert page.evaluate(SCROLLED) <= 1
     # And words can be told from the paper: WCAG's contrast of normal text.
@@ -147,17 +148,26 @@ SCROLLED = """() => Math.max(...[...document.querySelectorAll('.scroll')].map(bo
   box.scrollLeft = 0;
   return Math.abs(gap);
 }))"""
+CLIPPED = """() => [...document.querySelectorAll('p, li, td, th, dt, dd, figcaption, summary, h1, h2, h3')]
+  .filter(each => each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).display !== 'inline')
+  .map(each => each.textContent)"""
+
 CONTRAST = """() => {
+  const parts = colour => colour.match(/[\\d.]+/g).map(Number);
   const light = colour => {
-    const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(value => value / 255)
+    const [r, g, b] = parts(colour).slice(0, 3).map(value => value / 255)
       .map(value => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
-  const paper = light(getComputedStyle(document.body).backgroundColor);
-  const words = [...document.querySelectorAll('p, li, td, th, dt, dd, figcaption, a, h1, h2, h3, h4, summary, button')];
-  return Math.min(...words.map(word => {
-    const ink = light(getComputedStyle(word).color);
-    return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
+  const paper = each => {
+    const colour = getComputedStyle(each).backgroundColor;
+    return parts(colour)[3] === 0 ? paper(each.parentElement) : light(colour);
+  };
+  const written = [...document.body.querySelectorAll(':not(script)')]
+    .filter(each => [...each.childNodes].some(child => child.nodeType === 3 && child.data.trim()));
+  return Math.min(...written.map(each => {
+    const pair = [light(getComputedStyle(each).color), paper(each)];
+    return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
   }));
 }"""
 

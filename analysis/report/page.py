@@ -235,21 +235,29 @@ _NUMBER = re.compile(r"-?[\d,.]+(e-?\d+)?( ?%)?")
 
 
 def markdown_tables(title: str, text: str) -> Iterator[Table]:
-    """The tables of a Markdown text. The lines below a table are its notes."""
+    """The tables of a Markdown text, named after the headings above them. The lines below a table are its notes."""
     lines = text.splitlines()
     blocks = [
         (is_table, list(block)) for is_table, block in groupby(lines, lambda line: line.startswith("|"))
     ]
+    headings: dict[int, str] = {}
     for index, (is_table, block) in enumerate(blocks):
+        for line in [] if is_table else block:
+            if line.startswith("##"):
+                level = len(line) - len(line.lstrip("#"))
+                headings = {above: words for above, words in headings.items() if above < level}
+                headings[level] = line.lstrip("# ")
         if is_table and len(block) > 2:
             header, _, *cells = (
                 [cell.strip() for cell in line.strip().strip("|").split("|")] for line in block
             )
             below = blocks[index + 1][1] if index + 1 < len(blocks) else []
             notes = tuple(
-                line.strip() for line in below if line.strip() and not line.startswith(("#", "<!--"))
+                line.strip().removeprefix("- ")
+                for line in below
+                if line.strip() and not line.startswith(("#", "<!--"))
             )
-            yield Table(title, tuple(header), tuple(map(tuple, cells)), notes)
+            yield Table(", ".join(headings.values()) or title, tuple(header), tuple(map(tuple, cells)), notes)
 
 
 def _score_tables(episodes: Sequence[EpisodeRow]) -> Iterator[Table]:
