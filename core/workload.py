@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Work = Literal["environment", "decide", "decide alone", "update", "convert", "gradient"]
+Work = Literal["environment", "decide", "decide alone", "update", "convert", "gradient", "embed"]
 """Kinds of work, each with the unit that is counted:
 
 - environment: a decision in a game, without the network.
 - decide: scores of a state among many at once.
 - decide alone: scores of one state at a time.
 - update: a transition of a batch that is learnt from.
-- convert: a calibration state of a conversion, without distillation. The kind is the method.
+- convert: a calibration state of a conversion, without distillation. The kind is the method;
+  bindsnet simulates a state in BindsNET.
+- embed: a state of a picture of representations (t-SNE). The kind is empty.
 - gradient: a gradient with respect to one state, of an attack.
 """
 PROCESS_BYTES = 500 * 2**20

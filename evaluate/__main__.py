@@ -281,7 +281,7 @@ class Probe(ComputeOptions):
 
     def workload(self, expected: "Expected") -> "Workload":
         from core.workload import PROCESS_BYTES, Part, Workload
-        from play.expected import playing
+        from play.expected import collecting
 
         game = get_game(self.game) if self.game else None
         agents = [expected.agents(word, game)[0] for word in self.agent]
@@ -293,11 +293,16 @@ class Probe(ComputeOptions):
         ]  # twice for operations and activity, once to be represented
         return Workload(
             [
-                *(part for agent in (*agents[:1], *agents) for part in playing(agent, self.states)),
+                *(
+                    part
+                    for agent in (*agents[:1], *agents)
+                    for part in collecting(agent, self.states, expected)
+                ),
                 *(
                     Part("decide", agent.game.tier, agent.kind, agent.sim_steps, self.states)
                     for agent in judged
                 ),
+                *(Part("embed", agent.game.tier, "", 1, self.states) for agent in first.values()),
             ],
             PROCESS_BYTES + max((agent.decision_bytes(64) for agent in agents), default=0),
         )

@@ -2,23 +2,22 @@
 
 import csv
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from core.agents import Agent
 from core.games import PUBLISHED, Game
 from core.workload import Part
 from play.entrants import entrants
 from play.protocols import Protocol, get_protocol
+from play.states import COLLECTING_ENVS
 
 
 @dataclass(frozen=True)
 class Expected:
     """What commands may ask for when they tell their workload."""
 
-    base: Path
-    """Where paths of commands start."""
     measured_steps: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Mean decisions of an episode by game and kind of agent, where they were measured."""
     made: dict[str, list[Agent]] = field(default_factory=dict)
@@ -35,8 +34,7 @@ class Expected:
         if word in self.made:
             return self.made[word]
         if key not in self.made:
-            path = self.base / word
-            found = entrants(path if path.exists() else word, game)
+            found = entrants(word, game)
             self.made[key] = [entrant.checkpoint.agent for entrant in found]
         return self.made[key]
 
@@ -61,6 +59,12 @@ def playing(agent: Agent, decisions: float, alone: bool = False) -> Iterable[Par
     yield Part("environment", tier, "", 1, decisions)
     if agent.kind != "random":
         yield Part("decide alone" if alone else "decide", tier, agent.kind, agent.sim_steps, decisions)
+
+
+def collecting(agent: Agent, states: int, expected: Expected) -> Iterable[Part]:
+    """The parts of `play.states.collect`: whole episodes, a few at a time, until there are enough states."""
+    at_once = COLLECTING_ENVS * expected.episode_steps(agent.game, agent.kind)
+    yield from playing(agent, math.ceil(states / at_once) * at_once)
 
 
 @functools.cache
