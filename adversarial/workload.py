@@ -8,7 +8,7 @@ from adversarial.options import AttackOptions, Run, States
 from adversarial.states import BATCH, MANY_QUERIES
 from core.agents import Agent
 from core.games import get_game
-from core.workload import PROCESS_BYTES, Part, Workload
+from core.workload import PROCESS_BYTES, Workload, WorkPart
 from play.expected import Expected, collecting, playing
 from play.protocols import get_protocol
 
@@ -43,7 +43,7 @@ def of_states(options: States, expected: Expected) -> Workload:
             min(options.query_states, options.states) if _queries(attack) >= MANY_QUERIES else options.states
         )
         parts += _asking(attack, victim, lender, states)
-        parts.append(Part("decide", victim.game.tier, victim.kind, victim.sim_steps, states))
+        parts.append(WorkPart("decide", victim.game.tier, victim.kind, victim.sim_steps, states))
     return Workload(parts, _memory(options, victim, lenders, min(BATCH, options.states)))
 
 
@@ -68,20 +68,20 @@ def _queries(attack: Attack) -> int:
     return int(getattr(attack, "queries", 0))
 
 
-def _asking(attack: Attack, victim: Agent, lender: Agent, states: float) -> Iterator[Part]:
+def _asking(attack: Attack, victim: Agent, lender: Agent, states: float) -> Iterator[WorkPart]:
     """The gradients or queries of an attack on so many states."""
     tier = victim.game.tier
     if attack.kind == "white-box":
         gradients = states * getattr(attack, "steps", 1) * getattr(attack, "restarts", 1)
-        yield Part("gradient", tier, lender.kind, lender.sim_steps, gradients)
+        yield WorkPart("gradient", tier, lender.kind, lender.sim_steps, gradients)
         judged = gradients if getattr(attack, "steps", 1) > 1 else 0
     else:
         judged = states * _queries(attack)
     if judged:
-        yield Part("decide", tier, victim.kind, victim.sim_steps, judged)
+        yield WorkPart("decide", tier, victim.kind, victim.sim_steps, judged)
 
 
-def _search(options: AttackOptions, victim: Agent, expected: Expected) -> Iterator[Part]:
+def _search(options: AttackOptions, victim: Agent, expected: Expected) -> Iterator[WorkPart]:
     """The search for the gradient that changes most choices, and for the decisions in which most is at stake."""
     if options.best_source or options.frequency < 1.0:
         yield from collecting(victim, SEARCH_STATES, expected)
@@ -89,8 +89,8 @@ def _search(options: AttackOptions, victim: Agent, expected: Expected) -> Iterat
         sources = len([*victim.gradient_sources()])
         sizes = len({*options.epsilon} - {0.0})
         tier, kind, sim_steps = victim.game.tier, victim.kind, victim.sim_steps
-        yield Part("gradient", tier, kind, sim_steps, SEARCH_STATES * sources)
-        yield Part("decide", tier, kind, sim_steps, SEARCH_STATES * sources * sizes)
+        yield WorkPart("gradient", tier, kind, sim_steps, SEARCH_STATES * sources)
+        yield WorkPart("decide", tier, kind, sim_steps, SEARCH_STATES * sources * sizes)
 
 
 def _memory(options: AttackOptions, victim: Agent, lenders: list[Agent], rows: int) -> int:

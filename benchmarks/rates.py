@@ -126,9 +126,11 @@ def items(tier: Tier, folder: Path) -> Iterator[Item]:
     for sim_steps in SNN_SIM_STEPS[tier]:
         snn = scaled_network(dqn, scales, RateCoding(sim_steps=sim_steps))
         yield from deciding(snn, inputs if sim_steps < 100 else inputs[:8])
-    yield replace(
-        gradient(snn, inputs), sim_steps=1
-    )  # that of the DQN's weights, whatever the simulation steps
+        if sim_steps in (8, 64):
+            yield simulated_in_bindsnet(snn, states[:2])
+    yield embedding(tier)
+    # The gradient is that of the DQN's weights, whatever the simulation steps.
+    yield replace(gradient(snn, inputs), sim_steps=1)
     quantised = snn.varied(sim_steps=8).quantised()
     yield from deciding(quantised, inputs)
     yield gradient(quantised, inputs)
@@ -290,9 +292,9 @@ def embedding(tier: Tier) -> Item:
 def estimated_on_gpu(entry: dict[str, Any]) -> dict[str, Any]:
     """What the same work would take on a large GPU, from the number of kernels that it starts.
 
-    Networks of this size are bound by the starting of kernels: about 0.1 ms a simulation step for all layers forward and
-    0.3 ms with the gradient and the optimiser; 0.2 ms and 1 ms once a batch. Environments, conversions and t-SNE stay on
-    a CPU core.
+    Networks of this size are bound by the starting of kernels: about 0.1 ms a simulation step for all layers
+    forward and 0.3 ms with the gradient and the optimiser; 0.2 ms and 1 ms once a batch. Environments, conversions
+    and t-SNE stay on a CPU core.
     """
 
     def seconds(key: str, sim_steps: int, on_cpu: float) -> float:
@@ -393,7 +395,7 @@ if __name__ == "__main__":
         "processor": processor(),
         "device": "cpu",
         "measured": True,
-        "note": f"one thread, process time, least of {ROUNDS} rounds in turn; load {load:.1f} on {os.cpu_count()} cores",
+        "note": f"process time, least of {ROUNDS} rounds in turn; load {load:.1f} on {os.cpu_count()} cores",
         "versions": {"torch": torch.__version__, **source_code()},
         "start_s": round(start_seconds(), 2),
         "seconds": {

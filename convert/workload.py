@@ -15,7 +15,7 @@ from core.errors import Refusal
 from core.games import get_game
 from core.networks import NETWORKS
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from core.workload import PROCESS_BYTES, Part, Workload
+from core.workload import PROCESS_BYTES, Workload, WorkPart
 from play.expected import Expected, collecting, playing
 from play.protocols import get_protocol
 
@@ -36,7 +36,7 @@ def of_conversion(options: Run, expected: Expected) -> Workload:
             *collecting(dqn, options.test_states, expected),
             *_making(method, snn, options.calibration_states, expected),
             *_judging(snn, options.test_states),
-            Part("convert", snn.game.tier, "bindsnet", snn.sim_steps, options.bindsnet_states),
+            WorkPart("convert", snn.game.tier, "bindsnet", snn.sim_steps, options.bindsnet_states),
         ],
         PROCESS_BYTES + snn.decision_bytes(ROWS) + _states_bytes(dqn, options),
         2 * sum(tensor.nbytes for tensor in snn.state_dict().values()),
@@ -103,20 +103,20 @@ def _variants(options: Compare) -> Iterable[Variant]:
 
 def _making(
     method: Method, snn: RateCodedNetwork, states: int, expected: Expected, taught: bool = False
-) -> Sequence[Part]:
+) -> Sequence[WorkPart]:
     """Conversion, and distillation if the method trains and no other conversion has trained these weights."""
     tier = snn.game.tier
-    parts = [Part("convert", tier, METHODS.name_of(type(method)), snn.sim_steps, states)]
+    parts = [WorkPart("convert", tier, METHODS.name_of(type(method)), snn.sim_steps, states)]
     updates = getattr(method, "distil_updates", 0)
     if updates and not taught:
-        parts.append(Part("update", tier, "quantised", 1, ROUNDS * updates * BATCH))
+        parts.append(WorkPart("update", tier, "quantised", 1, ROUNDS * updates * BATCH))
         for _ in range(1, ROUNDS):
             parts += collecting(snn.quantised(), states // 2, expected)
     return parts
 
 
-def _judging(snn: RateCodedNetwork, states: int) -> Sequence[Part]:
-    return [Part("decide", snn.game.tier, snn.kind, snn.sim_steps, states)]
+def _judging(snn: RateCodedNetwork, states: int) -> Sequence[WorkPart]:
+    return [WorkPart("decide", snn.game.tier, snn.kind, snn.sim_steps, states)]
 
 
 def _states_bytes(dqn: DQN, options: Run | Compare) -> int:

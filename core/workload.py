@@ -23,7 +23,7 @@ PROCESS_BYTES = 500 * 2**20
 """Memory of a stage that has imported torch and done nothing, measured."""
 
 
-class Part(NamedTuple):
+class WorkPart(NamedTuple):
     """An amount of one kind of work."""
 
     work: Work
@@ -41,7 +41,7 @@ class Part(NamedTuple):
 class Workload:
     """What one command is forecast to do."""
 
-    parts: Sequence[Part]
+    parts: Sequence[WorkPart]
     memory_bytes: int = PROCESS_BYTES
     disk_bytes: int = 0
     """What it writes at most at one time, what is needed only to resume included."""

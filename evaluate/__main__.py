@@ -280,7 +280,7 @@ class Probe(ComputeOptions):
             print(file)
 
     def workload(self, expected: "Expected") -> "Workload":
-        from core.workload import PROCESS_BYTES, Part, Workload
+        from core.workload import PROCESS_BYTES, Workload, WorkPart
         from play.expected import collecting
 
         game = get_game(self.game) if self.game else None
@@ -299,10 +299,10 @@ class Probe(ComputeOptions):
                     for part in collecting(agent, self.states, expected)
                 ),
                 *(
-                    Part("decide", agent.game.tier, agent.kind, agent.sim_steps, self.states)
+                    WorkPart("decide", agent.game.tier, agent.kind, agent.sim_steps, self.states)
                     for agent in judged
                 ),
-                *(Part("embed", agent.game.tier, "", 1, self.states) for agent in first.values()),
+                *(WorkPart("embed", agent.game.tier, "", 1, self.states) for agent in first.values()),
             ],
             PROCESS_BYTES + max((agent.decision_bytes(64) for agent in agents), default=0),
         )

@@ -52,7 +52,7 @@ def dry_run(
     forecasts = {stage: forecast_of(study, works[stage], here) for stage in stages}
     on_gpu = {stage: forecast_of(study, works[stage], gpu) for stage in stages}
 
-    rows = [HEADER]
+    rows: list[tuple[str, ...]] = [HEADER]
     for group in _groups(stages, every_stage):
         rows.append(
             _row(group, [forecasts[stage] for stage in group], on_gpu[group[0]].gpu_share, every_stage)

@@ -21,13 +21,15 @@ from core.errors import Refusal
 from core.machine import processor
 from core.places import HOUSE
 from core.processes import die_with_parent
-from core.workload import Part, Workload
+from core.workload import Workload, WorkPart
 from studies.checking import command_class
 from studies.planning import Stage
 from studies.reading import Study
 
 COSTS = HOUSE / "results" / "benchmarks" / "costs.json"
 """Measured costs, one entry for each processor and device. `make bench` writes the entry of its machine."""
+EXPECTED = "play.expected"
+"""What commands are asked with. It imports torch, and only the other process imports it."""
 GPU_SHARE = 1 / 4
 """Share of a large GPU that one stage is given. Its kernels are small, so starting them takes longer than they do."""
 
@@ -67,12 +69,14 @@ class Rates:
     scale: float = 1.0
     """Seconds of this machine over those of the measured one."""
 
-    def of(self, part: Part) -> float | None:
+    def of(self, part: WorkPart) -> float | None:
         """Seconds of a part; None if its kind was not measured.
 
         Between two measured numbers of simulation steps, and beyond them, the cost is a straight line. The cost of
         an addition such as +bf16 that was not measured is taken as that without it.
         """
+        if part.amount == 0:
+            return 0.0
         points: Mapping[int, float] | None = None
         kind = part.kind
         while points is None:
@@ -175,7 +179,7 @@ def workloads(study: Study, stages: Sequence[Stage]) -> dict[Stage, Workload]:
 
 
 def _all_workloads(study: Study, stages: Sequence[Stage]) -> list[Workload]:
-    play: Any = importlib.import_module("play.expected")
+    play: Any = importlib.import_module(EXPECTED)
     expected = play.Expected(_measured_steps(study))
     os.chdir(study.base)  # where the paths of commands start
     known: dict[tuple[object, ...], tuple[Workload, dict[str, Any]]] = {}
