@@ -23,6 +23,8 @@ RULES = (
     "Blank without an own DQN above random play.",
     "+ better, - worse: the difference from the own DQN exceeds 1.96 standard errors (Welch's, over the episodes of "
     "these networks, not over training seeds). = otherwise.",
+    "† this DQN, or the own DQN of a share, stands more than 20 % below a library's DQN of a like protocol, counted "
+    "from random play. Libraries' DQNs of other protocols are compared with nothing.",
     "The counts and the mean % in the last two lines are over the games of that column.",
 )
 """Notes below every table."""
@@ -123,7 +125,7 @@ def _published(game: str, sources: Sequence["PublishedSource"]) -> Iterator[str]
 
 def _spread(cell: Cell) -> str:
     """A mean with its standard deviation, if there are enough episodes for one."""
-    return score(cell.mean) + ("" if cell.std is None else f" ± {score(cell.std)}")
+    return score(cell.mean) + ("" if cell.std is None else f" ± {score(cell.std)}") + own_mark(cell)
 
 
 # What all formats share -------------------------------------------------------------------------------
@@ -201,10 +203,15 @@ def heading(block: Block) -> str:
     )
 
 
+def own_mark(cell: Cell) -> str:
+    """The mark of a DQN's own score; empty for an agent whose share of a DQN's score carries it."""
+    return cell.mark if cell.percent_of_dqn is None and not cell.verdict else ""
+
+
 def of_dqn(cell: Cell) -> str:
     """The share of the own DQN's score in percent, and the verdict's sign; empty without a DQN."""
     signs = {"better": " +", "equal": " =", "worse": " -", "": ""}
-    return "" if cell.percent_of_dqn is None else f"{cell.percent_of_dqn:.0f}{signs[cell.verdict]}"
+    return "" if cell.percent_of_dqn is None else f"{cell.percent_of_dqn:.0f}{signs[cell.verdict]}{cell.mark}"
 
 
 def verdicts(block: Block, column: Column) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from analysis.game_table_formats import (
     human_source,
     notes,
     of_dqn,
+    own_mark,
     score,
     series,
     verdicts,
@@ -32,7 +33,7 @@ _ESCAPED = str.maketrans(
     {
         **{letter: f"\\{letter}" for letter in "_%&#${}"},
         **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-        **{"±": r"$\pm$", "≈": r"$\approx$", "×": r"$\times$"},
+        **{"±": r"$\pm$", "≈": r"$\approx$", "×": r"$\times$", "†": r"$\dagger$"},
     }
 )
 
@@ -168,8 +169,8 @@ def _runs(cells: Iterable[Cell]) -> str:
 
 def _agent(cell: Cell) -> str:
     spread = "" if cell.std is None else rf" $\pm$ {_number(cell.std)}"
-    share = of_dqn(cell)
-    return f"{_number(cell.mean)}{spread}" + (f" ({_minus(share)})" if share else "")
+    share = f" ({_minus(of_dqn(cell))})" if cell.percent_of_dqn is not None else ""
+    return f"{_number(cell.mean)}{spread}{own_mark(cell)}{share}".replace(" †", r" $\dagger$")
 
 
 def _published(game: str, sources: Iterable[PublishedSource]) -> Iterator[str]:

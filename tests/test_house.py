@@ -16,6 +16,7 @@ TORCH_FREE = (
     "core.registry", "core.kinds", "core.options", "core.places", "core.ranges", "core.memory", "core.interrupts",
     "core.wrong_options", "play.protocols",
     "studies.source", "studies.reading", "studies.planning", "studies.checking", "studies.done", "studies.running",
+    "studies.forecast", "studies.schedule", "studies.dry_run", "core.workload",
 )  # fmt: skip
 """Modules outside analysis that figures, studies and `--help` need; all of analysis is free of torch too."""
 ALLOWED = {

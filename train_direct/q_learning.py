@@ -27,6 +27,11 @@ from train_direct.recipe import Recipe
 from train_direct.replay import Replay
 
 
+def slack_steps(recipe: Recipe, checkpoint_interval_steps: int) -> int:
+    """Decisions that the replay keeps beyond its capacity, so that a run can resume from its latest state."""
+    return 2 * checkpoint_interval_steps + recipe.num_envs
+
+
 class QLearning:
     """Q-learning on one game, one decision of all environments at a time.
 
@@ -65,7 +70,7 @@ class QLearning:
             game,
             recipe.num_envs,
             recipe.replay_capacity_steps,
-            2 * checkpoint_interval_steps + recipe.num_envs,
+            slack_steps(recipe, checkpoint_interval_steps),
             recipe.discount,
             recipe.n_step,
             clip_rewards=recipe.clip_rewards,
