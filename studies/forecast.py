@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from core.cli import parse
 from core.errors import Refusal
 from core.machine import processor
 from core.places import HOUSE
 from core.processes import die_with_parent
+from core.records import read_rows
+from core.rows import EpisodeRow
 from core.workload import Workload, WorkPart
 from studies.checking import command_class
 from studies.planning import Stage
@@ -231,7 +231,6 @@ def _measured_steps(study: Study) -> dict[tuple[str, str], float]:
     """Mean decisions of an episode by game and kind of agent, of the games that this study has scored."""
     found: dict[tuple[str, str], list[int]] = {}
     for file in sorted((study.base / study.folder).glob("*/*/episodes.parquet")):
-        columns = pq.read_table(file, columns=["game", "agent", "length_steps"]).to_pydict()
-        for game, agent, steps in zip(*columns.values(), strict=True):
-            found.setdefault((game, agent), []).append(steps)
+        for row in read_rows(file, EpisodeRow):
+            found.setdefault((row.game, row.agent), []).append(row.length_steps)
     return {key: sum(steps) / len(steps) for key, steps in found.items()}

@@ -97,7 +97,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Part:
+class Chapter:
     """A section of the page: its figures, then its tables."""
 
     name: str
@@ -136,7 +136,7 @@ class Page:
     answer: Answer
     head: Picture | None
     """The figure that answers the question."""
-    parts: tuple[Part, ...]
+    chapters: tuple[Chapter, ...]
     cards: tuple[Card, ...]
     works: tuple[Work, ...]
     downloads: tuple[Download, ...]
@@ -192,7 +192,7 @@ def page_of(study: Path, folder: Path) -> Page:
         found,
         _answering(drawn),
         tuple(
-            Part(section, TITLES[section], shown, tuple(tables[section]))
+            Chapter(section, TITLES[section], shown, tuple(tables[section]))
             for section in SECTIONS
             if (shown := tuple(each for each in drawn if each.section == section)) or tables[section]
         ),

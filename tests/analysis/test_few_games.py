@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from analysis.answer import answer
 from analysis.figures.scores import score_bars
 from analysis.game_table import game_table
-from analysis.game_table_formats import game_table_csv, game_table_latex, game_table_markdown
+from analysis.game_table_formats import game_table_csv, game_table_markdown
+from analysis.game_table_latex import game_table_latex
 from analysis.players import players
 from analysis.report.page import _score_tables
 from analysis.statistics import LEAST_EPISODES, Interval, mean_interval

@@ -375,14 +375,19 @@ def test_a_figure_stands_in_its_section_and_its_parts_share_a_caption(tmp_path: 
     for name in ("score_bars", "max_q_curves-1", "max_q_curves-2", "mine"):
         png(here / "figures" / f"{name}.png", 40, 20)
     page = report.page_of(here, here / "report")
-    assert {part.name: [each.name for each in part.pictures] for part in page.parts} == {
+    assert {part.name: [each.name for each in part.pictures] for part in page.chapters} == {
         "scores": ["score_bars"],
         "learning": ["max_q_curves-1", "max_q_curves-2"],
         "more": ["mine"],
     }
     assert page.head is not None
     assert page.head.name == "score_bars"
-    assert [bool(each.caption) for part in page.parts for each in part.pictures] == [True, True, False, False]
+    assert [bool(each.caption) for part in page.chapters for each in part.pictures] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_markdown_table_is_read_back_as_it_was_written() -> None:
