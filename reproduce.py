@@ -9,25 +9,35 @@ from core import interrupts
 if __name__ == "__main__":
     interrupts.answer()  # before imports that take seconds
 
+import contextlib
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from core.cli import main
+from core.errors import Refusal
 from core.ranges import Whole
 from studies.checking import require_accepted
 from studies.done import is_done
+from studies.engine import Engine, LocalEngine, Needs
+from studies.logs import folder_of
 from studies.planning import StageKind, plan, with_needs
-from studies.reading import read_study
-from studies.running import run_all
+from studies.reading import Study, read_study
+from studies.running import Failure, report, run_all
+from studies.showing import Screen, status_lines
+from studies.status import driving, statuses
 
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Run a study: train, convert, evaluate and attack. Then draw its figures and print its table."""
+    """Run a study: train, convert, evaluate and attack. Then draw its figures and write its page.
+
+    A stage that fails is tried again once. The others go on, and the exit code is 1.
+    """
 
     study: Annotated[str, tyro.conf.Positional]
     """Name of a built-in study, as in quick, or path of a file, as in my_study.toml."""
@@ -37,9 +47,17 @@ class Reproduce:
     only: StageKind | None = None
     """Run only stages of this kind, and the stages that they need."""
     jobs: Annotated[int, Whole(0, 1024)] = 0
-    """Number of stages to run side by side; 0 runs one per core."""
+    """Most stages to run side by side. 0: as many as have a core for each of their threads."""
+    engine: Literal["local", "ray"] = "local"
+    """What runs the stages: processes of this machine, or Ray (the extra cluster)."""
+    address: str | None = None
+    """With --engine ray, the address of a running cluster, as in auto. Default: Ray is started on this machine."""
+    status: bool = False
+    """Only say how far each stage is. Nothing is started or written."""
 
     def run(self) -> None:
+        if self.address is not None and self.engine != "ray":
+            raise Refusal(f"address is {self.address!r}: accepted is an address with --engine ray only")
         study = read_study(self.study, self.out)
         stages = plan(study)
         if self.only:
@@ -48,17 +66,47 @@ class Reproduce:
             study.source.refuse(
                 ("games",), f"asks for no stage{f' of kind {self.only}' if self.only else ''}"
             )
+        if self.status:
+            print(*status_lines(study, [*statuses(study, stages)]), sep="\n")
+            return
         waiting = [stage for stage in stages if not is_done(stage)]
         require_accepted(study, waiting)
         print(
             f"study {study.name}: {len(stages) - len(waiting)} of {len(stages)} stages are done already",
             flush=True,
         )
-        if waiting:
-            run_all(study, waiting, self.jobs or len(os.sched_getaffinity(0)))
-        from plot import Plot
+        with driving(study):
+            failures: list[Failure] = []
+            if waiting:
+                needs = Needs(study.threads)
+                failures = run_all(study, waiting, self._engine(study), lambda stage: needs, Screen())
+            _conclude(study)
+        if failures:
+            report(study, failures)
+            sys.exit(1)
 
-        Plot((os.path.relpath(study.base / study.folder),)).run()
+    def _engine(self, study: Study) -> Engine:
+        if self.engine == "ray":
+            from studies.ray_engine import RayEngine
+
+            return RayEngine(study, self.jobs, self.address)
+        return LocalEngine(study, self.jobs or max(1, len(os.sched_getaffinity(0)) // study.threads))
+
+
+def _conclude(study: Study) -> None:
+    """Draw the study and write its page. What is printed about that goes to a log, and a few lines stay."""
+    from analysis.report.page import write_report
+    from analysis.rows import EPISODES, StudyRows
+    from analysis.summary import summary
+    from plot import Plot
+
+    folder = Path(os.path.relpath(study.base / study.folder))
+    with open(folder_of(study) / "figures.log", "w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+        Plot((str(folder),)).run()
+    if lines := summary(StudyRows(folder).rows(EPISODES)):
+        print("mean scores:", *(f"  {line}" for line in lines), f"intervals: {folder / 'scores.md'}", sep="\n")
+    if any(folder.rglob("*.parquet")):
+        print(f"page: {os.path.relpath(write_report(folder))}")
 
 
 if __name__ == "__main__":
