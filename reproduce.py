@@ -101,10 +101,15 @@ def _conclude(study: Study) -> None:
     from plot import Plot
 
     folder = Path(os.path.relpath(study.base / study.folder))
-    with open(folder_of(study) / "figures.log", "w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+    with (
+        open(folder_of(study) / "figures.log", "w", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+    ):
         Plot((str(folder),)).run()
     if lines := summary(StudyRows(folder).rows(EPISODES)):
-        print("mean scores:", *(f"  {line}" for line in lines), f"intervals: {folder / 'scores.md'}", sep="\n")
+        print(
+            "mean scores:", *(f"  {line}" for line in lines), f"intervals: {folder / 'scores.md'}", sep="\n"
+        )
     if any(folder.rglob("*.parquet")):
         print(f"page: {os.path.relpath(write_report(folder))}")
 

@@ -21,7 +21,7 @@ from typing import Any
 from core import locks, registry
 from core.errors import Refusal
 from core.machine import machine
-from core.reading import read_json
+from core.reading import parse_json, read_json
 from core.records import digest, to_json, write_bytes
 from core.rows import ROWS_FORMAT
 
@@ -147,6 +147,12 @@ def _parsed(path: Path) -> Record | None:
         content.get("extensions", {}),
         content.get("made_with", {}),
     )
+
+
+def begun(content: bytes) -> bytes:
+    """The content of a finished manifest as it is before its work is done: without results."""
+    unfinished = {**parse_json(content), "outputs": {}}
+    return _pretty({**unfinished, "digest": _digest_of(unfinished)})
 
 
 def _is_of_texts(table: Any) -> bool:

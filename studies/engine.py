@@ -1,7 +1,7 @@
 """What runs the stages of a study: the interface of engines, and the local one. Never imports torch.
 
-An engine starts stages, tells which have ended and stops them. All else is the driver's (`studies.running`): which stage
-is ready, what a failure means, what is tried again and with how much memory.
+An engine starts stages, tells which have ended and stops them. All else is the driver's (`studies.running`): which
+stage is ready, what a failure means, what is tried again and with how much memory.
 """
 
 import os

@@ -38,7 +38,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Pace:
     """How far a run is; see `core.progress.FILE_VARIABLE`."""
 
     what: str
@@ -66,7 +66,7 @@ class Log:
     output: Path
     """What its runs printed, one after the other."""
     progress: Path
-    """How far its latest run is: `Progress`."""
+    """How far its latest run is: `Pace`."""
     run: Path
     """How its latest run ended: `Run`."""
 
@@ -74,9 +74,9 @@ class Log:
         """The latest run of the stage; None if no file tells."""
         return _read(self.run, Run)
 
-    def read_progress(self) -> Progress | None:
+    def read_progress(self) -> Pace | None:
         """How far its latest run is; None if no file tells."""
-        return _read(self.progress, Progress)
+        return _read(self.progress, Pace)
 
     def write_run(self, run: Run) -> None:
         """Keep what is known of its latest run."""
@@ -114,7 +114,9 @@ def log_of(study: Study, stage: Stage) -> Log:
     """The files about the runs of a stage."""
     beside = stage.manifest.parent
     path = folder_of(study) / beside.parent.name / beside.name
-    return Log(*(path.with_name(f"{path.name}{ending}") for ending in (".log", ".progress.json", ".run.json")))
+    return Log(
+        *(path.with_name(f"{path.name}{ending}") for ending in (".log", ".progress.json", ".run.json"))
+    )
 
 
 def _read(path: Path, kind: type[Kind]) -> Kind | None:

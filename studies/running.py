@@ -78,6 +78,7 @@ class _Driver:
         screen: Screen,
     ):
         self._study, self._engine, self._screen = study, engine, screen
+        self._in_order = stages
         # Training comes first, because everything else waits for it.
         self._waiting = sorted(stages, key=lambda stage: stage.kind != "train")
         self._total, self._finished, self._began = len(stages), 0, time.monotonic()
@@ -169,13 +170,11 @@ class _Driver:
 
     def _needing(self, results: Sequence[object]) -> Iterator[Stage]:
         """The waiting stages that need some results, and those that need theirs."""
-        missing, found = set(results), True
-        left = [*self._waiting]
-        while found:
-            found = [stage for stage in left if missing.intersection(stage.needs)]
-            left = [stage for stage in left if stage not in found]
-            missing = {result for stage in found for result in stage.results}
-            yield from found
+        missing = {*results}
+        for stage in self._in_order:
+            if missing.intersection(stage.needs):
+                missing.update(stage.results)
+                yield stage
 
     def _log(self, stage: Stage) -> Log:
         return log_of(self._study, stage)

@@ -18,7 +18,7 @@ from core.reading import read_json
 from core.records import read_rows
 from core.rows import EpisodeRow
 from studies.done import is_done
-from studies.logs import Log, Progress, folder_of, log_of
+from studies.logs import Log, Pace, folder_of, log_of
 from studies.planning import Stage
 from studies.reading import Study
 
@@ -34,7 +34,7 @@ class Status:
 
     stage: Stage
     state: State
-    progress: Progress | None = None
+    progress: Pace | None = None
     """Of a stage that runs, once it told."""
     score: str = ""
     """The mean score of a finished evaluation, or the last that a running stage told."""
