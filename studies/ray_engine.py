@@ -9,6 +9,7 @@ earlier work on the stage was interrupted, the stage's own files travel as input
 """
 
 import contextlib
+import fcntl
 import hashlib
 import logging
 import math
@@ -41,6 +42,9 @@ except ImportError as error:
     raise Refusal(f"ray is not installed ({error}); the extra that brings it: pip install '.[cluster]'")
 
 _LISTEN_EVERY_S = 0.2
+_SCRATCH = "spikeq-stage-"
+_FRESH_S = 60.0
+"""Age in seconds of a scratch folder that may not be locked yet."""
 _LOOK_AT_NODES_EVERY_S = 2.0
 _QUEUED = 2
 """Stages that are handed to Ray for each that can run, so that a node which is free finds one."""
@@ -303,7 +307,7 @@ def _inside(folder: Path, name: str) -> Path:
 def _work(order: _Order) -> Iterator[_Told]:
     """Run a stage in a scratch folder, in which every file has the path that it has for the driver."""
     yield _Told("started", socket.gethostname())
-    with tempfile.TemporaryDirectory(prefix="spikeq-", ignore_cleanup_errors=True) as scratch:
+    with _scratch() as scratch:
         for each in order.inputs:
             if not _place(each, Path(scratch + each.path)):
                 yield _Told("missing")
@@ -319,6 +323,22 @@ def _work(order: _Order) -> Iterator[_Told]:
             if path.is_file() and str(path) not in needed:
                 yield _Told("file", str(path.relative_to(folder)), path.read_bytes())
     yield _Told("done")
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder to work in. Those that killed workers left on this node are removed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _FRESH_S and not locks.is_held(left):
+                shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, ignore_cleanup_errors=True) as scratch:
+        lock = os.open(scratch, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield scratch
+        finally:
+            os.close(lock)
 
 
 def _place(each: _Input, target: Path) -> bool:
