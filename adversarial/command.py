@@ -80,7 +80,7 @@ class AskedAttacks(AttackOptions):
                     f"accepted are {', '.join(dict.fromkeys(accepted))}"
                 )
         for name in self.attack:
-            list(self._variants(name))  # which refuses options that are out of range
+            list(self.variants(name))  # which refuses options that are out of range
         if self.twin is not None and not self.best_source:
             raise Refusal(f"twin {self.twin} is given without --best-source, which alone uses it")
 
@@ -99,7 +99,7 @@ class AskedAttacks(AttackOptions):
             attack
             for name in self.attack
             if ATTACKS[name].kind == "white-box"
-            for attack in self._variants(name)
+            for attack in self.variants(name)
         ]
         starts = max((getattr(attack, "restarts", 1) for attack in chosen), default=0)
         for agent in agents if chosen else ():
@@ -156,12 +156,12 @@ class AskedAttacks(AttackOptions):
                 if ATTACKS[name].kind == "white-box":
                     through = [usual, best.get(epsilon, usual), *transfers]
                 for source in through:
-                    for attack in self._variants(name):
+                    for attack in self.variants(name):
                         planned = PlannedAttack(*make_attack(attack, epsilon, agent, game, source, **limits))
                         made.setdefault(planned.threat.key, planned)
         return list(made.values())
 
-    def _variants(self, name: str) -> Iterator[Attack]:
+    def variants(self, name: str) -> Iterator[Attack]:
         """An attack once for each value of the lists that it takes, and with the options that are set."""
         attack, settings = ATTACKS[name], self._settings(name)
         lists = {option: getattr(self, option) for option in attack.takes if getattr(self, option)}

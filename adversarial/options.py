@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -11,6 +11,10 @@ from core.choices import Loss, Scope
 from core.cli import OneOf
 from core.ranges import EpisodeCount, Seed, StateCount
 from play.options import ComputeOptions, PlayOptions
+
+if TYPE_CHECKING:
+    from core.workload import Workload
+    from play.expected import Expected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,11 @@ class Run(AttackOptions, PlayOptions):
 
         AttackOnGames(**vars(self)).run()
 
+    def workload(self, expected: "Expected") -> "Workload":
+        from adversarial.workload import of_games
+
+        return of_games(self, expected)
+
 
 @dataclass(frozen=True, kw_only=True)
 class States(AttackOptions):
@@ -117,6 +126,11 @@ class States(AttackOptions):
         from adversarial.states import AttackOnStates
 
         AttackOnStates(**vars(self)).run()
+
+    def workload(self, expected: "Expected") -> "Workload":
+        from adversarial.workload import of_states
+
+        return of_states(self, expected)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 from benchmarks.peers import BATCH, BREAKOUT_DECISIONS, atari_batch
-from core import seeding
+from core import seeding, spike_linear
 from core.checkpoint import load_agent
 from core.choices import Precision
 from core.device import set_up_torch
@@ -65,9 +65,16 @@ def breakout_training(precision: Precision, threads: int, folder: Path) -> Calla
     return _training("breakout", NETWORKS["relu"], recipe, precision, folder, BREAKOUT_DECISIONS)
 
 
-def minatar_training(sim_steps: int | None, decisions: int, folder: Path) -> Callable[[], object]:
-    """Train the DQN (None) or Chen et al.'s DSQN on MinAtar Breakout, on one thread."""
+def minatar_training(
+    sim_steps: int | None, decisions: int, folder: Path, sparse: bool = True
+) -> Callable[[], object]:
+    """Train the DQN (None) or Chen et al.'s DSQN on MinAtar Breakout, on one thread.
+
+    Without `sparse`, the hidden layer's products are dense, as they were before core/spike_linear.py.
+    """
     set_up_torch(1)
+    if not sparse:
+        spike_linear.BREAK_EVEN = -1.0
     network = chen2022(sim_steps) if sim_steps else NETWORKS["relu"]
     return _training("minatar/breakout", network, RECIPES["minatar-fast"], "fp32", folder, decisions)
 

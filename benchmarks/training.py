@@ -68,11 +68,14 @@ def minatar_measurements(folder: Path) -> Iterator[Measurement]:
         {
             "dqn": [partial(ours.minatar_training, None, decisions, folder)],
             "dsqn_t4": [partial(ours.minatar_training, 4, decisions, folder)],
+            "dsqn_t4_before": [partial(ours.minatar_training, 4, decisions, folder, False)],
         },
         ROUNDS,
     )
     for name, turn in turns.items():
         yield f"minatar_{name}_decisions_per_s_per_core", decisions / turn.seconds, "decisions/s"
+    ratio = turns["dsqn_t4_before"].seconds / turns["dsqn_t4"].seconds
+    yield "minatar_dsqn_t4_vs_before_ratio", ratio, "x"
 
 
 def checkpoint_measurements(folder: Path) -> Iterator[Measurement]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from core.checkpoint import Checkpoint
     from core.dqn import DQN
     from core.rate_coded.network import RateCoding
+    from core.workload import Workload
+    from play.expected import Expected
 
 NAMED_OPTIONS = ("percentile", "thresholds", "distil_updates")
 """Options of methods that have a command-line option of their own.
@@ -206,6 +208,11 @@ class Run(ConversionOptions, SourceOptions):
 
         Conversion(**vars(self)).run()
 
+    def workload(self, expected: "Expected") -> "Workload":
+        from convert.workload import of_conversion
+
+        return of_conversion(self, expected)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(SourceOptions):
@@ -245,6 +252,11 @@ class Compare(SourceOptions):
         variants = all_variants().names() if self.variants is None else self.variants
         Comparison(**{**vars(self), "variants": variants}).run()
 
+    def workload(self, expected: "Expected") -> "Workload":
+        from convert.workload import of_comparison
+
+        return of_comparison(self, expected)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
@@ -279,6 +291,11 @@ class Import:
         from convert.exchange import ForeignImport
 
         ForeignImport(**vars(self)).run()
+
+    def workload(self, expected: "Expected") -> "Workload":
+        from convert.workload import of_import
+
+        return of_import(self, expected)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,7 @@ from core.normalisations import NORMALISATIONS, Normalisation
 from core.options import from_config, to_config
 from core.ranges import SimSteps, require_ranges
 from core.readouts import READOUTS, LargestVoltage, Readout
+from core.spike_linear import spike_linear
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,11 @@ class DSQN(Layered):
 
     kind = "dsqn"
     architecture = HIDDEN_LAYERS
+    sparse_products = False
+    """Whether fully connected layers visit only inputs that fired, where few do (core/spike_linear.py).
+
+    Training sets it. Play keeps the dense product, because equal observations must give equal spikes in any batch.
+    """
 
     def __init__(self, game: Game, spiking: Spiking, bias: bool = True, hidden: Hidden | None = None):
         super().__init__()
@@ -182,7 +188,7 @@ class DSQN(Layered):
             train = self._population(index)(currents, sim_steps)
             if look is not None:
                 look(train)
-            currents = self._normalised(index + 1, through_time(layer, train))
+            currents = self._normalised(index + 1, through_time(layer, train, self.sparse_products))
         last = len(hidden)
         weights = readout.weights(sim_steps) if observations.device.type == "cpu" else None
         if weights is not None and look is None:
@@ -280,9 +286,12 @@ class DSQN(Layered):
         return make(**layers_from_config(make, given))
 
 
-def through_time(layer: Layer, spikes: Tensor) -> Tensor:
-    """A layer applied to spikes [T, B, ...] of every simulation step."""
-    return apply_layer(layer, spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
+def through_time(layer: Layer, spikes: Tensor, sparse: bool = False) -> Tensor:
+    """A layer applied to spikes [T, B, ...] of every simulation step, by a sparse product where that is asked for."""
+    rows = spikes.flatten(0, 1)
+    if sparse and isinstance(layer, nn.Linear):
+        return spike_linear(layer, rows.flatten(1)).unflatten(0, spikes.shape[:2])
+    return apply_layer(layer, rows).unflatten(0, spikes.shape[:2])
 
 
 class _OutputLayer:

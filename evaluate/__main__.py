@@ -26,8 +26,10 @@ from play.options import ComputeOptions, EpisodeOptions, PlayOptions
 if TYPE_CHECKING:
     from PIL import Image
 
+    from core.workload import Workload
     from evaluate.scoring import Evaluation
     from evaluate.watch import Show
+    from play.expected import Expected
 
 AGENTS = "core.agents:AGENTS"
 
@@ -84,6 +86,27 @@ class Run(PlayOptions):
         if self.record:
             for evaluation in evaluations:
                 film(evaluation, rows_file)
+
+    def workload(self, expected: "Expected") -> "Workload":
+        from core.workload import PROCESS_BYTES, Workload
+        from play.expected import playing
+        from play.protocols import get_protocol
+
+        game = get_game(self.game) if self.game else None
+        agents = [agent for word in self.agent for agent in expected.agents(word, game)]
+        protocols = [get_protocol(self.protocol, game or agent.game) for agent in agents]
+        return Workload(
+            [
+                part
+                for agent, protocol in zip(agents, protocols, strict=True)
+                for part in playing(
+                    agent,
+                    (protocol.episodes if self.episodes is None else self.episodes)
+                    * expected.episode_steps(agent.game, agent.kind, protocol),
+                )
+            ],
+            PROCESS_BYTES + max(agent.decision_bytes(self.num_envs) for agent in agents),
+        )
 
     def _specification(self, evaluations: "list[Evaluation]") -> dict[str, object]:
         """All that decides the rows."""
@@ -255,6 +278,29 @@ class Probe(ComputeOptions):
             manifest.finish(files)
         for file in files:
             print(file)
+
+    def workload(self, expected: "Expected") -> "Workload":
+        from core.workload import PROCESS_BYTES, Part, Workload
+        from play.expected import playing
+
+        game = get_game(self.game) if self.game else None
+        agents = [expected.agents(word, game)[0] for word in self.agent]
+        first = {agent.kind: agent for agent in reversed(agents)}
+        judged = [
+            *agents,
+            *agents,
+            *first.values(),
+        ]  # twice for operations and activity, once to be represented
+        return Workload(
+            [
+                *(part for agent in (*agents[:1], *agents) for part in playing(agent, self.states)),
+                *(
+                    Part("decide", agent.game.tier, agent.kind, agent.sim_steps, self.states)
+                    for agent in judged
+                ),
+            ],
+            PROCESS_BYTES + max((agent.decision_bytes(64) for agent in agents), default=0),
+        )
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def _require_all_accepted(study: Study, stages: Iterable[Stage]) -> None:
 def _require_accepted(study: Study, stage: Stage) -> None:
     """Refuse options of one stage."""
     module, verb, *words = stage.arguments
-    command = _command(module, verb)
+    command = command_class(module, verb)
     program = f"python -m {module} {verb}"
     entry = _entry(study, stage)
     names = [each.name for each in fields(command)]
@@ -73,7 +73,7 @@ def _entry(study: Study, stage: Stage) -> dict[str, Any]:
     return entry if isinstance(entry, dict) else {}
 
 
-def _command(module: str, verb: str) -> Any:
+def command_class(module: str, verb: str) -> Any:
     """The class of a verb, which has its name."""
     return getattr(importlib.import_module(f"{module}.__main__"), verb.title().replace("-", ""))
 

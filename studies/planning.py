@@ -2,14 +2,17 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, assert_never
 
+from core.errors import Refusal
+from core.registry import nearest
 from studies.reading import TRAINING, GameSettings, NamedAgent, Study
 from studies.source import Options
 
+_SEED = re.compile(r"-s(\d+)$")
 StageKind = Literal["train", "import", "convert", "compare", "evaluate", "attack", "probe"]
 
 
@@ -29,6 +32,21 @@ class Stage:
     """Files that it writes and that later stages may need."""
     setting: tuple[str, ...]
     """Keys of the entry of the study that holds its options; empty for a stage without an entry."""
+    game: str = ""
+    """The game; empty for a stage that belongs to none."""
+    agent: str = ""
+    """Label of the agent that it makes or measures, as in dqn-s0; empty if there are several or none."""
+
+    @property
+    def agent_name(self) -> str:
+        """The agent without its training seed, as in dqn."""
+        return _SEED.sub("", self.agent)
+
+    @property
+    def seed(self) -> int | None:
+        """Training seed of the agent, if it has one."""
+        found = _SEED.search(self.agent)
+        return int(found[1]) if found else None
 
     @property
     def name(self) -> str:
@@ -68,6 +86,36 @@ def with_needs(wanted: Iterable[Stage], stages: Sequence[Stage]) -> list[Stage]:
         if not added:
             return [stage for stage in stages if stage in chosen]
         chosen |= added
+
+
+def narrowed(
+    stages: Sequence[Stage], games: Sequence[str], agents: Sequence[str], seeds: Sequence[int]
+) -> list[Stage]:
+    """The stages of some games, agents and training seeds, and those that these need. An empty list means all.
+
+    A stage of no game, of several agents or of an agent without a seed is left out where games, agents or seeds are
+    named.
+
+    Raises:
+        Refusal: the study has no such game, agent or seed.
+    """
+    wanted: list[Stage] = [*stages]
+    chosen: Sequence[tuple[str, Sequence[object], Callable[[Stage], object]]] = (
+        ("game", games, lambda stage: stage.game),
+        ("agent", agents, lambda stage: stage.agent_name),
+        ("seed", seeds, lambda stage: stage.seed),
+    )
+    for what, named, value in chosen:
+        known = [*dict.fromkeys(each for each in map(value, stages) if each not in ("", None))]
+        for name in named:
+            if name not in known:
+                near = nearest(str(name), [str(each) for each in known])
+                raise Refusal(
+                    f"no {what} {name!r} in this study: {near}{what}s are {', '.join(map(str, known)) or 'none'}"
+                )
+        if named:
+            wanted = [stage for stage in wanted if value(stage) in named]
+    return with_needs(wanted, stages)
 
 
 class _Agent(NamedTuple):
@@ -320,7 +368,10 @@ class _GamePlan:
     ) -> Stage:
         """A stage of the game. See `_stage`; `out` starts at the game's folder, and the keys at its table."""
         keys = ("games", self.name, setting, *keys)
-        return _stage(self.study, kind, command, f"{self._folder}/{out}", results, needs, arguments, keys)
+        stage = _stage(self.study, kind, command, f"{self._folder}/{out}", results, needs, arguments, keys)
+        measures = kind in ("evaluate", "compare", "attack")
+        label = out.split("/")[0].removeprefix(f"{setting}-" if measures else "")
+        return replace(stage, game=self.name, agent="" if kind == "probe" else label)
 
 
 def _stage(

@@ -27,6 +27,8 @@ from train_direct.options import QLearningOptions, RunOptions
 
 if TYPE_CHECKING:
     from core.networks import Network
+    from core.workload import Workload
+    from play.expected import Expected
 
 NETWORKS = "core.networks:NETWORKS"
 
@@ -39,11 +41,19 @@ class Dqn(NetworkOptions, QLearningOptions):
 
     network: Annotated[str, OneOf("Network to train, without spikes.", NETWORKS, only=is_relu)] = "relu"
 
+    def named_network(self) -> "tuple[str, Network]":
+        network, changes = self.changed_layers(relu_network(self.network))
+        return "+".join([self.network, *changes]), network
+
     def run(self) -> None:
         from train_direct.start import train_q_network
 
-        network, changes = self.changed_layers(relu_network(self.network))
-        train_q_network(self, "+".join([self.network, *changes]), network)
+        train_q_network(self, *self.named_network())
+
+    def workload(self, expected: "Expected") -> "Workload":
+        from train_direct.workload import of_q_learning
+
+        return of_q_learning(self, self.named_network()[1], expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +70,24 @@ class Dsqn(SpikingOptions, QLearningOptions):
     """Common-mode compensation (Xu et al. 2026), meant for 2 to 4 simulation steps. An auxiliary network learns what
     the values of all actions have in common. It is dropped after training."""
 
-    def run(self) -> None:
-        from train_direct.start import train_q_network
-
+    def named_network(self) -> "tuple[str, Network]":
         network, changes = self.changed(*spiking_network(self.network, "dqn"))
         if self.prune_sim_steps:
             changes.append(f"prune_sim_steps={'-'.join(map(str, self.prune_sim_steps))}")
-        label = "+".join([self.network, *changes, *(["cmc"] if self.cmc else [])])
+        return "+".join([self.network, *changes, *(["cmc"] if self.cmc else [])]), network
+
+    def run(self) -> None:
+        from train_direct.start import train_q_network
+
+        label, network = self.named_network()
         train_q_network(self, label, network, self.cmc, self._sim_steps_in_turn(network))
+
+    def workload(self, expected: "Expected") -> "Workload":
+        from train_direct.workload import of_q_learning
+
+        network = self.named_network()[1]
+        in_turn = self._sim_steps_in_turn(network)
+        return of_q_learning(self, network, expected, "+cmc" if self.cmc else "", in_turn)
 
     def _sim_steps_in_turn(self, network: "Network") -> list[int]:
         """The numbers of simulation steps of temporal pruning, in turn; empty without pruning."""
@@ -101,11 +121,19 @@ class Ppo(NetworkOptions, RunOptions):
         ),
     ] = None
 
+    def named_network(self) -> "tuple[str, Network]":
+        network, changes = self.changed_layers(relu_network("relu"))
+        return "+".join(["relu", *changes]), network
+
     def run(self) -> None:
         from train_direct.start import train_actor
 
-        network, changes = self.changed_layers(relu_network("relu"))
-        train_actor(self, "+".join(["relu", *changes]), network)
+        train_actor(self, *self.named_network())
+
+    def workload(self, expected: "Expected") -> "Workload":
+        from train_direct.workload import of_ppo
+
+        return of_ppo(self, self.named_network()[1], expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +144,7 @@ class SpikingPpo(SpikingOptions, Ppo):
 
     network: Annotated[str, OneOf("Spiking network to train.", NETWORKS, only=is_spiking_actor)] = "tutorial"
 
-    def run(self) -> None:
-        from train_direct.start import train_actor
-
+    def named_network(self) -> "tuple[str, Network]":
         network, changes = self.changed(*spiking_network(self.network, "ppo"))
         assert network.spiking is not None
         if network.spiking.readout.output_spikes:
@@ -126,7 +152,7 @@ class SpikingPpo(SpikingOptions, Ppo):
                 f"network {self.network!r} answers with rates from 0 to 1, and a critic's values are larger: accepted "
                 f"are {', '.join(each.name for each in listed(NETWORKS) if is_spiking_actor(each))}"
             )
-        train_actor(self, "+".join([self.network, *changes]), network)
+        return "+".join([self.network, *changes]), network
 
 
 @dataclass(frozen=True, kw_only=True)

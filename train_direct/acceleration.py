@@ -43,6 +43,8 @@ class FlatParameters:
             parameter.data = view
         self.tensor.grad = self.gradient = torch.zeros_like(self.tensor)
         """The gradient that the optimiser sees, in the same order."""
+        self.strides = [[*parameter.stride()] for parameter in parameters]
+        """How each parameter lies in memory, which the order of the elements follows."""
         self._gradients = _views(self.gradient, parameters)
 
     def set_gradients(self, found: Sequence[Tensor]) -> None:

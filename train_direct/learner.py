@@ -10,11 +10,12 @@ from typing import Literal, NamedTuple, assert_never
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.choices import Precision
 from core.dqn import DQN
 from core.dsqn import DSQN
+from core.spike_linear import lay_out_by_input
 from play.environments import network_input
 from train_direct.acceleration import (
     Captured,
@@ -124,6 +125,15 @@ class _Transitions(NamedTuple):
     """[B, *observation] float32."""
 
 
+def _visit_spikes_only(network: DQN | DSQN) -> None:
+    """Let a spiking network's hidden layers compute sparse products."""
+    if isinstance(network, DSQN):
+        network.sparse_products = True
+        for layer in [*network.layers][1:-1]:
+            if isinstance(layer, nn.Linear):
+                lay_out_by_input(layer)
+
+
 class QLearner:
     """The online network, the target network and the optimiser.
 
@@ -139,6 +149,8 @@ class QLearner:
             # Convolutions and the neurons behind them are fastest with channels last. On MinAtar's small boards the
             # conversion to that layout and back takes longer than it saves.
             network.to(memory_format=torch.channels_last)
+        if network.device.type == "cpu" and precision == "fp32":
+            _visit_spikes_only(network.snn if isinstance(network, CommonMode) else network)
         self.online = network
         self.target = copy.deepcopy(network)
         self._weights, self._target_weights = FlatParameters(self.online), FlatParameters(self.target)
@@ -271,6 +283,11 @@ class QLearner:
         return {"online": self._weights.tensor, "target": self._target_weights.tensor} | {
             f"optimizer.{name}": tensor for name, tensor in moments.items()
         }
+
+    @property
+    def strides(self) -> list[list[int]]:
+        """How each parameter lies in memory. `tensors` follow this order."""
+        return self._weights.strides
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], updates: int) -> None:

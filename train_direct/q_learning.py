@@ -15,6 +15,7 @@ from core import seeding
 from core.choices import Precision
 from core.dqn import DQN
 from core.dsqn import DSQN
+from core.errors import Refusal
 from core.games import Game
 from play.environments import make_environments
 from play.policies import exploring
@@ -24,6 +25,11 @@ from train_direct.common_mode import CommonMode
 from train_direct.learner import QLearner
 from train_direct.recipe import Recipe
 from train_direct.replay import Replay
+
+
+def slack_steps(recipe: Recipe, checkpoint_interval_steps: int) -> int:
+    """Decisions that the replay keeps beyond its capacity, so that a run can resume from its latest state."""
+    return 2 * checkpoint_interval_steps + recipe.num_envs
 
 
 class QLearning:
@@ -64,7 +70,7 @@ class QLearning:
             game,
             recipe.num_envs,
             recipe.replay_capacity_steps,
-            2 * checkpoint_interval_steps + recipe.num_envs,
+            slack_steps(recipe, checkpoint_interval_steps),
             recipe.discount,
             recipe.n_step,
             clip_rewards=recipe.clip_rewards,
@@ -155,6 +161,7 @@ class QLearning:
         checksums, replay = self._replay.state()
         return self._learner.tensors() | {"sums": self._sums, "replay": checksums}, {
             "updates": self.updates,
+            "strides": self._learner.strides,
             "updates_counted": self._updates_counted,
             "scores": self._scores.running.tolist(),
             "sampling": self._sampling.bit_generator.state,
@@ -163,7 +170,13 @@ class QLearning:
         }
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Continue from a state."""
+        """Continue from a state.
+
+        Raises:
+            Refusal: another version wrote it, in whose memory the weights lay otherwise.
+        """
+        if isinstance(self.agent, DSQN) and values.get("strides") != self._learner.strides:
+            raise Refusal("the state was written by an older version: remove its folder to start again")
         self._sums = tensors["sums"].to(self.agent.device)
         self._learner.restore(tensors, values["updates"])
         self._updates_counted = values["updates_counted"]

@@ -89,23 +89,13 @@ class Replay:
         self._clip_rewards = clip_rewards
         self._life_loss_terminal = life_loss_terminal
         self._truncation_terminal = truncation_terminal
-        self._stack = FRAME_STACK if game.tier == "atari" else 1
-        frame_shape = game.observation_shape[1:] if self._stack > 1 else game.observation_shape
-        self._window = max(1, capacity_steps // num_envs)
-        self._length = self._window + slack_steps // num_envs + self._stack + 2
+        self._stack = _stack(game)
+        self._window, self._length = _rows(game, num_envs, capacity_steps, slack_steps)
         self._env = np.arange(num_envs)
         self._written = np.zeros(num_envs, dtype=np.int64)  # rows ever written, by environment
 
-        columns: dict[str, tuple[type, tuple[int, ...]]] = {
-            "frames": (np.float32 if game.tier == "control" else np.uint8, frame_shape),
-            "ages": (np.uint8, ()),  # decisions since the episode began, up to the stack's depth
-            "actions": (np.uint8, ()),
-            "rewards": (np.float32, ()),
-            "terminals": (np.bool_, ()),
-            "is_transition": (np.bool_, ()),
-        }
-        row_bytes = sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in columns.values())
-        self.size_bytes = num_envs * self._length * row_bytes
+        columns, row_bytes = _columns(game), _row_bytes(game)
+        self.size_bytes = replay_bytes(game, num_envs, capacity_steps, slack_steps)
         """Bytes on the disk. The system keeps as much of them in memory as there is room for."""
         slack = num_envs * row_bytes * (self._length - self._window)
         _require_room(folder, self.size_bytes, capacity_steps, (slack_steps - num_envs) // 2, slack)
@@ -278,6 +268,39 @@ class Replay:
         self._is_transition[begun, (self._written[begun] - 1) % self._length] = False
         if self._mirror is not None:
             self._mirror.copy_(torch.from_numpy(self._frames))
+
+
+def replay_bytes(game: Game, num_envs: int, capacity_steps: int, slack_steps: int) -> int:
+    """Bytes of a replay with these arguments, which are those of `Replay`."""
+    return num_envs * _rows(game, num_envs, capacity_steps, slack_steps)[1] * _row_bytes(game)
+
+
+def _stack(game: Game) -> int:
+    """Frames of an observation, each of which is kept once."""
+    return FRAME_STACK if game.tier == "atari" else 1
+
+
+def _columns(game: Game) -> dict[str, tuple[type, tuple[int, ...]]]:
+    """Type and shape of what is kept of one decision."""
+    frame_shape = game.observation_shape[1:] if _stack(game) > 1 else game.observation_shape
+    return {
+        "frames": (np.float32 if game.tier == "control" else np.uint8, frame_shape),
+        "ages": (np.uint8, ()),  # decisions since the episode began, up to the stack's depth
+        "actions": (np.uint8, ()),
+        "rewards": (np.float32, ()),
+        "terminals": (np.bool_, ()),
+        "is_transition": (np.bool_, ()),
+    }
+
+
+def _row_bytes(game: Game) -> int:
+    return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in _columns(game).values())
+
+
+def _rows(game: Game, num_envs: int, capacity_steps: int, slack_steps: int) -> tuple[int, int]:
+    """Decisions of each environment that can be drawn, and that are kept."""
+    window = max(1, capacity_steps // num_envs)
+    return window, window + slack_steps // num_envs + _stack(game) + 2
 
 
 def _require_room(

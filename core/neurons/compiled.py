@@ -234,15 +234,16 @@ def _backward(
             _store(grad_currents[0, first : first + lanes], sum_bits, grad_sum, lanes, bfloat16)
 
 
-def on_threads(work: Callable[..., None], neurons: int, *arguments: Any) -> None:
+def on_threads(work: Callable[..., None], neurons: int, *arguments: Any, least: int = 16 * LANES) -> None:
     """Run a compiled loop on as many threads as torch has, each for a range of neurons.
 
     Args:
         work: the loop, called with the arrays, start, stop and the other arguments.
         neurons: number of neurons.
         arguments: arrays first, then the other arguments.
+        least: number of neurons that are worth a thread.
     """
-    threads = min(torch.get_num_threads(), max(1, neurons // (16 * LANES)))
+    threads = min(torch.get_num_threads(), max(1, neurons // least))
     arrays = [argument for argument in arguments if isinstance(argument, np.ndarray)]
     rest = arguments[len(arrays) :]
     if threads == 1:

@@ -1,0 +1,99 @@
+"""What attacks are forecast to do."""
+
+from collections.abc import Iterator
+
+from adversarial.attack import ATTACKS, Attack
+from adversarial.command import SEARCH_STATES, AskedAttacks
+from adversarial.options import AttackOptions, Run, States
+from adversarial.states import BATCH, MANY_QUERIES
+from core.agents import Agent
+from core.games import get_game
+from core.workload import PROCESS_BYTES, Part, Workload
+from play.expected import Expected, playing
+from play.protocols import get_protocol
+
+
+def of_games(options: Run, expected: Expected) -> Workload:
+    """What `adversarial run` is forecast to do."""
+    game = get_game(options.game) if options.game else None
+    victim = expected.agents(options.agent, game)[0]
+    lenders = [expected.agents(word, game)[0] for word in options.transfer]
+    protocol = get_protocol(options.protocol, victim.game)
+    decisions = options.episodes * expected.episode_steps(victim.game, victim.kind, protocol)
+    parts = [*_search(options, victim)]
+    if 0.0 in options.epsilon:
+        parts += playing(victim, decisions)
+    for attack, lender in _attacks(options, victim, lenders):
+        parts += [
+            *playing(victim, decisions),
+            *_asking(attack, victim, lender, options.frequency * decisions),
+        ]
+    return Workload(parts, _memory(options, victim, lenders, min(options.num_envs, options.episodes)))
+
+
+def of_states(options: States, expected: Expected) -> Workload:
+    """What `adversarial states` is forecast to do."""
+    game = get_game(options.game) if options.game else None
+    victim = expected.agents(options.agent, game)[0]
+    lenders = [expected.agents(word, game)[0] for word in options.transfer]
+    player = expected.agents(options.states_of, game)[0] if options.states_of else victim
+    parts = [*playing(player, options.states), *_search(options, victim)]
+    for attack, lender in _attacks(options, victim, lenders):
+        states = (
+            min(options.query_states, options.states) if _queries(attack) >= MANY_QUERIES else options.states
+        )
+        parts += _asking(attack, victim, lender, states)
+        parts.append(Part("decide", victim.game.tier, victim.kind, victim.sim_steps, states))
+    return Workload(parts, _memory(options, victim, lenders, min(BATCH, options.states)))
+
+
+def _attacks(options: AttackOptions, victim: Agent, lenders: list[Agent]) -> Iterator[tuple[Attack, Agent]]:
+    """Every attack, and the agent whose gradient it follows, once for each size."""
+    asked = AskedAttacks(**{name: value for name, value in vars(options).items() if name in _FIELDS})
+    for name in options.attack:
+        for attack in asked.variants(name):
+            sources = [victim]
+            if attack.kind == "white-box":
+                sources += [victim] * options.best_source + lenders
+            for _ in {*options.epsilon} - {0.0}:
+                for lender in sources:
+                    yield attack, lender
+
+
+_FIELDS = frozenset(AskedAttacks.__dataclass_fields__)
+
+
+def _queries(attack: Attack) -> int:
+    """How often an attack asks the victim about a state."""
+    return int(getattr(attack, "queries", 0))
+
+
+def _asking(attack: Attack, victim: Agent, lender: Agent, states: float) -> Iterator[Part]:
+    """The gradients or queries of an attack on so many states."""
+    tier = victim.game.tier
+    if attack.kind == "white-box":
+        gradients = states * getattr(attack, "steps", 1) * getattr(attack, "restarts", 1)
+        yield Part("gradient", tier, lender.kind, lender.sim_steps, gradients)
+        judged = gradients if getattr(attack, "steps", 1) > 1 else 0
+    else:
+        judged = states * _queries(attack)
+    if judged:
+        yield Part("decide", tier, victim.kind, victim.sim_steps, judged)
+
+
+def _search(options: AttackOptions, victim: Agent) -> Iterator[Part]:
+    """The search for the gradient that changes most choices, and for the decisions in which most is at stake."""
+    if options.best_source or options.frequency < 1.0:
+        yield from playing(victim, SEARCH_STATES)
+    if options.best_source and any(ATTACKS[name].kind == "white-box" for name in options.attack):
+        sources = len([*victim.gradient_sources()])
+        sizes = len({*options.epsilon} - {0.0})
+        tier, kind, sim_steps = victim.game.tier, victim.kind, victim.sim_steps
+        yield Part("gradient", tier, kind, sim_steps, SEARCH_STATES * sources)
+        yield Part("decide", tier, kind, sim_steps, SEARCH_STATES * sources * sizes)
+
+
+def _memory(options: AttackOptions, victim: Agent, lenders: list[Agent], rows: int) -> int:
+    """A gradient for each state and start, as `AskedAttacks.require_room` counts it."""
+    starts = max(options.restarts)
+    return PROCESS_BYTES + max(agent.gradient_bytes(rows * starts) for agent in (victim, *lenders))

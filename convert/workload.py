@@ -1,0 +1,119 @@
+"""What the verbs of conversion are forecast to do."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from convert.measurement import ANYTIME_STATES
+from convert.method import METHODS, Method
+from convert.methods.qcfs import BATCH, ROUNDS
+from convert.options import Compare, Import, Run
+from convert.scaling import scaled_network
+from convert.variants import Variant, all_variants
+from core import seeding
+from core.dqn import DQN
+from core.errors import Refusal
+from core.games import get_game
+from core.networks import NETWORKS
+from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.workload import PROCESS_BYTES, Part, Workload
+from play.expected import Expected, playing
+from play.protocols import get_protocol
+
+ROWS = 64
+"""States that are judged at once."""
+
+
+def of_conversion(options: Run, expected: Expected) -> Workload:
+    """What `convert run` is forecast to do. The networks that it makes are added to what is expected."""
+    dqn, method = _dqn(options, expected), options.chosen()
+    snn = _converted(dqn, options.coding(options.sim_steps, method))
+    expected.made[str(options.out)] = [snn]
+    if options.quantised:
+        expected.made[str(options.out.with_suffix(".quantised.safetensors"))] = [snn.quantised()]
+    return Workload(
+        [
+            *playing(dqn, options.calibration_states + options.test_states),
+            *_making(method, snn, options.calibration_states),
+            *_judging(snn, options.test_states),
+        ],
+        PROCESS_BYTES + snn.decision_bytes(ROWS) + _states_bytes(dqn, options),
+        2 * sum(tensor.nbytes for tensor in snn.state_dict().values()),
+    )
+
+
+def of_comparison(options: Compare, expected: Expected) -> Workload:
+    """What `convert compare` is forecast to do."""
+    dqn = _dqn(options, expected)
+    protocol = get_protocol(options.protocol, dqn.game)
+    streams = 1 + bool(options.episodes)
+    parts = [*playing(dqn, options.calibration_states + streams * options.test_states)]
+    widest = 0
+    trained: set[tuple[str, int]] = set()
+    for variant in _variants(options):
+        shared = {"percentile": options.percentile, "distil_updates": options.distil_updates}
+        method = variant.chosen({name: value for name, value in shared.items() if value is not None})
+        numbers = [each for each in options.sim_steps if each <= (method.max_sim_steps or each)]
+        for sim_steps in numbers if method.depends_on_sim_steps else numbers[-1:]:
+            snn = _converted(dqn, variant.coding.coding(sim_steps, method))
+            known = (method.training or "", sim_steps) in trained
+            parts += _making(method, snn, options.calibration_states, taught=known)
+            trained.add((method.training or "", sim_steps))
+        for sim_steps in numbers:
+            snn = _converted(dqn, variant.coding.coding(sim_steps, method))
+            widest = max(widest, snn.decision_bytes(ROWS))
+            states = options.test_states + (ANYTIME_STATES if variant.coding.stop_gap is not None else 0)
+            parts += _judging(snn, states)
+            if options.episodes:
+                steps = expected.episode_steps(dqn.game, snn.kind, protocol)
+                parts += playing(snn, options.episodes * steps)
+    return Workload(parts, PROCESS_BYTES + widest + _states_bytes(dqn, options))
+
+
+def of_import(options: Import, expected: Expected) -> Workload:
+    """What `convert import` is forecast to do: nearly nothing. Its agent is taken as one of the named network."""
+    network = NETWORKS[options.network or "relu"]
+    agent = network.make(get_game(options.game), seeding.torch_generator(0, "weights"))
+    expected.made[str(options.out)] = [agent]
+    return Workload([], PROCESS_BYTES)
+
+
+def _dqn(options: Run | Compare, expected: Expected) -> DQN:
+    agent = expected.agents(str(options.agent))[0]
+    if not isinstance(agent, DQN):
+        raise Refusal(f"{options.agent} holds the agent {agent.kind!r}: only a dqn can be converted")
+    return agent
+
+
+def _converted(dqn: DQN, coding: RateCoding) -> RateCodedNetwork:
+    """A network of the shape that a conversion makes."""
+    return scaled_network(dqn, [1.0] * len(dqn.layers), coding)
+
+
+def _variants(options: Compare) -> Iterable[Variant]:
+    names = all_variants().names() if options.variants is None else options.variants
+    for name in names:
+        variant = all_variants()[name]
+        # Those that carry charge from one decision to the next are compared by whole games alone.
+        if options.episodes or not variant.carries:
+            yield variant
+
+
+def _making(method: Method, snn: RateCodedNetwork, states: int, taught: bool = False) -> Sequence[Part]:
+    """Conversion, and distillation if the method trains and no other conversion has trained these weights."""
+    tier = snn.game.tier
+    parts = [Part("convert", tier, METHODS.name_of(type(method)), snn.sim_steps, states)]
+    updates = getattr(method, "distil_updates", 0)
+    if updates and not taught:
+        parts.append(Part("update", tier, "quantised", 1, ROUNDS * updates * BATCH))
+        parts += playing(snn.quantised(), (ROUNDS - 1) * (states // 2))
+    return parts
+
+
+def _judging(snn: RateCodedNetwork, states: int) -> Sequence[Part]:
+    return [Part("decide", snn.game.tier, snn.kind, snn.sim_steps, states)]
+
+
+def _states_bytes(dqn: DQN, options: Run | Compare) -> int:
+    """Kept states, twice for a moment."""
+    size = math.prod(dqn.game.observation_shape) * (4 if dqn.game.tier == "control" else 1)
+    return 2 * (options.calibration_states + options.test_states) * size

@@ -1,0 +1,50 @@
+"""What a command is forecast to do, in amounts that rates turn into seconds. Never imports torch.
+
+A command with a method `workload` tells it from its own options. `studies.forecast` asks for it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Work = Literal["environment", "decide", "decide alone", "update", "convert", "gradient"]
+"""Kinds of work, each with the unit that is counted:
+
+- environment: a decision in a game, without the network.
+- decide: scores of a state among many at once.
+- decide alone: scores of one state at a time.
+- update: a transition of a batch that is learnt from.
+- convert: a calibration state of a conversion, without distillation. The kind is the method.
+- gradient: a gradient with respect to one state, of an attack.
+"""
+PROCESS_BYTES = 500 * 2**20
+"""Memory of a stage that has imported torch and done nothing, measured."""
+
+
+class Part(NamedTuple):
+    """An amount of one kind of work."""
+
+    work: Work
+    tier: str
+    """The tier of the game."""
+    kind: str
+    """Kind of the agent, as in dqn; with what changes its cost, as in dsqn+bf16. Empty for environments."""
+    sim_steps: int
+    """Simulation steps of its decisions."""
+    amount: float
+    """In the unit of the work."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one command is forecast to do."""
+
+    parts: Sequence[Part]
+    memory_bytes: int = PROCESS_BYTES
+    disk_bytes: int = 0
+    """What it writes at most at one time, what is needed only to resume included."""
+
+    @property
+    def decisions(self) -> int:
+        """Decisions made in games."""
+        return round(sum(part.amount for part in self.parts if part.work == "environment"))

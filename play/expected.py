@@ -1,0 +1,70 @@
+"""Agents and episodes as far as they are known before anything is run, for forecasts."""
+
+import csv
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.agents import Agent
+from core.games import PUBLISHED, Game
+from core.workload import Part
+from play.entrants import entrants
+from play.protocols import Protocol, get_protocol
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What commands may ask for when they tell their workload."""
+
+    base: Path
+    """Where paths of commands start."""
+    measured_steps: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Mean decisions of an episode by game and kind of agent, where they were measured."""
+    made: dict[str, list[Agent]] = field(default_factory=dict)
+    """Agents of earlier commands by the path that names them. They have the shape of the real ones, and no training.
+    A run folder has two, its best weights and its last."""
+
+    def agents(self, word: str, game: Game | None = None) -> Sequence[Agent]:
+        """The agents that a word of a command line names: made by an earlier command, read from a file, or registered.
+
+        Raises:
+            Refusal: there are none.
+        """
+        key = f"{word} {game.name}" if game else word
+        if word in self.made:
+            return self.made[word]
+        if key not in self.made:
+            path = self.base / word
+            found = entrants(path if path.exists() else word, game)
+            self.made[key] = [entrant.checkpoint.agent for entrant in found]
+        return self.made[key]
+
+    def episode_steps(self, game: Game, kind: str, protocol: Protocol | None = None) -> float:
+        """Mean decisions of an episode: measured, or the typical number, within the protocol's limit."""
+        typical, kinds = _typical_steps(), (kind, "")
+        keys = [(where, which) for where in (game.name, game.tier) for which in kinds]
+        steps = self.measured_steps.get(keys[0]) or next(typical[key] for key in keys if key in typical)
+        most = (protocol or get_protocol(None, game)).dynamics.max_episode_frames
+        return min(steps, (most or 10**9) / game.frames_per_decision)
+
+
+def playing(agent: Agent, decisions: float, alone: bool = False) -> Iterable[Part]:
+    """The parts of so many decisions of an agent in its game.
+
+    Args:
+        agent: who plays.
+        decisions: number of them.
+        alone: whether one game is played at a time.
+    """
+    tier = agent.game.tier
+    yield Part("environment", tier, "", 1, decisions)
+    if agent.kind != "random":
+        yield Part("decide alone" if alone else "decide", tier, agent.kind, agent.sim_steps, decisions)
+
+
+@functools.cache
+def _typical_steps() -> Mapping[tuple[str, str], float]:
+    """Decisions of an episode by game, or by tier for all games without a row, and by kind of agent or "" for all."""
+    with open(PUBLISHED / "episode_lengths.csv", encoding="utf-8", newline="") as file:
+        return {(row["game"], row["agent"]): float(row["decisions"]) for row in csv.DictReader(file)}

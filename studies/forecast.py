@@ -1,0 +1,230 @@
+"""What a stage will take: decisions, seconds, memory, disk. Never imports torch.
+
+Each command tells its own workload from its options (`core.workload`). Rates turn it into seconds.
+"""
+
+import bisect
+import importlib
+import json
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from core.cli import parse
+from core.errors import Refusal
+from core.machine import processor
+from core.places import HOUSE
+from core.processes import die_with_parent
+from core.workload import Part, Workload
+from studies.checking import command_class
+from studies.planning import Stage
+from studies.reading import Study
+
+COSTS = HOUSE / "results" / "benchmarks" / "costs.json"
+"""Measured costs, one entry for each processor and device. `make bench` writes the entry of its machine."""
+GPU_SHARE = 1 / 8
+"""Share of a large GPU that one stage is given: its games run on one core, and its batches are small."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one stage will take."""
+
+    decisions: int
+    """Decisions that are made in games."""
+    seconds: float | None
+    """Seconds on free cores; None if a kind of its work has no rate."""
+    memory_bytes: int
+    """Largest use of memory, the replay included."""
+    disk_bytes: int
+    """Largest use of disk, files that only a resume needs included."""
+    cores: int
+    """Threads that it computes with."""
+    gpu_share: float
+    """Share of one GPU; 0 on the CPU."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds of each kind of work on one processor and device."""
+
+    processor: str
+    device: str
+    """cpu, or the name of a GPU."""
+    measured: bool
+    """False for an estimate; `note` says how it was made."""
+    note: str
+    start_s: float
+    """Seconds until a stage begins its work, and after it has ended."""
+    seconds: Mapping[str, Mapping[int, float]]
+    """Seconds of a unit by work, tier and kind, as in "decide minatar dqn", and by simulation steps."""
+    scale: float = 1.0
+    """Seconds of this machine over those of the measured one."""
+
+    def of(self, part: Part) -> float | None:
+        """Seconds of a part; None if its kind was not measured.
+
+        Between two measured numbers of simulation steps, and beyond them, the cost is a straight line. The cost of
+        an addition such as +bf16 that was not measured is taken as that without it.
+        """
+        points: Mapping[int, float] | None = None
+        kind = part.kind
+        while points is None:
+            points = self.seconds.get(" ".join(filter(None, (part.work, part.tier, kind))))
+            if "+" not in kind:
+                break
+            kind = kind.rpartition("+")[0]
+        return None if points is None else self.scale * part.amount * _on_line(points, part.sim_steps)
+
+    def total(self, workload: Workload) -> float | None:
+        """Seconds of a stage."""
+        seconds = [self.of(part) for part in workload.parts]
+        if any(each is None for each in seconds):
+            return None
+        return self.scale * self.start_s + sum(each for each in seconds if each is not None)
+
+
+def _on_line(points: Mapping[int, float], sim_steps: int) -> float:
+    """The cost at a number of simulation steps, at least half of the nearest measured one."""
+    known = sorted(points)
+    if len(known) == 1:
+        return points[known[0]]
+    right = min(max(bisect.bisect_left(known, sim_steps), 1), len(known) - 1)
+    low, high = known[right - 1], known[right]
+    slope = (points[high] - points[low]) / (high - low)
+    nearest = min(known, key=lambda each: abs(each - sim_steps))
+    return max(points[low] + slope * (sim_steps - low), 0.5 * points[nearest])
+
+
+def all_rates(file: Path = COSTS) -> list[Rates]:
+    """All entries of the file of costs; none if it is not there, as in an installed SpikeQ.
+
+    Raises:
+        Refusal: it is damaged.
+    """
+    if not file.is_file():
+        return []
+    try:
+        return [
+            Rates(
+                entry["processor"],
+                entry["device"],
+                entry["measured"],
+                entry["note"],
+                entry["start_s"],
+                {
+                    key: {int(sim_steps): float(cost) for sim_steps, cost in costs.items()}
+                    for key, costs in entry["seconds"].items()
+                },
+            )
+            for entry in json.loads(file.read_text("utf-8"))["entries"]
+        ]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Refusal(f"{file} is damaged ({error!r}): make bench writes it again")
+
+
+def rates_of_this_machine(entries: Sequence[Rates]) -> Rates | None:
+    """The rates of this processor; those of another measured one if it has none; None if there are none at all."""
+    on_cpu = [each for each in entries if each.device == "cpu" and each.measured]
+    return next((each for each in on_cpu if each.processor == processor()), next(iter(on_cpu), None))
+
+
+def forecast(study: Study, stage: Stage, rates: Rates | None) -> Forecast:
+    """What one stage will take, see `forecasts`; the stages that make its inputs must be done."""
+    return forecasts(study, [stage], rates)[stage]
+
+
+def forecasts(study: Study, stages: Sequence[Stage], rates: Rates | None) -> dict[Stage, Forecast]:
+    """What each stage will take.
+
+    Args:
+        study: the study.
+        stages: its stages, each after those that it needs, unless these are done.
+        rates: of the machine that runs them; None if they are not known.
+    """
+    gpu_share = GPU_SHARE if rates is not None and rates.device != "cpu" else 0.0
+    return {
+        stage: Forecast(
+            decisions=work.decisions,
+            seconds=None if rates is None else rates.total(work),
+            memory_bytes=work.memory_bytes,
+            disk_bytes=work.disk_bytes,
+            cores=max(1, study.threads),
+            gpu_share=gpu_share,
+        )
+        for stage, work in workloads(study, stages).items()
+    }
+
+
+def workloads(study: Study, stages: Sequence[Stage]) -> dict[Stage, Workload]:
+    """What each stage is forecast to do, as its command tells. It is asked in another process, because commands import
+    torch.
+
+    Raises:
+        Refusal: an option is not accepted, or an agent is not there.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), die_with_parent) as process:
+        return dict(zip(stages, process.submit(_all_workloads, study, stages).result(), strict=True))
+
+
+def _all_workloads(study: Study, stages: Sequence[Stage]) -> list[Workload]:
+    play: Any = importlib.import_module("play.expected")
+    expected = play.Expected(study.base, _measured_steps(study))
+    known: dict[tuple[object, ...], tuple[Workload, dict[str, Any]]] = {}
+    found = []
+    for stage in stages:
+        out = stage.arguments[stage.arguments.index("--out") + 1]
+        key = _apart_from_seed(stage, expected.made)
+        if key not in known:
+            before = {*expected.made}
+            workload = _workload(stage, expected)
+            made = {path: agents for path, agents in expected.made.items() if path not in before}
+            known[key] = (
+                workload,
+                {
+                    path.removeprefix(_stem(out)): agents
+                    for path, agents in made.items()
+                    if path.startswith(_stem(out))
+                },
+            )
+        workload, made = known[key]
+        expected.made.update({_stem(out) + ending: agents for ending, agents in made.items()})
+        found.append(workload)
+    return found
+
+
+def _apart_from_seed(stage: Stage, made: Mapping[str, Sequence[object]]) -> tuple[object, ...]:
+    """What decides a stage's workload: its words without the seed and the place of its results, and agents of equal
+    shape in place of their paths. A study has the same stages for every seed, and parsing words takes milliseconds."""
+    told = zip(("", *stage.arguments), stage.arguments, strict=False)
+    return tuple(
+        tuple(map(id, made[word])) if word in made else word
+        for option, word in told
+        if option not in ("--seed", "--out")
+    )
+
+
+def _stem(out: str) -> str:
+    return out.removesuffix(".safetensors")
+
+
+def _workload(stage: Stage, expected: Any) -> Workload:
+    module, verb, *words = stage.arguments
+    command: Any = parse(f"python -m {module} {verb}", command_class(module, verb), words)
+    workload: Workload = command.workload(expected)
+    return workload
+
+
+def _measured_steps(study: Study) -> dict[tuple[str, str], float]:
+    """Mean decisions of an episode by game and kind of agent, of the games that this study has scored."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for file in sorted((study.base / study.folder).glob("*/*/episodes.parquet")):
+        columns = pq.read_table(file, columns=["game", "agent", "length_steps"]).to_pydict()
+        for game, agent, steps in zip(*columns.values(), strict=True):
+            found.setdefault((game, agent), []).append(steps)
+    return {key: sum(steps) / len(steps) for key, steps in found.items()}
