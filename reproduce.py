@@ -12,6 +12,7 @@ if __name__ == "__main__":
 import contextlib
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,8 +25,9 @@ from core.ranges import Whole
 from studies.checking import require_accepted
 from studies.done import is_done
 from studies.engine import Engine, LocalEngine, Needs
+from studies.forecast import GPU_SHARE, forecasts
 from studies.logs import folder_of
-from studies.planning import StageKind, plan, with_needs
+from studies.planning import Stage, StageKind, plan, with_needs
 from studies.reading import Study, read_study
 from studies.running import Failure, report, run_all
 from studies.showing import Screen, status_lines
@@ -53,7 +55,7 @@ class Reproduce:
     address: str | None = None
     """With --engine ray, the address of a running cluster, as in auto. Default: Ray is started on this machine."""
     status: bool = False
-    """Only say how far each stage is. Nothing is started or written."""
+    """Only say how far each stage is, also while another process runs the study. Nothing is started or written."""
 
     def run(self) -> None:
         if self.address is not None and self.engine != "ray":
@@ -77,12 +79,15 @@ class Reproduce:
         )
         with driving(study):
             failures: list[Failure] = []
-            if waiting:
-                needs = Needs(study.threads)
-                failures = run_all(study, waiting, self._engine(study), lambda stage: needs, Screen())
-            _conclude(study)
+            try:
+                if waiting:
+                    needs = _needs(study, waiting)
+                    failures = run_all(study, waiting, self._engine(study), needs.__getitem__, Screen())
+                _conclude(study)
+            finally:
+                if failures:
+                    report(study, failures)
         if failures:
-            report(study, failures)
             sys.exit(1)
 
     def _engine(self, study: Study) -> Engine:
@@ -91,6 +96,19 @@ class Reproduce:
 
             return RayEngine(study, self.jobs, self.address)
         return LocalEngine(study, self.jobs or max(1, len(os.sched_getaffinity(0)) // study.threads))
+
+
+def _needs(study: Study, stages: Sequence[Stage]) -> dict[Stage, Needs]:
+    """What each stage takes while it runs, as it is forecast."""
+    return {
+        stage: Needs(
+            each.cores,
+            each.memory_bytes,
+            each.disk_bytes,
+            GPU_SHARE if "--device cuda" in " ".join(stage.arguments) else 0.0,
+        )
+        for stage, each in forecasts(study, stages, rates=None).items()
+    }
 
 
 def _conclude(study: Study) -> None:

@@ -1,7 +1,7 @@
 """What Ray adds to stages of a study: 64 simulated stages of one second, on two nodes of one core on this machine.
 
-Overhead is the time that a core gives a stage, less that second. It includes the start of the stage's process. Processes
-of the local engine, two side by side, are its peer.
+Overhead is the time that a core gives a stage, less that second. It includes the start of the stage's process.
+Processes of the local engine, two side by side, are its peer.
 """
 
 import contextlib
