@@ -52,5 +52,5 @@ lint: setup-dev ## ruff and mypy
 fuzz: setup-dev ## mutate 2,000 agents, rows, manifests, states, studies and archives; read each as a command does
 	$(BIN)/python -m tests.hostile.fuzz
 
-bench: setup-dev ## time the house against its peers; kill runs and compare their bits
-	for name in conversion training cartpole evaluation adversarial resume ray_overhead help; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+bench: setup-dev ## time the house against its peers; measure what stages cost; kill runs and compare their bits
+	for name in conversion training cartpole evaluation adversarial resume ray_overhead help rates; do $(BIN)/python -m benchmarks.$$name || exit 1; done

@@ -21,13 +21,14 @@ import tyro
 
 from core.cli import main
 from core.errors import Refusal
-from core.ranges import Whole
+from core.ranges import Seed, Whole
 from studies.checking import require_accepted
 from studies.done import is_done
+from studies.dry_run import dry_run
 from studies.engine import Engine, LocalEngine, Needs
-from studies.forecast import GPU_SHARE, forecasts
+from studies.forecast import GPU_SHARE, workloads
 from studies.logs import folder_of
-from studies.planning import Stage, StageKind, plan, with_needs
+from studies.planning import Stage, StageKind, narrowed, plan, with_needs
 from studies.reading import Study, read_study
 from studies.running import Failure, report, run_all
 from studies.showing import Screen, status_lines
@@ -48,6 +49,12 @@ class Reproduce:
     study."""
     only: StageKind | None = None
     """Run only stages of this kind, and the stages that they need."""
+    games: tuple[str, ...] = ()
+    """Run only stages of these games, and the stages that they need."""
+    agents: tuple[str, ...] = ()
+    """Run only stages of these agents, named without their training seed, as in dqn or snn-t8."""
+    seeds: tuple[Seed, ...] = ()
+    """Run only stages of agents with these training seeds."""
     jobs: Annotated[int, Whole(0, 1024)] = 0
     """Most stages to run side by side. 0: as many as have a core for each of their threads."""
     engine: Literal["local", "ray"] = "local"
@@ -57,13 +64,22 @@ class Reproduce:
     status: bool = False
     """Only say how far each stage is, also while another process runs the study. Nothing is started or written."""
 
+    dry_run: bool = False
+    """Only say what the stages that are not done will take. Nothing is run or written."""
+    stages: bool = False
+    """With --dry-run: a line for every stage. Without it, all seeds of an agent share a line."""
+    nodes: Annotated[int, Whole(1, 100_000)] = 1
+    """With --dry-run: also the time on a cluster of so many machines like this one."""
+    calibrate: bool = False
+    """With --dry-run: measure first how fast this machine is (at most 30 s)."""
+
     def run(self) -> None:
-        if self.address is not None and self.engine != "ray":
-            raise Refusal(f"address is {self.address!r}: accepted is an address with --engine ray only")
+        self._require_fitting_options()
         study = read_study(self.study, self.out)
         stages = plan(study)
         if self.only:
             stages = with_needs([stage for stage in stages if stage.kind == self.only], stages)
+        stages = narrowed(stages, self.games, self.agents, self.seeds)
         if not stages:
             study.source.refuse(
                 ("games",), f"asks for no stage{f' of kind {self.only}' if self.only else ''}"
@@ -77,6 +93,10 @@ class Reproduce:
             f"study {study.name}: {len(stages) - len(waiting)} of {len(stages)} stages are done already",
             flush=True,
         )
+        if self.dry_run:
+            for line in dry_run(study, waiting, self._jobs(study), self.nodes, self.stages, self.calibrate):
+                print(line)
+            return
         with driving(study):
             failures: list[Failure] = []
             try:
@@ -90,24 +110,36 @@ class Reproduce:
         if failures:
             sys.exit(1)
 
+    def _require_fitting_options(self) -> None:
+        """Refuse options without the one that uses them."""
+        for option, usual in (("stages", False), ("nodes", 1), ("calibrate", False)):
+            if getattr(self, option) != usual and not self.dry_run:
+                raise Refusal(f"{option} is given without --dry-run, which alone uses it")
+        if self.address is not None and self.engine != "ray":
+            raise Refusal(f"address is {self.address!r}, without --engine ray, which alone uses it")
+
+    def _jobs(self, study: Study) -> int:
+        """Stages that run side by side on this machine."""
+        return self.jobs or max(1, len(os.sched_getaffinity(0)) // study.threads)
+
     def _engine(self, study: Study) -> Engine:
         if self.engine == "ray":
             from studies.ray_engine import RayEngine
 
             return RayEngine(study, self.jobs, self.address)
-        return LocalEngine(study, self.jobs or max(1, len(os.sched_getaffinity(0)) // study.threads))
+        return LocalEngine(study, self._jobs(study))
 
 
 def _needs(study: Study, stages: Sequence[Stage]) -> dict[Stage, Needs]:
     """What each stage takes while it runs, as it is forecast."""
     return {
         stage: Needs(
-            each.cores,
-            each.memory_bytes,
-            each.disk_bytes,
+            study.threads,
+            work.memory_bytes,
+            work.disk_bytes,
             GPU_SHARE if "--device cuda" in " ".join(stage.arguments) else 0.0,
         )
-        for stage, each in forecasts(study, stages, rates=None).items()
+        for stage, work in workloads(study, stages).items()
     }
 
 

@@ -8,8 +8,8 @@ from adversarial.options import AttackOptions, Run, States
 from adversarial.states import BATCH, MANY_QUERIES
 from core.agents import Agent
 from core.games import get_game
-from core.workload import PROCESS_BYTES, Part, Workload
-from play.expected import Expected, playing
+from core.workload import PROCESS_BYTES, Workload, WorkPart
+from play.expected import Expected, collecting, playing
 from play.protocols import get_protocol
 
 
@@ -20,7 +20,7 @@ def of_games(options: Run, expected: Expected) -> Workload:
     lenders = [expected.agents(word, game)[0] for word in options.transfer]
     protocol = get_protocol(options.protocol, victim.game)
     decisions = options.episodes * expected.episode_steps(victim.game, victim.kind, protocol)
-    parts = [*_search(options, victim)]
+    parts = [*_search(options, victim, expected)]
     if 0.0 in options.epsilon:
         parts += playing(victim, decisions)
     for attack, lender in _attacks(options, victim, lenders):
@@ -37,13 +37,13 @@ def of_states(options: States, expected: Expected) -> Workload:
     victim = expected.agents(options.agent, game)[0]
     lenders = [expected.agents(word, game)[0] for word in options.transfer]
     player = expected.agents(options.states_of, game)[0] if options.states_of else victim
-    parts = [*playing(player, options.states), *_search(options, victim)]
+    parts = [*collecting(player, options.states, expected), *_search(options, victim, expected)]
     for attack, lender in _attacks(options, victim, lenders):
         states = (
             min(options.query_states, options.states) if _queries(attack) >= MANY_QUERIES else options.states
         )
         parts += _asking(attack, victim, lender, states)
-        parts.append(Part("decide", victim.game.tier, victim.kind, victim.sim_steps, states))
+        parts.append(WorkPart("decide", victim.game.tier, victim.kind, victim.sim_steps, states))
     return Workload(parts, _memory(options, victim, lenders, min(BATCH, options.states)))
 
 
@@ -68,29 +68,29 @@ def _queries(attack: Attack) -> int:
     return int(getattr(attack, "queries", 0))
 
 
-def _asking(attack: Attack, victim: Agent, lender: Agent, states: float) -> Iterator[Part]:
+def _asking(attack: Attack, victim: Agent, lender: Agent, states: float) -> Iterator[WorkPart]:
     """The gradients or queries of an attack on so many states."""
     tier = victim.game.tier
     if attack.kind == "white-box":
         gradients = states * getattr(attack, "steps", 1) * getattr(attack, "restarts", 1)
-        yield Part("gradient", tier, lender.kind, lender.sim_steps, gradients)
+        yield WorkPart("gradient", tier, lender.kind, lender.sim_steps, gradients)
         judged = gradients if getattr(attack, "steps", 1) > 1 else 0
     else:
         judged = states * _queries(attack)
     if judged:
-        yield Part("decide", tier, victim.kind, victim.sim_steps, judged)
+        yield WorkPart("decide", tier, victim.kind, victim.sim_steps, judged)
 
 
-def _search(options: AttackOptions, victim: Agent) -> Iterator[Part]:
+def _search(options: AttackOptions, victim: Agent, expected: Expected) -> Iterator[WorkPart]:
     """The search for the gradient that changes most choices, and for the decisions in which most is at stake."""
     if options.best_source or options.frequency < 1.0:
-        yield from playing(victim, SEARCH_STATES)
+        yield from collecting(victim, SEARCH_STATES, expected)
     if options.best_source and any(ATTACKS[name].kind == "white-box" for name in options.attack):
         sources = len([*victim.gradient_sources()])
         sizes = len({*options.epsilon} - {0.0})
         tier, kind, sim_steps = victim.game.tier, victim.kind, victim.sim_steps
-        yield Part("gradient", tier, kind, sim_steps, SEARCH_STATES * sources)
-        yield Part("decide", tier, kind, sim_steps, SEARCH_STATES * sources * sizes)
+        yield WorkPart("gradient", tier, kind, sim_steps, SEARCH_STATES * sources)
+        yield WorkPart("decide", tier, kind, sim_steps, SEARCH_STATES * sources * sizes)
 
 
 def _memory(options: AttackOptions, victim: Agent, lenders: list[Agent], rows: int) -> int:

@@ -4,12 +4,13 @@ analysis/game_table_formats.py writes the table as CSV, Markdown and LaTeX.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from analysis.reference_dqns import reference_dqns, stands_below
 from analysis.runs import (
     CHECKPOINT_ORDER,
     Family,
@@ -51,6 +52,14 @@ class Cell:
     """100 (score - random) / (own DQN's score - random). None without an own DQN above random play."""
     verdict: str
     """Compared with its own DQN: "better", "equal" or "worse". Empty without a DQN or with too few episodes."""
+    dqn_below: str = ""
+    """The library whose DQN, under a like protocol, is more than a fifth better than this DQN, or than the own DQN of
+    this agent. Empty if there is none."""
+
+    @property
+    def mark(self) -> str:
+        """What follows the score of such a DQN, and every share of it."""
+        return " †" if self.dqn_below else ""
 
 
 @dataclass(frozen=True)
@@ -94,8 +103,10 @@ PUBLISHED_AGENTS = {
     "dqn": ("dqn", "DQN", "DQN(ANN)"),
     "rate-coded": ("DSQN-CVT", "CRPI"),
     "dsqn": ("dsqn", "DSQN", "dsqn max-mem", "DSQN(Liu)"),
+    **{dqn.agent: (dqn.agent,) for dqn in reference_dqns()},
 }
-"""Published agents in the printed tables, by the kind of agent they are compared with. The CSV holds all of them."""
+"""Published agents in the printed tables, by the kind of agent they are compared with; each library's DQN is a kind of
+its own. The CSV holds all of them."""
 
 
 def game_table(episodes: pd.DataFrame, published: pd.DataFrame) -> tuple[Block, ...]:
@@ -111,7 +122,8 @@ def game_table(episodes: pd.DataFrame, published: pd.DataFrame) -> tuple[Block, 
         Refusal: rows of one game have different protocols, evaluation seeds or settings, or one name stands for two
             networks.
     """
-    runs = training_runs(episodes[episodes.agent != "random"])
+    played = episodes[episodes.agent != "random"]
+    runs, settings = training_runs(played), dict(zip(played.game, played.settings, strict=True))
     blocks = []
     for tier, title in BLOCKS.items():
         games = tuple(name for name, game in GAMES.items() if game.tier == tier)
@@ -132,8 +144,8 @@ def game_table(episodes: pd.DataFrame, published: pd.DataFrame) -> tuple[Block, 
                 tuple(sorted(set(episodes[episodes.game.isin(games)].protocol))),
                 columns,
                 tuple(_column_heading(each, name_of[each.family], here) for each in columns),
-                dict(_cells(here, columns)),
-                _published(published[published.game.isin(games)]),
+                dict(_cells(here, columns, settings)),
+                (*_published(published[published.game.isin(games)]), *_references(games)),
             )
         )
     return tuple(blocks)
@@ -145,7 +157,9 @@ def _column_heading(column: Column, name: str, runs: pd.DataFrame) -> str:
     return ", ".join(filter(None, (name, shown_steps, column.checkpoint)))
 
 
-def _cells(runs: pd.DataFrame, columns: Sequence[Column]) -> Iterator[tuple[tuple[str, Column], Cell]]:
+def _cells(
+    runs: pd.DataFrame, columns: Sequence[Column], settings: Mapping[str, str]
+) -> Iterator[tuple[tuple[str, Column], Cell]]:
     for game in sorted(set(runs.game)):
         random = reference(get_game(game)).random
         for column in columns:
@@ -154,7 +168,10 @@ def _cells(runs: pd.DataFrame, columns: Sequence[Column]) -> Iterator[tuple[tupl
                 continue
             dqn = _own_dqn(runs, own, column)
             score = own["mean"].mean()
-            percent, verdict = None, ""
+            percent, verdict, below = None, "", ""
+            judged = own if column.family.agent == "dqn" else dqn
+            if judged is not None:
+                below = stands_below(game, judged["mean"].mean(), random, settings[game])
             if dqn is not None:
                 percent = _percent(score, dqn["mean"].mean(), random)
                 error = math.sqrt(_squared_error(own) + _squared_error(dqn))
@@ -178,6 +195,7 @@ def _cells(runs: pd.DataFrame, columns: Sequence[Column]) -> Iterator[tuple[tupl
                     sim_steps=int(own.sim_steps.iloc[0]),
                     percent_of_dqn=percent,
                     verdict=verdict,
+                    dqn_below=below,
                 ),
             )
 
@@ -206,6 +224,24 @@ def _squared_error(runs: pd.DataFrame) -> float:
 
 def _percent(score: float, dqn: float, random: float | None) -> float | None:
     return None if random is None or dqn <= random else 100 * (score - random) / (dqn - random)
+
+
+def _references(games: Sequence[str]) -> Iterator[PublishedScore]:
+    """DQNs of other libraries. They stand beside the papers' and enter no calculation."""
+    for dqn in reference_dqns():
+        if dqn.game in games:
+            yield PublishedScore(
+                dqn.source,
+                "reference",
+                dqn.game,
+                dqn.agent,
+                None,
+                dqn.score,
+                dqn.std,
+                "exact",
+                dqn.note,
+                None,
+            )
 
 
 def _published(rows: pd.DataFrame) -> tuple[PublishedScore, ...]:

@@ -20,6 +20,8 @@ RULES = (
     "Blank without an own DQN above random play.",
     "+ better, - worse: the difference from the own DQN exceeds 1.96 standard errors (Welch's, over the episodes of "
     "these networks, not over training seeds). = otherwise.",
+    "† this DQN, or the own DQN of a share, stands more than 20 % below a library's DQN of a like protocol, counted "
+    "from random play. Libraries' DQNs of other protocols are compared with nothing.",
     "The counts and the mean % in the last two lines are over the games of that column.",
 )
 """Notes below every table."""
@@ -141,7 +143,11 @@ def _print(
             ]
             if column.family.agent != "dqn":
                 percent = cell.percent_of_dqn if cell else None
-                row.append("" if percent is None or cell is None else f"{percent:.0f}{signs[cell.verdict]}")
+                row.append(
+                    ""
+                    if percent is None or cell is None
+                    else f"{percent:.0f}{signs[cell.verdict]}{cell.mark}"
+                )
         for sources in series.values():
             numbers = []
             for source, scores in sources.items():
@@ -211,7 +217,7 @@ def _heading(block: Block) -> str:
 def _latex(text: str) -> str:
     for plain, escaped in (
         *(("\\", r"\textbackslash{}"), ("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("#", r"\#")),
-        *(("±", r"$\pm$"), ("≈", r"$\approx$"), (" x ", r" $\times$ ")),
+        *(("±", r"$\pm$"), ("≈", r"$\approx$"), (" x ", r" $\times$ "), ("†", r"$\dagger$")),
         *(("@approx@", r"$\approx$"), ("@pm@", r" $\pm$ "), ("@key@", r"\textsuperscript{"), ("@/key@", "}")),
     ):
         text = text.replace(plain, escaped)
@@ -222,7 +228,8 @@ def _spread(cell: Cell | None, spread: str) -> str:
     """A mean with its standard deviation, if there are enough episodes for one."""
     if cell is None:
         return ""
-    return _score(cell.mean) + ("" if cell.std is None else f"{spread}{_score(cell.std)}")
+    mark = cell.mark if cell.percent_of_dqn is None and not cell.verdict else ""
+    return _score(cell.mean) + ("" if cell.std is None else f"{spread}{_score(cell.std)}") + mark
 
 
 def _score(value: float | None) -> str:

@@ -15,8 +15,8 @@ from core.errors import Refusal
 from core.games import get_game
 from core.networks import NETWORKS
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from core.workload import PROCESS_BYTES, Part, Workload
-from play.expected import Expected, playing
+from core.workload import PROCESS_BYTES, Workload, WorkPart
+from play.expected import Expected, collecting, playing
 from play.protocols import get_protocol
 
 ROWS = 64
@@ -32,9 +32,11 @@ def of_conversion(options: Run, expected: Expected) -> Workload:
         expected.made[str(options.out.with_suffix(".quantised.safetensors"))] = [snn.quantised()]
     return Workload(
         [
-            *playing(dqn, options.calibration_states + options.test_states),
-            *_making(method, snn, options.calibration_states),
+            *collecting(dqn, options.calibration_states, expected),
+            *collecting(dqn, options.test_states, expected),
+            *_making(method, snn, options.calibration_states, expected),
             *_judging(snn, options.test_states),
+            WorkPart("convert", snn.game.tier, "bindsnet", snn.sim_steps, options.bindsnet_states),
         ],
         PROCESS_BYTES + snn.decision_bytes(ROWS) + _states_bytes(dqn, options),
         2 * sum(tensor.nbytes for tensor in snn.state_dict().values()),
@@ -45,8 +47,9 @@ def of_comparison(options: Compare, expected: Expected) -> Workload:
     """What `convert compare` is forecast to do."""
     dqn = _dqn(options, expected)
     protocol = get_protocol(options.protocol, dqn.game)
-    streams = 1 + bool(options.episodes)
-    parts = [*playing(dqn, options.calibration_states + streams * options.test_states)]
+    parts = [*collecting(dqn, options.calibration_states, expected)]
+    for _ in range(1 + bool(options.episodes)):
+        parts += collecting(dqn, options.test_states, expected)
     widest = 0
     trained: set[tuple[str, int]] = set()
     for variant in _variants(options):
@@ -56,7 +59,7 @@ def of_comparison(options: Compare, expected: Expected) -> Workload:
         for sim_steps in numbers if method.depends_on_sim_steps else numbers[-1:]:
             snn = _converted(dqn, variant.coding.coding(sim_steps, method))
             known = (method.training or "", sim_steps) in trained
-            parts += _making(method, snn, options.calibration_states, taught=known)
+            parts += _making(method, snn, options.calibration_states, expected, known)
             trained.add((method.training or "", sim_steps))
         for sim_steps in numbers:
             snn = _converted(dqn, variant.coding.coding(sim_steps, method))
@@ -98,19 +101,22 @@ def _variants(options: Compare) -> Iterable[Variant]:
             yield variant
 
 
-def _making(method: Method, snn: RateCodedNetwork, states: int, taught: bool = False) -> Sequence[Part]:
+def _making(
+    method: Method, snn: RateCodedNetwork, states: int, expected: Expected, taught: bool = False
+) -> Sequence[WorkPart]:
     """Conversion, and distillation if the method trains and no other conversion has trained these weights."""
     tier = snn.game.tier
-    parts = [Part("convert", tier, METHODS.name_of(type(method)), snn.sim_steps, states)]
+    parts = [WorkPart("convert", tier, METHODS.name_of(type(method)), snn.sim_steps, states)]
     updates = getattr(method, "distil_updates", 0)
     if updates and not taught:
-        parts.append(Part("update", tier, "quantised", 1, ROUNDS * updates * BATCH))
-        parts += playing(snn.quantised(), (ROUNDS - 1) * (states // 2))
+        parts.append(WorkPart("update", tier, "quantised", 1, ROUNDS * updates * BATCH))
+        for _ in range(1, ROUNDS):
+            parts += collecting(snn.quantised(), states // 2, expected)
     return parts
 
 
-def _judging(snn: RateCodedNetwork, states: int) -> Sequence[Part]:
-    return [Part("decide", snn.game.tier, snn.kind, snn.sim_steps, states)]
+def _judging(snn: RateCodedNetwork, states: int) -> Sequence[WorkPart]:
+    return [WorkPart("decide", snn.game.tier, snn.kind, snn.sim_steps, states)]
 
 
 def _states_bytes(dqn: DQN, options: Run | Compare) -> int:

@@ -7,21 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Work = Literal["environment", "decide", "decide alone", "update", "convert", "gradient"]
+Work = Literal["environment", "decide", "decide alone", "update", "convert", "gradient", "embed"]
 """Kinds of work, each with the unit that is counted:
 
 - environment: a decision in a game, without the network.
 - decide: scores of a state among many at once.
 - decide alone: scores of one state at a time.
 - update: a transition of a batch that is learnt from.
-- convert: a calibration state of a conversion, without distillation. The kind is the method.
+- convert: a calibration state of a conversion, without distillation. The kind is the method;
+  bindsnet simulates a state in BindsNET.
+- embed: a state of a picture of representations (t-SNE). The kind is empty.
 - gradient: a gradient with respect to one state, of an attack.
 """
 PROCESS_BYTES = 500 * 2**20
 """Memory of a stage that has imported torch and done nothing, measured."""
 
 
-class Part(NamedTuple):
+class WorkPart(NamedTuple):
     """An amount of one kind of work."""
 
     work: Work
@@ -39,7 +41,7 @@ class Part(NamedTuple):
 class Workload:
     """What one command is forecast to do."""
 
-    parts: Sequence[Part]
+    parts: Sequence[WorkPart]
     memory_bytes: int = PROCESS_BYTES
     disk_bytes: int = 0
     """What it writes at most at one time, what is needed only to resume included."""

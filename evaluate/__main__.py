@@ -280,8 +280,8 @@ class Probe(ComputeOptions):
             print(file)
 
     def workload(self, expected: "Expected") -> "Workload":
-        from core.workload import PROCESS_BYTES, Part, Workload
-        from play.expected import playing
+        from core.workload import PROCESS_BYTES, Workload, WorkPart
+        from play.expected import collecting
 
         game = get_game(self.game) if self.game else None
         agents = [expected.agents(word, game)[0] for word in self.agent]
@@ -293,11 +293,16 @@ class Probe(ComputeOptions):
         ]  # twice for operations and activity, once to be represented
         return Workload(
             [
-                *(part for agent in (*agents[:1], *agents) for part in playing(agent, self.states)),
                 *(
-                    Part("decide", agent.game.tier, agent.kind, agent.sim_steps, self.states)
+                    part
+                    for agent in (*agents[:1], *agents)
+                    for part in collecting(agent, self.states, expected)
+                ),
+                *(
+                    WorkPart("decide", agent.game.tier, agent.kind, agent.sim_steps, self.states)
                     for agent in judged
                 ),
+                *(WorkPart("embed", agent.game.tier, "", 1, self.states) for agent in first.values()),
             ],
             PROCESS_BYTES + max((agent.decision_bytes(64) for agent in agents), default=0),
         )

@@ -2,23 +2,22 @@
 
 import csv
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from core.agents import Agent
 from core.games import PUBLISHED, Game
-from core.workload import Part
+from core.workload import WorkPart
 from play.entrants import entrants
 from play.protocols import Protocol, get_protocol
+from play.states import COLLECTING_ENVS
 
 
 @dataclass(frozen=True)
 class Expected:
     """What commands may ask for when they tell their workload."""
 
-    base: Path
-    """Where paths of commands start."""
     measured_steps: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Mean decisions of an episode by game and kind of agent, where they were measured."""
     made: dict[str, list[Agent]] = field(default_factory=dict)
@@ -35,21 +34,20 @@ class Expected:
         if word in self.made:
             return self.made[word]
         if key not in self.made:
-            path = self.base / word
-            found = entrants(path if path.exists() else word, game)
+            found = entrants(word, game)
             self.made[key] = [entrant.checkpoint.agent for entrant in found]
         return self.made[key]
 
     def episode_steps(self, game: Game, kind: str, protocol: Protocol | None = None) -> float:
         """Mean decisions of an episode: measured, or the typical number, within the protocol's limit."""
-        typical, kinds = _typical_steps(), (kind, "")
-        keys = [(where, which) for where in (game.name, game.tier) for which in kinds]
+        typical = _typical_steps()
+        keys = [(where, which) for which in (kind, "") for where in (game.name, game.tier)]
         steps = self.measured_steps.get(keys[0]) or next(typical[key] for key in keys if key in typical)
         most = (protocol or get_protocol(None, game)).dynamics.max_episode_frames
         return min(steps, (most or 10**9) / game.frames_per_decision)
 
 
-def playing(agent: Agent, decisions: float, alone: bool = False) -> Iterable[Part]:
+def playing(agent: Agent, decisions: float, alone: bool = False) -> Iterable[WorkPart]:
     """The parts of so many decisions of an agent in its game.
 
     Args:
@@ -58,9 +56,15 @@ def playing(agent: Agent, decisions: float, alone: bool = False) -> Iterable[Par
         alone: whether one game is played at a time.
     """
     tier = agent.game.tier
-    yield Part("environment", tier, "", 1, decisions)
+    yield WorkPart("environment", tier, "", 1, decisions)
     if agent.kind != "random":
-        yield Part("decide alone" if alone else "decide", tier, agent.kind, agent.sim_steps, decisions)
+        yield WorkPart("decide alone" if alone else "decide", tier, agent.kind, agent.sim_steps, decisions)
+
+
+def collecting(agent: Agent, states: int, expected: Expected) -> Iterable[WorkPart]:
+    """The parts of `play.states.collect`: whole episodes, a few at a time, until there are enough states."""
+    at_once = COLLECTING_ENVS * expected.episode_steps(agent.game, agent.kind)
+    yield from playing(agent, math.ceil(states / at_once) * at_once)
 
 
 @functools.cache

@@ -18,6 +18,8 @@ from play.rollout import Rollout
 
 STATE_EPSILON = 0.05
 """Share of random actions while states are collected (Tan et al. 2021)."""
+COLLECTING_ENVS = 4
+"""Episodes played side by side while states are collected."""
 PATIENCE = 10
 """Episodes without a new state, for each environment and state, after which a game counts as having no more."""
 
@@ -27,7 +29,7 @@ def collect(
     num_states: int,
     seed: int,
     stream: str,
-    num_envs: int = 4,
+    num_envs: int = COLLECTING_ENVS,
     apart_from: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw states evenly from whole episodes, so that late play counts as much as openings.

@@ -83,4 +83,5 @@ def _require_registered(study: Study) -> None:
     for game, settings in study.games.items():
         for label, agent in settings.agents.items():
             if agent.kind == "registered":
-                study.source.naming(("games", game, "agents", label), partial(spikeq.AGENTS.get, agent.name))
+                table = ("defaults",) if "agents" in settings.shared else ("games", game)
+                study.source.naming((*table, "agents", label), partial(spikeq.AGENTS.get, agent.name))

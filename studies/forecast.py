@@ -7,6 +7,7 @@ import bisect
 import importlib
 import json
 import multiprocessing
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,15 +21,17 @@ from core.errors import Refusal
 from core.machine import processor
 from core.places import HOUSE
 from core.processes import die_with_parent
-from core.workload import Part, Workload
+from core.workload import Workload, WorkPart
 from studies.checking import command_class
 from studies.planning import Stage
 from studies.reading import Study
 
 COSTS = HOUSE / "results" / "benchmarks" / "costs.json"
 """Measured costs, one entry for each processor and device. `make bench` writes the entry of its machine."""
-GPU_SHARE = 1 / 8
-"""Share of a large GPU that one stage is given: its games run on one core, and its batches are small."""
+EXPECTED = "play.expected"
+"""What commands are asked with. It imports torch, and only the other process imports it."""
+GPU_SHARE = 1 / 4
+"""Share of a large GPU that one stage is given. Its kernels are small, so starting them takes longer than they do."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,14 @@ class Rates:
     scale: float = 1.0
     """Seconds of this machine over those of the measured one."""
 
-    def of(self, part: Part) -> float | None:
+    def of(self, part: WorkPart) -> float | None:
         """Seconds of a part; None if its kind was not measured.
 
         Between two measured numbers of simulation steps, and beyond them, the cost is a straight line. The cost of
         an addition such as +bf16 that was not measured is taken as that without it.
         """
+        if part.amount == 0:
+            return 0.0
         points: Mapping[int, float] | None = None
         kind = part.kind
         while points is None:
@@ -147,18 +152,19 @@ def forecasts(study: Study, stages: Sequence[Stage], rates: Rates | None) -> dic
         stages: its stages, each after those that it needs, unless these are done.
         rates: of the machine that runs them; None if they are not known.
     """
-    gpu_share = GPU_SHARE if rates is not None and rates.device != "cpu" else 0.0
-    return {
-        stage: Forecast(
-            decisions=work.decisions,
-            seconds=None if rates is None else rates.total(work),
-            memory_bytes=work.memory_bytes,
-            disk_bytes=work.disk_bytes,
-            cores=max(1, study.threads),
-            gpu_share=gpu_share,
-        )
-        for stage, work in workloads(study, stages).items()
-    }
+    return {stage: forecast_of(study, work, rates) for stage, work in workloads(study, stages).items()}
+
+
+def forecast_of(study: Study, work: Workload, rates: Rates | None) -> Forecast:
+    """What a stage with a known workload will take, see `forecasts`."""
+    return Forecast(
+        decisions=work.decisions,
+        seconds=None if rates is None else rates.total(work),
+        memory_bytes=work.memory_bytes,
+        disk_bytes=work.disk_bytes,
+        cores=max(1, study.threads),
+        gpu_share=GPU_SHARE if rates is not None and rates.device != "cpu" else 0.0,
+    )
 
 
 def workloads(study: Study, stages: Sequence[Stage]) -> dict[Stage, Workload]:
@@ -173,8 +179,9 @@ def workloads(study: Study, stages: Sequence[Stage]) -> dict[Stage, Workload]:
 
 
 def _all_workloads(study: Study, stages: Sequence[Stage]) -> list[Workload]:
-    play: Any = importlib.import_module("play.expected")
-    expected = play.Expected(study.base, _measured_steps(study))
+    play: Any = importlib.import_module(EXPECTED)
+    expected = play.Expected(_measured_steps(study))
+    os.chdir(study.base)  # where the paths of commands start
     known: dict[tuple[object, ...], tuple[Workload, dict[str, Any]]] = {}
     found = []
     for stage in stages:

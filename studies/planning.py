@@ -366,8 +366,9 @@ class _GamePlan:
         setting: str,
         *keys: str,
     ) -> Stage:
-        """A stage of the game. See `_stage`; `out` starts at the game's folder, and the keys at its table."""
-        keys = ("games", self.name, setting, *keys)
+        """A stage of the game. See `_stage`; `out` starts at the game's folder, the keys at the setting's table."""
+        table = ("defaults",) if setting in self.settings.shared else ("games", self.name)
+        keys = (*table, setting, *keys)
         stage = _stage(self.study, kind, command, f"{self._folder}/{out}", results, needs, arguments, keys)
         measures = kind in ("evaluate", "compare", "attack")
         label = out.split("/")[0].removeprefix(f"{setting}-" if measures else "")

@@ -58,6 +58,8 @@ class GameSettings:
     """By name, see CONVERSION."""
     commands: Mapping[str, Options]
     """By name, see COMMANDS."""
+    shared: frozenset[str] = frozenset()
+    """Names of the settings that stand in `defaults`, and not in the game's own table."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def read_study(study: str | os.PathLike[str], out: str | os.PathLike[str] | None
         source.parsed(),
         (),
         ("train_seeds", "evaluation_seed", "threads", "checkpoint", "games"),
-        ("extensions",),
+        ("extensions", "defaults"),
     )
     extensions = source.list_of(
         content.get("extensions", []), ("extensions",), str, 'modules, as in ["my_module"]'
@@ -123,11 +125,8 @@ def read_study(study: str | os.PathLike[str], out: str | os.PathLike[str] | None
     for name in extensions:
         source.naming(("extensions",), partial(load_extension, name, base))
     train_seeds = source.seeds(content["train_seeds"], ("train_seeds",))
-    games = source.table(content["games"], ("games",))
-    if not games:
-        source.refuse(
-            ("games",), 'is empty: a table for each game is needed, as in [games."minatar/breakout"]'
-        )
+    defaults = source.table(content.get("defaults", {}), ("defaults",))
+    games = _tables_of_games(source, content["games"], "defaults" in content)
 
     def at_base(path: str) -> str:
         return os.path.relpath(os.path.abspath(file.parent.resolve() / path), base)
@@ -141,8 +140,28 @@ def read_study(study: str | os.PathLike[str], out: str | os.PathLike[str] | None
         evaluation_seed=source.whole(content["evaluation_seed"], ("evaluation_seed",)),
         threads=source.whole(content["threads"], ("threads",)),
         checkpoint=source.one_of(content["checkpoint"], ("checkpoint",), get_args(Checkpoint)),
-        games={name: _game(source, name, settings, train_seeds, at_base) for name, settings in games.items()},
+        games={
+            name: _game(source, name, settings, defaults, train_seeds, at_base)
+            for name, settings in games.items()
+        },
     )
+
+
+def _tables_of_games(source: Source, value: object, has_defaults: bool) -> Mapping[str, object]:
+    """What the file says of each game. A list of names stands for games that have the defaults and nothing else."""
+    if isinstance(value, list):
+        names = source.list_of(value, ("games",), str, 'names, as in ["minatar/breakout"]')
+        if not has_defaults:
+            source.refuse(("games",), "is a list of names: the table [defaults] says what is done with them")
+        if len({*names}) < len(names):
+            source.refuse(("games",), "names a game twice")
+        value = {name: {} for name in names}
+    games = source.table(value, ("games",))
+    if not games:
+        source.refuse(
+            ("games",), 'is empty: a table for each game is needed, as in [games."minatar/breakout"]'
+        )
+    return games
 
 
 def _file_of(study: str | os.PathLike[str]) -> Path:
@@ -165,6 +184,7 @@ def _game(
     source: Source,
     name: str,
     content: object,
+    defaults: Mapping[str, object],
     train_seeds: tuple[int, ...],
     at_base: Callable[[str], str],
 ) -> GameSettings:
@@ -174,21 +194,26 @@ def _game(
         source: the study's file.
         name: name of the game.
         content: what the file says of it.
+        defaults: what the file says of every game. A setting of the game's own takes the place of the same one here.
         train_seeds: the study's seeds, if the game has none of its own.
         at_base: from a path in the file to a path from the study's base.
     """
     keys = ("games", name)
     source.naming(keys, lambda: get_game(name))
-    tables = source.table(content, keys)
+    own = source.table(content, keys)
+    tables = {**defaults, **own}
+    place = {key: keys if key in own else ("defaults",) for key in tables}
+    if "shipped" in tables and "shipped" not in own:
+        source.refuse(("defaults", "shipped"), "names agents of one game: write it below that game")
     for key in tables:
         if key not in SETTINGS and not TRAINING.fullmatch(key) and not CONVERSION.fullmatch(key):
             source.refuse(
-                (*keys, key),
+                (*place[key], key),
                 f"is unknown: {nearest(key, (*SETTINGS, 'dqn', 'dsqn', 'ppo', 'convert'))}settings are "
                 f"{', '.join(SETTINGS)}, dqn, dsqn, ppo and spiking-ppo, convert, and variants of these as in dqn-NAME",
             )
     options = {
-        key: source.options(value, (*keys, key))
+        key: source.options(value, (*place[key], key))
         for key, value in tables.items()
         if key not in ("train_seeds", "shipped", "agents")
     }
@@ -203,21 +228,23 @@ def _game(
         if not (source.file.parent / path).is_file():
             source.refuse((*keys, "shipped"), f"names {path}, which is not there")
         agents[label] = NamedAgent("checkpoint", at_base(path), {})
-    for label, value in source.table(tables.get("agents", {}), (*keys, "agents")).items():
+    named = (*place.get("agents", keys), "agents")
+    for label, value in source.table(tables.get("agents", {}), named).items():
         if not AGENT_NAME.fullmatch(label) or label in agents:
             source.refuse(
-                (*keys, "agents", label),
+                (*named, label),
                 "is taken, or not made of small letters, digits, and '-' or '_' between them",
             )
-        agents[label] = _agent(source, value, (*keys, "agents", label), at_base)
+        agents[label] = _agent(source, value, (*named, label), at_base)
     return GameSettings(
-        source.seeds(tables["train_seeds"], (*keys, "train_seeds"))
+        source.seeds(tables["train_seeds"], (*place["train_seeds"], "train_seeds"))
         if "train_seeds" in tables
         else train_seeds,
         {key: value for key, value in options.items() if TRAINING.fullmatch(key)},
         agents,
         {key: value for key, value in options.items() if CONVERSION.fullmatch(key)},
         {key: value for key, value in options.items() if key in COMMANDS},
+        frozenset(tables) - frozenset(own),
     )
 
 

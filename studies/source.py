@@ -58,7 +58,7 @@ class Source:
         at = 0
         for key in keys:
             quoted = re.escape(key)
-            word = re.compile(rf"(?<![\w-])(\"{quoted}\"|'{quoted}'|{quoted})\s*[=.\]]")
+            word = re.compile(rf"(?<![\w-])(\"{quoted}\"|'{quoted}'|{quoted})\s*[=.,\]]")
             found = (n for n in range(at, len(lines)) if word.search(lines[n].split("#")[0]))
             line = next(found, None)
             if line is None:

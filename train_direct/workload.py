@@ -8,7 +8,7 @@ from core import seeding
 from core.agents import Agent
 from core.games import get_game
 from core.networks import Network
-from core.workload import PROCESS_BYTES, Part, Workload
+from core.workload import PROCESS_BYTES, Workload, WorkPart
 from play.expected import Expected, playing
 from play.protocols import get_protocol
 from train_direct.options import QLearningOptions, RunOptions
@@ -41,9 +41,9 @@ def of_q_learning(
     updates = max(0, recipe.total_steps - recipe.warmup_steps) / recipe.train_interval_steps
     in_turn = sim_steps_in_turn or [agent.sim_steps]
     parts = [
-        Part("environment", game.tier, "", 1, recipe.total_steps),
+        WorkPart("environment", game.tier, "", 1, recipe.total_steps),
         *(
-            Part(
+            WorkPart(
                 "decide alone" if recipe.num_envs == 1 else "decide",
                 game.tier,
                 agent.kind,
@@ -53,7 +53,7 @@ def of_q_learning(
             for sim_steps in in_turn
         ),
         *(
-            Part(
+            WorkPart(
                 "update",
                 game.tier,
                 agent.kind + addition,
@@ -89,14 +89,14 @@ def of_ppo(options: RunOptions, network: Network, expected: Expected) -> Workloa
     parts = [
         *playing(agent, recipe.total_steps),
         # Actor and critic.
-        Part("update", game.tier, agent.kind, agent.sim_steps, 2.0 * recipe.epochs * recipe.total_steps),
+        WorkPart("update", game.tier, agent.kind, agent.sim_steps, 2.0 * recipe.epochs * recipe.total_steps),
         *_validation(agent, recipe, expected),
     ]
     _expect(options, agent, expected)
     return Workload(parts, PROCESS_BYTES + agent.gradient_bytes(recipe.batch_size), _files_bytes(agent))
 
 
-def _validation(agent: Agent, recipe: BaseRecipe, expected: Expected) -> Iterator[Part]:
+def _validation(agent: Agent, recipe: BaseRecipe, expected: Expected) -> Iterator[WorkPart]:
     """The games of all validations."""
     validations = -(-recipe.total_steps // recipe.eval_interval_steps)
     protocol = get_protocol(recipe.protocol, agent.game)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from analysis.figures import scores
 from analysis.game_table import Block, game_table
 from analysis.game_table_formats import game_table_csv, game_table_latex, game_table_markdown
+from analysis.reference_dqns import reference_dqns, stands_below
 from analysis.runs import (
     Family,
     TrainedAgent,
@@ -236,12 +238,12 @@ def test_the_table_by_hand() -> None:
     assert dsqn.verdict == "worse"
     assert cells_of(block, "pong") == [
         *("pong", "-20.70", "14.60", "12.00 ± 3.16", "2 x 10", "8.00 ± 1.00", "1 x 10", "88 -"),
-        *("19.86 [b]", "17.60/17.23/16.13 [f]"),
+        *("19.86 [b]", "17.60/17.23/16.13 [f]", "20.00 [h]", "16.61 [i]", "20.60 [j]"),
     ]
     assert cells_of(block, "better / equal / worse")[7] == "0 / 0 / 1"
     assert cells_of(block, "mean % of DQN")[7] == "88 (1 game)"
     # Games without rows are blank, and so is what nobody published.
-    assert cells_of(block, "tennis") == ["tennis", "-23.80", "-8.30", *[""] * 7]
+    assert cells_of(block, "tennis") == ["tennis", "-23.80", "-8.30", *[""] * 7, "-1.80 [h]", "-1.50 [i]", ""]
 
 
 def test_a_clear_difference_is_better_or_worse() -> None:
@@ -309,7 +311,7 @@ def test_numbers_read_off_figures_are_marked_and_left_out_of_arithmetic() -> Non
     by_eye = [score for score in block.published if score.kind != "exact"]
     assert by_eye
     assert all(score.percent_of_dqn is None for score in by_eye)
-    assert "≈ 55,000 [" in cells_of(block, "star_gunner")[-1]
+    assert "≈ 55,000 [" in cells_of(block, "star_gunner")[-4]
     text = game_table_markdown([block])
     assert "approximate (read off the figure by eye)" in text
     assert r"$\approx$55,000" in game_table_latex([block])
@@ -324,7 +326,7 @@ def test_all_numbers_are_in_the_csv() -> None:
     assert float(ours["minatar/breakout"]["std"]) == 1.0
     games = {game for block in blocks for game in block.games}
     theirs = published()[published().game.isin(games)]
-    assert len([line for line in lines if line["kind"]]) == len(theirs)
+    assert len([line for line in lines if line["kind"]]) == len(theirs) + len(reference_dqns())
     (human,) = [line for line in lines if (line["game"], line["agent"]) == ("pong", "human")]
     assert (human["source"], human["mean"]) == ("57-game table", "14.6")
     assert not [line for line in lines if line["agent"] == "human" and line["game"].startswith("minatar")]
@@ -337,3 +339,45 @@ def test_latex_has_as_many_cells_in_each_line() -> None:
     assert len(lines) == 1 + 17 + 2
     assert r"beam\_rider" in text
     assert "%" not in "".join(lines).replace(r"\%", "")
+
+
+NATURE = json.dumps(
+    {
+        "protocol": {
+            "epsilon": 0.05,
+            "dynamics": {
+                "sticky_action_probability": 0.0,
+                "noop_max_frames": 30,
+                "max_episode_frames": 108_000,
+            },
+        }
+    }
+)
+
+
+def test_a_dqn_far_below_a_like_reference_is_marked_and_so_is_every_share_of_it() -> None:
+    # PFRL's DQN scores 20.0 on Pong, and random play -20.7: a fifth less is 11.86.
+    rows = [episode(episode=n, score=score, settings=NATURE) for n, score in enumerate([11.8] * 40)]
+    rows += [
+        episode(episode=n, score=11.0, settings=NATURE, agent="dsqn", network="chen2022") for n in range(40)
+    ]
+    text = game_table_markdown(game_table(frame(*rows), published()))
+    (line,) = [line for line in text.splitlines() if line.startswith("| pong")]
+    assert "11.80 ± 0.00 † |" in line
+    assert "98" in line
+    assert line.count("†") == 2
+
+
+@pytest.mark.parametrize(
+    ("score", "changed", "below"),
+    [
+        (11.8, {}, "PFRL"),
+        (11.9, {}, ""),
+        (11.8, {"sticky_action_probability": 0.25}, ""),  # Dopamine does not say its epsilon
+        (11.8, {"max_episode_frames": 17_999}, ""),
+    ],
+)
+def test_only_like_protocols_compare(score: float, changed: dict[str, float], below: str) -> None:
+    settings = json.loads(NATURE)
+    settings["protocol"]["dynamics"].update(changed)
+    assert stands_below("pong", score, -20.7, json.dumps(settings)) == below

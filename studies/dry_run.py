@@ -1,0 +1,161 @@
+"""What a study will take, in lines to print. Never imports torch."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from core.errors import Refusal
+from core.memory import available_bytes, gib
+from core.places import HOUSE
+from studies.forecast import (
+    COSTS,
+    GPU_SHARE,
+    Forecast,
+    Rates,
+    all_rates,
+    forecast_of,
+    rates_of_this_machine,
+    workloads,
+)
+from studies.planning import Stage
+from studies.reading import Study
+from studies.schedule import wall_seconds
+
+HEADER = ("game", "stage", "stages", "decisions", "hours", "memory", "disk", "GPU")
+
+
+def dry_run(
+    study: Study, stages: Sequence[Stage], jobs: int, nodes: int, every_stage: bool, calibrate: bool
+) -> Iterator[str]:
+    """The lines of `--dry-run`.
+
+    Args:
+        study: the study.
+        stages: its stages that are not done.
+        jobs: stages that run side by side on one machine.
+        nodes: machines of a cluster that is like this machine.
+        every_stage: whether each stage has a line. Otherwise all seeds of an agent have one together.
+        calibrate: whether this machine is measured first.
+
+    Raises:
+        Refusal: options of the study are not accepted, or there is nothing to calibrate by.
+    """
+    entries = all_rates()
+    here = rates_of_this_machine(entries)
+    if calibrate:
+        here = calibrated(here)
+    gpu = next((rates for rates in entries if rates.device != "cpu"), None)
+    works = workloads(study, stages)
+    forecasts = {stage: forecast_of(study, works[stage], here) for stage in stages}
+    on_gpu = {stage: forecast_of(study, works[stage], gpu) for stage in stages}
+
+    rows: list[tuple[str, ...]] = [HEADER]
+    for group in _groups(stages, every_stage):
+        rows.append(
+            _row(group, [forecasts[stage] for stage in group], on_gpu[group[0]].gpu_share, every_stage)
+        )
+    total = _row(stages, [*forecasts.values()], None, False)
+    rows.append(("all", "", *total[2:]))
+    yield from _aligned(rows)
+    yield ""
+    largest = sorted((each.memory_bytes for each in forecasts.values()), reverse=True)[:jobs]
+    if here is None:
+        yield f"seconds are not known: {COSTS} is not there; make bench writes it"
+    else:
+        yield f"costs: {here.processor}, {_origin(here)}" + (
+            f", times {here.scale:.2f} by calibration" if here.scale != 1 else ""
+        )
+    yield f"memory: {gib(sum(largest))} if the {jobs} largest run side by side, of {gib(available_bytes())} available"
+    yield f"this machine, --jobs {jobs}: {duration(wall_seconds(stages, forecasts, jobs))}"
+    if nodes > 1:
+        wall = wall_seconds(stages, forecasts, jobs, nodes)
+        yield f"{nodes} nodes like this machine, --jobs {jobs} on each: {duration(wall)}"
+    if gpu is not None:
+        slots = round(1 / GPU_SHARE)
+        for count in (1, 8):
+            wall = wall_seconds(stages, on_gpu, slots, count)
+            yield (
+                f"{count} x {gpu.device}, {slots} stages and as many CPU cores each: {duration(wall)}"
+                f" ({_origin(gpu)})"
+            )
+
+
+def calibrated(rates: Rates | None) -> Rates:
+    """The rates, scaled by what a few seconds of the same work take on this machine.
+
+    Raises:
+        Refusal: there is nothing to compare with, as in an installed SpikeQ.
+    """
+    if rates is None or not (HOUSE / "benchmarks").is_dir():
+        raise Refusal("calibrate is given: it needs a checkout of SpikeQ, with results/benchmarks/costs.json")
+    words = (sys.executable, "-m", "benchmarks.rates", "--calibrate")
+    found = subprocess.run(words, cwd=HOUSE, check=True, capture_output=True, text=True).stdout
+    ratios = [
+        math.log(cost / rates.seconds[key][int(sim_steps)])
+        for key, costs in json.loads(found.splitlines()[-1]).items()
+        for sim_steps, cost in costs.items()
+        if cost > 0 and int(sim_steps) in rates.seconds.get(key, {})
+    ]
+    return replace(rates, scale=math.exp(sum(ratios) / len(ratios)))
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that a person would use."""
+    if seconds is None:
+        return "not known"
+    for unit, size in (("years", 365 * 86400), ("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _origin(rates: Rates) -> str:
+    return "measured" if rates.measured else "estimated, not measured"
+
+
+def _groups(stages: Sequence[Stage], every_stage: bool) -> list[list[Stage]]:
+    """Stages that share a line, in the study's order."""
+    key: Callable[[Stage], object] = (
+        (lambda stage: stage.manifest)
+        if every_stage
+        else (lambda stage: (stage.game, stage.kind, stage.agent_name))
+    )
+    groups: dict[object, list[Stage]] = {}
+    for stage in stages:
+        groups.setdefault(key(stage), []).append(stage)
+    return [*groups.values()]
+
+
+def _row(
+    group: Sequence[Stage], forecasts: Sequence[Forecast], gpu_share: float | None, every_stage: bool
+) -> tuple[str, ...]:
+    seconds = [each.seconds for each in forecasts if each.seconds is not None]
+    total = sum(seconds) / 3600
+    hours = f"{total:,.{0 if total >= 100 else 1 if total >= 1 else 3}f}" + (
+        "" if len(seconds) == len(forecasts) else " and more"
+    )
+    agent = group[0].agent if every_stage else group[0].agent_name
+    return (
+        group[0].game,
+        f"{group[0].kind} {agent}".strip(),
+        str(len(group)),
+        f"{sum(each.decisions for each in forecasts):,}",
+        hours if seconds else "not known",
+        gib(max(each.memory_bytes for each in forecasts)),
+        gib(sum(each.disk_bytes for each in forecasts)),
+        "" if gpu_share is None else f"{gpu_share:g}",
+    )
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows in columns: words to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if index < 2 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()

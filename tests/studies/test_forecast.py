@@ -1,0 +1,219 @@
+"""Forecasts: what commands say they will do, what it costs, and in which order a driver would do it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.errors import Refusal
+from core.records import write_rows
+from core.rows import EpisodeRow
+from core.workload import Workload, WorkPart
+from studies.dry_run import dry_run, duration
+from studies.forecast import COSTS, Forecast, Rates, all_rates, forecasts, workloads
+from studies.planning import Stage, narrowed, plan
+from studies.reading import Study, read_study
+from studies.schedule import wall_seconds
+from tests.conftest import episode
+
+HEAD = 'train_seeds = [0, 1]\nevaluation_seed = 7\nthreads = 1\ncheckpoint = "best"\n'
+GAME = 'games = ["minatar/breakout"]\n[defaults]\n'
+WHOLE = (
+    "dqn = { total_steps = 9000, eval_interval_steps = 3000, eval_episodes = 2 }\n"
+    'dsqn = { sim_steps = 4, total_steps = 9000, warmup_steps = 1000, precision = "bf16" }\n'
+    'convert = { method = "qcfs", sim_steps = 8, calibration_states = 100, test_states = 50, distil_updates = 10 }\n'
+    "evaluate = { episodes = 4 }\n"
+    'states = { attack = ["fgsm", "pgd", "random-sign"], steps = [5], epsilon = [0.1, 0.2], states = 30 }\n'
+    'attack = { attack = ["fgsm"], epsilon = [0, 0.1], episodes = 2 }\n'
+    "probe = { states = 31 }\n"
+)
+RATES = Rates(
+    "a processor", "cpu", True, "", 2.0, {"decide minatar dqn": {1: 1.0}, "update x dsqn": {4: 1.0, 8: 3.0}}
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    file = tmp_path_factory.mktemp("forecast") / "made.toml"
+    file.write_text(HEAD + GAME + WHOLE)
+    return read_study(file)
+
+
+@pytest.fixture(scope="module")
+def works(study: Study) -> dict[str, Workload]:
+    return {stage.name: work for stage, work in workloads(study, plan(study)).items()}
+
+
+def amounts(work: Workload) -> dict[tuple[str, str, int], float]:
+    found: dict[tuple[str, str, int], float] = {}
+    for part in work.parts:
+        key = part.work, part.kind, part.sim_steps
+        found[key] = found.get(key, 0) + part.amount
+    return found
+
+
+def test_commands_tell_their_work_by_hand(works: dict[str, Workload]) -> None:
+    steps = 170  # decisions of a game of minatar/breakout, core/data/episode_lengths.csv
+    dqn = amounts(works["train minatar-breakout/dqn-s0"])
+    assert dqn["environment", "", 1] == 9000 + 3 * 2 * steps
+    assert dqn["update", "dqn", 0] == (9000 - 5000) / 4 * 32  # of minatar-fast
+    dsqn = amounts(works["train minatar-breakout/dsqn-s1"])
+    assert dsqn["update", "dsqn+bf16", 4] == (9000 - 1000) / 4 * 32
+    # The best and the last weights.
+    assert amounts(works["evaluate minatar-breakout/evaluate-dqn-s0"])["decide", "dqn", 0] == 2 * 4 * steps
+    snn = amounts(works["convert minatar-breakout/snn-s1"])
+    assert snn["convert", "qcfs", 8] == 100
+    assert snn["update", "quantised", 1] == 4 * 10 * 64
+    assert snn["decide", "rate-coded", 8] == 50
+    # Four whole games for 100 states, and four for 50; then three times four of the student.
+    assert snn["environment", "", 1] == (2 + 3) * 4 * steps
+    attack = amounts(works["attack minatar-breakout/attack-dqn-s0"])
+    assert attack["environment", "", 1] == 2 * 2 * steps
+    assert attack["gradient", "dqn", 0] == 2 * steps
+    # Two sizes of fgsm and of five steps; along the victim's gradient, another DQN's, and the first DSQN's.
+    states = amounts(works["attack minatar-breakout/states-dqn-s0"])
+    assert states["gradient", "dqn", 0] == 2 * 2 * (1 + 5) * 30
+    assert states["gradient", "dsqn", 4] == 2 * (1 + 5) * 30
+
+
+def test_seeds_have_equal_work_and_a_replay_has_its_room(works: dict[str, Workload]) -> None:
+    for name, work in works.items():
+        if name.endswith("-s1"):
+            assert work == works[name.replace("-s1", "-s0")]
+    work = works["train minatar-breakout/dqn-s0"]
+    assert work.disk_bytes > 100_000 * 400  # transitions, planes of 10 x 10 x 4
+    assert work.memory_bytes > work.disk_bytes
+
+
+def test_measured_lengths_of_games_count_for_more(study: Study, tmp_path: Path) -> None:
+    """Evaluations that the study has made replace the table of typical lengths."""
+    (stage,) = [stage for stage in plan(study) if stage.name.endswith("evaluate-random")]
+    there = read_study(study.source.file, tmp_path / "made")
+    rows = tmp_path / "made" / "minatar-breakout" / "evaluate-random" / "episodes.parquet"
+    rows.parent.mkdir(parents=True)
+    lengths = (10, 20)
+    write_rows(
+        rows,
+        EpisodeRow,
+        [episode(game="minatar/breakout", agent="random", length_steps=length) for length in lengths],
+    )
+    assert workloads(study, [stage])[stage].decisions == 4 * 30
+    assert workloads(there, [stage])[stage].decisions == 4 * 15
+
+
+@pytest.mark.parametrize(
+    ("part", "seconds"),
+    [
+        (WorkPart("decide", "minatar", "dqn", 0, 3), 3.0),
+        (WorkPart("update", "x", "dsqn", 6, 1), 2.0),  # between two measured numbers
+        (WorkPart("update", "x", "dsqn", 16, 1), 7.0),  # beyond them
+        (WorkPart("update", "x", "dsqn", 1, 1), 0.5),  # at least half of the nearest
+        (WorkPart("update", "x", "dsqn+bf16", 8, 2), 6.0),  # as without what was not measured
+        (WorkPart("update", "x", "adapted", 8, 0), 0.0),
+        (WorkPart("update", "x", "adapted", 8, 1), None),
+    ],
+)
+def test_rates_by_hand(part: WorkPart, seconds: float | None) -> None:
+    assert RATES.of(part) == seconds
+    assert RATES.total(Workload([part])) == (None if seconds is None else 2.0 + seconds)
+
+
+def test_the_committed_costs_know_every_kind_of_work_of_the_built_in_studies() -> None:
+    measured, estimate = all_rates()[:2]
+    assert (measured.measured, estimate.measured) == (True, False)
+    study = read_study("smoke")
+    for rates in (measured, estimate):
+        assert all(each.seconds is not None for each in forecasts(study, plan(study), rates).values())
+
+
+def test_damaged_costs_are_refused(tmp_path: Path) -> None:
+    damaged = json.loads(COSTS.read_text())
+    del damaged["entries"][0]["start_s"]
+    (tmp_path / "costs.json").write_text(json.dumps(damaged))
+    with pytest.raises(Refusal, match=r"costs\.json is damaged"):
+        all_rates(tmp_path / "costs.json")
+    assert all_rates(tmp_path / "none.json") == []
+
+
+def test_an_order_by_hand(tmp_path: Path) -> None:
+    def stage(name: str, kind: str, *needs: str) -> Stage:
+        paths = tuple(tmp_path / need for need in needs)
+        return Stage(kind, (), tmp_path / f"{name}.json", paths, (tmp_path / name,), ())  # type: ignore[arg-type]
+
+    long, short = stage("long", "train"), stage("short", "train")
+    after, free = stage("after", "evaluate", "short"), stage("free", "evaluate", "there already")
+    stages = [free, short, long, after]
+    seconds = {free: 3.0, short: 2.0, long: 10.0, after: 4.0}
+    told = {each: Forecast(0, seconds[each], 0, 0, 1, 0.0) for each in stages}
+    assert wall_seconds(stages, told, slots=1) == 19
+    assert wall_seconds(stages, told, slots=2) == 10  # long | short, after, free
+    assert wall_seconds(stages, told, slots=1, nodes=3) == 10
+    assert wall_seconds(stages, told | {free: Forecast(0, None, 0, 0, 1, 0.0)}, slots=1) is None
+
+
+def test_a_dry_run_says_what_a_study_takes(study: Study) -> None:
+    stages = narrowed(plan(study), (), ("dqn",), (0,))
+    lines = [*dry_run(study, stages, jobs=2, nodes=3, every_stage=True, calibrate=False)]
+    assert lines[0].split() == ["game", "stage", "stages", "decisions", "hours", "memory", "disk", "GPU"]
+    assert any(line.startswith("minatar/breakout  train dqn-s0 ") for line in lines)
+    assert any(line.startswith("this machine, --jobs 2: ") and "not known" not in line for line in lines)
+    assert any(line.startswith("3 nodes like this machine") for line in lines)
+    assert any("H200" in line and "estimated, not measured" in line for line in lines)
+    assert not (study.base / study.folder).exists()
+
+
+def test_a_study_is_narrowed_to_what_is_named_and_what_it_needs(study: Study) -> None:
+    stages = plan(study)
+    chosen = [stage.name.split("/")[1] for stage in narrowed(stages, ("minatar/breakout",), ("snn",), (1,))]
+    # States are of the first agent's play, and so its training is needed.
+    assert chosen == [
+        "dqn-s0",
+        "dsqn-s0",
+        "dqn-s1",
+        "snn-s1",
+        "evaluate-snn-s1",
+        "attack-snn-s1",
+        "states-snn-s1",
+    ]
+    assert narrowed(stages, (), (), ()) == stages
+    for named in (
+        (("minatar/brekout",), (), ()),
+        ((), ("dqnn",), ()),
+        ((), (), (2,)),
+    ):
+        with pytest.raises(Refusal, match="in this study: "):
+            narrowed(stages, *named)
+
+
+def test_durations_have_the_unit_of_a_person() -> None:
+    told = [duration(seconds) for seconds in (None, 119, 120, 7200, 2 * 86400, 1e9)]
+    assert told == ["not known", "119 seconds", "2.0 minutes", "2.0 hours", "2.0 days", "31.7 years"]
+
+
+@pytest.mark.parametrize(
+    ("games", "message"),
+    [
+        ('games = ["pong"]\n', "is a list of names"),
+        ('games = ["pong", "pong"]\n[defaults]\n', "names a game twice"),
+        ('games = ["pongg"]\n[defaults]\n', "line 5: .*pong"),
+        ('games = ["pong"]\n[defaults]\nshipped = ["a.safetensors"]\n', r"line 7: defaults\.shipped"),
+        ('games = ["pong"]\n[defaults]\ndqnn = {}\n', r"line 7: defaults\.dqnn is unknown"),
+    ],
+)
+def test_defaults_that_mean_nothing_are_refused(tmp_path: Path, games: str, message: str) -> None:
+    (tmp_path / "made.toml").write_text(HEAD + games)
+    with pytest.raises(Refusal, match=message):
+        read_study(tmp_path / "made.toml")
+
+
+def test_a_games_own_setting_takes_the_place_of_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "made.toml"
+    file.write_text(
+        f"{HEAD}[defaults]\nevaluate = {{ episodes = 3 }}\nprobe = {{ states = 40 }}\n"
+        "[games.pong]\nevaluate = { protocol = 'modern' }\n[games.breakout]\n"
+    )
+    study = read_study(file)
+    assert dict(study.games["pong"].commands["evaluate"]) == {"protocol": "modern"}
+    assert dict(study.games["breakout"].commands["evaluate"]) == {"episodes": 3}
+    settings = [stage.setting for stage in plan(study)]
+    assert settings == [("games", "pong", "evaluate"), ("defaults", "evaluate"), ()][: len(settings)]
