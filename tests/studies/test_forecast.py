@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from core.errors import Refusal
 from core.records import write_rows
 from core.rows import EpisodeRow
 from core.workload import Workload, WorkPart
+from reproduce import Reproduce
 from studies.dry_run import dry_run, duration
 from studies.forecast import COSTS, Forecast, Rates, all_rates, forecasts, workloads
 from studies.planning import Stage, narrowed, plan
@@ -162,6 +164,12 @@ def test_a_dry_run_says_what_a_study_takes(study: Study) -> None:
     assert not (study.base / study.folder).exists()
 
 
+@pytest.mark.parametrize("options", [{"nodes": 2}, {"stages": True}, {"calibrate": True}])
+def test_options_of_a_dry_run_are_refused_without_it(options: dict[str, Any]) -> None:
+    with pytest.raises(Refusal, match="is given without --dry-run"):
+        Reproduce("smoke", **options).run()
+
+
 def test_a_study_is_narrowed_to_what_is_named_and_what_it_needs(study: Study) -> None:
     stages = plan(study)
     chosen = [stage.name.split("/")[1] for stage in narrowed(stages, ("minatar/breakout",), ("snn",), (1,))]
@@ -217,3 +225,9 @@ def test_a_games_own_setting_takes_the_place_of_the_default(tmp_path: Path) -> N
     assert dict(study.games["breakout"].commands["evaluate"]) == {"episodes": 3}
     settings = [stage.setting for stage in plan(study)]
     assert settings == [("games", "pong", "evaluate"), ("defaults", "evaluate"), ()][: len(settings)]
+
+
+def test_the_page_has_as_many_stages_as_the_studies() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "studies.md").read_text()
+    for name in ("minatar", "atari-small", "paper"):
+        assert f"| `{name}` | {len(plan(read_study(name))):,} |" in page
