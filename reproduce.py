@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -87,6 +88,8 @@ class Reproduce:
         if self.status:
             print(*status_lines(study, [*statuses(study, stages)]), sep="\n")
             return
+        if self.engine == "ray":
+            import_module("studies.ray_engine")  # refused before the work if it is not installed
         waiting = [stage for stage in stages if not is_done(stage)]
         require_accepted(study, waiting)
         print(
