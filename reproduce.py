@@ -102,15 +102,19 @@ class Reproduce:
             return
         with driving(study):
             failures: list[Failure] = []
+            if waiting:
+                needs = _needs(study, waiting)
+                failures = run_all(study, waiting, self._engine(study), needs.__getitem__, Screen())
             try:
-                if waiting:
-                    needs = _needs(study, waiting)
-                    failures = run_all(study, waiting, self._engine(study), needs.__getitem__, Screen())
                 _conclude(study)
-            finally:
-                if failures:
-                    report(study, failures)
+            except Refusal as refusal:
+                if not failures:
+                    raise
+                print(
+                    f"figures and page: {refusal}", file=sys.stderr
+                )  # a failed stage may have left bad rows
         if failures:
+            report(study, failures)
             sys.exit(1)
 
     def _require_fitting_options(self) -> None:
@@ -134,7 +138,15 @@ class Reproduce:
 
 
 def _needs(study: Study, stages: Sequence[Stage]) -> dict[Stage, Needs]:
-    """What each stage takes while it runs, as it is forecast."""
+    """What each stage takes while it runs, as it is forecast.
+
+    Without a forecast, as with a damaged agent, threads alone count. The stage that reads the agent says what is wrong.
+    """
+    try:
+        works = workloads(study, stages)
+    except Refusal as refusal:
+        print(f"memory is not forecast: {refusal}")
+        return {stage: Needs(study.threads) for stage in stages}
     return {
         stage: Needs(
             study.threads,
@@ -142,7 +154,7 @@ def _needs(study: Study, stages: Sequence[Stage]) -> dict[Stage, Needs]:
             work.disk_bytes,
             GPU_SHARE if "--device cuda" in " ".join(stage.arguments) else 0.0,
         )
-        for stage, work in workloads(study, stages).items()
+        for stage, work in works.items()
     }
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.cli import parse
@@ -231,7 +232,10 @@ def _measured_steps(study: Study) -> dict[tuple[str, str], float]:
     """Mean decisions of an episode by game and kind of agent, of the games that this study has scored."""
     found: dict[tuple[str, str], list[int]] = {}
     for file in sorted((study.base / study.folder).glob("*/*/episodes.parquet")):
-        columns = pq.read_table(file, columns=["game", "agent", "length_steps"]).to_pydict()
+        try:
+            columns = pq.read_table(file, columns=["game", "agent", "length_steps"]).to_pydict()
+        except (pa.ArrowException, OSError):  # the stage that wrote it refuses it by name
+            continue
         for game, agent, steps in zip(*columns.values(), strict=True):
             found.setdefault((game, agent), []).append(steps)
     return {key: sum(steps) / len(steps) for key, steps in found.items()}
