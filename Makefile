@@ -25,7 +25,7 @@ setup: .venv/.installed ## make .venv and install what constraints.txt pins
 
 setup-dev: .venv/.installed-dev
 
-reproduce: setup ## run the study (train, convert, evaluate, attack), draw it, print its table
+reproduce: setup ## run the study (train, convert, evaluate, attack), draw it, write its page
 	$(BIN)/python reproduce.py $(STUDY)
 
 fgsm: setup ## run the study's attacks and what they need, draw them, sum them up in five lines
@@ -53,4 +53,4 @@ fuzz: setup-dev ## mutate 2,000 agents, rows, manifests, states, studies and arc
 	$(BIN)/python -m tests.hostile.fuzz
 
 bench: setup-dev ## time the house against its peers; measure what stages cost; kill runs and compare their bits
-	for name in conversion training cartpole evaluation adversarial resume help rates; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in conversion training cartpole evaluation adversarial resume ray_overhead help rates; do $(BIN)/python -m benchmarks.$$name || exit 1; done

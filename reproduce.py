@@ -9,10 +9,14 @@ from core import interrupts
 if __name__ == "__main__":
     interrupts.answer()  # before imports that take seconds
 
+import contextlib
 import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -22,18 +26,26 @@ from core.ranges import Seed, Whole
 from studies.checking import require_accepted
 from studies.done import is_done
 from studies.dry_run import dry_run
-from studies.planning import StageKind, narrowed, plan, with_needs
-from studies.reading import read_study
-from studies.running import run_all
+from studies.engine import Engine, LocalEngine, Needs
+from studies.forecast import GPU_SHARE, workloads
+from studies.logs import folder_of
+from studies.planning import Stage, StageKind, narrowed, plan, with_needs
+from studies.reading import Study, read_study
+from studies.running import Failure, report, run_all
+from studies.showing import Screen, status_lines
+from studies.status import driving, statuses
 
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Run a study: train, convert, evaluate and attack. Then draw its figures and print its table.
+    """Run a study: train, convert, evaluate and attack. Then draw its figures and write its page.
+
+    A stage that fails is tried again once. The others go on, and the exit code is 1.
 
     Examples:
         spikeq reproduce quick
-        spikeq reproduce minatar --only attack --jobs 2
+        spikeq reproduce paper --dry-run --nodes 64
+        spikeq reproduce minatar --status
         spikeq reproduce examples/my_study/my_study.toml --out runs/mine
     """
 
@@ -51,7 +63,13 @@ class Reproduce:
     seeds: tuple[Seed, ...] = ()
     """Run only stages of agents with these training seeds."""
     jobs: Annotated[int, Whole(0, 1024)] = 0
-    """Number of stages to run side by side; 0 runs one per core."""
+    """Most stages to run side by side. 0: as many as have a core for each of their threads."""
+    engine: Literal["local", "ray"] = "local"
+    """What runs the stages: processes of this machine, or Ray (the extra cluster)."""
+    address: str | None = None
+    """With --engine ray, the address of a running cluster, as in auto. Default: Ray is started on this machine."""
+    status: bool = False
+    """Only say how far each stage is, also while another process runs the study. Nothing is started or written."""
 
     dry_run: bool = False
     """Only say what the stages that are not done will take. Nothing is run or written."""
@@ -63,7 +81,7 @@ class Reproduce:
     """With --dry-run: measure first how fast this machine is (at most 30 s)."""
 
     def run(self) -> None:
-        self._require_dry_run()
+        self._require_fitting_options()
         study = read_study(self.study, self.out)
         stages = plan(study)
         if self.only:
@@ -73,28 +91,98 @@ class Reproduce:
             study.source.refuse(
                 ("games",), f"asks for no stage{f' of kind {self.only}' if self.only else ''}"
             )
+        if self.status:
+            print(*status_lines(study, [*statuses(study, stages)]), sep="\n")
+            return
+        if self.engine == "ray":
+            import_module("studies.ray_engine")  # refused before the work if it is not installed
         waiting = [stage for stage in stages if not is_done(stage)]
         require_accepted(study, waiting)
-        jobs = self.jobs or len(os.sched_getaffinity(0))
         print(
             f"study {study.name}: {len(stages) - len(waiting)} of {len(stages)} stages are done already",
             flush=True,
         )
         if self.dry_run:
-            for line in dry_run(study, waiting, jobs, self.nodes, self.stages, self.calibrate):
+            for line in dry_run(study, waiting, self._jobs(study), self.nodes, self.stages, self.calibrate):
                 print(line)
             return
-        if waiting:
-            run_all(study, waiting, jobs)
-        from plot import Plot
+        with driving(study):
+            failures: list[Failure] = []
+            if waiting:
+                needs = _needs(study, waiting)
+                failures = run_all(study, waiting, self._engine(study), needs.__getitem__, Screen())
+            try:
+                _conclude(study)
+            except Refusal as refusal:
+                if not failures:
+                    raise
+                print(
+                    f"figures and page: {refusal}", file=sys.stderr
+                )  # a failed stage may have left bad rows
+        if failures:
+            report(study, failures)
+            sys.exit(1)
 
-        Plot((os.path.relpath(study.base / study.folder),)).run()
-
-    def _require_dry_run(self) -> None:
-        """Refuse options that only a dry run has."""
+    def _require_fitting_options(self) -> None:
+        """Refuse options without the one that uses them."""
         for option, usual in (("stages", False), ("nodes", 1), ("calibrate", False)):
             if getattr(self, option) != usual and not self.dry_run:
                 raise Refusal(f"{option} is given without --dry-run, which alone uses it")
+        if self.address is not None and self.engine != "ray":
+            raise Refusal(f"address is {self.address!r}, without --engine ray, which alone uses it")
+
+    def _jobs(self, study: Study) -> int:
+        """Stages that run side by side on this machine."""
+        return self.jobs or max(1, len(os.sched_getaffinity(0)) // study.threads)
+
+    def _engine(self, study: Study) -> Engine:
+        if self.engine == "ray":
+            from studies.ray_engine import RayEngine
+
+            return RayEngine(study, self.jobs, self.address)
+        return LocalEngine(study, self._jobs(study))
+
+
+def _needs(study: Study, stages: Sequence[Stage]) -> dict[Stage, Needs]:
+    """What each stage takes while it runs, as it is forecast.
+
+    Without a forecast, as with a damaged agent, threads alone count. The stage that reads the agent says what is wrong.
+    """
+    try:
+        works = workloads(study, stages)
+    except Refusal as refusal:
+        print(f"memory is not forecast: {refusal}")
+        return {stage: Needs(study.threads) for stage in stages}
+    return {
+        stage: Needs(
+            study.threads,
+            work.memory_bytes,
+            work.disk_bytes,
+            GPU_SHARE if "--device cuda" in " ".join(stage.arguments) else 0.0,
+        )
+        for stage, work in works.items()
+    }
+
+
+def _conclude(study: Study) -> None:
+    """Draw the study and write its page. What is printed about that goes to a log, and a few lines stay."""
+    from analysis.report.page import write_report
+    from analysis.rows import EPISODES, StudyRows
+    from analysis.summary import summary
+    from plot import Plot
+
+    folder = Path(os.path.relpath(study.base / study.folder))
+    with (
+        open(folder_of(study) / "figures.log", "w", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+    ):
+        Plot((str(folder),)).run()
+    if lines := summary(StudyRows(folder).rows(EPISODES)):
+        print(
+            "mean scores:", *(f"  {line}" for line in lines), f"intervals: {folder / 'scores.md'}", sep="\n"
+        )
+    if any(folder.rglob("*.parquet")):
+        print(f"page: {os.path.relpath(write_report(folder))}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ its other entries. Never imports torch.
 """
 
 import contextlib
-import fcntl
 import functools
 import json
 import os
@@ -19,11 +18,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from core import registry
+from core import locks, registry
 from core.errors import Refusal
 from core.machine import machine
-from core.reading import read_json
-from core.records import digest, require_no_link, to_json, write_bytes
+from core.reading import parse_json, read_json
+from core.records import digest, to_json, write_bytes
 from core.rows import ROWS_FORMAT
 
 LIBRARIES = ("torch", "numpy", "gymnasium", "ale-py", "minatar")
@@ -150,6 +149,12 @@ def _parsed(path: Path) -> Record | None:
     )
 
 
+def begun(content: bytes) -> bytes:
+    """The content of a finished manifest as it is before its work is done: without results."""
+    unfinished = {**parse_json(content), "outputs": {}}
+    return _pretty({**unfinished, "digest": _digest_of(unfinished)})
+
+
 def _is_of_texts(table: Any) -> bool:
     return isinstance(table, dict) and all(isinstance(value, str) for value in table.values())
 
@@ -157,6 +162,11 @@ def _is_of_texts(table: Any) -> bool:
 def _digest_of(content: Mapping[str, Any]) -> str:
     """SHA-256 of all entries but the digest itself."""
     return digest(to_json({name: value for name, value in content.items() if name != "digest"}).encode())
+
+
+def lock_of(manifest: Path) -> Path:
+    """The lock file of the process that does the work of a manifest."""
+    return manifest.with_suffix(".lock")
 
 
 def require_free(manifest: Path, results: Sequence[Path]) -> None:
@@ -241,36 +251,18 @@ class Manifest:
             if not self.done and self.path.exists():
                 with contextlib.suppress(OSError):  # a full disk: only the time that it took is lost
                     self._write({})
-            self._lock_file.unlink(missing_ok=True)
-            os.close(lock)
+            locks.release(self._lock_file, lock)
             if not self.path.exists():
                 _remove_empty(made)
 
     def _acquire(self) -> int:
-        """Lock the lock file. Wait for its holder a while: a process that was told to stop may still save its state."""
-        require_no_link(self._lock_file)
-        give_up = time.monotonic() + LOCK_PATIENCE_S
-        while True:
-            lock = os.open(self._lock_file, os.O_CREAT | os.O_RDWR, 0o644)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # The previous holder removes the file when it leaves. Then we locked a file that is gone.
-                if self._lock_file.exists() and os.fstat(lock).st_ino == self._lock_file.stat().st_ino:
-                    return lock
-            except BlockingIOError:
-                pass
-            except OSError as error:  # without locks, two processes could write the same files
-                os.close(lock)
-                self._lock_file.unlink()
-                raise Refusal(
-                    f"{self.path.parent} cannot be locked ({error.strerror}): a file system with flock is needed"
-                )
-            os.close(lock)
-            if time.monotonic() > give_up:
-                raise Refusal(
-                    f"another process is at work on {self.path.parent}; wait for it, or choose another --out"
-                )
-            time.sleep(0.1)
+        """Lock the lock file."""
+        lock = locks.acquire(self._lock_file, LOCK_PATIENCE_S)
+        if lock is None:
+            raise Refusal(
+                f"another process is at work on {self.path.parent}; wait for it, or choose another --out"
+            )
+        return lock
 
     def finish(self, outputs: Sequence[Path]) -> None:
         """Record that the work is done, with the digests of its result files."""
@@ -303,7 +295,7 @@ class Manifest:
 
     @property
     def _lock_file(self) -> Path:
-        return self.path.with_suffix(".lock")
+        return lock_of(self.path)
 
     def _begin(self, record: Record | None) -> None:
         """Count the time of the work from now, in addition to what earlier processes of the same work took."""

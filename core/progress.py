@@ -1,5 +1,12 @@
-"""Progress of long work on standard error: a live bar on a terminal, otherwise a line every 20 seconds."""
+"""Progress of long work on standard error: a live bar on a terminal, otherwise a line every 20 seconds.
 
+Whoever starts the work as a process and watches it names a file in the environment variable SPIKEQ_PROGRESS. The
+progress is written there too, every other second.
+"""
+
+import contextlib
+import json
+import os
 import sys
 import time
 from types import TracebackType
@@ -9,6 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, Tex
 from rich.progress import Progress as Bar
 
 LINE_EVERY_S = 20.0
+FILE_EVERY_S = 2.0
+FILE_VARIABLE = "SPIKEQ_PROGRESS"
+"""Environment variable that names the file of the progress: a JSON object with `what` (text), `done`, `total`
+(numbers of units), `unit` (text), `rate` (units per second) and `note` (text)."""
 
 
 class Progress:
@@ -25,6 +36,8 @@ class Progress:
         self._what, self._total, self._unit = what, total, unit
         self._done = self._done_at_start = done
         self._started = self._last_line = time.monotonic()
+        self._last_file = 0.0
+        self._file = os.environ.get(FILE_VARIABLE)
         self._note = ""
         self._bar: Bar | None = None
         if sys.stderr.isatty():
@@ -42,6 +55,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         if self._bar is not None:
             self._bar.start()
+        self._write_file()
         return self
 
     def __exit__(
@@ -65,9 +79,28 @@ class Progress:
         elif now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
             self._print_line()
+        if now - self._last_file >= FILE_EVERY_S:
+            self._write_file()
 
     def _rate(self) -> float:
         return (self._done - self._done_at_start) / max(time.monotonic() - self._started, 1e-9)
+
+    def _write_file(self) -> None:
+        """Tell the watcher. A full disk stops the work where it writes results, not here."""
+        self._last_file = time.monotonic()
+        if self._file:
+            told = {
+                "what": self._what,
+                "done": self._done,
+                "total": self._total,
+                "unit": self._unit,
+                "rate": self._rate(),
+                "note": self._note,
+            }
+            with contextlib.suppress(OSError):
+                with open(f"{self._file}.partial", "w", encoding="utf-8") as file:
+                    json.dump(told, file)
+                os.replace(f"{self._file}.partial", self._file)
 
     def _print_line(self) -> None:
         rate = self._rate()

@@ -1,7 +1,7 @@
 """Which stages of a study are finished: known from files alone. Never imports torch."""
 
 from core.errors import Refusal
-from core.manifest import Record, read_manifest
+from core.manifest import Record, lock_of, read_manifest
 from core.records import digest, to_json
 from core.rows import ROWS_FORMAT
 from studies.planning import Stage
@@ -14,7 +14,7 @@ def is_done(stage: Stage) -> bool:
         return False
     if manifest.format != ROWS_FORMAT:  # the command itself refuses, and says what to do
         return False
-    if stage.manifest.with_suffix(".lock").exists():  # it was killed after its results were written
+    if lock_of(stage.manifest).exists():  # it was killed after its results were written
         return False
     return _is_made_from_needs(stage, manifest) and not any(manifest.mismatches())
 

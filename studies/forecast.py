@@ -4,6 +4,7 @@ Each command tells its own workload from its options (`core.workload`). Rates tu
 """
 
 import bisect
+import contextlib
 import importlib
 import json
 import multiprocessing
@@ -231,6 +232,7 @@ def _measured_steps(study: Study) -> dict[tuple[str, str], float]:
     """Mean decisions of an episode by game and kind of agent, of the games that this study has scored."""
     found: dict[tuple[str, str], list[int]] = {}
     for file in sorted((study.base / study.folder).glob("*/*/episodes.parquet")):
-        for row in read_rows(file, EpisodeRow):
-            found.setdefault((row.game, row.agent), []).append(row.length_steps)
+        with contextlib.suppress(Refusal):  # the stage that wrote it refuses it by name
+            for row in read_rows(file, EpisodeRow):
+                found.setdefault((row.game, row.agent), []).append(row.length_steps)
     return {key: sum(steps) / len(steps) for key, steps in found.items()}

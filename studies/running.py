@@ -1,65 +1,218 @@
-"""Run the stages of a study as local processes side by side. Never imports torch."""
+"""Drive a study: start its stages on an engine, try again what failed, and show how far it is. Never imports torch."""
 
+import contextlib
+import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from types import FrameType
 
-from core import processes
+from core import interrupts
 from core.errors import Refusal
+from core.memory import GIB
 from studies.done import remove_outdated_results
+from studies.engine import Ending, Engine, Needs
+from studies.logs import Cause, Log, Run, log_of
 from studies.planning import Stage
 from studies.reading import Study
+from studies.showing import Screen, span
+from studies.status import score_of, status_of
+
+TRIES: Mapping[Cause, int] = {"failed": 2, "refused": 1, "memory": 4, "lost": 5}
+"""How often a stage may end in each way. A refusal cannot get better, and a lost machine is not the stage's fault."""
+_TABLE_EVERY_S = 1.0
 
 
-def run_all(study: Study, stages: Sequence[Stage], jobs: int) -> None:
-    """Run stages side by side, each as soon as its inputs exist. The first failure stops all of them.
+@dataclass(frozen=True)
+class Failure:
+    """A stage that was given up."""
+
+    stage: Stage
+    told: str
+    blocked: tuple[Stage, ...]
+    """Stages that could not start because of it."""
+
+
+def run_all(
+    study: Study,
+    stages: Sequence[Stage],
+    engine: Engine,
+    needs_of: Callable[[Stage], Needs],
+    screen: Screen,
+) -> list[Failure]:
+    """Run stages, each as soon as its inputs exist. A failure stops only the stages that need its results.
+
+    SIGTERM and Ctrl-C stop all that runs.
 
     Args:
         study: the study.
         stages: its stages that are not done.
-        jobs: number of stages to run at the same time.
+        engine: what runs them.
+        needs_of: what a stage takes while it runs.
+        screen: where progress is shown.
 
-    Raises:
-        Refusal: a stage failed.
+    Returns:
+        The stages that were given up.
     """
-    waiting, total, finished = [*stages], len(stages), 0
-    # Inputs that no waiting stage makes exist already.
-    pending = {file for stage in waiting for file in stage.results}
-    running: dict[subprocess.Popen[bytes], tuple[Stage, float]] = {}
-    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
-    started = time.monotonic()
-    try:
-        while waiting or running:
-            ready = [stage for stage in waiting if not pending.intersection(stage.needs)]
-            # Training comes first, because everything else waits for it.
-            for stage in sorted(ready, key=lambda stage: stage.kind != "train")[: jobs - len(running)]:
-                waiting.remove(stage)
-                running[_start(study, stage)] = stage, time.monotonic()
+    driver = _Driver(study, stages, engine, needs_of, screen)
+    with _sigterm_raising():
+        try:
+            with screen:
+                driver.run()
+        finally:
+            driver.stop()
+    return driver.failures()
+
+
+class _Driver:
+    def __init__(
+        self,
+        study: Study,
+        stages: Sequence[Stage],
+        engine: Engine,
+        needs_of: Callable[[Stage], Needs],
+        screen: Screen,
+    ):
+        self._study, self._engine, self._screen = study, engine, screen
+        self._in_order = stages
+        # Training comes first, because everything else waits for it.
+        self._waiting = sorted(stages, key=lambda stage: stage.kind != "train")
+        self._total, self._finished, self._began = len(stages), 0, time.monotonic()
+        # Inputs that no waiting stage makes exist already.
+        self._pending = {file for stage in stages for file in stage.results}
+        self._needs = {stage: needs_of(stage) for stage in stages}
+        self._endings: Counter[tuple[Stage, Cause]] = Counter()
+        self._running: dict[Stage, float] = {}
+        self._failed: dict[Stage, str] = {}
+        self._shown_at = 0.0
+
+    def run(self) -> None:
+        """Run until nothing runs and nothing more can start."""
+        while True:
+            self._start_ready()
+            if not self._running:
+                return
             time.sleep(0.1)
-            for process in [process for process in running if process.poll() is not None]:
-                stage, since = running.pop(process)
-                if process.returncode:
-                    raise Refusal(
-                        f"stage {stage.name} failed with exit code {process.returncode}; to run it alone in "
-                        f"{study.base}: python -m {' '.join(stage.arguments)}"
-                    )
-                pending.difference_update(stage.results)
-                finished += 1
-                now = time.monotonic()
-                print(
-                    f"[{finished}/{total}] {stage.name}: {now - since:.0f} s ({now - started:.0f} s in all)",
-                    flush=True,
-                )
+            for ending in self._engine.ended():
+                self._end(ending)
+            self._show()
+
+    def stop(self) -> None:
+        """Stop what runs, if the driver is stopped."""
+        self._engine.stop()
+        for stage in self._running:
+            self._log(stage).write_run(Run("stopped"))
+
+    def failures(self) -> list[Failure]:
+        """The stages that were given up, with those that could not start."""
+        return [
+            Failure(stage, told, tuple(self._needing(stage.results))) for stage, told in self._failed.items()
+        ]
+
+    def _start_ready(self) -> None:
+        for stage in [stage for stage in self._waiting if not self._pending.intersection(stage.needs)]:
+            if not self._engine.admits(self._needs[stage]):
+                continue  # perhaps a smaller one fits
+            self._waiting.remove(stage)
+            self._running[stage] = time.monotonic()
+            log = self._log(stage)
+            log.say(f"--- {_now()}: python -m {' '.join(stage.arguments)}")
+            log.write_run(Run("running"))
+            try:
+                remove_outdated_results(stage)
+                self._engine.start(stage, self._needs[stage], log)
+            except Refusal as refusal:
+                log.say(f"error: {refusal}")
+                self._end(Ending(stage, "refused", f"refused: {refusal}"))
+
+    def _end(self, ending: Ending) -> None:
+        stage, since = ending.stage, self._running.pop(ending.stage)
+        if ending.cause == "done":
+            self._log(stage).forget()
+            self._pending.difference_update(stage.results)
+            self._finished += 1
+            now = time.monotonic()
+            score = score_of(stage)
+            self._screen.line(
+                f"[{self._finished}/{self._total}] {stage.name}: {span(now - since)}"
+                f" ({span(now - self._began)} in all){f'; {score}' if score else ''}"
+            )
+            return
+        self._endings[stage, ending.cause] += 1
+        if ending.cause == "memory":
+            needs = self._needs[stage]
+            self._needs[stage] = replace(needs, memory_bytes=max(2 * needs.memory_bytes, GIB))
+        log = self._log(stage)
+        if self._endings[stage, ending.cause] < TRIES[ending.cause]:
+            self._waiting.insert(0, stage)
+            self._screen.line(f"{stage.name}: {ending.told}; it is tried again ({_path(log)})")
+            return
+        self._failed[stage] = ending.told
+        log.write_run(Run(ending.cause, ending.told))
+        self._screen.line(f"{stage.name} failed: {ending.told}; {_path(log)} ends with")
+        for line in log.tail():
+            self._screen.line(f"    {line}")
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if not self._screen.is_live or now - self._shown_at < _TABLE_EVERY_S:
+            return
+        self._shown_at = now
+        failed = f", {len(self._failed)} failed" if self._failed else ""
+        self._screen.table(
+            [status_of(stage, self._log(stage), is_driven=True) for stage in self._running],
+            f"{self._finished} of {self._total} done, {len(self._waiting)} waiting{failed}",
+        )
+
+    def _needing(self, results: Sequence[object]) -> Iterator[Stage]:
+        """The waiting stages that need some results, and those that need theirs."""
+        missing = {*results}
+        for stage in self._in_order:
+            if missing.intersection(stage.needs):
+                missing.update(stage.results)
+                yield stage
+
+    def _log(self, stage: Stage) -> Log:
+        return log_of(self._study, stage)
+
+
+def report(study: Study, failures: Sequence[Failure]) -> None:
+    """Say on standard error which stages failed, how each is run alone, and what could not start because of it."""
+    blocked = {stage for failure in failures for stage in failure.blocked}
+    count = f"{len(failures)} stage{'s'[: len(failures) != 1]} failed"
+    lines = [f"{count}, and {len(blocked)} that need them could not start:" if blocked else f"{count}:"]
+    for failure in failures:
+        lines.append(f"{failure.stage.name}: {failure.told} ({_path(log_of(study, failure.stage))})")
+        lines.append(f"    alone, in {study.base}: python -m {' '.join(failure.stage.arguments)}")
+        if failure.blocked:
+            lines.append(f"    not started: {', '.join(stage.name for stage in failure.blocked)}")
+    print(*lines, sep="\n", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _sigterm_raising() -> Iterator[None]:
+    """Context in which SIGTERM unwinds the work, and ends the process with one line."""
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        sys.exit(128 + signum)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    except SystemExit:
+        print(interrupts.LINE, file=sys.stderr)
+        raise
     finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.wait()
+        signal.signal(signal.SIGTERM, previous)
 
 
-def _start(study: Study, stage: Stage) -> "subprocess.Popen[bytes]":
-    """Start the command of a stage."""
-    remove_outdated_results(stage)
-    return processes.start(stage.arguments, cwd=study.base)
+def _path(log: Log) -> str:
+    return os.path.relpath(log.output)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

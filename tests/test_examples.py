@@ -1,15 +1,19 @@
 """The examples, run as a user would in copies of their folders."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from card.files import read_card
 from core.checkpoint import load_agent
+from core.cli import parse
+from reproduce import Reproduce
 from tests.conftest import AGENTS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -67,3 +71,27 @@ def test_a_spikingjelly_network_is_trained_by_its_own_loop_and_carded(spikingjel
         "1",
     )
     assert "played again" in run("-m", "spikeq", *check, cwd=spikingjelly)
+
+
+def test_the_cluster_files_are_read() -> None:
+    script = EXAMPLES / "cluster" / "slurm.sh"
+    subprocess.run(["bash", "-n", script], check=True)
+    line = script.read_text().rpartition("-m spikeq reproduce ")[2]
+    command = parse("python reproduce.py", Reproduce, shlex.split(line.replace("$1", "quick")))
+    assert command == Reproduce("quick", engine="ray", address="auto")
+    cluster = yaml.safe_load((EXAMPLES / "cluster" / "cloud.yaml").read_text())
+    assert cluster["head_node_type"] in cluster["available_node_types"]
+
+
+def test_ray_is_needed_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.modules['ray'] = None; import spikeq.__main__ as cli; "
+        "sys.argv = ['spikeq', 'reproduce', 'smoke', '--out', 'made', '--engine', 'ray']; cli.main()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "pip install '.[cluster]'" in done.stderr
+    assert list(tmp_path.iterdir()) == []

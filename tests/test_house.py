@@ -15,8 +15,9 @@ TORCH_FREE = (
     "core.errors", "core.games", "core.records", "core.rows", "core.manifest", "core.cli", "core.progress",
     "core.registry", "core.kinds", "core.options", "core.places", "core.ranges", "core.memory", "core.interrupts",
     "core.wrong_options", "play.protocols",
-    "studies.source", "studies.reading", "studies.planning", "studies.checking", "studies.done", "studies.running",
-    "studies.forecast", "studies.schedule", "studies.dry_run", "core.workload",
+    "core.locks", "core.processes", "studies.source", "studies.reading", "studies.planning", "studies.checking",
+    "studies.done", "studies.logs", "studies.status", "studies.showing", "studies.engine", "studies.ray_engine",
+    "studies.running", "studies.forecast", "studies.schedule", "studies.dry_run", "core.workload",
 )  # fmt: skip
 """Modules outside analysis that figures, studies and `--help` need; all of analysis is free of torch too."""
 ALLOWED = {
@@ -180,6 +181,7 @@ def test_a_driver_imports_no_stage_and_no_torch(driver: str) -> None:
         ({"bindsnet"}, "convert/bindsnet_check.py"),
         ({"nir", "nirtorch"}, "convert/nir_export.py"),
         ({"imageio_ffmpeg"}, "play/film/video.py"),
+        ({"ray"}, "studies/ray_engine.py"),
     ],
 )
 def test_an_optional_library_is_imported_in_one_file_only(libraries: set[str], file: str) -> None:

@@ -78,7 +78,9 @@ def test_a_killed_study_is_completed(finished: subprocess.CompletedProcess[str])
         for picture in pictures:
             assert picture.stat().st_size > 5000
             assert picture.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
-    assert "liu2022_table8_double_dqn: skipped, no agent learnt by Double Q-learning" in finished.stdout
+    drawn = (RESULTS / "logs" / "figures.log").read_text()
+    assert "liu2022_table8_double_dqn: skipped, no agent learnt by Double Q-learning" in drawn
+    assert "BindsNET's simulation of it in 100.0%" in drawn
 
 
 def test_the_table_holds_every_agent_and_its_references(finished: subprocess.CompletedProcess[str]) -> None:
@@ -92,8 +94,8 @@ def test_the_table_holds_every_agent_and_its_references(finished: subprocess.Com
     assert [(line["game"], line["agent"], line["checkpoint"]) for line in table] == [
         (game, *kind) for game in ("minatar/breakout", "pong") for kind in kinds
     ]
-    assert "not a trained agent" in finished.stdout
-    assert "BindsNET's simulation of it in 100.0%" in finished.stdout
+    assert any("not a trained agent" in line["note"] for line in table)
+    assert "\npage: results/smoke/report/index.html\n" in finished.stdout
     pong = [line for line in table if line["game"] == "pong"]
     assert {(line["random"], line["human"]) for line in pong} == {("-20.7", "14.6")}
     for name in ("games.md", "games.csv", "games.tex", "energy.md"):
@@ -189,8 +191,9 @@ def test_a_changed_result_is_named(finished: subprocess.CompletedProcess[str]) -
         refused = run("reproduce.py", "smoke")
     finally:
         rows.write_bytes(whole)
-    assert refused.returncode == 2
-    assert "episodes.parquet was changed" in refused.stderr
+    assert refused.returncode == 1
+    assert "episodes.parquet was changed" in refused.stdout
+    assert "evaluate pong/evaluate-random: exit code 2" in refused.stderr
 
 
 def test_figures_need_no_torch(finished: subprocess.CompletedProcess[str]) -> None:

@@ -45,7 +45,8 @@ def test_the_example_runs_from_anywhere_and_stays_beside_its_file(tmp_path: Path
     words = ("-m", "spikeq", "reproduce", "../example/my_study.toml")
     done = run(*words, cwd=elsewhere)
     assert done.returncode == 0, done.stderr
-    assert "| leaning    |" in done.stdout
+    assert "leaning " in done.stdout
+    assert len(done.stdout.splitlines()) < 20
     results = example / "my_study"
     assert (results / "figures" / "score_against_epsilon-cartpole.png").is_file()
     assert (results / "cartpole" / "attack-leaning" / "attacks.parquet").is_file()

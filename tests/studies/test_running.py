@@ -1,0 +1,165 @@
+"""The driver of a study on this machine: failures, memory, logs, status, one driver at a time, and signals."""
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from core import interrupts, memory
+from core.errors import Refusal
+from studies.done import is_done
+from studies.engine import LocalEngine, Needs
+from studies.logs import Log, folder_of, log_of
+from studies.planning import Stage
+from studies.reading import Study
+from studies.running import Failure, report, run_all
+from studies.showing import Screen, status_lines
+from studies.status import driver_of, driving, statuses
+from tests.studies.conftest import Simulated, drive, wait_for, wait_until
+
+
+def run(study: Study, *stages: Stage, jobs: int = 3) -> list[Failure]:
+    return run_all(study, stages, LocalEngine(study, jobs), lambda stage: Needs(), Screen())
+
+
+def test_what_needs_no_failed_stage_goes_on(
+    study: Study, simulated: Simulated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once = simulated("once", misbehave=("fail", 1))
+    always = simulated("always", misbehave=("fail", 9))
+    refused = simulated("refused", misbehave=("refuse", 9))
+    after_once, after = simulated("after-once", needs=(once,)), simulated("after", needs=(always,))
+    last = simulated("last", needs=(after, once))
+    stages = (once, always, refused, after_once, after, last)
+    failures = run(study, *stages)
+    assert [stage for stage in stages if is_done(stage)] == [once, after_once]
+    assert {failure.stage: failure.blocked for failure in failures} == {always: (after, last), refused: ()}
+    # A failure is tried again once, a refusal is not.
+    assert {file.stem: file.stat().st_size for file in Path().glob("*.count")} == {
+        "once": 1,
+        "always": 2,
+        "refused": 1,
+    }
+    printed = capsys.readouterr().out
+    assert "probe game/once: exit code 1; it is tried again (made/logs/game/once.log)" in printed
+    assert "probe game/always failed: exit code 1; made/logs/game/always.log ends with\n" in printed
+    assert "\n    it went wrong\n" in printed
+    report(study, failures)
+    told = capsys.readouterr().err
+    assert told.startswith("2 stages failed, and 2 that need them could not start:\n")
+    assert f"alone, in {study.base}: python -m {' '.join(always.arguments)}\n" in told
+    assert "    not started: probe game/after, probe game/last\n" in told
+
+    found = {status.stage: status for status in statuses(study, stages)}
+    assert [found[stage].state for stage in stages] == [
+        *("done", "failed", "failed", "done", "waiting", "waiting")
+    ]
+    lines = [*status_lines(study, [*found.values()])]
+    assert lines[0] == "study made: 2 done, 2 waiting, 2 failed of 6 stages; not driven"
+    failed = next(number for number, line in enumerate(lines) if line.startswith("probe game/always"))
+    assert "exit code 1" in lines[failed]
+    assert lines[failed + 1].startswith("    ")
+    # Once the cause is gone, the same study goes on.
+    Path("always.count").write_text("." * 9)
+    assert run(study, *(stage for stage in stages if not is_done(stage) and stage is not refused)) == []
+    assert is_done(last)
+
+
+def test_a_stage_that_was_killed_gets_more_memory(study: Study, simulated: Simulated) -> None:
+    granted: list[int] = []
+
+    class Noting(LocalEngine):
+        def start(self, stage: Stage, needs: Needs, log: Log) -> None:
+            granted.append(needs.memory_bytes)
+            super().start(stage, needs, log)
+
+    stage = simulated("greedy", misbehave=("kill", 2))
+    assert run_all(study, [stage], Noting(study, 1), lambda stage: Needs(memory_bytes=2**30), Screen()) == []
+    assert granted == [2**30, 2**31, 2**32]
+
+
+def test_what_does_not_fit_beside_others_waits(study: Study, simulated: Simulated) -> None:
+    engine = LocalEngine(study, 2)
+    large = Needs(memory_bytes=int(0.6 * memory.available_bytes()))
+    assert engine.admits(Needs(memory_bytes=2**60))  # nothing else runs
+    first = simulated("first", seconds=30)
+    log = log_of(study, first)
+    log.say("")
+    engine.start(first, large, log)
+    assert not engine.admits(large)
+    assert not engine.admits(Needs(disk_bytes=2**60))
+    assert engine.admits(Needs())
+    engine.start(simulated("second", seconds=30), Needs(), log)
+    assert not engine.admits(Needs())  # two run
+    engine.stop()
+    assert engine.admits(large)
+    assert engine.ended() == []
+
+
+def test_a_terminal_has_a_table_of_what_runs(simulated: Simulated) -> None:
+    """Elsewhere are lines, as the other tests read them."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    driver = drive(simulated("slow", seconds=3.5), stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # once its other end is closed
+        while True:
+            shown += os.read(ours, 4096)
+    os.close(ours)
+    assert driver.wait() == 0, shown
+    text = shown.decode()
+    for part in ("0 of 1 done, 0 waiting", "last score", "probe game/slow", " of 100 steps", "score 0.5"):
+        assert part in text, text
+    assert "[1/1] probe game/slow: " in text
+
+
+def test_a_driver_is_watched_and_stopped_from_outside(study: Study, simulated: Simulated) -> None:
+    stage = simulated("slow", seconds=60)
+    log, lock = log_of(study, stage), folder_of(study) / "driver.lock"
+
+    def state() -> str:
+        (status,) = statuses(study, [stage])
+        return status.state
+
+    def watched() -> "subprocess.Popen[str]":
+        driver = drive(stage, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        wait_for(log.progress)
+        assert state() == "running"
+        return driver
+
+    assert state() == "waiting"
+    driver = watched()
+    driver.kill()
+    driver.communicate()
+    assert lock.exists()  # but it is nobody's
+    assert driver_of(study) is None
+    wait_until(lambda: state() == "interrupted")  # its stage is told to stop
+
+    log.progress.unlink()
+    driver = watched()
+    (found,) = statuses(study, [stage])
+    assert f"driven by process {driver.pid} on " in next(iter(status_lines(study, [found])))
+    with pytest.raises(Refusal, match=rf"process {driver.pid} on .* runs this study already"), driving(study):
+        pass
+    second = drive(stage, stderr=subprocess.PIPE)
+    assert second.communicate()[1].startswith(f"error: process {driver.pid} on ")
+    assert second.returncode == 2
+    (child,) = Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split()
+    driver.terminate()
+    assert driver.communicate(timeout=60)[1] == f"{interrupts.LINE}\n"
+    assert driver.returncode == 128 + signal.SIGTERM
+    assert not Path(f"/proc/{child}").exists()
+    assert not lock.exists()
+    assert state() == "interrupted"
+
+    log.progress.unlink()
+    driver = watched()
+    driver.send_signal(signal.SIGINT)
+    assert driver.communicate(timeout=60)[1] == f"{interrupts.LINE}\n"
+    assert driver.returncode == 128 + signal.SIGINT
+    assert state() == "interrupted"
