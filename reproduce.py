@@ -45,7 +45,6 @@ class Reproduce:
     Examples:
         spikeq reproduce quick
         spikeq reproduce paper --dry-run --nodes 64
-        spikeq reproduce minatar --status
         spikeq reproduce examples/my_study/my_study.toml --out runs/mine
     """
 
