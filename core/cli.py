@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Protocol, get_type_hints
 import tyro
 from typing_extensions import Doc
 
-from core import extension_errors, interrupts
+from core import extension_errors, interrupts, processes
 from core.errors import Refusal, naming
 from core.help import help_of_command, help_of_verbs
 from core.ranges import require_words
@@ -124,6 +124,7 @@ def main(program: str, commands: Mapping[str, type[Command]] | type[Command], de
     """
 
     def work() -> None:
+        processes.follow_parent()
         _require_values(sys.argv[1:])
         words, extensions = _without_extensions(sys.argv[1:])
         for extension in extensions:

@@ -1,9 +1,7 @@
 """Parse the command lines of a study's stages before anything starts, so that bad options are found at once."""
 
 import importlib
-import multiprocessing
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import spikeq
 from core.cli import parse
 from core.errors import Refusal
-from core.processes import die_with_parent
+from core.processes import elsewhere
 from core.registry import nearest
 from studies.planning import Stage
 from studies.reading import Study
@@ -26,11 +24,11 @@ def require_accepted(study: Study, stages: Sequence[Stage]) -> None:
         Refusal: the message names file, line and option.
     """
     if stages:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), die_with_parent) as process:
-            process.submit(_require_all_accepted, study, stages).result()
+        elsewhere(_require_all_accepted, study, stages)
 
 
 def _require_all_accepted(study: Study, stages: Iterable[Stage]) -> None:
+    study.import_extensions()
     first_of = {(stage.setting, stage.arguments[:2]): stage for stage in reversed([*stages]) if stage.setting}
     for stage in reversed(first_of.values()):
         _require_accepted(study, stage)

@@ -7,10 +7,8 @@ import bisect
 import contextlib
 import importlib
 import json
-import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from core.cli import parse
 from core.errors import Refusal
 from core.machine import processor
 from core.places import HOUSE
-from core.processes import die_with_parent
+from core.processes import elsewhere
 from core.records import read_rows
 from core.rows import EpisodeRow
 from core.workload import Workload, WorkPart
@@ -175,11 +173,11 @@ def workloads(study: Study, stages: Sequence[Stage]) -> dict[Stage, Workload]:
     Raises:
         Refusal: an option is not accepted, or an agent is not there.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), die_with_parent) as process:
-        return dict(zip(stages, process.submit(_all_workloads, study, stages).result(), strict=True))
+    return dict(zip(stages, elsewhere(_all_workloads, study, stages), strict=True))
 
 
 def _all_workloads(study: Study, stages: Sequence[Stage]) -> list[Workload]:
+    study.import_extensions()
     play: Any = importlib.import_module(EXPECTED)
     expected = play.Expected(_measured_steps(study))
     os.chdir(study.base)  # where the paths of commands start

@@ -89,6 +89,11 @@ class Study:
         """The files of its extensions."""
         return tuple(Path(str(sys.modules[name].__file__)) for name in self.extensions)
 
+    def import_extensions(self) -> None:
+        """Import its extensions, in a process other than the one that read it."""
+        for name in self.extensions:
+            load_extension(name, self.base)
+
 
 def built_in_studies() -> tuple[str, ...]:
     """Names of the studies that come with SpikeQ."""

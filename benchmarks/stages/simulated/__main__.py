@@ -13,10 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+from core import processes
 from core.manifest import Manifest
 from core.progress import Progress
 from core.records import digest, write_bytes
 
+processes.follow_parent()
 parser = argparse.ArgumentParser()
 parser.add_argument("--out", type=Path, required=True)
 parser.add_argument("--seconds", type=float, default=0.0)
