@@ -5,7 +5,6 @@ by a thread that it does not have, and wait for it forever.
 """
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -56,38 +55,46 @@ def elsewhere(function: Callable[..., Result], *arguments: object) -> Result:
 
     Raises:
         Refusal: the process was ended from outside.
-        BaseException: what the function raised.
+        Exception: what the function raised.
     """
-    order = pickle.dumps((function, arguments))
-    # Ctrl-C is for this process, which ends the other one.
-    with start(["core.processes"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0) as process:
-        try:
-            answer, _ = process.communicate(order)
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        raise Refusal(f"a process that was asked about the work ended with exit code {process.returncode}")
-    result, error = pickle.loads(answer)
+    import multiprocessing  # takes time to import
+
+    context = multiprocessing.get_context("spawn")
+    answers, answer = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(answer, os.getpid(), function, arguments))
+    # The new process inherits that Ctrl-C is blocked: it is for this one, which ends the other.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    answer.close()
+    try:
+        result, error = answers.recv()
+    except EOFError:
+        process.join()
+        raise Refusal(f"a process that was asked about the work ended with exit code {process.exitcode}")
+    except BaseException:
+        process.kill()
+        raise
+    process.join()
     if error is not None:
         raise error
     found: Result = result
     return found
 
 
-def _serve() -> None:
-    """Do what `elsewhere` asks on standard input, and answer on standard output."""
-    follow_parent()
-    answers = os.dup(1)
-    os.dup2(2, 1)  # what the function prints is no answer
-    function, arguments = pickle.load(sys.stdin.buffer)
+def _answer(answer: Any, parent: int, function: Callable[..., object], arguments: Sequence[object]) -> None:
+    """What the process of `elsewhere` does."""
+    _die_with_parent()
+    if os.getppid() != parent:  # it ended before
+        return
     result, error = None, None
     try:
         result = function(*arguments)
     except Exception as raised:
         error = raised
-    with open(answers, "wb") as out:
-        pickle.dump((result, error), out)
+    answer.send((result, error))
 
 
 def stop(running: Iterable["subprocess.Popen[Any]"], patience_s: float) -> None:
@@ -114,7 +121,3 @@ def _die_with_parent() -> None:
     import ctypes
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    _serve()
