@@ -5,7 +5,7 @@ STUDY ?= quick
 RESULTS = $(if $(filter %.toml,$(STUDY)),$(patsubst %.toml,%,$(patsubst studies/%.toml,results/%.toml,$(STUDY))),results/$(STUDY))
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev reproduce fgsm figures report leaderboard test lint fuzz bench
+.PHONY: help setup setup-dev reproduce fgsm figures report leaderboard test lint fuzz bench test-gpu bench-gpu
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,3 +54,9 @@ fuzz: setup-dev ## mutate 2,000 agents, rows, manifests, states, studies and arc
 
 bench: setup-dev ## time the house against its peers; measure what stages cost; kill runs and compare their bits
 	for name in conversion training cartpole evaluation adversarial resume ray_overhead help rates; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+test-gpu: setup-dev ## run the tests that need a GPU
+	$(BIN)/python -m pytest -m gpu
+
+bench-gpu: setup-dev ## time updates on a GPU, beside this CPU
+	$(BIN)/python -m benchmarks.gpu

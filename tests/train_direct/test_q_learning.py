@@ -201,6 +201,7 @@ def test_a_restored_learner_goes_on_with_the_same_bits(recipe: str, updates: int
         assert_equal_tensors(restored, trained)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("recipe", ["minatar-fast", "minatar"])  # Adam and centred RMSprop
