@@ -12,7 +12,7 @@ if __name__ == "__main__":
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +23,7 @@ import tyro
 from core.cli import main
 from core.errors import Refusal
 from core.ranges import Seed, Whole
-from studies.checking import require_accepted
+from core.workload import Workload
 from studies.done import is_done
 from studies.dry_run import dry_run
 from studies.engine import Engine, LocalEngine, Needs
@@ -96,28 +96,28 @@ class Reproduce:
         if self.engine == "ray":
             import_module("studies.ray_engine")  # refused before the work if it is not installed
         waiting = [stage for stage in stages if not is_done(stage)]
-        require_accepted(study, waiting)
+        works = workloads(study, waiting)
         print(
             f"study {study.name}: {len(stages) - len(waiting)} of {len(stages)} stages are done already",
             flush=True,
         )
         if self.dry_run:
-            for line in dry_run(study, waiting, self._jobs(study), self.nodes, self.stages, self.calibrate):
+            for line in dry_run(
+                study, waiting, works, self._jobs(study), self.nodes, self.stages, self.calibrate
+            ):
                 print(line)
             return
         with driving(study):
             failures: list[Failure] = []
             if waiting:
-                needs = _needs(study, waiting)
+                needs = _needs(study, waiting, works)
                 failures = run_all(study, waiting, self._engine(study), needs.__getitem__, Screen())
             try:
                 _conclude(study)
             except Refusal as refusal:
-                if not failures:
+                if not failures:  # otherwise a failed stage may have left bad rows
                     raise
-                print(
-                    f"figures and page: {refusal}", file=sys.stderr
-                )  # a failed stage may have left bad rows
+                print(f"figures and page: {refusal}", file=sys.stderr)
         if failures:
             report(study, failures)
             sys.exit(1)
@@ -142,15 +142,15 @@ class Reproduce:
         return LocalEngine(study, self._jobs(study))
 
 
-def _needs(study: Study, stages: Sequence[Stage]) -> dict[Stage, Needs]:
+def _needs(
+    study: Study, stages: Sequence[Stage], works: Mapping[Stage, Workload] | Refusal
+) -> dict[Stage, Needs]:
     """What each stage takes while it runs, as it is forecast.
 
     Without a forecast, as with a damaged agent, threads alone count. The stage that reads the agent says what is wrong.
     """
-    try:
-        works = workloads(study, stages)
-    except Refusal as refusal:
-        print(f"memory is not forecast: {refusal}")
+    if isinstance(works, Refusal):
+        print(f"memory is not forecast: {works}")
         return {stage: Needs(study.threads) for stage in stages}
     return {
         stage: Needs(

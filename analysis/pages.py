@@ -24,6 +24,6 @@ def render(template: Path, filters: Sequence[Callable[..., Any]], **values: Any)
         keep_trailing_newline=True,
     )
     environment.filters.update({function.__name__: function for function in filters})
-    return (
-        environment.get_template(template.name).render(values).encode(errors="backslashreplace")
-    )  # names of folders may not be UTF-8
+    page = environment.get_template(template.name).render(values)
+    # Names of folders may not be UTF-8.
+    return page.encode(errors="backslashreplace")

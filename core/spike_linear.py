@@ -23,9 +23,9 @@ LEAST_ROWS = 64
 """Rows below which the dense product is used."""
 
 _SET_BITS = np.array(
-    [[bit for bit in range(8) if byte >> bit & 1] + [0] * (8 - byte.bit_count()) for byte in range(256)]
+    [[bit for bit in range(8) if byte >> bit & 1] + [0] * (8 - byte.bit_count()) for byte in range(256)],
+    np.int32,
 )
-_SET_BITS = _SET_BITS.astype(np.int32)
 """[256, 8] positions of the bits that are set in a byte, filled up with zeros."""
 _COUNTS = np.array([byte.bit_count() for byte in range(256)])
 """[256] number of bits that are set in a byte."""

@@ -89,25 +89,9 @@ class Run(PlayOptions):
                 film(evaluation, rows_file)
 
     def workload(self, expected: "Expected") -> "Workload":
-        from core.workload import PROCESS_BYTES, Workload
-        from play.expected import playing
-        from play.protocols import get_protocol
+        from evaluate.workload import of_games
 
-        game = get_game(self.game) if self.game else None
-        agents = [agent for word in self.agent for agent in expected.agents(word, game)]
-        protocols = [get_protocol(self.protocol, game or agent.game) for agent in agents]
-        return Workload(
-            [
-                part
-                for agent, protocol in zip(agents, protocols, strict=True)
-                for part in playing(
-                    agent,
-                    (protocol.episodes if self.episodes is None else self.episodes)
-                    * expected.episode_steps(agent.game, agent.kind, protocol),
-                )
-            ],
-            PROCESS_BYTES + max(agent.decision_bytes(self.num_envs) for agent in agents),
-        )
+        return of_games(self, expected)
 
     def _specification(self, evaluations: "list[Evaluation]") -> dict[str, object]:
         """All that decides the rows."""
@@ -128,8 +112,8 @@ class Watch(EpisodeOptions):
 
     The pictures are shown in a window (space pauses; Escape, q or closing it ends), or saved. Each picture is of one
     decision: a firing rate is the neuron's spikes per simulation step of that decision. Activations of a network
-    without spikes are scaled to the largest of their layer. An agent from outside is
-    shown with its scores and the rates of its layers.
+    without spikes are scaled to the largest of their layer. An agent from outside is shown with its scores and the
+    rates of its layers.
 
     Examples:
         spikeq evaluate watch --agent results/agents/minatar-breakout-dsqn-s0.safetensors
@@ -278,32 +262,9 @@ class Probe(ComputeOptions):
             print(file)
 
     def workload(self, expected: "Expected") -> "Workload":
-        from core.workload import PROCESS_BYTES, Workload, WorkPart
-        from play.expected import collecting
+        from evaluate.workload import of_probe
 
-        game = get_game(self.game) if self.game else None
-        agents = [expected.agents(word, game)[0] for word in self.agent]
-        first = {agent.kind: agent for agent in reversed(agents)}
-        judged = [
-            *agents,
-            *agents,
-            *first.values(),
-        ]  # twice for operations and activity, once to be represented
-        return Workload(
-            [
-                *(
-                    part
-                    for agent in (*agents[:1], *agents)
-                    for part in collecting(agent, self.states, expected)
-                ),
-                *(
-                    WorkPart("decide", agent.game.tier, agent.kind, agent.sim_steps, self.states)
-                    for agent in judged
-                ),
-                *(WorkPart("embed", agent.game.tier, "", 1, self.states) for agent in first.values()),
-            ],
-            PROCESS_BYTES + max((agent.decision_bytes(64) for agent in agents), default=0),
-        )
+        return of_probe(self, expected)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Parse the command lines of a study's stages before anything starts, so that bad options are found at once."""
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import spikeq
 from core.cli import parse
 from core.errors import Refusal
-from core.processes import elsewhere
 from core.registry import nearest
 from studies.planning import Stage
 from studies.reading import Study
@@ -18,18 +17,12 @@ from studies.reading import Study
 def require_accepted(study: Study, stages: Sequence[Stage]) -> None:
     """Refuse options of a study that its commands do not have or do not accept, and agents that nobody registered.
 
-    This is done in another process, because the modules of the commands import torch.
+    Imports the modules of the commands, and torch with them.
 
     Raises:
         Refusal: the message names file, line and option.
     """
-    if stages:
-        elsewhere(_require_all_accepted, study, stages)
-
-
-def _require_all_accepted(study: Study, stages: Iterable[Stage]) -> None:
-    study.import_extensions()
-    first_of = {(stage.setting, stage.arguments[:2]): stage for stage in reversed([*stages]) if stage.setting}
+    first_of = {(stage.setting, stage.arguments[:2]): stage for stage in reversed(stages) if stage.setting}
     for stage in reversed(first_of.values()):
         _require_accepted(study, stage)
     _require_registered(study)

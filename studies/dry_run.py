@@ -4,12 +4,13 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from core.errors import Refusal
 from core.memory import available_bytes, gib
 from core.places import HOUSE
+from core.workload import Workload
 from studies.forecast import (
     COSTS,
     GPU_SHARE,
@@ -18,7 +19,6 @@ from studies.forecast import (
     all_rates,
     forecast_of,
     rates_of_this_machine,
-    workloads,
 )
 from studies.planning import Stage
 from studies.reading import Study
@@ -28,27 +28,35 @@ HEADER = ("game", "stage", "stages", "decisions", "hours", "memory", "disk", "GP
 
 
 def dry_run(
-    study: Study, stages: Sequence[Stage], jobs: int, nodes: int, every_stage: bool, calibrate: bool
+    study: Study,
+    stages: Sequence[Stage],
+    works: Mapping[Stage, Workload] | Refusal,
+    jobs: int,
+    nodes: int,
+    every_stage: bool,
+    calibrate: bool,
 ) -> Iterator[str]:
     """The lines of `--dry-run`.
 
     Args:
         study: the study.
         stages: its stages that are not done.
+        works: what each of them does, see `studies.forecast.workloads`.
         jobs: stages that run side by side on one machine.
         nodes: machines of a cluster that is like this machine.
         every_stage: whether each stage has a line. Otherwise all seeds of an agent have one together.
         calibrate: whether this machine is measured first.
 
     Raises:
-        Refusal: options of the study are not accepted, or there is nothing to calibrate by.
+        Refusal: it is not known what the stages do, or there is nothing to calibrate by.
     """
+    if isinstance(works, Refusal):
+        raise works
     entries = all_rates()
     here = rates_of_this_machine(entries)
     if calibrate:
         here = calibrated(here)
     gpu = next((rates for rates in entries if rates.device != "cpu"), None)
-    works = workloads(study, stages)
     forecasts = {stage: forecast_of(study, works[stage], here) for stage in stages}
     on_gpu = {stage: forecast_of(study, works[stage], gpu) for stage in stages}
 

@@ -21,7 +21,7 @@ from core.processes import elsewhere
 from core.records import read_rows
 from core.rows import EpisodeRow
 from core.workload import Workload, WorkPart
-from studies.checking import command_class
+from studies.checking import command_class, require_accepted
 from studies.planning import Stage
 from studies.reading import Study
 
@@ -138,24 +138,14 @@ def rates_of_this_machine(entries: Sequence[Rates]) -> Rates | None:
     return next((each for each in on_cpu if each.processor == processor()), next(iter(on_cpu), None))
 
 
-def forecast(study: Study, stage: Stage, rates: Rates | None) -> Forecast:
-    """What one stage will take, see `forecasts`; the stages that make its inputs must be done."""
-    return forecasts(study, [stage], rates)[stage]
-
-
-def forecasts(study: Study, stages: Sequence[Stage], rates: Rates | None) -> dict[Stage, Forecast]:
-    """What each stage will take.
+def forecast_of(study: Study, work: Workload, rates: Rates | None) -> Forecast:
+    """What a stage with a known workload will take.
 
     Args:
         study: the study.
-        stages: its stages, each after those that it needs, unless these are done.
-        rates: of the machine that runs them; None if they are not known.
+        work: what the stage does.
+        rates: of the machine that runs it; None if they are not known.
     """
-    return {stage: forecast_of(study, work, rates) for stage, work in workloads(study, stages).items()}
-
-
-def forecast_of(study: Study, work: Workload, rates: Rates | None) -> Forecast:
-    """What a stage with a known workload will take, see `forecasts`."""
     return Forecast(
         decisions=work.decisions,
         seconds=None if rates is None else rates.total(work),
@@ -166,18 +156,37 @@ def forecast_of(study: Study, work: Workload, rates: Rates | None) -> Forecast:
     )
 
 
-def workloads(study: Study, stages: Sequence[Stage]) -> dict[Stage, Workload]:
-    """What each stage is forecast to do, as its command tells. It is asked in another process, because commands import
-    torch.
+def workloads(study: Study, stages: Sequence[Stage]) -> dict[Stage, Workload] | Refusal:
+    """What each stage is forecast to do, as its command tells, after all options of the study were checked.
+
+    This is done in another process, because the modules of the commands import torch.
+
+    Args:
+        study: the study.
+        stages: its stages, each after those that it needs, unless these are done.
+
+    Returns:
+        The workloads. A Refusal if they cannot be told, as where an agent is damaged.
 
     Raises:
-        Refusal: an option is not accepted, or an agent is not there.
+        Refusal: as in `studies.checking.require_accepted`.
     """
-    return dict(zip(stages, elsewhere(_all_workloads, study, stages), strict=True))
+    if not stages:
+        return {}
+    found = elsewhere(_checked_workloads, study, stages)
+    return found if isinstance(found, Refusal) else dict(zip(stages, found, strict=True))
+
+
+def _checked_workloads(study: Study, stages: Sequence[Stage]) -> list[Workload] | Refusal:
+    study.import_extensions()
+    require_accepted(study, stages)
+    try:
+        return _all_workloads(study, stages)
+    except Refusal as refusal:
+        return refusal
 
 
 def _all_workloads(study: Study, stages: Sequence[Stage]) -> list[Workload]:
-    study.import_extensions()
     play: Any = importlib.import_module(EXPECTED)
     expected = play.Expected(_measured_steps(study))
     os.chdir(study.base)  # where the paths of commands start

@@ -1,5 +1,6 @@
 """How far a study is: known from files alone, also while another process drives it. Never imports torch."""
 
+import contextlib
 import json
 import math
 import os
@@ -8,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 from core import locks
@@ -42,27 +42,19 @@ class Status:
     """How a failed stage ended."""
 
 
-class driving:
+@contextlib.contextmanager
+def driving(study: Study) -> Iterator[None]:
     """Context in which this process is the only driver of a study.
-
-    Args:
-        study: the study.
 
     Raises:
         Refusal: another process drives it. The message names it.
     """
-
-    def __init__(self, study: Study):
-        self._path = _driver_file(study)
-
-    def __enter__(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        lock = locks.acquire(self._path, _LOCK_PATIENCE_S)
-        if lock is None:
-            raise Refusal(
-                f"{_driver(self._path)} runs this study already: wait for it, or look at it with --status"
-            )
-        self._lock = lock
+    path = _driver_file(study)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = locks.acquire(path, _LOCK_PATIENCE_S)
+    if lock is None:
+        raise Refusal(f"{_driver(path)} runs this study already: wait for it, or look at it with --status")
+    try:
         driver = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -70,11 +62,9 @@ class driving:
         }
         os.ftruncate(lock, 0)
         os.write(lock, json.dumps(driver).encode())
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        locks.release(self._path, self._lock)
+        yield
+    finally:
+        locks.release(path, lock)
 
 
 def _driver_file(study: Study) -> Path:

@@ -89,7 +89,7 @@ class Picture:
     caption: str
     link: str
     width: int
-    """In pixels. The page shows figures at half their size in pixels, for sharp screens."""
+    """In pixels. The page shows figures at a third of their size in pixels, for sharp screens."""
     height: int
     """In pixels."""
     vector: str

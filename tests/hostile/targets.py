@@ -41,7 +41,7 @@ from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.reading import read_json
 from core.records import digest, read_rows
 from core.rows import AttackRow, StateAttackRow
-from studies.checking import _require_all_accepted
+from studies.checking import require_accepted
 from studies.planning import plan
 from studies.reading import read_study
 from tests.hostile.mutations import (
@@ -289,7 +289,7 @@ def _make_study(name: str) -> Callable[[Path], None]:
 def _read_study(folder: Path) -> str:
     study = read_study(folder / "study.toml")
     stages = plan(study)
-    _require_all_accepted(study, stages)
+    require_accepted(study, stages)
     return repr((study.games, study.extensions, stages)).replace(str(folder), "")
 
 

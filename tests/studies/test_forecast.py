@@ -1,6 +1,7 @@
 """Forecasts: what commands say they will do, what it costs, and in which order a driver would do it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from core.rows import EpisodeRow
 from core.workload import Workload, WorkPart
 from reproduce import Reproduce
 from studies.dry_run import dry_run, duration
-from studies.forecast import COSTS, Forecast, Rates, all_rates, forecasts, workloads
+from studies.forecast import COSTS, Forecast, Rates, all_rates, forecast_of, workloads
 from studies.planning import Stage, narrowed, plan
 from studies.reading import Study, read_study
 from studies.schedule import wall_seconds
@@ -41,9 +42,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return read_study(file)
 
 
+def told(study: Study, stages: Sequence[Stage]) -> dict[Stage, Workload]:
+    """The workloads of stages that can tell them."""
+    found = workloads(study, stages)
+    assert isinstance(found, dict)
+    return found
+
+
 @pytest.fixture(scope="module")
 def works(study: Study) -> dict[str, Workload]:
-    return {stage.name: work for stage, work in workloads(study, plan(study)).items()}
+    return {stage.name: work for stage, work in told(study, plan(study)).items()}
 
 
 def amounts(work: Workload) -> dict[tuple[str, str, int], float]:
@@ -99,8 +107,8 @@ def test_measured_lengths_of_games_count_for_more(study: Study, tmp_path: Path) 
         EpisodeRow,
         [episode(game="minatar/breakout", agent="random", length_steps=length) for length in lengths],
     )
-    assert workloads(study, [stage])[stage].decisions == 4 * 30
-    assert workloads(there, [stage])[stage].decisions == 4 * 15
+    assert told(study, [stage])[stage].decisions == 4 * 30
+    assert told(there, [stage])[stage].decisions == 4 * 15
 
 
 @pytest.mark.parametrize(
@@ -124,8 +132,24 @@ def test_the_committed_costs_know_every_kind_of_work_of_the_built_in_studies() -
     measured, estimate = all_rates()[:2]
     assert (measured.measured, estimate.measured) == (True, False)
     study = read_study("smoke")
+    works = told(study, plan(study)).values()
     for rates in (measured, estimate):
-        assert all(each.seconds is not None for each in forecasts(study, plan(study), rates).values())
+        assert all(forecast_of(study, work, rates).seconds is not None for work in works)
+
+
+def test_a_damaged_agent_leaves_the_work_unknown_and_a_bad_option_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "dqn-s0.safetensors").write_bytes(b"damaged")
+    file = tmp_path / "mine.toml"
+    game = '[games.cartpole]\nshipped = ["dqn-s0.safetensors"]\nevaluate = { episodes = 1 }\n'
+    file.write_text(HEAD + game)
+    study = read_study(file)
+    unknown = workloads(study, plan(study))
+    assert isinstance(unknown, Refusal)
+    assert "dqn-s0.safetensors" in str(unknown)
+    file.write_text(HEAD + game.replace("episodes", "episode"))
+    study = read_study(file)
+    with pytest.raises(Refusal, match="is no option of python -m evaluate run: did you mean 'episodes'"):
+        workloads(study, plan(study))
 
 
 def test_damaged_costs_are_refused(tmp_path: Path) -> None:
@@ -155,7 +179,9 @@ def test_an_order_by_hand(tmp_path: Path) -> None:
 
 def test_a_dry_run_says_what_a_study_takes(study: Study) -> None:
     stages = narrowed(plan(study), (), ("dqn",), (0,))
-    lines = [*dry_run(study, stages, jobs=2, nodes=3, every_stage=True, calibrate=False)]
+    lines = [
+        *dry_run(study, stages, workloads(study, stages), jobs=2, nodes=3, every_stage=True, calibrate=False)
+    ]
     assert lines[0].split() == ["game", "stage", "stages", "decisions", "hours", "memory", "disk", "GPU"]
     assert any(line.startswith("minatar/breakout  train dqn-s0 ") for line in lines)
     assert any(line.startswith("this machine, --jobs 2: ") and "not known" not in line for line in lines)
