@@ -2,6 +2,7 @@
 
 import colorsys
 import math
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -123,10 +124,22 @@ def grid(titles: Sequence[str], height: float = PANEL_HEIGHT) -> tuple[Figure, d
 
 
 def wrapped(text: str, inches: float, points: float = 7) -> str:
-    """Text broken into lines that are about so wide. Letters are taken to be 0.58 times as wide as high."""
+    """Text broken into lines that are about so wide. Letters are taken to be 0.58 times as wide as high.
+
+    A word that is wider than a line is broken behind signs, as in replay_capacity_steps=10000.
+    """
     letters = max(8, int(72 * inches / (0.58 * points)))
+
+    def broken(word: re.Match[str]) -> str:
+        lines = [""]
+        for piece in re.findall(r"[^_=+,]*[_=+,]?", word[0]):
+            if len(lines[-1]) + len(piece) > letters:
+                lines.append("")
+            lines[-1] += piece
+        return " ".join(filter(None, lines))
+
     return "\n".join(
-        textwrap.fill(line, letters, break_on_hyphens=False, break_long_words=True)
+        textwrap.fill(re.sub(rf"\S{{{letters + 1},}}", broken, line), letters, break_on_hyphens=False)
         for line in text.splitlines()
     )
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import learning, over_games, scores
+from analysis.figures.style import wrapped
 from analysis.runs import Family
 from core.errors import Refusal
 from core.networks import NETWORKS
@@ -327,3 +328,11 @@ def test_stability_takes_what_all_networks_of_a_game_have() -> None:
     assert not across_seeds.patches
     with pytest.raises(Refusal, match="no game has two evaluations"):
         learning.learning_stability(frame([*curve((0.0,)), *curve((1.0, 2.0), **DSQN)]))
+
+
+def test_a_word_wider_than_its_line_is_broken_behind_signs() -> None:
+    text = wrapped("DQN (warmup_steps=4000, replay_capacity_steps=10000)", 0.95, 6)
+    assert text.split("\n") == ["DQN", "(warmup_steps=4000,", "replay_capacity_", "steps=10000)"]
+    # Without signs it is broken anywhere, and other words stay whole.
+    assert wrapped("abcdefghijklmnop q", 0.6).split("\n") == ["abcdefghij", "klmnop q"]
+    assert wrapped("minatar/space_invaders", 2) == "minatar/space_invaders"
