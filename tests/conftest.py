@@ -5,6 +5,7 @@ import itertools
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from core import registry, seeding
+from core import interrupts, registry, seeding
 from core.agents import Agent
 from core.games import get_game
 from core.memory import available_bytes
@@ -43,6 +44,13 @@ def pytest_xdist_auto_num_workers() -> int:
     if quota.is_file() and (allowed := quota.read_text().split())[0] != "max":
         cores = min(cores, int(allowed[0]) / int(allowed[1]))
     return max(1, min(round(cores), available_bytes() // MEMORY_A_PROCESS))
+
+
+def pytest_configure() -> None:
+    """Ctrl-C in this process is pytest's. What it starts hears it, also where the tests run in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupts.answer = lambda: None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -145,6 +153,14 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return Finished(code, captured.out, captured.err)
 
     return run
+
+
+def limited(most_bytes: int, *words: str) -> list[str]:
+    """A command line that runs Python with some words and as much memory as the system grants it."""
+    limit = (
+        f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_AS, ({most_bytes}, {most_bytes})); "
+    )
+    return [sys.executable, "-c", f"{limit}os.execv(sys.executable, [sys.executable, *sys.argv[1:]])", *words]
 
 
 def random_batch(size: int = 8) -> Batch:

@@ -20,7 +20,6 @@ import pandas as pd
 import pytest
 
 import core.cli
-import core.interrupts
 from core.games import GAMES, get_game, reference
 from core.kinds import kind_of
 from core.registry import EXTENSIONS, Registry
@@ -239,7 +238,6 @@ def command_line_of(module: str) -> tuple[str, Any]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(core.cli, "main", take)
-        patched.setattr(core.interrupts, "answer", lambda: None)  # Ctrl-C in this process is pytest's
         if module.endswith(".py"):
             runpy.run_path(str(REPOSITORY / module), run_name="__main__")
         else:

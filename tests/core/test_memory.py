@@ -1,6 +1,5 @@
 """Memory: what is available, forecasts against real peaks, and the refusal of what does not fit."""
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from core.errors import Refusal
 from core.memory import GIB, SHARE, available_bytes, require_fits
+from tests.conftest import limited
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -32,13 +32,8 @@ def test_what_fits_passes_and_what_does_not_names_a_value_that_would() -> None:
 
 def test_a_limit_of_the_process_counts() -> None:
     program = "from core.memory import available_bytes; print(available_bytes())"
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (GIB, GIB))
-
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, preexec_fn=limit
-    )
+    command = limited(GIB, "-c", program)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert 0 < int(done.stdout) < GIB
 
 

@@ -449,8 +449,6 @@ def test_the_command_shows_what_it_would_save(screen: str, command: Command, tmp
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Ctrl-C is heard also by what was started from tests that run in the background.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         # The last picture stays until the window is closed; Ctrl-C closes it too.

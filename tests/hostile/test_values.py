@@ -23,6 +23,7 @@ import pytest
 import core.cli
 from core.ranges import Accepted, Whole, ranges
 from spikeq.__main__ import VERBS
+from tests.conftest import limited
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXTS = (
@@ -206,16 +207,9 @@ def test_values_are_refused_before_torch_is_imported() -> None:
 
 def run(*words: object, most_bytes: int | None = None) -> "subprocess.CompletedProcess[str]":
     """A command as a user types it, with as much memory as the system grants it."""
-
-    def limit() -> None:
-        if most_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
-
-    command = [sys.executable, "-m", "spikeq", *map(str, words)]
+    command = limited(most_bytes or resource.RLIM_INFINITY, "-m", "spikeq", *map(str, words))
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, preexec_fn=limit, timeout=100
-    )
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
 
 
 @pytest.mark.parametrize(

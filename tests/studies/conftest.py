@@ -1,12 +1,10 @@
 """Studies of simulated stages: real processes that sleep, misbehave and write one file each."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +112,5 @@ _exit_with_refusals(work)
 
 def drive(stage: Stage, engine: str = "LocalEngine(study, 1)", **options: Any) -> "subprocess.Popen[str]":
     """A process that drives a study of one stage."""
-    # Ctrl-C is heard also by what was started from tests that run in the background.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     words = (word for word in stage.arguments if word != "--out")
-    return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, engine, *words], text=True, preexec_fn=heard, **options
-    )
+    return subprocess.Popen([sys.executable, "-c", DRIVER, engine, *words], text=True, **options)
