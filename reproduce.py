@@ -24,7 +24,7 @@ from core.cli import main
 from core.errors import Refusal
 from core.ranges import Seed, Whole
 from core.workload import Workload
-from studies.done import is_done
+from studies.done import is_done, remaining
 from studies.dry_run import dry_run
 from studies.engine import Engine, LocalEngine, Needs
 from studies.forecast import GPU_SHARE, workloads
@@ -95,7 +95,7 @@ class Reproduce:
             return
         if self.engine == "ray":
             import_module("studies.ray_engine")  # refused before the work if it is not installed
-        waiting = [stage for stage in stages if not is_done(stage)]
+        waiting = remaining(stages, {stage for stage in stages if is_done(stage)})
         works = workloads(study, waiting)
         print(
             f"study {study.name}: {len(stages) - len(waiting)} of {len(stages)} stages are done already",

@@ -101,14 +101,26 @@ def require_recorded(path: Path, sha256: str) -> None:
         path: a file that may be a result of a run, or belong to nothing.
         sha256: digest of its content in hex digits.
     """
+    for record in _records_beside(path):
+        if record.outputs.get(path.name, sha256) != sha256:
+            raise Refusal(f"{path} was changed after {record.path.name} recorded it")
+
+
+def recorded_digests(path: Path) -> list[str]:
+    """The SHA-256 that manifests beside a file record for it, also if the file is missing."""
+    return [record.outputs[path.name] for record in _records_beside(path) if path.name in record.outputs]
+
+
+def _records_beside(path: Path) -> Iterator[Record]:
+    """The manifests that may have a file among their results."""
     # Conversions write NAME.manifest.json for NAME.safetensors, NAME.quantised.safetensors and so on.
     names = path.name.split(".")
     heads = [".".join(names[:length]) for length in range(1, len(names))]
     for name in ("manifest.json", *(f"{head}.manifest.json" for head in heads)):
         beside = path.with_name(name)
         record = _parsed(beside) if beside.is_file() else None
-        if record is not None and record.outputs.get(path.name, sha256) != sha256:
-            raise Refusal(f"{path} was changed after {beside.name} recorded it")
+        if record is not None:
+            yield record
 
 
 def _parsed(path: Path) -> Record | None:
@@ -151,8 +163,26 @@ def _parsed(path: Path) -> Record | None:
 
 def begun(content: bytes) -> bytes:
     """The content of a finished manifest as it is before its work is done: without results."""
-    unfinished = {**parse_json(content), "outputs": {}}
-    return _pretty({**unfinished, "digest": _digest_of(unfinished)})
+    return _with_outputs(parse_json(content), {})
+
+
+def write_copy(manifest: Path, folder: Path, outputs: Sequence[Path]) -> None:
+    """Write a copy of a finished manifest beside a copy of its results, some of which are other bytes.
+
+    Args:
+        manifest: the manifest of the work.
+        folder: folder of the copies.
+        outputs: copies of the results, in that folder.
+    """
+    digests = {output.name: digest(output.read_bytes()) for output in outputs}
+    content = read_json(manifest, "a manifest", not_finite=True)
+    write_bytes(folder / manifest.name, _with_outputs(content, digests))
+
+
+def _with_outputs(content: Mapping[str, Any], outputs: Mapping[str, str]) -> bytes:
+    """A manifest with other results."""
+    changed = {**content, "outputs": outputs}
+    return _pretty({**changed, "digest": _digest_of(changed)})
 
 
 def _is_of_texts(table: Any) -> bool:

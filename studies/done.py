@@ -1,14 +1,20 @@
 """Which stages of a study are finished: known from files alone. Never imports torch."""
 
+from collections.abc import Sequence, Set
+from pathlib import Path
+
 from core.errors import Refusal
-from core.manifest import Record, lock_of, read_manifest
+from core.manifest import Record, lock_of, read_manifest, recorded_digests
 from core.records import digest, to_json
 from core.rows import ROWS_FORMAT
 from studies.planning import Stage
 
 
 def is_done(stage: Stage) -> bool:
-    """Whether the same command has finished on the present inputs, and its results are unchanged."""
+    """Whether the same command has finished on these inputs, and its results are unchanged.
+
+    Weights may be missing, of the inputs and of the results: a clone of the repository has the rows, not all weights.
+    """
     manifest = read_manifest(stage.manifest)
     if manifest is None or not manifest.outputs or manifest.command != list(stage.arguments):
         return False
@@ -16,7 +22,28 @@ def is_done(stage: Stage) -> bool:
         return False
     if lock_of(stage.manifest).exists():  # it was killed after its results were written
         return False
-    return _is_made_from_needs(stage, manifest) and not any(manifest.mismatches())
+    damaged = (output for output, _ in manifest.mismatches() if output.exists() or not _is_weights(output))
+    return _is_made_from_needs(stage, manifest) and not any(damaged)
+
+
+def remaining(stages: Sequence[Stage], done: Set[Stage]) -> list[Stage]:
+    """The stages that have to run: those that are not done, and those that make missing weights which these need.
+
+    Args:
+        stages: stages, each after those that it needs.
+        done: those that `is_done`.
+    """
+    chosen: set[Stage] = set()
+    needed: set[Path] = set()
+    for stage in reversed(stages):
+        if stage not in done or any(result in needed and not result.is_file() for result in stage.results):
+            chosen.add(stage)
+            needed.update(stage.needs)
+    return [stage for stage in stages if stage in chosen]
+
+
+def _is_weights(path: Path) -> bool:
+    return path.suffix == ".safetensors"
 
 
 def remove_outdated_results(stage: Stage) -> None:
@@ -39,6 +66,13 @@ def remove_outdated_results(stage: Stage) -> None:
 
 
 def _is_made_from_needs(stage: Stage, manifest: Record) -> bool:
-    """Whether the manifest names the digests of all present inputs, in full or by their first 12 digits."""
+    """Whether the manifest names the digests of all inputs, in full or by their first 12 digits."""
     named = to_json([manifest.spec, manifest.extensions])
-    return all(need.is_file() and f'"{digest(need.read_bytes())[:12]}' in named for need in stage.needs)
+    return all(any(f'"{each[:12]}' in named for each in _digests(need)) for need in stage.needs)
+
+
+def _digests(need: Path) -> list[str]:
+    """The digest of an input. If it is weights that are missing, the one that was recorded when they were made."""
+    if need.is_file():
+        return [digest(need.read_bytes())]
+    return recorded_digests(need) if _is_weights(need) else []

@@ -17,7 +17,7 @@ from core.manifest import lock_of
 from core.reading import read_json
 from core.records import read_rows
 from core.rows import EpisodeRow
-from studies.done import is_done
+from studies.done import is_done, remaining
 from studies.logs import Log, Pace, folder_of, log_of
 from studies.planning import Stage
 from studies.reading import Study
@@ -89,8 +89,10 @@ def driver_of(study: Study) -> str | None:
 def statuses(study: Study, stages: Sequence[Stage]) -> Iterator[Status]:
     """How far each stage is."""
     is_driven = driver_of(study) is not None
-    for stage in stages:
-        yield status_of(stage, log_of(study, stage), is_driven)
+    found = [status_of(stage, log_of(study, stage), is_driven) for stage in stages]
+    again = {*remaining(stages, {each.stage for each in found if each.state == "done"})}
+    for each in found:
+        yield Status(each.stage, "waiting") if each.state == "done" and each.stage in again else each
 
 
 def status_of(stage: Stage, log: Log, is_driven: bool) -> Status:

@@ -181,25 +181,32 @@ class SpikingPpo(SpikingOptions, Ppo):
 
 @dataclass(frozen=True, kw_only=True)
 class Ship:
-    """Make a small copy of a trained agent: its weights in half precision.
+    """Make a small copy of a trained agent, or of a whole training run: weights in half precision.
 
-    The copy is another agent than the original, and is evaluated as such.
+    The copy is another agent than the original, and is evaluated as such. A study goes on from the copy of a run.
 
     Examples:
         spikeq train ship --agent runs/dqn --out my-dqn.safetensors
         spikeq train ship --agent results/agents/cartpole-dqn-s0.safetensors --out half.safetensors
+        spikeq train ship --agent runs/dqn --out runs/small-dqn
     """
 
     agent: Annotated[str, AnAgent("The agent to copy.")]
     out: Path
-    """File to write."""
+    """File to write (.safetensors): the best weights of a run. Or a folder: the whole run, curves included."""
     game: GameOfAgent = None
 
     def run(self) -> None:
-        from train_direct.ship import ship
+        from train_direct.ship import ENDING, ship, ship_run
 
-        made = ship(self.agent, self.out, None if self.game is None else get_game(self.game))
-        print(f"{self.out}: {f'{self.out.stat().st_size / 2**20:.1f} MiB' if made else 'already done'}")
+        if self.out.suffix == ENDING:
+            made = ship(self.agent, self.out, None if self.game is None else get_game(self.game))
+            files = [self.out]
+        else:
+            made = ship_run(self.agent, self.out)
+            files = [*self.out.iterdir()]
+        size = sum(file.stat().st_size for file in files)
+        print(f"{self.out}: {f'{size / 2**20:.1f} MiB' if made else 'already done'}")
 
 
 if __name__ == "__main__":
