@@ -11,7 +11,7 @@ from core.cli import parse
 from core.errors import Refusal
 from core.registry import nearest
 from studies.planning import Stage
-from studies.reading import Study
+from studies.reading import ATTACKS, CHOICES, Study
 
 
 def require_accepted(study: Study, stages: Sequence[Stage]) -> None:
@@ -61,7 +61,10 @@ def _entry(study: Study, stage: Stage) -> dict[str, Any]:
     entry: Any = study.source.parsed()
     for key in stage.setting:
         entry = entry[key]
-    return entry if isinstance(entry, dict) else {}
+    if not isinstance(entry, dict):
+        return {}
+    choices = CHOICES if stage.setting[-1] in ATTACKS else ()
+    return {name: value for name, value in entry.items() if name not in choices}
 
 
 def command_class(module: str, verb: str) -> Any:

@@ -45,13 +45,18 @@ class Stage:
     @property
     def seed(self) -> int | None:
         """Training seed of the agent, if it has one."""
-        found = _SEED.search(self.agent)
-        return int(found[1]) if found else None
+        return _seed_of(self.agent)
 
     @property
     def name(self) -> str:
         """Its name in messages, as in "train pong/dqn-s0"."""
         return f"{self.kind} {self.manifest.parent.relative_to(self.manifest.parents[2])}"
+
+
+def _seed_of(label: str) -> int | None:
+    """The training seed at the end of an agent's label, if it has one."""
+    found = _SEED.search(label)
+    return int(found[1]) if found else None
 
 
 def plan(study: Study) -> list[Stage]:
@@ -261,14 +266,31 @@ class _GamePlan:
             self.dqn_of[new_label] = dqn
 
     def _attack_all(self) -> Iterator[Stage]:
-        """Attack every agent in its games, and on states of the first agent's play."""
+        """Attack agents in their games, and on states of the first agent's play."""
         for label, agent in self.agents.items():
-            if "attack" in self.settings.commands:
+            if self._attacks("attack", label):
                 yield self._attack("attack", "run", label, "attacks.parquet")
-            if "states" in self.settings.commands:
+            if self._attacks("states", label):
                 first = next(iter(self.agents.values()))
                 others = self._transfer_agents({agent, self.dqn_of.get(label, agent)})
                 yield self._attack("states", "states", label, "state_attacks.parquet", first, others)
+
+    def _attacks(self, setting: str, label: str) -> bool:
+        """Whether a command attacks an agent.
+
+        Raises:
+            Refusal: it names an agent that the game does not have.
+        """
+        victims = self.settings.victims[setting]
+        known = [*dict.fromkeys(_SEED.sub("", each) for each in self.agents)]
+        for name in victims.agents or ():
+            if name not in known:
+                place = ("defaults",) if setting in self.settings.shared else ("games", self.name)
+                self.study.source.refuse(
+                    (*place, setting, "agents"),
+                    f"names {name!r}: {nearest(name, known)}agents of {self.name} are {', '.join(known)}",
+                )
+        return setting in self.settings.commands and victims.have(_SEED.sub("", label), _seed_of(label))
 
     def _attack(
         self,

@@ -30,6 +30,10 @@ COMMANDS = ("evaluate", "compare", "attack", "states", "probe")
 """Settings of a game that hold the options of one command. A command without an entry is not run."""
 SETTINGS = ("train_seeds", "shipped", "agents", *COMMANDS)
 """Settings of a game, besides those of trainings and conversions."""
+ATTACKS = ("attack", "states")
+"""Commands whose tables may choose their victims."""
+CHOICES = ("agents", "train_seeds")
+"""Entries that choose them."""
 AGENT_NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
 
 
@@ -46,6 +50,21 @@ class NamedAgent:
 
 
 @dataclass(frozen=True)
+class Victims:
+    """Which agents a command attacks; all if it says nothing."""
+
+    agents: tuple[str, ...] | None = None
+    """Names without training seeds, as in dqn or snn-t8."""
+    train_seeds: tuple[int, ...] | None = None
+
+    def have(self, agent_name: str, seed: int | None) -> bool:
+        """Whether an agent is one of them."""
+        return (self.agents is None or agent_name in self.agents) and (
+            self.train_seeds is None or seed in self.train_seeds
+        )
+
+
+@dataclass(frozen=True)
 class GameSettings:
     """What a study does with one game."""
 
@@ -58,6 +77,8 @@ class GameSettings:
     """By name, see CONVERSION."""
     commands: Mapping[str, Options]
     """By name, see COMMANDS."""
+    victims: Mapping[str, Victims]
+    """By name, see ATTACKS."""
     shared: frozenset[str] = frozenset()
     """Names of the settings that stand in `defaults`, and not in the game's own table."""
 
@@ -222,6 +243,9 @@ def _game(
         for key, value in tables.items()
         if key not in ("train_seeds", "shipped", "agents")
     }
+    victims: dict[str, Victims] = {}
+    for key in ATTACKS:
+        victims[key], options[key] = _victims(source, options.get(key, {}), (*place.get(key, keys), key))
     agents: dict[str, NamedAgent] = {}
     example = '["my-agents/a-dqn.safetensors"]'
     for path in source.list_of(tables.get("shipped", []), (*keys, "shipped"), str, f"paths, as in {example}"):
@@ -248,9 +272,21 @@ def _game(
         {key: value for key, value in options.items() if TRAINING.fullmatch(key)},
         agents,
         {key: value for key, value in options.items() if CONVERSION.fullmatch(key)},
-        {key: value for key, value in options.items() if key in COMMANDS},
+        {key: options[key] for key in COMMANDS if key in tables},
+        victims,
         frozenset(tables) - frozenset(own),
     )
+
+
+def _victims(source: Source, options: Options, keys: tuple[str, ...]) -> tuple[Victims, Options]:
+    """Which agents a command attacks, and the options that are left for the command itself."""
+    agents = train_seeds = None
+    if "agents" in options:
+        agents = source.list_of(options["agents"], (*keys, "agents"), str, 'names, as in ["dqn", "snn-t8"]')
+    if "train_seeds" in options:
+        train_seeds = source.seeds(options["train_seeds"], (*keys, "train_seeds"))
+    left = {key: value for key, value in options.items() if key not in CHOICES}
+    return Victims(agents, train_seeds), left
 
 
 def _agent(source: Source, value: object, keys: tuple[str, ...], at_base: Callable[[str], str]) -> NamedAgent:

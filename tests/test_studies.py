@@ -12,6 +12,7 @@ import pytest
 from core import registry
 from core.errors import Refusal
 from reproduce import Reproduce
+from studies.checking import require_accepted
 from studies.planning import Stage, plan
 from studies.reading import built_in_studies, read_study
 from tests.conftest import AGENTS
@@ -19,6 +20,11 @@ from tests.conftest import AGENTS
 REPOSITORY = Path(__file__).resolve().parents[1]
 HEAD = 'train_seeds = [0]\nevaluation_seed = 1\nthreads = 1\ncheckpoint = "best"\n'
 GAME = f"{HEAD}[games.cartpole]\n"
+
+
+def planned(folder: Path, text: str) -> list[Stage]:
+    (folder / "made.toml").write_text(text)
+    return plan(read_study(folder / "made.toml"))
 
 
 def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -283,3 +289,46 @@ def test_extensions_are_found_beside_the_study(
     assert study.extension_files == (tmp_path / "beside_the_study.py",)
     assert "beside_the_study" in registry.EXTENSIONS
     del sys.modules["beside_the_study"]
+
+
+VICTIMS = (
+    'train_seeds = [0, 1]\nevaluation_seed = 1\nthreads = 1\ncheckpoint = "best"\n[games.cartpole]\n'
+    "dqn = {}\nconvert-t8 = { sim_steps = 8 }\nstates = { states = 64 }\nattack = { episodes = 3, %s }\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "victims"),
+    [
+        ('agents = ["dqn", "snn-t8"]', ["dqn-s0", "dqn-s1", "snn-t8-s0", "snn-t8-s1"]),
+        ("train_seeds = [1]", ["dqn-s1", "snn-t8-s1"]),
+        ('agents = ["snn-t8"], train_seeds = [0]', ["snn-t8-s0"]),
+        ("agents = []", []),
+    ],
+)
+def test_a_command_attacks_the_agents_that_its_table_chooses(
+    tmp_path: Path, chosen: str, victims: list[str]
+) -> None:
+    stages = [stage for stage in planned(tmp_path, VICTIMS % chosen) if stage.kind == "attack"]
+    games = [stage for stage in stages if stage.arguments[1] == "run"]
+    assert [stage.agent.removeprefix("attack-") for stage in games] == victims
+    assert not any({"--agents", "--train-seeds"} & {*stage.arguments} for stage in stages)
+    require_accepted(read_study(tmp_path / "made.toml"), stages)
+    assert len(stages) - len(games) == 4  # the other command has no choice of its own
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (
+            'agents = ["snn-t4"]',
+            "attack.agents names 'snn-t4': did you mean 'snn-t8'? agents of cartpole are dqn, snn-t8",
+        ),
+        ('agents = "dqn"', "attack.agents is 'dqn': a list of names"),
+        ("train_seeds = [-1]", "attack.train_seeds is "),
+    ],
+)
+def test_a_choice_of_victims_that_means_nothing_is_refused(tmp_path: Path, chosen: str, message: str) -> None:
+    with pytest.raises(Refusal, match=r"made\.toml, line 9: games\.cartpole\.") as refused:
+        planned(tmp_path, VICTIMS % chosen)
+    assert message in str(refused.value)
