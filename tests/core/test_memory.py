@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import Refusal
 from core.memory import GIB, SHARE, available_bytes, require_fits
-from tests.conftest import limited
+from tests.limits import limited
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

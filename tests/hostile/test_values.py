@@ -23,7 +23,7 @@ import pytest
 import core.cli
 from core.ranges import Accepted, Whole, ranges
 from spikeq.__main__ import VERBS
-from tests.conftest import limited
+from tests.limits import limited
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXTS = (
