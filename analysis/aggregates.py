@@ -207,18 +207,13 @@ def average_performance_ratio(
             than random play in a game.
     """
     games, references = _same_games(scores, reference)
-    if len(random) != len(games):
-        raise Refusal(f"{len(games)} games, {len(random)} scores of random play: one for each game is needed")
+    _require_random(games, random)
     generator = np.random.default_rng(seed)
     estimates, resampled = [], []
     for index, (values, others, floor) in enumerate(zip(games, references, random, strict=True)):
         if paired:
             require_pairs(values, others, _name(index, games))
-        if not others.mean() > floor:
-            raise Refusal(
-                f"{_name(index, games)}the reference's mean score {others.mean():.4g} is not above "
-                f"random play's {floor:.4g}"
-            )
+        _require_above(others, floor, _name(index, games))
         drawn = resampled_indices(values.size, resamples, generator)
         others_drawn = drawn if paired else resampled_indices(others.size, resamples, generator)
         gained, possible = values[drawn].mean(1) - floor, others[others_drawn].mean(1) - floor
@@ -229,6 +224,61 @@ def average_performance_ratio(
     left = min(len(shares) for shares in resampled)
     low, high = percentiles(np.mean([shares[:left] for shares in resampled], 0), level)
     return _interval(float(np.mean(estimates)), low, high, games, least)
+
+
+def performance_ratio_difference(
+    scores: Runs,
+    others: Runs,
+    reference: Runs,
+    random: Sequence[float],
+    paired: tuple[bool, bool],
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    least: int = LEAST_RUNS,
+) -> Interval:
+    """Difference between the average performance ratios of two agents, with its interval, stratified by game.
+
+    Both are shares of the same reference, whose runs are drawn once for both.
+
+    Args:
+        scores: [n] for each game.
+        others: [k] for each game, of the agent that is subtracted.
+        reference: [m] for each game, scores of the reference agent.
+        random: the score of random play for each game.
+        paired: for each of the two agents, whether its scores are of the reference's seeds in the same order. Pairs are
+            drawn together with the reference, other scores independently.
+        level, resamples, seed: as in `mean_interval`.
+        least: fewest scores of each game for which an interval is given.
+
+    Returns:
+        The difference of shares; n is the number of scores of both agents.
+
+    Raises:
+        Refusal: as in `average_performance_ratio`.
+    """
+    games, references = _same_games(scores, reference)
+    opponents, _ = _same_games(others, reference)
+    _require_random(games, random)
+    generator = np.random.default_rng(seed)
+    estimates, resampled = [], []
+    for index, (possible, floor) in enumerate(zip(references, random, strict=True)):
+        _require_above(possible, floor, _name(index, games))
+        drawn = resampled_indices(possible.size, resamples, generator)
+        top = possible[drawn].mean(1) - floor
+        estimate, share = 0.0, np.zeros(resamples)
+        for sign, values, is_paired in zip((1, -1), (games[index], opponents[index]), paired, strict=True):
+            if is_paired:
+                require_pairs(values, possible, _name(index, games))
+            of_values = drawn if is_paired else resampled_indices(values.size, resamples, generator)
+            estimate += sign * float(values.mean() - floor) / float(possible.mean() - floor)
+            share += sign * (values[of_values].mean(1) - floor)
+        # Without a reference above random play, a resample has no share.
+        resampled.append(share[top > 0] / top[top > 0])
+        estimates.append(estimate)
+    left = min(len(shares) for shares in resampled)
+    low, high = percentiles(np.mean([shares[:left] for shares in resampled], 0), level)
+    return _interval(float(np.mean(estimates)), low, high, [*games, *opponents], least)
 
 
 def probability_of_improvement(
@@ -303,6 +353,20 @@ def _same_games(runs: Runs, others: Runs) -> tuple[list[np.ndarray], list[np.nda
     if len(runs) != len(others):
         raise Refusal(f"{len(runs)} games compared with {len(others)}: the same games are needed")
     return _games(runs), _games(others)
+
+
+def _require_random(games: Runs, random: Sequence[float]) -> None:
+    """Check that there is a score of random play for each game."""
+    if len(random) != len(games):
+        raise Refusal(f"{len(games)} games, {len(random)} scores of random play: one for each game is needed")
+
+
+def _require_above(reference: np.ndarray, random: float, name: str) -> None:
+    """Check that a reference is better than random play. `name` begins the message of a refusal."""
+    if not reference.mean() > random:
+        raise Refusal(
+            f"{name}the reference's mean score {reference.mean():.4g} is not above random play's {random:.4g}"
+        )
 
 
 def _name(index: int, runs: Runs) -> str:

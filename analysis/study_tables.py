@@ -9,13 +9,14 @@ from analysis.energy import energy_table
 from analysis.game_table import Block, game_table
 from analysis.game_table_formats import game_table_csv, game_table_markdown
 from analysis.game_table_latex import game_table_latex, require_columns
-from analysis.rows import EPISODES, OPERATIONS, StudyRows
+from analysis.rows import EPISODES, OPERATIONS, VALIDATION, StudyRows
+from analysis.shares import shares_kept, shares_table
 from analysis.tables import markdown, score_lines
 from core.games import PUBLISHED
 from core.rows import ConversionRow
 
-TABLES = ("scores.md", "games.md", "games.csv", "games.tex", "energy.md")
-"""Files of tables: scores of every network, the papers' table over games, and energy."""
+TABLES = ("scores.md", "games.md", "games.csv", "games.tex", "shares.md", "energy.md")
+"""Files of tables: scores of every network, the papers' table over games, shares of the DQN, and energy."""
 
 
 def require_columns_of(study: StudyRows, columns: Sequence[str]) -> None:
@@ -47,8 +48,11 @@ def write_tables(study: StudyRows, drawn: Drawn, columns: Sequence[str] = ()) ->
         blocks = _blocks(study)
         tables["games.md"], tables["games.csv"] = game_table_markdown(blocks), game_table_csv(blocks)
         tables["games.tex"] = game_table_latex(blocks, columns)
-    if operations := study.rows(OPERATIONS):
+    operations = study.rows(OPERATIONS)
+    if operations:
         tables["energy.md"] = energy_table(operations)
+    if lines and (kept := shares_kept(study.frame(EPISODES), operations)):
+        tables["shares.md"] = shares_table(kept, study.frame(VALIDATION) if study.rows(VALIDATION) else None)
     for name in TABLES:
         if name in tables:
             drawn.write(name, tables[name].encode())

@@ -1,0 +1,149 @@
+"""Figures of the share of the DQN's score that networks keep over games. Never imports torch."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.registry import FIGURES, draws
+from analysis.figures.style import (
+    MAX_LINES,
+    TWO_COLUMNS,
+    NothingToDraw,
+    colour_of,
+    ending,
+    few_numbers,
+    foot,
+    marker_of,
+    parts,
+    sim_steps,
+)
+from analysis.rows import EPISODES, OPERATIONS
+from analysis.runs import Family, in_order, names
+from analysis.shares import Kept, shares_kept
+from core.games import PUBLISHED
+from core.rows import OperationsRow
+
+PUBLISHED_LINES = {"DSQN-CVT": "x", "CRPI": "+", "DSQN(Liu)": "2", "CMC-DSQN": "1"}
+"""Published agents beside ours, and their markers: the weakest and the strongest conversion and direct training."""
+
+
+@FIGURES.register("share_against_sim_steps")
+@draws(EPISODES, section="scores", position=15)
+def share_against_sim_steps(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    """Share of the DQN's score above random play that each network keeps, over games, against its simulation steps.
+
+    Bars: 95 % intervals over training seeds, stratified by game. Black markers: published for MinAtar (Xu et al. 2026,
+    Table 2; maximum returns after 5 M decisions). Only networks that played most games are shown.
+    """
+    found = False
+    for tier, lines in _lines(shares_kept(rows)):
+        for number, shown in parts(lines, MAX_LINES):
+            found = True
+            yield ending(tier, number), _figure(shown, tier, against_operations=False)
+    if not found:
+        raise NothingToDraw("no trained spiking network with a DQN of its recipe; evaluate run scores both")
+
+
+@FIGURES.register("share_against_operations")
+@draws(EPISODES, OPERATIONS, section="cost", position=225)
+def share_against_operations(rows: pd.DataFrame, operations: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    """Share of the DQN's score above random play that each network keeps, over games, against the operations of a
+    decision relative to the DQN's.
+
+    Operations are additions and multiply-accumulates, with the first layer computed once. Points of a line differ in
+    simulation steps. Bars: 95 % intervals over training seeds, stratified by game.
+    """
+    records: list[dict[Any, Any]] = operations.to_dict("records")
+    kept = shares_kept(rows, [OperationsRow(**record) for record in records])
+    kept = [each for each in kept if each.operations is not None]
+    found = False
+    for tier, lines in _lines(kept):
+        for number, shown in parts(lines, MAX_LINES):
+            found = True
+            yield ending(tier, number), _figure(shown, tier, against_operations=True)
+    if not found:
+        raise NothingToDraw(
+            "no network whose operations were counted for all its seeds; evaluate probe counts them"
+        )
+
+
+Line = tuple[str, Sequence[Kept]]
+"""A method's name, and what it keeps at each number of simulation steps."""
+
+
+def _lines(kept: Sequence[Kept]) -> Iterator[tuple[str, list[Line]]]:
+    """The methods of each tier. Shares over different games do not compare, so those of most games are taken."""
+    spiking = [each for each in kept if each.sim_steps]
+    for tier, group in groupby(spiking, key=lambda each: each.tier):
+        here = [*group]
+        most = max(len(each.games) for each in here)
+        here = [each for each in here if len(each.games) == most]
+        methods: dict[Family, list[Kept]] = {}
+        for each in sorted(here, key=lambda each: each.sim_steps):
+            methods.setdefault(_method(each.family), []).append(each)
+        name_of = names(methods)
+        yield tier, [(name_of[method], methods[method]) for method in in_order(methods)]
+
+
+def _method(family: Family) -> Family:
+    """The family without its simulation steps."""
+    network = "+".join(part for part in family.network.split("+") if not part.startswith("sim_steps="))
+    return family._replace(network=network, sim_steps=0)
+
+
+def _figure(lines: Sequence[Line], tier: str, against_operations: bool) -> Figure:
+    figure = Figure(figsize=(TWO_COLUMNS, 2.6), layout="constrained")
+    axis = figure.subplots()
+    for name, points in lines:
+        at = [float((each.operations if against_operations else each.sim_steps) or 0) for each in points]
+        shares = [100 * each.share.estimate for each in points]
+        family = points[0].family
+        colour, seeds = colour_of(family.agent, family.variant), sorted({each.seeds for each in points})
+        count = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
+        label = f"{name}, {count} seed{'' if count == '1' else 's'}"
+        if against_operations:
+            label = f"{label}, {'/'.join(str(each.sim_steps) for each in points)} sim steps"
+        axis.plot(at, shares, color=colour, marker=marker_of(family.agent), label=label)
+        # A share without an interval has NaN as its bounds, which nothing is drawn for.
+        below = [share - 100 * each.share.low for share, each in zip(shares, points, strict=True)]
+        above = [100 * each.share.high - share for share, each in zip(shares, points, strict=True)]
+        axis.errorbar(at, shares, [below, above], fmt="none", ecolor=colour, elinewidth=0.7)
+    axis.axhline(100, color="black", linewidth=0.5)
+    if against_operations:
+        axis.set_xscale("log")
+        few_numbers(axis.xaxis)
+        axis.axvline(1, color="black", linewidth=0.5, linestyle=":")
+        axis.set_xlabel("operations of a decision, DQN = 1")
+    else:
+        if tier == "minatar":
+            _published(axis)
+        sim_steps(
+            axis, sorted({each.sim_steps for _, points in lines for each in points} | _published_at(tier))
+        )
+    axis.set_ylabel("share of the DQN's score (%)")
+    games = len(lines[0][1][0].games)
+    axis.set_title(f"{tier}, {games} game{'s'[: games != 1]}")
+    foot(figure, [axis])
+    return figure
+
+
+def _published_rows() -> pd.DataFrame:
+    published = pd.read_csv(PUBLISHED / "published_scores.csv")
+    return published[(published.game == "all (minatar)") & published.agent.isin(PUBLISHED_LINES)]
+
+
+def _published_at(tier: str) -> set[int]:
+    return {int(each) for each in _published_rows().sim_steps} if tier == "minatar" else set()
+
+
+def _published(axis: Axes) -> None:
+    """Draw the published shares over MinAtar's five games."""
+    rows = _published_rows()
+    for agent, marker in PUBLISHED_LINES.items():
+        own = rows[rows.agent == agent]
+        look: dict[str, Any] = {"marker": marker, "s": 22, "color": "black", "linewidth": 0.8, "zorder": 3}
+        axis.scatter(own.sim_steps.astype(int), own["mean"], label=f"{agent}, published", **look)

@@ -1,0 +1,319 @@
+"""The share of the DQN's score that networks keep, over games and training seeds, and what can be told apart.
+
+The share is the average performance ratio of Xu et al. 2026 (`aggregates.average_performance_ratio`). Never imports
+torch.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+
+from analysis.aggregates import Interval, average_performance_ratio, performance_ratio_difference
+from analysis.energy import by_agent, dqn_of
+from analysis.runs import Family, in_order, names, own_dqn, prefer_best, training_runs
+from analysis.tables import aligned
+from core.games import Tier, get_game, reference
+from core.kinds import kind_of
+from core.rows import OperationsRow
+
+Scores = Mapping[str, Mapping[int, float]]
+"""The mean score of each training run: by game, then by training seed."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What one network keeps of its DQN's score, over the games of a tier."""
+
+    family: Family
+    name: str
+    tier: Tier
+    sim_steps: int
+    """0 for a network without spikes."""
+    runs: Scores
+    """Its own scores."""
+    dqns: Scores
+    """The scores of the DQNs that it is compared with, on the same games."""
+    share: Interval
+    """1 for the DQN itself. The interval is over training seeds, stratified by game."""
+    operations: float | None = None
+    """Operations of a decision relative to its DQN's, the mean over games. None if they were not counted.
+
+    Operations are additions and multiply-accumulates. The DQN's are those of a dense pass.
+    """
+
+    @property
+    def is_conversion(self) -> bool:
+        """Whether each of its runs was made from the DQN of the same training seed."""
+        return kind_of(self.family.agent).is_conversion
+
+    @property
+    def games(self) -> tuple[str, ...]:
+        """The games that it played."""
+        return tuple(self.runs)
+
+    @property
+    def seeds(self) -> int:
+        """Training seeds of each game, the fewest."""
+        return min(map(len, self.runs.values()))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The share that one network keeps minus that of another, on the games that both played."""
+
+    network: Kept
+    other: Kept
+    share: Interval
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.share.is_given and not self.share.low <= 0 <= self.share.high
+
+
+def shares_kept(episodes: pd.DataFrame, operations: Sequence[OperationsRow] = ()) -> list[Kept]:
+    """What every trained network keeps of the DQN of its recipe. The best checkpoint of each training run counts.
+
+    Args:
+        episodes: EpisodeRows of `evaluate run`.
+        operations: rows of `evaluate probe`, if there are any.
+
+    Returns:
+        Networks in the order of tables. One without a DQN above random play on any game is left out.
+
+    Raises:
+        Refusal: the rows do not compare (see `runs.training_runs`).
+    """
+    played = episodes[episodes.agent != "random"]
+    if played.empty:
+        return []
+    checkpoints = training_runs(played)
+    trained = checkpoints[[not family.untrained for family in checkpoints.family]]
+    counted = _relative_operations(operations)
+    found = []
+    for tier in get_args(Tier):
+        here = trained[[get_game(game).tier == tier for game in trained.game]]
+        name_of, runs = names(here.family), prefer_best(here)
+        for family in in_order(runs.family):
+            if family.agent != "dqn":
+                kept = _kept(here, runs[runs.family == family], name_of[family], counted)
+                found += [] if kept is None else [kept]
+    return found
+
+
+def _kept(
+    runs: pd.DataFrame, own: pd.DataFrame, name: str, operations: Mapping[tuple[str, Family, int], float]
+) -> Kept | None:
+    """What one network keeps; None without a DQN above random play.
+
+    Args:
+        runs: all trained runs of the tier.
+        own: those of the network, one checkpoint of each.
+        name: its name.
+        operations: from `_relative_operations`.
+    """
+    family = own.family.iloc[0]
+    pairs = {str(game): _with_dqn(runs, group) for game, group in own.groupby("game")}
+    pairs = {game: pair for game, pair in pairs.items() if pair[0] and _is_above_random(game, pair[1])}
+    if not pairs:
+        return None
+    scores = {game: pair[0] for game, pair in pairs.items()}
+    dqns = {game: pair[1] for game, pair in pairs.items()}
+    keys = [(game, family, seed) for game, of_game in scores.items() for seed in of_game]
+    counted = [operations[key] for key in keys if key in operations]
+    return Kept(
+        family,
+        name,
+        get_game(next(iter(pairs))).tier,
+        int(own.sim_steps.max()),
+        scores,
+        dqns,
+        _share(scores, dqns, kind_of(family.agent).is_conversion),
+        float(np.mean(counted)) if len(counted) == len(keys) else None,
+    )
+
+
+def _with_dqn(runs: pd.DataFrame, own: pd.DataFrame) -> tuple[dict[int, float], dict[int, float]]:
+    """The scores of a network on a game and those of its DQN, by training seed."""
+    dqns = _by_seed(prefer_best(own_dqn(runs, own)))
+    scores = _by_seed(own)
+    if kind_of(own.family.iloc[0].agent).is_conversion:
+        both = sorted(scores.keys() & dqns.keys())
+        return {seed: scores[seed] for seed in both}, {seed: dqns[seed] for seed in both}
+    return scores, dqns
+
+
+def _by_seed(runs: pd.DataFrame) -> dict[int, float]:
+    return {int(seed): float(mean) for seed, mean in zip(runs.train_seed, runs["mean"], strict=True)}
+
+
+def _is_above_random(game: str, dqns: Mapping[int, float]) -> bool:
+    random = reference(get_game(game)).random
+    return random is not None and bool(dqns) and float(np.mean([*dqns.values()])) > random
+
+
+def _share(runs: Scores, dqns: Scores, paired: bool) -> Interval:
+    return average_performance_ratio(_arrays(runs), _arrays(dqns), _random(runs), paired)
+
+
+def _arrays(scores: Scores) -> list[np.ndarray]:
+    return [np.array([of_game[seed] for seed in sorted(of_game)]) for of_game in scores.values()]
+
+
+def _random(games: Iterable[str]) -> list[float]:
+    found = [reference(get_game(game)).random for game in games]
+    return [score for score in found if score is not None]
+
+
+def _relative_operations(rows: Sequence[OperationsRow]) -> dict[tuple[str, Family, int], float]:
+    """Operations of a decision relative to the DQN's: by game, family and training seed."""
+    agents, found = by_agent(rows), {}
+    for layers in agents:
+        dqn, row = dqn_of(layers, agents), layers[0]
+        if row.agent != "dqn" and dqn is not None:
+            shown = row.sim_steps if kind_of(row.agent).is_conversion else 0
+            family = Family(row.agent, row.network, row.recipe, shown, row.variant)
+            counted = sum(layer.effective_macs + layer.acs for layer in layers)
+            found[row.game, family, row.train_seed] = counted / sum(layer.dense_macs for layer in dqn)
+    return found
+
+
+def differences(kept: Sequence[Kept]) -> list[Difference]:
+    """Every comparison that is made: converted and directly trained networks at equal simulation steps, and directly
+    trained networks among each other.
+
+    Two conversions are not compared: which of them is the best is read from the table.
+    """
+    found = []
+    for network, other in itertools.combinations(kept, 2):
+        if network.tier != other.tier or network.sim_steps != other.sim_steps or not network.sim_steps:
+            continue
+        if network.is_conversion and other.is_conversion:
+            continue
+        share = _difference(network, other)
+        if share is not None:
+            found.append(Difference(network, other, share))
+    return found
+
+
+def _difference(network: Kept, other: Kept) -> Interval | None:
+    """The difference of shares on the games that both played; None if they have no game or no DQN in common."""
+    games = [game for game in network.games if game in other.games]
+    own: list[np.ndarray] = []
+    others: list[np.ndarray] = []
+    dqns_of: list[np.ndarray] = []
+    for game in games:
+        dqns = {**network.dqns[game], **other.dqns[game]}
+        for each in (network, other):
+            if each.is_conversion:
+                dqns = {seed: score for seed, score in dqns.items() if seed in each.runs[game]}
+        if not _is_above_random(game, dqns):
+            return None
+        for side, each in ((own, network), (others, other)):
+            scores = each.runs[game]
+            seeds = dqns if each.is_conversion else scores
+            side.append(np.array([scores[seed] for seed in sorted(seeds)]))
+        dqns_of.append(np.array([dqns[seed] for seed in sorted(dqns)]))
+    if not games:
+        return None
+    paired = (network.is_conversion, other.is_conversion)
+    return performance_ratio_difference(own, others, dqns_of, _random(games), paired)
+
+
+def maximum_returns(validation: pd.DataFrame) -> pd.DataFrame:
+    """The largest mean score of validation episodes that each training run reached.
+
+    Its mean over seeds is the average maximum return that papers on MinAtar print (Xu et al. 2026). It is larger than
+    the score of the best checkpoint on other episodes, because the maximum picks luck too.
+
+    Args:
+        validation: EpisodeRows of training runs.
+
+    Returns:
+        Columns: game, agent, network, recipe, train_seed, score.
+    """
+    run = ["game", "agent", "network", "recipe", "train_seed"]
+    means = validation.groupby([*run, "train_steps"], as_index=False).score.mean()
+    return means.groupby(run, as_index=False).score.max()
+
+
+def shares_table(kept: Sequence[Kept], validation: pd.DataFrame | None = None) -> str:
+    """Shares, the differences between them, and maximum returns, as Markdown.
+
+    Args:
+        kept: from `shares_kept`.
+        validation: EpisodeRows of training runs, if there are any.
+    """
+    cells = [
+        ("tier", "network", "sim steps", "games", "seeds", "share of the DQN (%)", "95 %", "operations / DQN")
+    ]
+    for each in kept:
+        cells.append(
+            (
+                each.tier,
+                each.name,
+                str(each.sim_steps or ""),
+                str(len(each.games)),
+                str(each.seeds),
+                f"{100 * each.share.estimate:.1f}",
+                _bounds(each.share),
+                "" if each.operations is None else f"{each.operations:.3g}",
+            )
+        )
+    text = (
+        "# Share of the DQN's score\n\n"
+        "Mean over games of (score - random) / (DQN's score - random), best checkpoints. Intervals: stratified\n"
+        "bootstrap over training seeds; a conversion is drawn with its own DQN. An interval needs two seeds a game.\n\n"
+        + aligned(cells)
+    )
+    compared = differences(kept)
+    if compared:
+        told = sum(each.is_told for each in compared)
+        text += (
+            "\n## Differences at equal sim steps\n\n"
+            f"{len(compared)} comparisons were made, and {told} have an interval that excludes 0. Of comparisons\n"
+            "between equal networks, one in twenty would.\n\n"
+        ) + aligned(
+            [("network", "minus", "games", "points", "95 %", "told"), *map(_difference_cells, compared)]
+        )
+    if validation is not None and len(validation):
+        text += (
+            "\n## Average maximum return\n\n"
+            "The largest validation mean of each training run, averaged over seeds, as papers on MinAtar print it.\n\n"
+        ) + aligned([*_maximum_cells(validation)])
+    return text
+
+
+def _bounds(share: Interval, sign: str = "") -> str:
+    return f"{100 * share.low:{sign}.1f} to {100 * share.high:{sign}.1f}" if share.is_given else ""
+
+
+def _difference_cells(each: Difference) -> tuple[str, ...]:
+    games = len([game for game in each.network.games if game in each.other.games])
+    points = f"{100 * each.share.estimate:+.1f}"
+    names_of = (each.network.name, each.other.name)
+    return (*names_of, str(games), points, _bounds(each.share, "+"), "yes" if each.is_told else "no")
+
+
+def _maximum_cells(validation: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    found = maximum_returns(validation)
+    games = sorted(set(found.game))
+    yield ("network", "recipe", *games)
+    for (_, network, recipe), rows in found.groupby(["agent", "network", "recipe"]):
+        of_game = [rows[rows.game == game].score for game in games]
+        yield (
+            str(network),
+            str(recipe),
+            *(
+                ""
+                if scores.empty
+                else f"{scores.mean():,.2f} ± {scores.std(ddof=1):,.2f} ({len(scores)})"
+                if len(scores) > 1
+                else f"{scores.mean():,.2f} (1)"
+                for scores in of_game
+            ),
+        )

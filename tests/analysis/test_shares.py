@@ -1,0 +1,225 @@
+"""Shares of the DQN's score over games, the differences between them, and their figures."""
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import aggregates, shares
+from analysis.figures.shares import share_against_operations, share_against_sim_steps
+from analysis.statistics import average_performance_ratio
+from core.errors import Refusal
+from core.rows import EpisodeRow, OperationsRow
+from tests.conftest import episode
+
+RANDOM = {"minatar/breakout": 0.534, "minatar/asterix": 0.474}
+"""Scores of random play that core/data has."""
+DQN = {"agent": "dqn", "network": "relu"}
+DSQN = {"agent": "dsqn", "network": "chen2022+sim_steps=4", "sim_steps": 4}
+CMC = {"agent": "dsqn", "network": "chen2022+sim_steps=4+cmc", "sim_steps": 4}
+
+
+def snn(sim_steps: int) -> dict[str, object]:
+    return {"agent": "rate-coded", "network": "relu", "variant": "reconstruct", "sim_steps": sim_steps}
+
+
+def rows_of(
+    scores: Mapping[int, float], agent: Mapping[str, object], games: tuple[str, ...] = (*RANDOM,)
+) -> list[EpisodeRow]:
+    """Games of an agent. Its scores above random play, by training seed, are the same on every game."""
+    return [
+        episode(
+            game=game,
+            protocol="minatar",
+            recipe="minatar-fast",
+            checkpoint_id=f"{agent['network']}{agent.get('variant')}{agent.get('sim_steps')}{seed}"[-12:],
+            train_seed=seed,
+            score=score + RANDOM[game],
+            **agent,
+        )
+        for game in games
+        for seed, score in scores.items()
+    ]
+
+
+def frame(*rows: list[EpisodeRow]) -> pd.DataFrame:
+    return pd.DataFrame([vars(row) for row in itertools.chain(*rows)])
+
+
+DQNS = {0: 10.0, 1: 20.0, 2: 30.0}
+
+
+def test_a_conversion_is_compared_with_its_own_dqn_and_a_training_with_all() -> None:
+    rows = frame(rows_of(DQNS, DQN), rows_of({0: 5.0, 2: 15.0}, snn(8)), rows_of({0: 10.0, 5: 30.0}, DSQN))
+    converted, trained = shares.shares_kept(rows)
+    # Half of each of its DQNs, whichever are drawn.
+    assert converted.share == pytest.approx((0.5, 0.5, 0.5, 4))
+    assert trained.share.estimate == pytest.approx(20 / 20)
+    assert trained.share.low < 0.6 < 1.4 < trained.share.high
+    assert (converted.seeds, converted.sim_steps, converted.tier) == (2, 8, "minatar")
+    assert converted.games == ("minatar/asterix", "minatar/breakout")
+    assert (converted.is_conversion, trained.is_conversion) == (True, False)
+
+
+def test_a_dqn_no_better_than_random_play_measures_nothing() -> None:
+    assert shares.shares_kept(frame(rows_of({0: 0.0}, DQN), rows_of({0: 5.0}, DSQN))) == []
+    assert shares.shares_kept(frame(rows_of({0: 5.0}, DSQN))) == []
+    assert shares.shares_kept(frame(rows_of({-1: 5.0}, {"agent": "random", "network": ""}))) == []
+    with pytest.raises(Refusal, match="evaluate run scores both"):
+        share_against_sim_steps(frame(rows_of({0: 5.0}, DSQN)))
+
+
+def test_equal_sim_steps_are_compared_and_two_conversions_are_not() -> None:
+    kept = shares.shares_kept(
+        frame(
+            rows_of(DQNS, DQN),
+            rows_of({seed: 0.9 * score for seed, score in DQNS.items()}, snn(4)),
+            rows_of(DQNS, snn(8)),
+            rows_of({seed: 0.5 * score for seed, score in DQNS.items()}, {**snn(4), "variant": "qcfs"}),
+            rows_of({0: 1.0, 1: 1.1, 2: 0.9}, DSQN),
+            rows_of({0: 19.0, 1: 20.0, 2: 21.0}, CMC, ("minatar/breakout",)),
+        )
+    )
+    found = {
+        (each.network.name, each.other.name): (round(each.share.estimate, 3), each.is_told)
+        for each in shares.differences(kept)
+    }
+    assert found == {
+        ("SNN (qcfs, 4 sim steps)", "DSQN (chen2022)"): (0.45, True),
+        ("SNN (qcfs, 4 sim steps)", "DSQN (cmc)"): (-0.5, True),
+        ("SNN (reconstruct, 4 sim steps)", "DSQN (chen2022)"): (0.85, True),
+        ("SNN (reconstruct, 4 sim steps)", "DSQN (cmc)"): (-0.1, False),
+        ("DSQN (chen2022)", "DSQN (cmc)"): (-0.95, True),
+    }
+    text = shares.shares_table(kept)
+    assert "5 comparisons were made, and 4 have an interval that excludes 0" in text
+    assert "| SNN (reconstruct, 4 sim steps) | DSQN (cmc)      | 1     | -10.0  |" in text
+
+
+def test_the_difference_is_that_of_the_two_shares() -> None:
+    generator = np.random.default_rng(0)
+    dqns = [generator.normal(20.0, 3.0, size) for size in (4, 5)]
+    own = [0.8 * each for each in dqns]
+    others = [generator.normal(10.0, 3.0, 3), generator.normal(10.0, 3.0, 6)]
+    random = [1.0, 0.0]
+    found = aggregates.performance_ratio_difference(own, others, dqns, random, (True, False))
+    first = average_performance_ratio(own, dqns, random, paired=True)
+    second = average_performance_ratio(others, dqns, random, paired=False)
+    assert found.estimate == pytest.approx(first.estimate - second.estimate)
+    assert found.n == 18
+    # The same network twice: drawn with the DQN there is no doubt; drawn by itself there is.
+    same = aggregates.performance_ratio_difference(own, own, dqns, random, (True, True))
+    assert same[:3] == pytest.approx((0.0, 0.0, 0.0))
+    apart = aggregates.performance_ratio_difference(own, own, dqns, random, (False, False))
+    assert apart.low < -0.05 < 0.05 < apart.high
+    back = aggregates.performance_ratio_difference(others, own, dqns, random, (False, True))
+    assert back[:3] == pytest.approx((-found.estimate, -found.high, -found.low), abs=0.02)
+
+
+def test_an_interval_of_a_difference_covers_the_truth_about_as_often_as_it_says() -> None:
+    covered = 0
+    for seed in range(400):
+        generator = np.random.default_rng(seed)
+        dqns = [generator.normal(10.0, 1.0, 8) for _ in range(5)]
+        own = [0.9 * each + generator.normal(0.0, 0.3, 8) for each in dqns]
+        others = [generator.normal(8.0, 1.0, 8) for _ in range(5)]
+        interval = aggregates.performance_ratio_difference(
+            own, others, dqns, [0.0] * 5, (True, False), resamples=300
+        )
+        covered += interval.low <= 0.1 <= interval.high
+    assert 0.88 < covered / 400 < 0.98
+
+
+def test_differences_of_nothing_are_refused() -> None:
+    one = [np.array([1.0])]
+    with pytest.raises(Refusal, match="pairs are needed"):
+        aggregates.performance_ratio_difference(one, one, [np.array([1.0, 2.0])], [0.0], (True, False))
+    with pytest.raises(Refusal, match="is not above random"):
+        aggregates.performance_ratio_difference(one, one, one, [1.0], (True, False))
+    with pytest.raises(Refusal, match="1 games, 0 scores of random play"):
+        aggregates.performance_ratio_difference(one, one, one, [], (True, False))
+
+
+def test_the_maximum_return_is_the_best_validation_mean_of_each_run() -> None:
+    rows = [
+        episode(game="minatar/breakout", train_seed=seed, train_steps=steps, episode=index, score=score)
+        for seed, by_steps in (
+            (0, {100: (1.0, 3.0), 200: (5.0, 1.0)}),
+            (1, {100: (8.0, 8.0), 200: (0.0, 9.0)}),
+        )
+        for steps, scores in by_steps.items()
+        for index, score in enumerate(scores)
+    ]
+    found = shares.maximum_returns(frame(rows))
+    assert dict(zip(found.train_seed, found.score, strict=True)) == {0: 3.0, 1: 8.0}
+    kept = shares.shares_kept(frame(rows_of(DQNS, DQN), rows_of(DQNS, DSQN)))
+    assert "| relu    | atari-fast | 5.50 ± 3.54 (2)  |" in shares.shares_table(kept, frame(rows))
+
+
+def counted(agent: Mapping[str, object], game: str, seed: int, acs: float) -> OperationsRow:
+    """One layer of 1,000 synapses."""
+    return OperationsRow(
+        game=game,
+        agent=str(agent["agent"]),
+        checkpoint_id=f"{agent['agent']}{seed}",
+        train_seed=seed,
+        train_steps=1000,
+        network=str(agent["network"]),
+        recipe="minatar-fast",
+        eval_seed=0,
+        num_states=10,
+        sim_steps=int(str(agent.get("sim_steps", 0))),
+        mean_sim_steps=float(str(agent.get("sim_steps", 0))),
+        layer=0,
+        num_neurons=10,
+        binary_input=bool(acs),
+        dense_macs=1000.0,
+        effective_macs=0.0 if acs else 400.0,
+        acs=acs,
+        neuron_updates=10.0,
+        spikes=1.0 if acs else 0.0,
+        variant=str(agent.get("variant", "")),
+    )
+
+
+def test_operations_are_relative_to_the_dense_pass_of_the_dqn() -> None:
+    rows = frame(rows_of(DQNS, DQN), rows_of(DQNS, snn(4)), rows_of(DQNS, DSQN))
+    operations = [counted(DQN, game, seed, 0.0) for game in RANDOM for seed in DQNS]
+    operations += [
+        counted(snn(4), game, seed, acs)
+        for game, acs in zip(RANDOM, (200.0, 400.0), strict=True)
+        for seed in DQNS
+    ]
+    operations += [counted(DSQN, "minatar/breakout", seed, 700.0) for seed in DQNS]
+    converted, trained = shares.shares_kept(rows, operations)
+    assert converted.operations == pytest.approx(0.3)
+    assert trained.operations is None  # on one game they were not counted
+    figures = share_against_operations(rows, pd.DataFrame([vars(row) for row in operations]))
+    ((_, figure),) = figures.items()
+    (axis,) = figure.axes
+    assert axis.lines[0].get_label() == "SNN, 3 seeds, 4 sim steps"
+    assert float(np.asarray(axis.lines[0].get_xdata())[0]) == pytest.approx(0.3)
+
+
+def test_the_figure_has_a_line_a_method_and_the_published_ones() -> None:
+    rows = frame(
+        rows_of(DQNS, DQN),
+        *(
+            rows_of({seed: score * steps / 16 for seed, score in DQNS.items()}, snn(steps))
+            for steps in (4, 8)
+        ),
+        rows_of(DQNS, DSQN),
+        rows_of({0: 19.0, 1: 20.0}, CMC, ("minatar/breakout",)),
+    )
+    ((name, figure),) = share_against_sim_steps(rows).items()
+    assert name == "minatar"
+    (axis,) = figure.axes
+    lines = {str(line.get_label()): line for line in axis.lines if not str(line.get_label()).startswith("_")}
+    # The last one played fewer games.
+    assert [*lines][:2] == ["SNN, 3 seeds", "DSQN, 3 seeds"]
+    assert list(map(float, np.asarray(lines["SNN, 3 seeds"].get_xdata()))) == [4.0, 8.0]
+    assert list(map(float, np.asarray(lines["SNN, 3 seeds"].get_ydata()))) == pytest.approx([25.0, 50.0])
+    (published,) = [each for each in axis.collections if each.get_label() == "CRPI, published"]
+    assert np.asarray(published.get_offsets()).tolist() == [[2, 65.72], [4, 80.72], [6, 83.66]]
