@@ -9,6 +9,7 @@ from convert import nir_export
 from convert.exchange import NirExport, manifest_of_graph, require_ending
 from convert.measurement import agreements, bindsnet_agreements
 from convert.options import NAMED_OPTIONS, Run, recorded
+from convert.variants import name_of
 from core.checkpoint import Checkpoint, save_agent
 from core.cli import specification
 from core.dqn import DQN
@@ -57,7 +58,7 @@ class Conversion(Run):
             calibration = collect(dqn, self.calibration_states, self.seed, "calibration")
             test = collect(dqn, self.test_states, self.seed, "conversion test", apart_from=calibration)
             converted = method.convert(dqn, calibration, coding, self.seed, test)
-            settings = {**options, **converted.settings()}
+            settings = {**options, **converted.settings(), **self._named()}
             rows = self._rows(checkpoint, dqn, converted.snn, test, settings)
             provenance = {**checkpoint.provenance, "source_id": checkpoint.id, "conversion": settings}
             save_agent(self.out, converted.snn, provenance)
@@ -76,6 +77,11 @@ class Conversion(Run):
                     f"{row.agreement:.1%} agreement with {row.reference} on {row.num_states} held-out states "
                     f"(the DQN's most frequent action: {row.majority_share:.1%})"
                 )
+
+    def _named(self) -> dict[str, str]:
+        """The name of the network, if the method's alone does not tell how it is simulated."""
+        name = name_of(self.method, self)
+        return {} if name == self.method else {"variant": name}
 
     def _require_bindsnet(self, coding: RateCoding) -> None:
         """Refuse --bindsnet-states where BindsNET is not installed or cannot simulate the network."""
@@ -113,7 +119,7 @@ class Conversion(Run):
                 source_id=checkpoint.id,
                 train_seed=checkpoint.provenance["train_seed"],
                 training=checkpoint.training,
-                method=self.method,
+                method=name_of(self.method, self),
                 settings=to_json(settings),
                 reference=reference,
                 readout=readout,

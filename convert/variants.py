@@ -1,7 +1,7 @@
 """Variants: the conversions that `convert compare` knows, each a method with some of its options changed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from convert.options import CodingOptions, options_of
@@ -59,6 +59,21 @@ VARIANTS.register("anytime")(Variant(method="reconstruct", coding=CodingOptions(
 VARIANTS.register("afterwards")(Variant(method="reconstruct", coding=CodingOptions(firing="afterwards")))
 VARIANTS.register("qcfs")(Variant(method="qcfs"))
 VARIANTS.register("exact")(Variant(method="exact"))
+
+
+def name_of(method: str, options: CodingOptions) -> str:
+    """The name of a converted network in rows, tables and figures.
+
+    It tells apart networks of one method that are simulated in different ways. It is the name of the registered variant,
+    as in residual, or else the method with what is changed, as in reconstruct+residual_alpha=0.2. Options of the method
+    itself are not part of it.
+    """
+    coding = CodingOptions(**{each.name: getattr(options, each.name) for each in fields(CodingOptions)})
+    for name, variant in VARIANTS.items():
+        if (variant.method, variant.options, variant.coding) == (method, {}, coding):
+            return name
+    changed = (each for each in fields(CodingOptions) if getattr(coding, each.name) != each.default)
+    return "+".join([method, *(f"{each.name}={getattr(coding, each.name)}" for each in changed)])
 
 
 def all_variants() -> Registry[Variant]:

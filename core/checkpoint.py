@@ -60,12 +60,13 @@ class Checkpoint:
     def columns(self) -> dict[str, Any]:
         """The columns about the agent that every type of row has (core/rows.py)."""
         told = ("train_seed", "train_steps", "network", "recipe")
+        conversion = self.provenance.get("conversion", {})
         return {
             "agent": self.agent.kind,
             "checkpoint_id": self.id,
             **{name: self.provenance[name] for name in told},
             "training": self.training,
-            "variant": self.provenance.get("conversion", {}).get("method", ""),
+            "variant": conversion.get("variant", conversion.get("method", "")),
         }
 
 
@@ -182,7 +183,8 @@ def _checked_header(path: Path, file: TensorFile) -> dict[str, Any]:
         if rule is not None and not rule.holds(value):
             raise Refusal(f"{path}: its {entry} is {shown(value)}: accepted is {rule.accepted}")
     conversion = provenance.get("conversion", {})
-    if not isinstance(conversion, dict) or not isinstance(conversion.get("method", ""), str):
+    texts = isinstance(conversion, dict) and [conversion.get(name, "") for name in ("method", "variant")]
+    if not texts or not all(isinstance(text, str) for text in texts):
         raise Refusal(f"{path}: its conversion is {shown(conversion)}: an object with a method is needed")
     training = provenance.get("training")
     if "training" in provenance and not (isinstance(training, str) and TRAINING.fullmatch(training)):

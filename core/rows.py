@@ -77,7 +77,7 @@ class EpisodeRow:
     layer_rates: Numbers
     """JSON list: spikes per neuron and simulation step of each spiking layer."""
     variant: Name = field(default="", kw_only=True)
-    """Conversion method of a converted network; empty for other agents.
+    """Conversion method of a converted network, with changes to its simulation; empty for other agents.
 
     For games of `convert compare`, the name of the method's options and the simulation steps.
     """
@@ -202,6 +202,7 @@ class ConversionRow:
     """Checkpoint id of the converted DQN."""
     train_seed: Seed
     method: Name
+    """Conversion method; of `convert run` with changes to its simulation, as `variant` in `EpisodeRow`."""
     settings: Annotated[str, json_object(sim_steps=int)]
     """JSON: every option of the conversion."""
     reference: Name

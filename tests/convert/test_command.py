@@ -122,3 +122,30 @@ def test_methods_are_what_the_network_says_it_was_made_by(
         if row.reference == "bindsnet"
     ]
     assert {row.agreement for row in bindsnet} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ((), "reconstruct"),
+        (("--residual-alpha", 0.05), "residual"),
+        (("--residual-alpha", 0.2), "reconstruct+residual_alpha=0.2"),
+        (("--firing", "afterwards"), "afterwards"),
+        (("--v-init", 0.25, "--layer-delay"), "reconstruct+v_init=0.25+layer_delay=True"),
+    ],
+)
+def test_networks_of_one_method_that_are_simulated_otherwise_have_names_of_their_own(
+    command: Command, checkpoint: Path, tmp_path: Path, options: tuple[object, ...], name: str
+) -> None:
+    few = ("--sim-steps", 2, "--calibration-states", 20, "--test-states", 10, "--bindsnet-states", 0)
+    out = tmp_path / "agent.safetensors"
+    finished = command(
+        "convert", "run", "--agent", checkpoint, "--method", "reconstruct", *options, *few, "--out", out
+    )
+    assert finished.code == 0, finished.err
+    assert load_agent(out).columns["variant"] == name
+    rows = read_rows(out.with_suffix(".conversion.parquet"), ConversionRow)
+    assert {row.method for row in rows} == {name}
+    # The method's own name is not written twice, so files of earlier versions are the same bytes.
+    conversion = load_agent(out).provenance["conversion"]
+    assert (conversion["method"], conversion.get("variant", "reconstruct")) == ("reconstruct", name)
