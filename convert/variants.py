@@ -64,8 +64,8 @@ VARIANTS.register("exact")(Variant(method="exact"))
 def name_of(method: str, options: CodingOptions) -> str:
     """The name of a converted network in rows, tables and figures.
 
-    It tells apart networks of one method that are simulated in different ways. It is the name of the registered variant,
-    as in residual, or else the method with what is changed, as in reconstruct+residual_alpha=0.2. Options of the method
+    It tells apart networks of one method that are simulated in different ways: the name of the registered variant,
+    as in residual, or else the method with changes, as in reconstruct+residual_alpha=0.2. Options of the method
     itself are not part of it.
     """
     coding = CodingOptions(**{each.name: getattr(options, each.name) for each in fields(CodingOptions)})
