@@ -27,7 +27,7 @@ from core.workload import Workload
 from studies.done import is_done, remaining
 from studies.dry_run import dry_run
 from studies.engine import Engine, LocalEngine, Needs
-from studies.forecast import GPU_SHARE, workloads
+from studies.forecast import GPU_SHARE, gpu_share, workloads
 from studies.logs import folder_of
 from studies.planning import Stage, StageKind, narrowed, plan, with_needs
 from studies.reading import Study, read_study
@@ -110,8 +110,9 @@ class Reproduce:
         with driving(study):
             failures: list[Failure] = []
             if waiting:
-                needs = _needs(study, waiting, works)
-                failures = run_all(study, waiting, self._engine(study), needs.__getitem__, Screen())
+                engine = self._engine(study)
+                needs = _needs(study, waiting, works, engine.has_gpu)
+                failures = run_all(study, waiting, engine, needs.__getitem__, Screen())
             try:
                 _conclude(study)
             except Refusal as refusal:
@@ -143,22 +144,17 @@ class Reproduce:
 
 
 def _needs(
-    study: Study, stages: Sequence[Stage], works: Mapping[Stage, Workload] | Refusal
+    study: Study, stages: Sequence[Stage], works: Mapping[Stage, Workload] | Refusal, has_gpu: bool
 ) -> dict[Stage, Needs]:
     """What each stage takes while it runs, as it is forecast.
 
-    Without a forecast, as with a damaged agent, threads alone count. The stage that reads the agent says what is wrong.
+    Without a forecast, as with a damaged agent, only threads count, and GPUs if the engine has any. The stage that reads the agent says what is wrong.
     """
     if isinstance(works, Refusal):
         print(f"memory is not forecast: {works}")
-        return {stage: Needs(study.threads) for stage in stages}
+        return {stage: Needs(study.threads, gpu_share=GPU_SHARE if has_gpu else 0.0) for stage in stages}
     return {
-        stage: Needs(
-            study.threads,
-            work.memory_bytes,
-            work.disk_bytes,
-            GPU_SHARE if "--device cuda" in " ".join(stage.arguments) else 0.0,
-        )
+        stage: Needs(study.threads, work.memory_bytes, work.disk_bytes, gpu_share(work, has_gpu))
         for stage, work in works.items()
     }
 

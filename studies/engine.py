@@ -10,9 +10,10 @@ import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from core import memory, processes
+from core.device import VISIBLE_VARIABLE, visible_gpus
 from core.progress import FILE_VARIABLE
 from studies.logs import Cause, Log
 from studies.planning import Stage
@@ -31,7 +32,7 @@ class Needs:
     disk_bytes: int = 0
     """What it will write."""
     gpu_share: float = 0.0
-    """Share of one GPU."""
+    """Share of one GPU. A stage without a share sees no GPU."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class Ending:
 
 class Engine(Protocol):
     """Runs stages. It holds no state that a later driver needs."""
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether a stage can be given a share of a GPU."""
 
     def admits(self, needs: Needs) -> bool:
         """Whether a stage with these needs can start beside those that run. One that is larger than all runs alone."""
@@ -69,6 +74,15 @@ def ending_of(stage: Stage, code: int) -> Ending:
     return Ending(stage, cause, f"signal {-code}" if code < 0 else f"exit code {code}")
 
 
+class _Process(NamedTuple):
+    """A stage that runs."""
+
+    stage: Stage
+    needs: Needs
+    gpu: str
+    """The GPU that it shares; empty for none."""
+
+
 class LocalEngine:
     """Runs stages as processes of this machine, side by side.
 
@@ -79,40 +93,53 @@ class LocalEngine:
 
     def __init__(self, study: Study, jobs: int):
         self._base, self._folder, self._jobs = study.base, study.base / study.folder, jobs
-        self._running: dict[subprocess.Popen[bytes], tuple[Stage, Needs]] = {}
+        self._running: dict[subprocess.Popen[bytes], _Process] = {}
         self._memory = memory.SHARE * memory.available_bytes()
+        self._gpus = visible_gpus()
+
+    @property
+    def has_gpu(self) -> bool:
+        return bool(self._gpus)
 
     def admits(self, needs: Needs) -> bool:
-        running = [each for _, each in self._running.values()]
+        running = [each.needs for each in self._running.values()]
         if not running:
             return True
         # Those that run may not have taken yet what they will, so their forecasts count, not what is left now.
         fits = sum(each.memory_bytes for each in (*running, needs)) <= self._memory
         disk = sum(each.disk_bytes for each in (*running, needs))
         fits = fits and (disk == 0 or disk <= shutil.disk_usage(_existing(self._folder)).free)
-        gpu = sum(each.gpu_share for each in (*running, needs))
-        return len(running) < self._jobs and fits and (needs.gpu_share == 0 or gpu <= 1)
+        fits = fits and (needs.gpu_share == 0 or self._taken(self._freest_gpu()) + needs.gpu_share <= 1)
+        return len(running) < self._jobs and fits
 
     def start(self, stage: Stage, needs: Needs, log: Log) -> None:
         log.progress.unlink(missing_ok=True)
+        gpu = self._freest_gpu() if needs.gpu_share else ""
         with open(log.output, "ab") as output:
             process = processes.start(
                 stage.arguments,
-                variables={FILE_VARIABLE: os.path.abspath(log.progress)},
+                variables={FILE_VARIABLE: os.path.abspath(log.progress), VISIBLE_VARIABLE: gpu},
                 cwd=self._base,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        self._running[process] = stage, needs
+        self._running[process] = _Process(stage, needs, gpu)
 
     def ended(self) -> list[Ending]:
         over = [process for process in self._running if process.poll() is not None]
-        return [ending_of(self._running.pop(process)[0], process.returncode) for process in over]
+        return [ending_of(self._running.pop(process).stage, process.returncode) for process in over]
 
     def stop(self) -> None:
         processes.stop(self._running, STOP_PATIENCE_S)
         self._running.clear()
+
+    def _freest_gpu(self) -> str:
+        return min(self._gpus, key=self._taken)
+
+    def _taken(self, gpu: str) -> float:
+        """Shares of a GPU that running stages have."""
+        return sum(each.needs.gpu_share for each in self._running.values() if each.gpu == gpu)
 
 
 def _existing(folder: Path) -> Path:

@@ -9,7 +9,7 @@ import importlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +152,13 @@ def forecast_of(study: Study, work: Workload, rates: Rates | None) -> Forecast:
         memory_bytes=work.memory_bytes,
         disk_bytes=work.disk_bytes,
         cores=max(1, study.threads),
-        gpu_share=GPU_SHARE if rates is not None and rates.device != "cpu" else 0.0,
+        gpu_share=gpu_share(work, has_gpu=rates is not None and rates.device != "cpu"),
     )
+
+
+def gpu_share(work: Workload, has_gpu: bool) -> float:
+    """Share of one GPU that a stage is given, where there are GPUs."""
+    return GPU_SHARE if has_gpu and work.can_use_gpu else 0.0
 
 
 def workloads(study: Study, stages: Sequence[Stage]) -> dict[Stage, Workload] | Refusal:
@@ -232,7 +237,7 @@ def _workload(stage: Stage, expected: Any) -> Workload:
     module, verb, *words = stage.arguments
     command: Any = parse(f"python -m {module} {verb}", command_class(module, verb), words)
     workload: Workload = command.workload(expected)
-    return workload
+    return replace(workload, can_use_gpu=getattr(command, "device", "cpu") != "cpu")
 
 
 def _measured_steps(study: Study) -> dict[tuple[str, str], float]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, assert_never
 
 from core import locks, processes
+from core.device import VISIBLE_VARIABLE
 from core.errors import Refusal
 from core.manifest import LOCK_PATIENCE_S, begun, lock_of, require_free
 from core.progress import FILE_VARIABLE
@@ -71,6 +72,8 @@ class _Order(NamedTuple):
     folder: str
     """Where its results are."""
     inputs: tuple[_Input, ...]
+    has_gpu: bool
+    """Whether Ray gives it a share of a GPU, and names that GPU to the worker."""
 
 
 class _Told(NamedTuple):
@@ -129,6 +132,10 @@ class RayEngine:
         self._nodes: list[dict[str, float]] = []
         self._looked_at = -math.inf
 
+    @property
+    def has_gpu(self) -> bool:
+        return any(node.get("GPU", 0) for node in self._resources())
+
     def admits(self, needs: Needs) -> bool:
         # Ray itself keeps what does not fit waiting.
         cores = sum(node.get("CPU", 0) for node in self._resources())
@@ -139,7 +146,9 @@ class RayEngine:
         inputs = [self._input(path, is_own=True) for path in own]
         inputs += [self._input(path, is_own=False) for path in self._needed_files(stage)]
         folder = os.path.abspath(stage.manifest.parent)
-        order = _Order(stage.arguments, os.path.abspath(self._study.base), folder, tuple(inputs))
+        order = _Order(
+            stage.arguments, os.path.abspath(self._study.base), folder, tuple(inputs), needs.gpu_share > 0
+        )
         log.progress.unlink(missing_ok=True)
         stream = self._work.options(**self._resources_for(needs)).remote(order)
         self._tasks.append(_Task(stage, needs, log, stream, own))
@@ -314,7 +323,7 @@ def _work(order: _Order) -> Iterator[_Told]:
                 return
         base, folder = Path(scratch + order.base), Path(scratch + order.folder)
         base.mkdir(parents=True, exist_ok=True)
-        code = yield from _run(order.words, base, Path(scratch))
+        code = yield from _run(order.words, base, Path(scratch), order.has_gpu)
         if code:
             yield _Told("ended", code=code)
             return
@@ -358,14 +367,14 @@ def _place(each: _Input, target: Path) -> bool:
     return True
 
 
-def _run(words: Sequence[str], base: Path, scratch: Path) -> Generator[_Told, None, int]:
+def _run(words: Sequence[str], base: Path, scratch: Path, has_gpu: bool) -> Generator[_Told, None, int]:
     """Run a command, telling what it prints and how far it is. Returns its exit code."""
     output, progress = scratch / "output", scratch / "progress"
     known = b""
     with open(output, "wb") as log, open(output, "rb") as printed:
         process = processes.start(
             words,
-            variables={FILE_VARIABLE: str(progress)},
+            variables={FILE_VARIABLE: str(progress)} | ({} if has_gpu else {VISIBLE_VARIABLE: ""}),
             cwd=base,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from core.errors import Refusal
 from core.records import write_rows
 from core.rows import EpisodeRow
 from core.workload import Workload, WorkPart
-from reproduce import Reproduce
+from reproduce import Reproduce, _needs
 from studies.dry_run import dry_run, duration
-from studies.forecast import COSTS, Forecast, Rates, all_rates, forecast_of, workloads
+from studies.forecast import COSTS, GPU_SHARE, Forecast, Rates, all_rates, forecast_of, workloads
 from studies.planning import Stage, narrowed, plan
 from studies.reading import Study, read_study
 from studies.schedule import wall_seconds
@@ -93,6 +94,21 @@ def test_seeds_have_equal_work_and_a_replay_has_its_room(works: dict[str, Worklo
     work = works["train minatar-breakout/dqn-s0"]
     assert work.disk_bytes > 100_000 * 400  # transitions, planes of 10 x 10 x 4
     assert work.memory_bytes > work.disk_bytes
+
+
+def test_a_stage_shares_a_gpu_unless_it_is_told_to_use_the_cpu(tmp_path: Path) -> None:
+    file = tmp_path / "made.toml"
+    dqn = "dqn{} = {{ total_steps = 9000{} }}\n"
+    file.write_text(HEAD + GAME + dqn.format("", "") + dqn.format("-slow", ', device = "cpu"'))
+    study = read_study(file)
+    stages = [stage for stage in plan(study) if stage.seed == 0]
+    works = told(study, stages)
+    gpu = replace(RATES, device="a GPU")
+    for has_gpu, rates, shares in ((True, gpu, [GPU_SHARE, 0.0]), (False, RATES, [0.0, 0.0])):
+        assert [each.gpu_share for each in _needs(study, stages, works, has_gpu).values()] == shares
+        assert [forecast_of(study, works[stage], rates).gpu_share for stage in stages] == shares
+    unknown = _needs(study, stages, Refusal("damaged"), has_gpu=True)
+    assert {each.gpu_share for each in unknown.values()} == {GPU_SHARE}
 
 
 def test_measured_lengths_of_games_count_for_more(study: Study, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core import interrupts, memory
+from core.device import VISIBLE_VARIABLE, visible_gpus
 from core.errors import Refusal
 from studies.done import is_done
 from studies.engine import LocalEngine, Needs
@@ -98,6 +99,32 @@ def test_what_does_not_fit_beside_others_waits(study: Study, simulated: Simulate
     engine.stop()
     assert engine.admits(large)
     assert engine.ended() == []
+
+
+def test_stages_share_gpus_and_one_without_a_share_sees_none(
+    study: Study, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VISIBLE_VARIABLE, raising=False)
+    assert len(visible_gpus()) == len([*Path("/dev").glob("nvidia[0-9]*")])
+    monkeypatch.setenv(VISIBLE_VARIABLE, "-1")
+    assert not LocalEngine(study, 9).has_gpu
+    monkeypatch.setenv(VISIBLE_VARIABLE, "GPU-a, GPU-b")
+    engine = LocalEngine(study, 9)
+    assert engine.has_gpu
+    half, stages = Needs(gpu_share=0.5), [simulated(name) for name in ("one", "two", "three", "four", "cpu")]
+    for stage in stages:
+        needs = Needs() if stage is stages[-1] else half
+        assert engine.admits(needs)
+        log = log_of(study, stage)
+        log.say("")
+        engine.start(stage, needs, log)
+    assert not engine.admits(half)
+    assert engine.admits(Needs())
+    wait_until(lambda: engine.ended() != [] and engine.admits(half))
+    wait_until(lambda: all(map(is_done, stages)))
+    engine.stop()
+    seen = [log_of(study, stage).output.read_text().partition("%, GPU ")[2].split()[0] for stage in stages]
+    assert seen == ["'GPU-a'", "'GPU-b'", "'GPU-a'", "'GPU-b'", "''"]
 
 
 def test_a_terminal_has_a_table_of_what_runs(simulated: Simulated) -> None:
