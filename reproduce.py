@@ -27,7 +27,7 @@ from core.workload import Workload
 from studies.done import is_done, remaining
 from studies.dry_run import dry_run
 from studies.engine import Engine, LocalEngine, Needs
-from studies.forecast import GPU_SHARE, gpu_share, workloads
+from studies.forecast import GPU_SHARE, all_rates, forecast_of, gpu_share, rates_of_this_machine, workloads
 from studies.logs import folder_of
 from studies.planning import Stage, StageKind, narrowed, plan, with_needs
 from studies.reading import Study, read_study
@@ -148,13 +148,21 @@ def _needs(
 ) -> dict[Stage, Needs]:
     """What each stage takes while it runs, as it is forecast.
 
-    Without a forecast, as with a damaged agent, only threads count, and GPUs if the engine has any. The stage that reads the agent says what is wrong.
+    Without a forecast, as with a damaged agent, only threads and GPUs count. The stage that reads the agent says what
+    is wrong.
     """
     if isinstance(works, Refusal):
         print(f"memory is not forecast: {works}")
         return {stage: Needs(study.threads, gpu_share=GPU_SHARE if has_gpu else 0.0) for stage in stages}
+    rates = rates_of_this_machine(all_rates())
     return {
-        stage: Needs(study.threads, work.memory_bytes, work.disk_bytes, gpu_share(work, has_gpu))
+        stage: Needs(
+            study.threads,
+            work.memory_bytes,
+            work.disk_bytes,
+            gpu_share(work, has_gpu),
+            forecast_of(work, rates).seconds or 0.0,
+        )
         for stage, work in works.items()
     }
 

@@ -57,8 +57,8 @@ def dry_run(
     if calibrate:
         here = calibrated(here)
     gpu = next((rates for rates in entries if rates.device != "cpu"), None)
-    forecasts = {stage: forecast_of(study, works[stage], here) for stage in stages}
-    on_gpu = {stage: forecast_of(study, works[stage], gpu) for stage in stages}
+    forecasts = {stage: forecast_of(works[stage], here) for stage in stages}
+    on_gpu = {stage: forecast_of(works[stage], gpu) for stage in stages}
 
     rows: list[tuple[str, ...]] = [HEADER]
     for group in _groups(stages, every_stage):

@@ -33,6 +33,8 @@ class Needs:
     """What it will write."""
     gpu_share: float = 0.0
     """Share of one GPU. A stage without a share sees no GPU."""
+    seconds: float = 0.0
+    """How long it runs."""
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,6 @@ class Forecast:
     """Largest use of memory, the replay included."""
     disk_bytes: int
     """Largest use of disk, files that only a resume needs included."""
-    cores: int
-    """Threads that it computes with."""
     gpu_share: float
     """Share of one GPU; 0 on the CPU."""
 
@@ -138,11 +136,10 @@ def rates_of_this_machine(entries: Sequence[Rates]) -> Rates | None:
     return next((each for each in on_cpu if each.processor == processor()), next(iter(on_cpu), None))
 
 
-def forecast_of(study: Study, work: Workload, rates: Rates | None) -> Forecast:
+def forecast_of(work: Workload, rates: Rates | None) -> Forecast:
     """What a stage with a known workload will take.
 
     Args:
-        study: the study.
         work: what the stage does.
         rates: of the machine that runs it; None if they are not known.
     """
@@ -151,7 +148,6 @@ def forecast_of(study: Study, work: Workload, rates: Rates | None) -> Forecast:
         seconds=None if rates is None else rates.total(work),
         memory_bytes=work.memory_bytes,
         disk_bytes=work.disk_bytes,
-        cores=max(1, study.threads),
         gpu_share=gpu_share(work, has_gpu=rates is not None and rates.device != "cpu"),
     )
 

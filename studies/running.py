@@ -19,6 +19,7 @@ from studies.engine import Ending, Engine, Needs
 from studies.logs import Cause, Log, Run, log_of
 from studies.planning import Stage
 from studies.reading import Study
+from studies.schedule import in_order
 from studies.showing import Screen, span
 from studies.status import score_of, status_of
 
@@ -79,12 +80,11 @@ class _Driver:
     ):
         self._study, self._engine, self._screen = study, engine, screen
         self._in_order = stages
-        # Training comes first, because everything else waits for it.
-        self._waiting = sorted(stages, key=lambda stage: stage.kind != "train")
         self._total, self._finished, self._began = len(stages), 0, time.monotonic()
         # Inputs that no waiting stage makes exist already.
         self._pending = {file for stage in stages for file in stage.results}
         self._needs = {stage: needs_of(stage) for stage in stages}
+        self._waiting = in_order(stages, {stage: needs.seconds for stage, needs in self._needs.items()})
         self._endings: Counter[tuple[Stage, Cause]] = Counter()
         self._running: dict[Stage, float] = {}
         self._failed: dict[Stage, str] = {}

@@ -17,7 +17,7 @@ from studies.dry_run import dry_run, duration
 from studies.forecast import COSTS, GPU_SHARE, Forecast, Rates, all_rates, forecast_of, workloads
 from studies.planning import Stage, narrowed, plan
 from studies.reading import Study, read_study
-from studies.schedule import wall_seconds
+from studies.schedule import in_order, wall_seconds
 from tests.conftest import episode
 
 HEAD = 'train_seeds = [0, 1]\nevaluation_seed = 7\nthreads = 1\ncheckpoint = "best"\n'
@@ -106,8 +106,9 @@ def test_a_stage_shares_a_gpu_unless_it_is_told_to_use_the_cpu(tmp_path: Path) -
     gpu = replace(RATES, device="a GPU")
     for has_gpu, rates, shares in ((True, gpu, [GPU_SHARE, 0.0]), (False, RATES, [0.0, 0.0])):
         assert [each.gpu_share for each in _needs(study, stages, works, has_gpu).values()] == shares
-        assert [forecast_of(study, works[stage], rates).gpu_share for stage in stages] == shares
+        assert [forecast_of(works[stage], rates).gpu_share for stage in stages] == shares
     unknown = _needs(study, stages, Refusal("damaged"), has_gpu=True)
+    assert all(each.seconds > 0 for each in _needs(study, stages, works, False).values())
     assert {each.gpu_share for each in unknown.values()} == {GPU_SHARE}
 
 
@@ -150,7 +151,7 @@ def test_the_committed_costs_know_every_kind_of_work_of_the_built_in_studies() -
     study = read_study("smoke")
     works = told(study, plan(study)).values()
     for rates in (measured, estimate):
-        assert all(forecast_of(study, work, rates).seconds is not None for work in works)
+        assert all(forecast_of(work, rates).seconds is not None for work in works)
 
 
 def test_a_damaged_agent_leaves_the_work_unknown_and_a_bad_option_is_refused(tmp_path: Path) -> None:
@@ -186,11 +187,12 @@ def test_an_order_by_hand(tmp_path: Path) -> None:
     after, free = stage("after", "evaluate", "short"), stage("free", "evaluate", "there already")
     stages = [free, short, long, after]
     seconds = {free: 3.0, short: 2.0, long: 10.0, after: 4.0}
-    told = {each: Forecast(0, seconds[each], 0, 0, 1, 0.0) for each in stages}
+    told = {each: Forecast(0, seconds[each], 0, 0, 0.0) for each in stages}
+    assert in_order(stages, seconds) == [long, short, after, free]
     assert wall_seconds(stages, told, slots=1) == 19
     assert wall_seconds(stages, told, slots=2) == 10  # long | short, after, free
     assert wall_seconds(stages, told, slots=1, nodes=3) == 10
-    assert wall_seconds(stages, told | {free: Forecast(0, None, 0, 0, 1, 0.0)}, slots=1) is None
+    assert wall_seconds(stages, told | {free: Forecast(0, None, 0, 0, 0.0)}, slots=1) is None
 
 
 def test_a_dry_run_says_what_a_study_takes(study: Study) -> None:

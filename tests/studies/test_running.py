@@ -5,6 +5,7 @@ import os
 import pty
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,18 @@ def test_a_stage_that_was_killed_gets_more_memory(study: Study, simulated: Simul
     stage = simulated("greedy", misbehave=("kill", 2))
     assert run_all(study, [stage], Noting(study, 1), lambda stage: Needs(memory_bytes=2**30), Screen()) == []
     assert granted == [2**30, 2**31, 2**32]
+
+
+def test_the_driver_starts_stages_in_the_order_of_the_forecast(
+    study: Study, simulated: Simulated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = [simulated(name) for name in ("short", "long", "training")]
+    stages[2] = replace(stages[2], kind="train")
+    seconds = dict(zip(stages, (1.0, 9.0, 2.0), strict=True))
+    engine = LocalEngine(study, 1)
+    assert run_all(study, stages, engine, lambda stage: Needs(seconds=seconds[stage]), Screen()) == []
+    names = [line.split()[2] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["game/training:", "game/long:", "game/short:"]
 
 
 def test_what_does_not_fit_beside_others_waits(study: Study, simulated: Simulated) -> None:
