@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from core import memory, processes
 from core.device import VISIBLE_VARIABLE, visible_gpus
 from core.progress import FILE_VARIABLE
-from studies.logs import Cause, Log
+from studies.logs import Cause, Log, Run
 from studies.planning import Stage
 from studies.reading import Study
 
@@ -58,7 +58,7 @@ class Engine(Protocol):
         """Whether a stage with these needs can start beside those that run. One that is larger than all runs alone."""
 
     def start(self, stage: Stage, needs: Needs, log: Log) -> None:
-        """Start a stage. What it prints is added to its log."""
+        """Start a stage, perhaps not at once. What it prints is added to its log, which tells when it runs."""
 
     def ended(self) -> list[Ending]:
         """The stages whose run has ended since the last call. Their results lie in the study's folder."""
@@ -115,7 +115,6 @@ class LocalEngine:
         return len(running) < self._jobs and fits
 
     def start(self, stage: Stage, needs: Needs, log: Log) -> None:
-        log.progress.unlink(missing_ok=True)
         gpu = self._freest_gpu() if needs.gpu_share else ""
         with open(log.output, "ab") as output:
             process = processes.start(
@@ -127,6 +126,7 @@ class LocalEngine:
                 stderr=subprocess.STDOUT,
             )
         self._running[process] = _Process(stage, needs, gpu)
+        log.write_run(Run("running"))
 
     def ended(self) -> list[Ending]:
         over = [process for process in self._running if process.poll() is not None]

@@ -32,7 +32,7 @@ from core.progress import FILE_VARIABLE
 from core.reading import parse_json
 from core.records import digest, require_no_link, write_bytes
 from studies.engine import STOP_PATIENCE_S, Ending, Needs, ending_of
-from studies.logs import Log
+from studies.logs import Log, Run
 from studies.planning import Stage
 from studies.reading import Study
 
@@ -127,6 +127,7 @@ class RayEngine:
         # By name: each node imports its own SpikeQ.
         self._work = ray.remote(num_returns="streaming", max_retries=0)(_work)
         self._tasks: list[_Task] = []
+        self._is_stopping = False
         self._is_shared = True  # until a node does not find a file
         self._contents: dict[str, Any] = {}
         self._nodes: list[dict[str, float]] = []
@@ -149,7 +150,6 @@ class RayEngine:
         order = _Order(
             stage.arguments, os.path.abspath(self._study.base), folder, tuple(inputs), needs.gpu_share > 0
         )
-        log.progress.unlink(missing_ok=True)
         stream = self._work.options(**self._resources_for(needs)).remote(order)
         self._tasks.append(_Task(stage, needs, log, stream, own))
 
@@ -164,6 +164,7 @@ class RayEngine:
         return endings
 
     def stop(self) -> None:
+        self._is_stopping = True
         for task in self._tasks:
             ray.cancel(task.stream)
         give_up = time.monotonic() + STOP_PATIENCE_S
@@ -196,6 +197,7 @@ class RayEngine:
         match told.what:
             case "started":
                 log.say(f"on {told.text}")
+                log.write_run(Run("running"))
             case "said":
                 with open(log.output, "ab") as file:
                     file.write(told.content)
@@ -204,7 +206,9 @@ class RayEngine:
             case "missing":
                 self._is_shared = False
                 self._tasks.remove(task)
-                self.start(stage, task.needs, log)
+                if not self._is_stopping:
+                    log.forget()
+                    self.start(stage, task.needs, log)
             case "ended":
                 return ending_of(stage, told.code)
             case "file":

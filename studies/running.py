@@ -105,7 +105,7 @@ class _Driver:
         """Stop what runs, if the driver is stopped."""
         self._engine.stop()
         for stage in self._running:
-            self._log(stage).write_run(Run("stopped"))
+            self._log(stage).stop_run()
 
     def failures(self) -> list[Failure]:
         """The stages that were given up, with those that could not start."""
@@ -121,7 +121,7 @@ class _Driver:
             self._running[stage] = time.monotonic()
             log = self._log(stage)
             log.say(f"--- {_now()}: python -m {' '.join(stage.arguments)}")
-            log.write_run(Run("running"))
+            log.forget()
             try:
                 remove_outdated_results(stage)
                 self._engine.start(stage, self._needs[stage], log)
@@ -148,6 +148,7 @@ class _Driver:
             self._needs[stage] = replace(needs, memory_bytes=max(2 * needs.memory_bytes, GIB))
         log = self._log(stage)
         if self._endings[stage, ending.cause] < TRIES[ending.cause]:
+            log.stop_run()
             self._waiting.insert(0, stage)
             self._screen.line(f"{stage.name}: {ending.told}; it is tried again ({_path(log)})")
             return
@@ -163,10 +164,10 @@ class _Driver:
             return
         self._shown_at = now
         failed = f", {len(self._failed)} failed" if self._failed else ""
-        self._screen.table(
-            [status_of(stage, self._log(stage), is_driven=True) for stage in self._running],
-            f"{self._finished} of {self._total} done, {len(self._waiting)} waiting{failed}",
-        )
+        found = [status_of(stage, self._log(stage), is_driven=True) for stage in self._running]
+        running = [status for status in found if status.state == "running"]  # others wait for a node
+        waiting = self._total - self._finished - len(self._failed) - len(running)
+        self._screen.table(running, f"{self._finished} of {self._total} done, {waiting} waiting{failed}")
 
     def _needing(self, results: Sequence[object]) -> Iterator[Stage]:
         """The waiting stages that need some results, and those that need theirs."""

@@ -15,7 +15,7 @@ from core.records import read_rows
 from core.rows import CurveRow
 from studies.done import is_done
 from studies.engine import Engine, LocalEngine, Needs
-from studies.logs import log_of
+from studies.logs import Run, log_of
 from studies.planning import Stage, plan
 from studies.ray_engine import RayEngine
 from studies.reading import Study, read_study
@@ -67,10 +67,12 @@ def test_what_is_lost_runs_again_and_a_failure_stops_only_what_needs_it(
     after, last = simulated("after", needs=(always,)), simulated("last", needs=(*hanging, killed))
     stages = (*hanging, always, killed, after, last)
     node = next(iter(cluster.worker_nodes))
+    told: list[Run | None] = []
 
     def lose_node_and_worker() -> None:
         for stage in hanging:
             wait_until(lambda stage=stage: "it went wrong" in text_of(stage))
+        told.extend(log_of(study, stage).read_run() for stage in (*hanging, always, killed))
         cluster.remove_node(node, allow_graceful=False)
         wait_until(lambda: not all(map(processes_of, hanging)))
         (left,) = [stage for stage in hanging if processes_of(stage)]
@@ -87,6 +89,8 @@ def test_what_is_lost_runs_again_and_a_failure_stops_only_what_needs_it(
     finally:
         thread.join()
         cluster.add_node(**NODE)
+    # Both nodes are taken, so Ray keeps the others waiting.
+    assert [run == Run("running") for run in told] == [True, True, False, False]
     assert [(failure.stage, failure.told, failure.blocked) for failure in failures] == [
         (always, "exit code 1", (after,))
     ]

@@ -15,12 +15,12 @@ from core.device import VISIBLE_VARIABLE, visible_gpus
 from core.errors import Refusal
 from studies.done import is_done
 from studies.engine import LocalEngine, Needs
-from studies.logs import Log, folder_of, log_of
+from studies.logs import Log, Run, folder_of, log_of
 from studies.planning import Stage
 from studies.reading import Study
 from studies.running import Failure, report, run_all
 from studies.showing import Screen, status_lines
-from studies.status import driver_of, driving, statuses
+from studies.status import driver_of, driving, status_of, statuses
 from tests.studies.conftest import Simulated, drive, wait_for, wait_until
 
 
@@ -94,6 +94,24 @@ def test_the_driver_starts_stages_in_the_order_of_the_forecast(
     assert run_all(study, stages, engine, lambda stage: Needs(seconds=seconds[stage]), Screen()) == []
     names = [line.split()[2] for line in capsys.readouterr().out.splitlines()]
     assert names == ["game/training:", "game/long:", "game/short:"]
+
+
+def test_only_what_runs_is_told_to_run(study: Study, simulated: Simulated) -> None:
+    stage = simulated("once", misbehave=("fail", 1))
+    log, found = log_of(study, stage), []
+
+    class Watching(LocalEngine):
+        def admits(self, needs: Needs) -> bool:
+            found.append(status_of(stage, log, is_driven=True).state)
+            return super().admits(needs)
+
+    assert run_all(study, [stage], Watching(study, 1), lambda stage: Needs(), Screen()) == []
+    assert found == ["waiting", "interrupted"]  # the second time it waits to be tried again
+    # A driver that was killed left this; the next one is of other stages.
+    left = simulated("left")
+    log_of(study, left).write_run(Run("running"))
+    with driving(study):
+        assert [status.state for status in statuses(study, [left])] == ["interrupted"]
 
 
 def test_what_does_not_fit_beside_others_waits(study: Study, simulated: Simulated) -> None:
