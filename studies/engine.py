@@ -4,6 +4,7 @@ An engine starts stages, tells which have ended and stops them. All else is the 
 stage is ready, what a failure means, what is tried again and with how much memory.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -84,6 +85,14 @@ class _Process(NamedTuple):
     gpu: str
     """The GPU that it shares; empty for none."""
 
+    def left_to_write(self) -> int:
+        """Bytes that it will write beyond what lies in its folder."""
+        written = 0
+        for path in self.stage.manifest.parent.rglob("*"):
+            with contextlib.suppress(OSError):  # it was removed since
+                written += 512 * path.lstat().st_blocks
+        return max(0, self.needs.disk_bytes - written)
+
 
 class LocalEngine:
     """Runs stages as processes of this machine, side by side.
@@ -109,10 +118,8 @@ class LocalEngine:
             return True
         # Those that run may not have taken yet what they will, so their forecasts count, not what is left now.
         fits = sum(each.memory_bytes for each in (*running, needs)) <= self._memory
-        disk = sum(each.disk_bytes for each in (*running, needs))
-        fits = fits and (disk == 0 or disk <= shutil.disk_usage(_existing(self._folder)).free)
         fits = fits and (needs.gpu_share == 0 or self._taken(self._freest_gpu()) + needs.gpu_share <= 1)
-        return len(running) < self._jobs and fits
+        return len(running) < self._jobs and fits and self._has_room(needs)
 
     def start(self, stage: Stage, needs: Needs, log: Log) -> None:
         gpu = self._freest_gpu() if needs.gpu_share else ""
@@ -135,6 +142,11 @@ class LocalEngine:
     def stop(self) -> None:
         processes.stop(self._running, STOP_PATIENCE_S)
         self._running.clear()
+
+    def _has_room(self, needs: Needs) -> bool:
+        """Whether the disk has room for what a stage will write, and for what those that run have still to write."""
+        wanted = needs.disk_bytes + sum(each.left_to_write() for each in self._running.values())
+        return needs.disk_bytes == 0 or wanted <= shutil.disk_usage(_existing(self._folder)).free
 
     def _freest_gpu(self) -> str:
         return min(self._gpus, key=self._taken)

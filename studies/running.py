@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import FrameType
 
-from core import interrupts
+from core import interrupts, locks
 from core.errors import Refusal
+from core.manifest import lock_of
 from core.memory import GIB
 from studies.done import remove_outdated_results
 from studies.engine import Ending, Engine, Needs
@@ -88,13 +89,15 @@ class _Driver:
         self._endings: Counter[tuple[Stage, Cause]] = Counter()
         self._running: dict[Stage, float] = {}
         self._failed: dict[Stage, str] = {}
+        self._held: set[Stage] = set()
+        """Ready stages that another process is at."""
         self._shown_at = 0.0
 
     def run(self) -> None:
         """Run until nothing runs and nothing more can start."""
         while True:
             self._start_ready()
-            if not self._running:
+            if not self._running and not self._held:
                 return
             time.sleep(0.1)
             for ending in self._engine.ended():
@@ -117,6 +120,11 @@ class _Driver:
         for stage in [stage for stage in self._waiting if not self._pending.intersection(stage.needs)]:
             if not self._engine.admits(self._needs[stage]):
                 continue  # perhaps a smaller one fits
+            # A stage of a killed driver may still save its state.
+            if locks.is_held(lock_of(stage.manifest)):
+                self._wait_for_other(stage)
+                continue
+            self._held.discard(stage)
             self._waiting.remove(stage)
             self._running[stage] = time.monotonic()
             log = self._log(stage)
@@ -128,6 +136,11 @@ class _Driver:
             except Refusal as refusal:
                 log.say(f"error: {refusal}")
                 self._end(Ending(stage, "refused", f"refused: {refusal}"))
+
+    def _wait_for_other(self, stage: Stage) -> None:
+        if stage not in self._held:
+            self._held.add(stage)
+            self._screen.line(f"{stage.name}: another process is at it; it is started when that has ended")
 
     def _end(self, ending: Ending) -> None:
         stage, since = ending.stage, self._running.pop(ending.stage)
@@ -164,7 +177,9 @@ class _Driver:
             return
         self._shown_at = now
         failed = f", {len(self._failed)} failed" if self._failed else ""
-        found = [status_of(stage, self._log(stage), is_driven=True) for stage in self._running]
+        found = [
+            status_of(stage, self._log(stage), is_driven=True) for stage in (*self._running, *self._held)
+        ]
         running = [status for status in found if status.state == "running"]  # others wait for a node
         waiting = self._total - self._finished - len(self._failed) - len(running)
         self._screen.table(running, f"{self._finished} of {self._total} done, {waiting} waiting{failed}")

@@ -3,16 +3,19 @@
 import contextlib
 import os
 import pty
+import shutil
 import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from core import interrupts, memory
+from core import interrupts, locks, memory
 from core.device import VISIBLE_VARIABLE, visible_gpus
 from core.errors import Refusal
+from core.manifest import lock_of
 from studies.done import is_done
 from studies.engine import LocalEngine, Needs
 from studies.logs import Log, Run, folder_of, log_of
@@ -114,6 +117,32 @@ def test_only_what_runs_is_told_to_run(study: Study, simulated: Simulated) -> No
         assert [status.state for status in statuses(study, [left])] == ["interrupted"]
 
 
+def test_a_stage_that_another_process_is_at_is_started_after_it(
+    study: Study, simulated: Simulated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage, free = simulated("held"), simulated("free")
+    lock = lock_of(stage.manifest)
+    lock.parent.mkdir(parents=True)
+    held = locks.acquire(lock, 0)
+    assert held is not None
+    found: list[object] = []
+
+    def leave() -> None:
+        wait_until(lambda: is_done(free))
+        found.extend(
+            [log_of(study, stage).output.exists(), *(each.state for each in statuses(study, [stage]))]
+        )
+        locks.release(lock, held)
+
+    thread = Thread(target=leave)
+    thread.start()
+    assert run(study, stage, free) == []
+    thread.join()
+    assert found == [False, "running"]
+    assert is_done(stage)
+    assert capsys.readouterr().out.startswith("probe game/held: another process is at it; it is started when")
+
+
 def test_what_does_not_fit_beside_others_waits(study: Study, simulated: Simulated) -> None:
     engine = LocalEngine(study, 2)
     large = Needs(memory_bytes=int(0.6 * memory.available_bytes()))
@@ -125,6 +154,18 @@ def test_what_does_not_fit_beside_others_waits(study: Study, simulated: Simulate
     assert not engine.admits(large)
     assert not engine.admits(Needs(disk_bytes=2**60))
     assert engine.admits(Needs())
+    # What a running stage has written is counted once.
+    size, free = 2**28, shutil.disk_usage(study.base).free
+    writing = simulated("writing", seconds=30)
+    other = LocalEngine(study, 2)
+    other.start(writing, Needs(disk_bytes=size), log)
+    assert not other.admits(Needs(disk_bytes=free - size // 2))
+    writing.manifest.parent.mkdir(parents=True, exist_ok=True)
+    with open(writing.manifest.with_name("replay"), "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+    assert other.admits(Needs(disk_bytes=free - size - size // 2))
+    Path(file.name).unlink()
+    other.stop()
     engine.start(simulated("second", seconds=30), Needs(), log)
     assert not engine.admits(Needs())  # two run
     engine.stop()
