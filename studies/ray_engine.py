@@ -19,7 +19,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, assert_never
@@ -150,7 +150,7 @@ class RayEngine:
         order = _Order(
             stage.arguments, os.path.abspath(self._study.base), folder, tuple(inputs), needs.gpu_share > 0
         )
-        stream = self._work.options(**self._resources_for(needs)).remote(order)
+        stream = self._work.options(**reserved(needs, self._resources())).remote(order)
         self._tasks.append(_Task(stage, needs, log, stream, own))
 
     def ended(self) -> list[Ending]:
@@ -286,25 +286,42 @@ class RayEngine:
                 self._contents[sha256] = content
         return _Input(os.path.abspath(path), sha256, is_own, content)
 
-    def _resources_for(self, needs: Needs) -> dict[str, float]:
-        """What Ray reserves for a stage: no more than the largest node has, or the stage would wait forever."""
-
-        def at_most(name: str, wanted: float) -> float:
-            return min(wanted, max((node.get(name, 0) for node in self._resources()), default=wanted))
-
-        reserved = {
-            "num_cpus": at_most("CPU", needs.cores),
-            "num_gpus": at_most("GPU", needs.gpu_share),
-            "memory": int(at_most("memory", needs.memory_bytes)),
-        }
-        return {name: value for name, value in reserved.items() if value or name == "num_cpus"}
-
     def _resources(self) -> list[dict[str, float]]:
         """What each living node has."""
         if time.monotonic() - self._looked_at > _LOOK_AT_NODES_EVERY_S:
             self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             self._looked_at = time.monotonic()
         return self._nodes
+
+
+def reserved(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What Ray reserves for a stage, as options of its task.
+
+    If no node has all that is needed, the stage would wait forever. Then it is given what the node has that satisfies
+    most. A node that lacks one of the resources altogether, as a head without CPUs, is no such node. If there are only
+    these, the stage waits for a node to join.
+
+    Args:
+        needs: what the stage takes.
+        nodes: the resources of each living node.
+    """
+    wanted = {"CPU": needs.cores, "GPU": needs.gpu_share, "memory": needs.memory_bytes}
+    wanted = {name: amount for name, amount in wanted.items() if amount}
+    least = {name: min(amount, 1) for name, amount in wanted.items()}
+
+    def met(node: Mapping[str, float]) -> tuple[int, float]:
+        shares = [min(1.0, node[name] / amount) for name, amount in wanted.items()]
+        return shares.count(1.0), sum(shares)
+
+    fit = [node for node in nodes if all(node.get(name, 0) >= amount for name, amount in least.items())]
+    best = max(fit, key=met, default=wanted)
+    given = {name: min(amount, best[name]) for name, amount in wanted.items()}
+    options = {
+        "num_cpus": given["CPU"],
+        "num_gpus": given.get("GPU", 0),
+        "memory": int(given.get("memory", 0)),
+    }
+    return {name: amount for name, amount in options.items() if amount}
 
 
 def _inside(folder: Path, name: str) -> Path:
