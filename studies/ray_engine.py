@@ -5,7 +5,8 @@ This is the only file that imports ray (extra `cluster`), and only `--engine ray
 Inputs are files at paths. A node that finds the same content at the same path reads it there, as on a shared file
 system. Otherwise it takes the content from Ray's object store, where the driver puts each content once. Results come
 back as content. The driver checks their digests and writes them into the study's folder, which no node touches. If
-earlier work on the stage was interrupted, the stage's own files travel as inputs do, and it resumes.
+earlier work of the local engine on the stage was interrupted, the stage's own files travel as inputs do, and it
+resumes. What is interrupted on a node is lost with its scratch folder.
 """
 
 import contextlib
