@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from types import FrameType
 
 from core import interrupts, locks
+from core.durations import duration
 from core.errors import Refusal
 from core.manifest import lock_of
 from core.memory import GIB
@@ -21,7 +23,7 @@ from studies.logs import Cause, Log, Run, log_of
 from studies.planning import Stage
 from studies.reading import Study
 from studies.schedule import in_order
-from studies.showing import Screen, span
+from studies.showing import Screen
 from studies.status import score_of, status_of
 
 TRIES: Mapping[Cause, int] = {"failed": 2, "refused": 1, "memory": 4, "lost": 5}
@@ -128,7 +130,7 @@ class _Driver:
             self._waiting.remove(stage)
             self._running[stage] = time.monotonic()
             log = self._log(stage)
-            log.say(f"--- {_now()}: python -m {' '.join(stage.arguments)}")
+            log.say(f"--- {_now()}: python -m {shlex.join(stage.arguments)}")
             log.forget()
             try:
                 remove_outdated_results(stage)
@@ -151,8 +153,8 @@ class _Driver:
             now = time.monotonic()
             score = score_of(stage)
             self._screen.line(
-                f"[{self._finished}/{self._total}] {stage.name}: {span(now - since)}"
-                f" ({span(now - self._began)} in all){f'; {score}' if score else ''}"
+                f"[{self._finished}/{self._total}] {stage.name}: {duration(now - since)}"
+                f" ({duration(now - self._began)} in all){f'; {score}' if score else ''}"
             )
             return
         self._endings[stage, ending.cause] += 1
@@ -203,7 +205,7 @@ def report(study: Study, failures: Sequence[Failure]) -> None:
     lines = [f"{count}, and {len(blocked)} that need them could not start:" if blocked else f"{count}:"]
     for failure in failures:
         lines.append(f"{failure.stage.name}: {failure.told} ({_path(log_of(study, failure.stage))})")
-        lines.append(f"    alone, in {study.base}: python -m {' '.join(failure.stage.arguments)}")
+        lines.append(f"    alone, in {study.base}: python -m {shlex.join(failure.stage.arguments)}")
         if failure.blocked:
             lines.append(f"    not started: {', '.join(stage.name for stage in failure.blocked)}")
     print(*lines, sep="\n", file=sys.stderr)

@@ -3,17 +3,20 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.durations import duration
 from core.errors import Refusal
+from core.machine import processor
 from core.records import write_rows
 from core.rows import EpisodeRow
 from core.workload import Workload, WorkPart
 from reproduce import Reproduce, _needs
-from studies.dry_run import dry_run, duration
+from studies.dry_run import dry_run
 from studies.forecast import COSTS, GPU_SHARE, Forecast, Rates, all_rates, forecast_of, workloads
 from studies.planning import Stage, narrowed, plan
 from studies.reading import Study, read_study
@@ -193,6 +196,20 @@ def test_an_order_by_hand(tmp_path: Path) -> None:
     assert wall_seconds(stages, told, slots=2) == 10  # long | short, after, free
     assert wall_seconds(stages, told, slots=1, nodes=3) == 10
     assert wall_seconds(stages, told | {free: Forecast(0, None, 0, 0, 0.0)}, slots=1) is None
+
+
+def test_costs_of_another_processor_are_said_to_be(
+    study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stage, costs = plan(study)[0], json.loads(COSTS.read_text())
+    for name, says in (("another", True), (processor(), False)):
+        costs["entries"][0]["processor"] = name
+        (tmp_path / "costs.json").write_text(json.dumps({"entries": costs["entries"][:1]}))
+        monkeypatch.setattr("studies.dry_run.all_rates", partial(all_rates, tmp_path / "costs.json"))
+        lines = [*dry_run(study, [stage], {stage: Workload([])}, 1, 1, every_stage=False, calibrate=False)]
+        (line,) = [line for line in lines if line.startswith(f"costs: measured on {name}")]
+        assert (f"another processor than {processor()}" in line) == says
+    assert [*dry_run(study, [], {}, 1, 1, every_stage=False, calibrate=False)] == []
 
 
 def test_a_dry_run_says_what_a_study_takes(study: Study) -> None:
