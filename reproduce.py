@@ -24,10 +24,10 @@ from core.cli import main
 from core.errors import Refusal
 from core.ranges import Seed, Whole
 from core.workload import Workload
-from studies.done import is_done, remaining
+from studies.done import done_of, remaining
 from studies.dry_run import dry_run
 from studies.engine import Engine, LocalEngine, Needs
-from studies.forecast import GPU_SHARE, workloads
+from studies.forecast import GPU_SHARE, all_rates, forecast_of, gpu_share, rates_of_this_machine, workloads
 from studies.logs import folder_of
 from studies.planning import Stage, StageKind, narrowed, plan, with_needs
 from studies.reading import Study, read_study
@@ -95,7 +95,7 @@ class Reproduce:
             return
         if self.engine == "ray":
             import_module("studies.ray_engine")  # refused before the work if it is not installed
-        waiting = remaining(stages, {stage for stage in stages if is_done(stage)})
+        waiting = remaining(stages, done_of(stages))
         works = workloads(study, waiting)
         print(
             f"study {study.name}: {len(stages) - len(waiting)} of {len(stages)} stages are done already",
@@ -110,16 +110,13 @@ class Reproduce:
         with driving(study):
             failures: list[Failure] = []
             if waiting:
-                needs = _needs(study, waiting, works)
-                failures = run_all(study, waiting, self._engine(study), needs.__getitem__, Screen())
-            try:
-                _conclude(study)
-            except Refusal as refusal:
-                if not failures:  # otherwise a failed stage may have left bad rows
-                    raise
-                print(f"figures and page: {refusal}", file=sys.stderr)
+                engine = self._engine(study)
+                needs = _needs(study, waiting, works, engine.has_gpu)
+                failures = run_all(study, waiting, engine, needs.__getitem__, Screen())
+            is_concluded = _conclude(study)
         if failures:
             report(study, failures)
+        if failures or not is_concluded:
             sys.exit(1)
 
     def _require_fitting_options(self) -> None:
@@ -143,45 +140,68 @@ class Reproduce:
 
 
 def _needs(
-    study: Study, stages: Sequence[Stage], works: Mapping[Stage, Workload] | Refusal
+    study: Study, stages: Sequence[Stage], works: Mapping[Stage, Workload] | Refusal, has_gpu: bool
 ) -> dict[Stage, Needs]:
     """What each stage takes while it runs, as it is forecast.
 
-    Without a forecast, as with a damaged agent, threads alone count. The stage that reads the agent says what is wrong.
+    Without a forecast, as with a damaged agent, only threads and GPUs count. The stage that reads the agent says what
+    is wrong.
     """
     if isinstance(works, Refusal):
         print(f"memory is not forecast: {works}")
-        return {stage: Needs(study.threads) for stage in stages}
+        return {stage: Needs(study.threads, gpu_share=GPU_SHARE if has_gpu else 0.0) for stage in stages}
+    rates = rates_of_this_machine(all_rates())
     return {
         stage: Needs(
             study.threads,
             work.memory_bytes,
             work.disk_bytes,
-            GPU_SHARE if "--device cuda" in " ".join(stage.arguments) else 0.0,
+            gpu_share(work, has_gpu),
+            forecast_of(work, rates).seconds or 0.0,
         )
         for stage, work in works.items()
     }
 
 
-def _conclude(study: Study) -> None:
-    """Draw the study and write its page. What is printed about that goes to a log, and a few lines stay."""
+def _conclude(study: Study) -> bool:
+    """Draw the study and write its page. What is printed about figures goes to a log, and a few lines stay.
+
+    Returns:
+        Whether all of it could be made. What could not is said on standard error.
+    """
     from analysis.report.page import write_report
     from analysis.rows import EPISODES, StudyRows
     from analysis.summary import summary
     from plot import Plot
 
     folder = Path(os.path.relpath(study.base / study.folder))
-    with (
-        open(folder_of(study) / "figures.log", "w", encoding="utf-8") as log,
-        contextlib.redirect_stdout(log),
-    ):
-        Plot((str(folder),)).run()
-    if lines := summary(StudyRows(folder).rows(EPISODES)):
-        print(
-            "mean scores:", *(f"  {line}" for line in lines), f"intervals: {folder / 'scores.md'}", sep="\n"
-        )
-    if any(folder.rglob("*.parquet")):
-        print(f"page: {os.path.relpath(write_report(folder))}")
+    log = Path(os.path.relpath(folder_of(study) / "figures.log"))
+
+    def draw() -> None:
+        with open(log, "w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+            try:
+                Plot((str(folder),)).run()
+            except Refusal as refusal:
+                print(f"error: {refusal}")
+                raise Refusal(f"not all could be drawn; {log} says why")
+
+    def sum_up() -> None:
+        if lines := summary(StudyRows(folder).rows(EPISODES)):
+            scores = folder / "scores.md"
+            print("mean scores:", *(f"  {line}" for line in lines), f"intervals: {scores}", sep="\n")
+
+    def write_page() -> None:
+        if any(folder.rglob("*.parquet")):
+            print(f"page: {os.path.relpath(write_report(folder))}")
+
+    is_whole = True
+    for what, make in (("figures", draw), ("mean scores", sum_up), ("page", write_page)):
+        try:
+            make()
+        except Refusal as refusal:
+            print(f"{what}: {refusal}", file=sys.stderr)
+            is_whole = False
+    return is_whole
 
 
 if __name__ == "__main__":

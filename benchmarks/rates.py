@@ -76,8 +76,6 @@ SHIPPED = {"control": "cartpole", "minatar": "minatar-breakout", "atari": "pong"
 RECIPE = {"control": "tutorial", "minatar": "minatar-fast", "atari": "atari-fast"}
 DSQN_SIM_STEPS = {"control": (16,), "minatar": (2, 4, 8), "atari": (4, 8, 64)}
 SNN_SIM_STEPS = {"minatar": (2, 8, 64, 500), "atari": (4, 8, 64, 500)}
-CALIBRATED = ("environment minatar", "decide minatar dqn", "update minatar dqn", "update minatar dsqn")
-"""Kinds of work that `--calibrate` measures."""
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ class Workload:
     memory_bytes: int = PROCESS_BYTES
     disk_bytes: int = 0
     """What it writes at most at one time, what is needed only to resume included."""
+    can_use_gpu: bool = False
+    """Whether the command may compute on a GPU: it has the option --device, which is not cpu."""
 
     @property
     def decisions(self) -> int:

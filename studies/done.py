@@ -1,5 +1,6 @@
 """Which stages of a study are finished: known from files alone. Never imports torch."""
 
+import contextlib
 from collections.abc import Sequence, Set
 from pathlib import Path
 
@@ -14,6 +15,9 @@ def is_done(stage: Stage) -> bool:
     """Whether the same command has finished on these inputs, and its results are unchanged.
 
     Weights may be missing, of the inputs and of the results: a clone of the repository has the rows, not all weights.
+
+    Raises:
+        Refusal: a manifest is damaged.
     """
     manifest = read_manifest(stage.manifest)
     if manifest is None or not manifest.outputs or manifest.command != list(stage.arguments):
@@ -24,6 +28,16 @@ def is_done(stage: Stage) -> bool:
         return False
     damaged = (output for output, _ in manifest.mismatches() if output.exists() or not _is_weights(output))
     return _is_made_from_needs(stage, manifest) and not any(damaged)
+
+
+def done_of(stages: Sequence[Stage]) -> set[Stage]:
+    """The stages that are done. One whose manifest is damaged is not, and is refused by name when it is started."""
+    done = set()
+    for stage in stages:
+        with contextlib.suppress(Refusal):
+            if is_done(stage):
+                done.add(stage)
+    return done
 
 
 def remaining(stages: Sequence[Stage], done: Set[Stage]) -> list[Stage]:

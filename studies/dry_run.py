@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from core.durations import duration
 from core.errors import Refusal
+from core.machine import processor
 from core.memory import available_bytes, gib
 from core.places import HOUSE
 from core.workload import Workload
@@ -52,13 +54,15 @@ def dry_run(
     """
     if isinstance(works, Refusal):
         raise works
+    if not stages:
+        return
     entries = all_rates()
     here = rates_of_this_machine(entries)
     if calibrate:
         here = calibrated(here)
     gpu = next((rates for rates in entries if rates.device != "cpu"), None)
-    forecasts = {stage: forecast_of(study, works[stage], here) for stage in stages}
-    on_gpu = {stage: forecast_of(study, works[stage], gpu) for stage in stages}
+    forecasts = {stage: forecast_of(works[stage], here) for stage in stages}
+    on_gpu = {stage: forecast_of(works[stage], gpu) for stage in stages}
 
     rows: list[tuple[str, ...]] = [HEADER]
     for group in _groups(stages, every_stage):
@@ -73,9 +77,9 @@ def dry_run(
     if here is None:
         yield f"seconds are not known: {COSTS} is not there; make bench writes it"
     else:
-        yield f"costs: {here.processor}, {_origin(here)}" + (
-            f", times {here.scale:.2f} by calibration" if here.scale != 1 else ""
-        )
+        other = f" (another processor than {processor()})" if here.processor != processor() else ""
+        scaled = f", times {here.scale:.2f} by calibration" if here.scale != 1 else ""
+        yield f"costs: {_origin(here)} on {here.processor}{other}{scaled}"
     yield f"memory: {gib(sum(largest))} if the {jobs} largest run side by side, of {gib(available_bytes())} available"
     yield f"this machine, --jobs {jobs}: {duration(wall_seconds(stages, forecasts, jobs))}"
     if nodes > 1:
@@ -108,16 +112,6 @@ def calibrated(rates: Rates | None) -> Rates:
         if cost > 0 and int(sim_steps) in rates.seconds.get(key, {})
     ]
     return replace(rates, scale=math.exp(sum(ratios) / len(ratios)))
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds in the unit that a person would use."""
-    if seconds is None:
-        return "not known"
-    for unit, size in (("years", 365 * 86400), ("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.1f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 def _origin(rates: Rates) -> str:

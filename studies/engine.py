@@ -4,17 +4,19 @@ An engine starts stages, tells which have ended and stops them. All else is the 
 stage is ready, what a failure means, what is tried again and with how much memory.
 """
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from core import memory, processes
+from core.device import VISIBLE_VARIABLE, visible_gpus
 from core.progress import FILE_VARIABLE
-from studies.logs import Cause, Log
+from studies.logs import Cause, Log, Run
 from studies.planning import Stage
 from studies.reading import Study
 
@@ -31,7 +33,9 @@ class Needs:
     disk_bytes: int = 0
     """What it will write."""
     gpu_share: float = 0.0
-    """Share of one GPU."""
+    """Share of one GPU. A stage without a share sees no GPU."""
+    seconds: float = 0.0
+    """How long it runs."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,15 @@ class Ending:
 class Engine(Protocol):
     """Runs stages. It holds no state that a later driver needs."""
 
+    @property
+    def has_gpu(self) -> bool:
+        """Whether a stage can be given a share of a GPU."""
+
     def admits(self, needs: Needs) -> bool:
         """Whether a stage with these needs can start beside those that run. One that is larger than all runs alone."""
 
     def start(self, stage: Stage, needs: Needs, log: Log) -> None:
-        """Start a stage. What it prints is added to its log."""
+        """Start a stage, perhaps not at once. What it prints is added to its log, which tells when it runs."""
 
     def ended(self) -> list[Ending]:
         """The stages whose run has ended since the last call. Their results lie in the study's folder."""
@@ -69,6 +77,23 @@ def ending_of(stage: Stage, code: int) -> Ending:
     return Ending(stage, cause, f"signal {-code}" if code < 0 else f"exit code {code}")
 
 
+class _Process(NamedTuple):
+    """A stage that runs."""
+
+    stage: Stage
+    needs: Needs
+    gpu: str
+    """The GPU that it shares; empty for none."""
+
+    def left_to_write(self) -> int:
+        """Bytes that it will write beyond what lies in its folder."""
+        written = 0
+        for path in self.stage.manifest.parent.rglob("*"):
+            with contextlib.suppress(OSError):  # it was removed since
+                written += 512 * path.lstat().st_blocks
+        return max(0, self.needs.disk_bytes - written)
+
+
 class LocalEngine:
     """Runs stages as processes of this machine, side by side.
 
@@ -79,40 +104,56 @@ class LocalEngine:
 
     def __init__(self, study: Study, jobs: int):
         self._base, self._folder, self._jobs = study.base, study.base / study.folder, jobs
-        self._running: dict[subprocess.Popen[bytes], tuple[Stage, Needs]] = {}
+        self._running: dict[subprocess.Popen[bytes], _Process] = {}
         self._memory = memory.SHARE * memory.available_bytes()
+        self._gpus = visible_gpus()
+
+    @property
+    def has_gpu(self) -> bool:
+        return bool(self._gpus)
 
     def admits(self, needs: Needs) -> bool:
-        running = [each for _, each in self._running.values()]
+        running = [each.needs for each in self._running.values()]
         if not running:
             return True
         # Those that run may not have taken yet what they will, so their forecasts count, not what is left now.
         fits = sum(each.memory_bytes for each in (*running, needs)) <= self._memory
-        disk = sum(each.disk_bytes for each in (*running, needs))
-        fits = fits and (disk == 0 or disk <= shutil.disk_usage(_existing(self._folder)).free)
-        gpu = sum(each.gpu_share for each in (*running, needs))
-        return len(running) < self._jobs and fits and (needs.gpu_share == 0 or gpu <= 1)
+        fits = fits and (needs.gpu_share == 0 or self._taken(self._freest_gpu()) + needs.gpu_share <= 1)
+        return len(running) < self._jobs and fits and self._has_room(needs)
 
     def start(self, stage: Stage, needs: Needs, log: Log) -> None:
-        log.progress.unlink(missing_ok=True)
+        gpu = self._freest_gpu() if needs.gpu_share else ""
         with open(log.output, "ab") as output:
             process = processes.start(
                 stage.arguments,
-                variables={FILE_VARIABLE: os.path.abspath(log.progress)},
+                variables={FILE_VARIABLE: os.path.abspath(log.progress), VISIBLE_VARIABLE: gpu},
                 cwd=self._base,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        self._running[process] = stage, needs
+        self._running[process] = _Process(stage, needs, gpu)
+        log.write_run(Run("running"))
 
     def ended(self) -> list[Ending]:
         over = [process for process in self._running if process.poll() is not None]
-        return [ending_of(self._running.pop(process)[0], process.returncode) for process in over]
+        return [ending_of(self._running.pop(process).stage, process.returncode) for process in over]
 
     def stop(self) -> None:
         processes.stop(self._running, STOP_PATIENCE_S)
         self._running.clear()
+
+    def _has_room(self, needs: Needs) -> bool:
+        """Whether the disk has room for what a stage will write, and for what those that run have still to write."""
+        wanted = needs.disk_bytes + sum(each.left_to_write() for each in self._running.values())
+        return needs.disk_bytes == 0 or wanted <= shutil.disk_usage(_existing(self._folder)).free
+
+    def _freest_gpu(self) -> str:
+        return min(self._gpus, key=self._taken)
+
+    def _taken(self, gpu: str) -> float:
+        """Shares of a GPU that running stages have."""
+        return sum(each.needs.gpu_share for each in self._running.values() if each.gpu == gpu)
 
 
 def _existing(folder: Path) -> Path:

@@ -9,7 +9,7 @@ import importlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,6 @@ class Forecast:
     """Largest use of memory, the replay included."""
     disk_bytes: int
     """Largest use of disk, files that only a resume needs included."""
-    cores: int
-    """Threads that it computes with."""
     gpu_share: float
     """Share of one GPU; 0 on the CPU."""
 
@@ -138,11 +136,10 @@ def rates_of_this_machine(entries: Sequence[Rates]) -> Rates | None:
     return next((each for each in on_cpu if each.processor == processor()), next(iter(on_cpu), None))
 
 
-def forecast_of(study: Study, work: Workload, rates: Rates | None) -> Forecast:
+def forecast_of(work: Workload, rates: Rates | None) -> Forecast:
     """What a stage with a known workload will take.
 
     Args:
-        study: the study.
         work: what the stage does.
         rates: of the machine that runs it; None if they are not known.
     """
@@ -151,9 +148,13 @@ def forecast_of(study: Study, work: Workload, rates: Rates | None) -> Forecast:
         seconds=None if rates is None else rates.total(work),
         memory_bytes=work.memory_bytes,
         disk_bytes=work.disk_bytes,
-        cores=max(1, study.threads),
-        gpu_share=GPU_SHARE if rates is not None and rates.device != "cpu" else 0.0,
+        gpu_share=gpu_share(work, has_gpu=rates is not None and rates.device != "cpu"),
     )
+
+
+def gpu_share(work: Workload, has_gpu: bool) -> float:
+    """Share of one GPU that a stage is given, where there are GPUs."""
+    return GPU_SHARE if has_gpu and work.can_use_gpu else 0.0
 
 
 def workloads(study: Study, stages: Sequence[Stage]) -> dict[Stage, Workload] | Refusal:
@@ -232,7 +233,7 @@ def _workload(stage: Stage, expected: Any) -> Workload:
     module, verb, *words = stage.arguments
     command: Any = parse(f"python -m {module} {verb}", command_class(module, verb), words)
     workload: Workload = command.workload(expected)
-    return workload
+    return replace(workload, can_use_gpu=getattr(command, "device", "cpu") != "cpu")
 
 
 def _measured_steps(study: Study) -> dict[tuple[str, str], float]:

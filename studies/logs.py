@@ -19,6 +19,7 @@ Cause = Literal["done", "failed", "refused", "memory", "lost"]
 """How a run of a stage ended: with its results, with an error, with a refusal of its input (exit code 2), killed (as
 for memory), or with the machine that it ran on."""
 Kind = TypeVar("Kind")
+_RUN = ".run.json"
 TAIL_LINES, TAIL_BYTES = 5, 4096
 """How much of the end of a log is shown."""
 
@@ -28,7 +29,7 @@ class Run:
     """The latest run of a stage that is not done."""
 
     state: Literal["running", "stopped"] | Cause
-    """Stopped: its driver was told to stop."""
+    """Stopped: its driver stopped, or it is tried again later."""
     told: str = ""
     """How it ended, as in "exit code 1"; empty while it runs."""
 
@@ -80,7 +81,11 @@ class Log:
 
     def write_run(self, run: Run) -> None:
         """Keep what is known of its latest run."""
-        write_bytes(self.run, (json.dumps(asdict(run)) + "\n").encode())
+        _write(self.run, run)
+
+    def stop_run(self) -> None:
+        """Say of a run that is told to be running that nobody runs it any more."""
+        _stop_run(self.run)
 
     def say(self, text: str) -> None:
         """Add a line of the driver's own to the output."""
@@ -105,6 +110,12 @@ class Log:
         return tuple([line for line in text.splitlines() if line.strip()][-TAIL_LINES:])
 
 
+def stop_runs(study: Study) -> None:
+    """Say so of all runs of a study, as a driver does that finds files of one that was killed."""
+    for run in folder_of(study).rglob(f"*{_RUN}"):
+        _stop_run(run)
+
+
 def folder_of(study: Study) -> Path:
     """The folder of a study's logs."""
     return study.base / study.folder / "logs"
@@ -114,9 +125,17 @@ def log_of(study: Study, stage: Stage) -> Log:
     """The files about the runs of a stage."""
     beside = stage.manifest.parent
     path = folder_of(study) / beside.parent.name / beside.name
-    return Log(
-        *(path.with_name(f"{path.name}{ending}") for ending in (".log", ".progress.json", ".run.json"))
-    )
+    return Log(*(path.with_name(f"{path.name}{ending}") for ending in (".log", ".progress.json", _RUN)))
+
+
+def _stop_run(path: Path) -> None:
+    run = _read(path, Run)
+    if run is not None and run.state == "running":
+        _write(path, Run("stopped"))
+
+
+def _write(path: Path, run: Run) -> None:
+    write_bytes(path, (json.dumps(asdict(run)) + "\n").encode())
 
 
 def _read(path: Path, kind: type[Kind]) -> Kind | None:

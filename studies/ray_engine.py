@@ -5,7 +5,8 @@ This is the only file that imports ray (extra `cluster`), and only `--engine ray
 Inputs are files at paths. A node that finds the same content at the same path reads it there, as on a shared file
 system. Otherwise it takes the content from Ray's object store, where the driver puts each content once. Results come
 back as content. The driver checks their digests and writes them into the study's folder, which no node touches. If
-earlier work on the stage was interrupted, the stage's own files travel as inputs do, and it resumes.
+earlier work of the local engine on the stage was interrupted, the stage's own files travel as inputs do, and it
+resumes. What is interrupted on a node is lost with its scratch folder.
 """
 
 import contextlib
@@ -19,19 +20,20 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, assert_never
 
 from core import locks, processes
+from core.device import VISIBLE_VARIABLE
 from core.errors import Refusal
 from core.manifest import LOCK_PATIENCE_S, begun, lock_of, require_free
 from core.progress import FILE_VARIABLE
 from core.reading import parse_json
 from core.records import digest, require_no_link, write_bytes
 from studies.engine import STOP_PATIENCE_S, Ending, Needs, ending_of
-from studies.logs import Log
+from studies.logs import Log, Run
 from studies.planning import Stage
 from studies.reading import Study
 
@@ -71,6 +73,8 @@ class _Order(NamedTuple):
     folder: str
     """Where its results are."""
     inputs: tuple[_Input, ...]
+    has_gpu: bool
+    """Whether Ray gives it a share of a GPU, and names that GPU to the worker."""
 
 
 class _Told(NamedTuple):
@@ -124,10 +128,15 @@ class RayEngine:
         # By name: each node imports its own SpikeQ.
         self._work = ray.remote(num_returns="streaming", max_retries=0)(_work)
         self._tasks: list[_Task] = []
+        self._is_stopping = False
         self._is_shared = True  # until a node does not find a file
         self._contents: dict[str, Any] = {}
         self._nodes: list[dict[str, float]] = []
         self._looked_at = -math.inf
+
+    @property
+    def has_gpu(self) -> bool:
+        return any(node.get("GPU", 0) for node in self._resources())
 
     def admits(self, needs: Needs) -> bool:
         # Ray itself keeps what does not fit waiting.
@@ -139,9 +148,10 @@ class RayEngine:
         inputs = [self._input(path, is_own=True) for path in own]
         inputs += [self._input(path, is_own=False) for path in self._needed_files(stage)]
         folder = os.path.abspath(stage.manifest.parent)
-        order = _Order(stage.arguments, os.path.abspath(self._study.base), folder, tuple(inputs))
-        log.progress.unlink(missing_ok=True)
-        stream = self._work.options(**self._resources_for(needs)).remote(order)
+        order = _Order(
+            stage.arguments, os.path.abspath(self._study.base), folder, tuple(inputs), needs.gpu_share > 0
+        )
+        stream = self._work.options(**reserved(needs, self._resources())).remote(order)
         self._tasks.append(_Task(stage, needs, log, stream, own))
 
     def ended(self) -> list[Ending]:
@@ -155,6 +165,7 @@ class RayEngine:
         return endings
 
     def stop(self) -> None:
+        self._is_stopping = True
         for task in self._tasks:
             ray.cancel(task.stream)
         give_up = time.monotonic() + STOP_PATIENCE_S
@@ -187,6 +198,7 @@ class RayEngine:
         match told.what:
             case "started":
                 log.say(f"on {told.text}")
+                log.write_run(Run("running"))
             case "said":
                 with open(log.output, "ab") as file:
                     file.write(told.content)
@@ -195,7 +207,9 @@ class RayEngine:
             case "missing":
                 self._is_shared = False
                 self._tasks.remove(task)
-                self.start(stage, task.needs, log)
+                if not self._is_stopping:
+                    log.forget()
+                    self.start(stage, task.needs, log)
             case "ended":
                 return ending_of(stage, told.code)
             case "file":
@@ -273,25 +287,42 @@ class RayEngine:
                 self._contents[sha256] = content
         return _Input(os.path.abspath(path), sha256, is_own, content)
 
-    def _resources_for(self, needs: Needs) -> dict[str, float]:
-        """What Ray reserves for a stage: no more than the largest node has, or the stage would wait forever."""
-
-        def at_most(name: str, wanted: float) -> float:
-            return min(wanted, max((node.get(name, 0) for node in self._resources()), default=wanted))
-
-        reserved = {
-            "num_cpus": at_most("CPU", needs.cores),
-            "num_gpus": at_most("GPU", needs.gpu_share),
-            "memory": int(at_most("memory", needs.memory_bytes)),
-        }
-        return {name: value for name, value in reserved.items() if value or name == "num_cpus"}
-
     def _resources(self) -> list[dict[str, float]]:
         """What each living node has."""
         if time.monotonic() - self._looked_at > _LOOK_AT_NODES_EVERY_S:
             self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             self._looked_at = time.monotonic()
         return self._nodes
+
+
+def reserved(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What Ray reserves for a stage, as options of its task.
+
+    If no node has all that is needed, the stage would wait forever. Then it is given what the node has that satisfies
+    most. A node that lacks one of the resources altogether, as a head without CPUs, is no such node. If there are only
+    these, the stage waits for a node to join.
+
+    Args:
+        needs: what the stage takes.
+        nodes: the resources of each living node.
+    """
+    wanted = {"CPU": needs.cores, "GPU": needs.gpu_share, "memory": needs.memory_bytes}
+    wanted = {name: amount for name, amount in wanted.items() if amount}
+    least = {name: min(amount, 1) for name, amount in wanted.items()}
+
+    def met(node: Mapping[str, float]) -> tuple[int, float]:
+        shares = [min(1.0, node[name] / amount) for name, amount in wanted.items()]
+        return shares.count(1.0), sum(shares)
+
+    fit = [node for node in nodes if all(node.get(name, 0) >= amount for name, amount in least.items())]
+    best = max(fit, key=met, default=wanted)
+    given = {name: min(amount, best[name]) for name, amount in wanted.items()}
+    options = {
+        "num_cpus": given["CPU"],
+        "num_gpus": given.get("GPU", 0),
+        "memory": int(given.get("memory", 0)),
+    }
+    return {name: amount for name, amount in options.items() if amount}
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -314,7 +345,7 @@ def _work(order: _Order) -> Iterator[_Told]:
                 return
         base, folder = Path(scratch + order.base), Path(scratch + order.folder)
         base.mkdir(parents=True, exist_ok=True)
-        code = yield from _run(order.words, base, Path(scratch))
+        code = yield from _run(order.words, base, Path(scratch), order.has_gpu)
         if code:
             yield _Told("ended", code=code)
             return
@@ -358,14 +389,14 @@ def _place(each: _Input, target: Path) -> bool:
     return True
 
 
-def _run(words: Sequence[str], base: Path, scratch: Path) -> Generator[_Told, None, int]:
+def _run(words: Sequence[str], base: Path, scratch: Path, has_gpu: bool) -> Generator[_Told, None, int]:
     """Run a command, telling what it prints and how far it is. Returns its exit code."""
     output, progress = scratch / "output", scratch / "progress"
     known = b""
     with open(output, "wb") as log, open(output, "rb") as printed:
         process = processes.start(
             words,
-            variables={FILE_VARIABLE: str(progress)},
+            variables={FILE_VARIABLE: str(progress)} | ({} if has_gpu else {VISIBLE_VARIABLE: ""}),
             cwd=base,
             stdin=subprocess.DEVNULL,
             stdout=log,

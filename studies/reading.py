@@ -163,8 +163,8 @@ def read_study(study: str | os.PathLike[str], out: str | os.PathLike[str] | None
         base=base,
         folder=os.path.relpath(os.path.abspath(folder), base),
         extensions=extensions,
-        evaluation_seed=source.whole(content["evaluation_seed"], ("evaluation_seed",)),
-        threads=source.whole(content["threads"], ("threads",)),
+        evaluation_seed=source.whole(content["evaluation_seed"], ("evaluation_seed",), least=0),
+        threads=source.whole(content["threads"], ("threads",), least=1),
         checkpoint=source.one_of(content["checkpoint"], ("checkpoint",), get_args(Checkpoint)),
         games={
             name: _game(source, name, settings, defaults, train_seeds, at_base)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import time
@@ -11,15 +12,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import FrameType
 
-from core import interrupts
+from core import interrupts, locks
+from core.durations import duration
 from core.errors import Refusal
+from core.manifest import lock_of
 from core.memory import GIB
 from studies.done import remove_outdated_results
 from studies.engine import Ending, Engine, Needs
 from studies.logs import Cause, Log, Run, log_of
 from studies.planning import Stage
 from studies.reading import Study
-from studies.showing import Screen, span
+from studies.schedule import in_order
+from studies.showing import Screen
 from studies.status import score_of, status_of
 
 TRIES: Mapping[Cause, int] = {"failed": 2, "refused": 1, "memory": 4, "lost": 5}
@@ -79,22 +83,23 @@ class _Driver:
     ):
         self._study, self._engine, self._screen = study, engine, screen
         self._in_order = stages
-        # Training comes first, because everything else waits for it.
-        self._waiting = sorted(stages, key=lambda stage: stage.kind != "train")
         self._total, self._finished, self._began = len(stages), 0, time.monotonic()
         # Inputs that no waiting stage makes exist already.
         self._pending = {file for stage in stages for file in stage.results}
         self._needs = {stage: needs_of(stage) for stage in stages}
+        self._waiting = in_order(stages, {stage: needs.seconds for stage, needs in self._needs.items()})
         self._endings: Counter[tuple[Stage, Cause]] = Counter()
         self._running: dict[Stage, float] = {}
         self._failed: dict[Stage, str] = {}
+        self._held: set[Stage] = set()
+        """Ready stages that another process is at."""
         self._shown_at = 0.0
 
     def run(self) -> None:
         """Run until nothing runs and nothing more can start."""
         while True:
             self._start_ready()
-            if not self._running:
+            if not self._running and not self._held:
                 return
             time.sleep(0.1)
             for ending in self._engine.ended():
@@ -105,7 +110,7 @@ class _Driver:
         """Stop what runs, if the driver is stopped."""
         self._engine.stop()
         for stage in self._running:
-            self._log(stage).write_run(Run("stopped"))
+            self._log(stage).stop_run()
 
     def failures(self) -> list[Failure]:
         """The stages that were given up, with those that could not start."""
@@ -117,17 +122,27 @@ class _Driver:
         for stage in [stage for stage in self._waiting if not self._pending.intersection(stage.needs)]:
             if not self._engine.admits(self._needs[stage]):
                 continue  # perhaps a smaller one fits
+            # A stage of a killed driver may still save its state.
+            if locks.is_held(lock_of(stage.manifest)):
+                self._wait_for_other(stage)
+                continue
+            self._held.discard(stage)
             self._waiting.remove(stage)
             self._running[stage] = time.monotonic()
             log = self._log(stage)
-            log.say(f"--- {_now()}: python -m {' '.join(stage.arguments)}")
-            log.write_run(Run("running"))
+            log.say(f"--- {_now()}: python -m {shlex.join(stage.arguments)}")
+            log.forget()
             try:
                 remove_outdated_results(stage)
                 self._engine.start(stage, self._needs[stage], log)
             except Refusal as refusal:
                 log.say(f"error: {refusal}")
                 self._end(Ending(stage, "refused", f"refused: {refusal}"))
+
+    def _wait_for_other(self, stage: Stage) -> None:
+        if stage not in self._held:
+            self._held.add(stage)
+            self._screen.line(f"{stage.name}: another process is at it; it is started when that has ended")
 
     def _end(self, ending: Ending) -> None:
         stage, since = ending.stage, self._running.pop(ending.stage)
@@ -138,8 +153,8 @@ class _Driver:
             now = time.monotonic()
             score = score_of(stage)
             self._screen.line(
-                f"[{self._finished}/{self._total}] {stage.name}: {span(now - since)}"
-                f" ({span(now - self._began)} in all){f'; {score}' if score else ''}"
+                f"[{self._finished}/{self._total}] {stage.name}: {duration(now - since)}"
+                f" ({duration(now - self._began)} in all){f'; {score}' if score else ''}"
             )
             return
         self._endings[stage, ending.cause] += 1
@@ -148,6 +163,7 @@ class _Driver:
             self._needs[stage] = replace(needs, memory_bytes=max(2 * needs.memory_bytes, GIB))
         log = self._log(stage)
         if self._endings[stage, ending.cause] < TRIES[ending.cause]:
+            log.stop_run()
             self._waiting.insert(0, stage)
             self._screen.line(f"{stage.name}: {ending.told}; it is tried again ({_path(log)})")
             return
@@ -163,10 +179,12 @@ class _Driver:
             return
         self._shown_at = now
         failed = f", {len(self._failed)} failed" if self._failed else ""
-        self._screen.table(
-            [status_of(stage, self._log(stage), is_driven=True) for stage in self._running],
-            f"{self._finished} of {self._total} done, {len(self._waiting)} waiting{failed}",
-        )
+        found = [
+            status_of(stage, self._log(stage), is_driven=True) for stage in (*self._running, *self._held)
+        ]
+        running = [status for status in found if status.state == "running"]  # others wait for a node
+        waiting = self._total - self._finished - len(self._failed) - len(running)
+        self._screen.table(running, f"{self._finished} of {self._total} done, {waiting} waiting{failed}")
 
     def _needing(self, results: Sequence[object]) -> Iterator[Stage]:
         """The waiting stages that need some results, and those that need theirs."""
@@ -187,7 +205,7 @@ def report(study: Study, failures: Sequence[Failure]) -> None:
     lines = [f"{count}, and {len(blocked)} that need them could not start:" if blocked else f"{count}:"]
     for failure in failures:
         lines.append(f"{failure.stage.name}: {failure.told} ({_path(log_of(study, failure.stage))})")
-        lines.append(f"    alone, in {study.base}: python -m {' '.join(failure.stage.arguments)}")
+        lines.append(f"    alone, in {study.base}: python -m {shlex.join(failure.stage.arguments)}")
         if failure.blocked:
             lines.append(f"    not started: {', '.join(stage.name for stage in failure.blocked)}")
     print(*lines, sep="\n", file=sys.stderr)

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from core.durations import duration
 from studies.logs import folder_of, log_of
 from studies.reading import Study
 from studies.status import Status, counts, driver_of
@@ -67,7 +68,7 @@ def cells(status: Status) -> tuple[str, ...]:
     progress = status.progress
     if progress is None:
         return status.stage.name, status.state, "", "", "", status.score or status.told
-    left = "" if progress.left_s is None else span(progress.left_s)
+    left = "" if progress.left_s is None else duration(progress.left_s)
     share = f"{progress.done / progress.total:.0%} of {progress.total:,}" if progress.total > 0 else ""
     return (
         status.stage.name,
@@ -93,10 +94,3 @@ def status_lines(study: Study, found: Sequence[Status]) -> Iterable[str]:
             yield from (f"    {line}" for line in log_of(study, status.stage).tail())
     if any(status.state in ("failed", "interrupted") for status in found):
         yield f"logs are in {folder_of(study)}"
-
-
-def span(seconds: float) -> str:
-    """A time in words, as in "45 s" or "3.2 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -124,10 +124,10 @@ class Source:
             self.refuse(keys, f"is {shown(value)}: different numbers of 0 or more are needed")
         return seeds
 
-    def whole(self, value: object, keys: Sequence[str]) -> int:
-        """A whole number of 0 or more."""
-        if type(value) is not int or value < 0:
-            self.refuse(keys, f"is {shown(value)}: a whole number of 0 or more is needed")
+    def whole(self, value: object, keys: Sequence[str], least: int) -> int:
+        """A whole number that is not too small."""
+        if type(value) is not int or value < least:
+            self.refuse(keys, f"is {shown(value)}: a whole number of {least} or more is needed")
         return value
 
     def one_of(self, value: object, keys: Sequence[str], accepted: Sequence[str]) -> Any:

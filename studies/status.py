@@ -18,7 +18,7 @@ from core.reading import read_json
 from core.records import read_rows
 from core.rows import EpisodeRow
 from studies.done import is_done, remaining
-from studies.logs import Log, Pace, folder_of, log_of
+from studies.logs import Log, Pace, folder_of, log_of, stop_runs
 from studies.planning import Stage
 from studies.reading import Study
 
@@ -62,6 +62,7 @@ def driving(study: Study) -> Iterator[None]:
         }
         os.ftruncate(lock, 0)
         os.write(lock, json.dumps(driver).encode())
+        stop_runs(study)
         yield
     finally:
         locks.release(path, lock)

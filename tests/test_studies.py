@@ -13,6 +13,7 @@ from core import registry
 from core.errors import Refusal
 from reproduce import Reproduce
 from studies.checking import require_accepted
+from studies.done import is_done
 from studies.planning import Stage, plan
 from studies.reading import built_in_studies, read_study
 from tests.conftest import AGENTS
@@ -85,6 +86,37 @@ def test_results_go_where_one_says(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["made.toml"]
 
 
+def test_a_figure_and_a_manifest_that_are_refused_stop_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("made.toml").write_text(
+        f'{GAME}[games."minatar/breakout"]\n[defaults]\nevaluate = {{ episodes = 1 }}\n'
+    )
+    cartpole, breakout = plan(read_study("made.toml"))
+    Path("made/figures").mkdir(parents=True)
+    figure = Path("made/figures/score_bars.png")
+    somebody_elses = REPOSITORY / "results" / "benchmarks" / "conversion_costs.png"
+    shutil.copy(somebody_elses, figure)
+    with pytest.raises(SystemExit) as ended:
+        Reproduce("made.toml").run()
+    assert ended.value.code == 1
+    printed = capsys.readouterr()
+    assert "page: made/report/index.html" in printed.out
+    assert printed.err == "figures: not all could be drawn; made/logs/figures.log says why\n"
+    assert f"{figure} was not made here" in Path("made/logs/figures.log").read_text()
+    # The other game's stage runs, and the one with a damaged manifest is refused.
+    cartpole.manifest.write_text(cartpole.manifest.read_text().replace('"seed": 1', '"seed": 2'))
+    shutil.rmtree(breakout.manifest.parent)
+    with pytest.raises(SystemExit) as ended:
+        Reproduce("made.toml").run()
+    assert ended.value.code == 1
+    assert is_done(breakout)
+    told = capsys.readouterr().err
+    assert f"{cartpole.name}: refused: " in told
+    assert "was changed after it was written" in told
+
+
 def test_a_built_in_study_is_its_name_and_its_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for name in built_in_studies():
@@ -150,6 +182,10 @@ WRONG = {
     "a key that is missing": (
         "evaluation_seed = 1\n",
         "bad.toml: train_seeds is missing: a study needs train_seeds,",
+    ),
+    "no thread": (
+        GAME.replace("threads = 1", "threads = 0"),
+        "line 3: threads is 0: a whole number of 1 or more",
     ),
     "no game": (f"{HEAD}[games]\n", "bad.toml, line 5: games is empty"),
     "a key that no study has": (

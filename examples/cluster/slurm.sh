@@ -1,6 +1,7 @@
 #!/bin/bash
 # sbatch examples/cluster/slurm.sh STUDY: a study on the nodes of one Slurm job, driven by Ray on the first of them.
-# If the job ends before the study, submit it again: what is done is skipped.
+# If the job ends before the study, submit it again: what is done is skipped. A stage that is interrupted begins again, so
+# --time must be longer than the longest stage (python reproduce.py STUDY --dry-run --stages).
 #SBATCH --job-name=spikeq
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1

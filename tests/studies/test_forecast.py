@@ -2,21 +2,25 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.durations import duration
 from core.errors import Refusal
+from core.machine import processor
 from core.records import write_rows
 from core.rows import EpisodeRow
 from core.workload import Workload, WorkPart
-from reproduce import Reproduce
-from studies.dry_run import dry_run, duration
-from studies.forecast import COSTS, Forecast, Rates, all_rates, forecast_of, workloads
+from reproduce import Reproduce, _needs
+from studies.dry_run import dry_run
+from studies.forecast import COSTS, GPU_SHARE, Forecast, Rates, all_rates, forecast_of, workloads
 from studies.planning import Stage, narrowed, plan
 from studies.reading import Study, read_study
-from studies.schedule import wall_seconds
+from studies.schedule import in_order, wall_seconds
 from tests.conftest import episode
 
 HEAD = 'train_seeds = [0, 1]\nevaluation_seed = 7\nthreads = 1\ncheckpoint = "best"\n'
@@ -95,6 +99,22 @@ def test_seeds_have_equal_work_and_a_replay_has_its_room(works: dict[str, Worklo
     assert work.memory_bytes > work.disk_bytes
 
 
+def test_a_stage_shares_a_gpu_unless_it_is_told_to_use_the_cpu(tmp_path: Path) -> None:
+    file = tmp_path / "made.toml"
+    dqn = "dqn{} = {{ total_steps = 9000{} }}\n"
+    file.write_text(HEAD + GAME + dqn.format("", "") + dqn.format("-slow", ', device = "cpu"'))
+    study = read_study(file)
+    stages = [stage for stage in plan(study) if stage.seed == 0]
+    works = told(study, stages)
+    gpu = replace(RATES, device="a GPU")
+    for has_gpu, rates, shares in ((True, gpu, [GPU_SHARE, 0.0]), (False, RATES, [0.0, 0.0])):
+        assert [each.gpu_share for each in _needs(study, stages, works, has_gpu).values()] == shares
+        assert [forecast_of(works[stage], rates).gpu_share for stage in stages] == shares
+    unknown = _needs(study, stages, Refusal("damaged"), has_gpu=True)
+    assert all(each.seconds > 0 for each in _needs(study, stages, works, False).values())
+    assert {each.gpu_share for each in unknown.values()} == {GPU_SHARE}
+
+
 def test_measured_lengths_of_games_count_for_more(study: Study, tmp_path: Path) -> None:
     """Evaluations that the study has made replace the table of typical lengths."""
     (stage,) = [stage for stage in plan(study) if stage.name.endswith("evaluate-random")]
@@ -134,7 +154,7 @@ def test_the_committed_costs_know_every_kind_of_work_of_the_built_in_studies() -
     study = read_study("smoke")
     works = told(study, plan(study)).values()
     for rates in (measured, estimate):
-        assert all(forecast_of(study, work, rates).seconds is not None for work in works)
+        assert all(forecast_of(work, rates).seconds is not None for work in works)
 
 
 def test_a_damaged_agent_leaves_the_work_unknown_and_a_bad_option_is_refused(tmp_path: Path) -> None:
@@ -170,11 +190,26 @@ def test_an_order_by_hand(tmp_path: Path) -> None:
     after, free = stage("after", "evaluate", "short"), stage("free", "evaluate", "there already")
     stages = [free, short, long, after]
     seconds = {free: 3.0, short: 2.0, long: 10.0, after: 4.0}
-    told = {each: Forecast(0, seconds[each], 0, 0, 1, 0.0) for each in stages}
+    told = {each: Forecast(0, seconds[each], 0, 0, 0.0) for each in stages}
+    assert in_order(stages, seconds) == [long, short, after, free]
     assert wall_seconds(stages, told, slots=1) == 19
     assert wall_seconds(stages, told, slots=2) == 10  # long | short, after, free
     assert wall_seconds(stages, told, slots=1, nodes=3) == 10
-    assert wall_seconds(stages, told | {free: Forecast(0, None, 0, 0, 1, 0.0)}, slots=1) is None
+    assert wall_seconds(stages, told | {free: Forecast(0, None, 0, 0, 0.0)}, slots=1) is None
+
+
+def test_costs_of_another_processor_are_said_to_be(
+    study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stage, costs = plan(study)[0], json.loads(COSTS.read_text())
+    for name, says in (("another", True), (processor(), False)):
+        costs["entries"][0]["processor"] = name
+        (tmp_path / "costs.json").write_text(json.dumps({"entries": costs["entries"][:1]}))
+        monkeypatch.setattr("studies.dry_run.all_rates", partial(all_rates, tmp_path / "costs.json"))
+        lines = [*dry_run(study, [stage], {stage: Workload([])}, 1, 1, every_stage=False, calibrate=False)]
+        (line,) = [line for line in lines if line.startswith(f"costs: measured on {name}")]
+        assert (f"another processor than {processor()}" in line) == says
+    assert [*dry_run(study, [], {}, 1, 1, every_stage=False, calibrate=False)] == []
 
 
 def test_a_dry_run_says_what_a_study_takes(study: Study) -> None:

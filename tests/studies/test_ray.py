@@ -15,9 +15,9 @@ from core.records import read_rows
 from core.rows import CurveRow
 from studies.done import is_done
 from studies.engine import Engine, LocalEngine, Needs
-from studies.logs import log_of
+from studies.logs import Run, log_of
 from studies.planning import Stage, plan
-from studies.ray_engine import RayEngine
+from studies.ray_engine import RayEngine, reserved
 from studies.reading import Study, read_study
 from studies.running import Failure, run_all
 from studies.showing import Screen
@@ -59,6 +59,23 @@ def worker_of(stage: Stage) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def test_a_stage_is_given_what_one_node_has() -> None:
+    needs = Needs(cores=4, memory_bytes=100, gpu_share=0.25)
+    whole = {"num_cpus": 4, "num_gpus": 0.25, "memory": 100}
+    head = {"memory": 50.0}
+    assert reserved(needs, []) == reserved(needs, [head]) == whole  # it waits for others to join
+    cpus, memory = {"CPU": 8.0, "GPU": 1.0, "memory": 60.0}, {"CPU": 2.0, "GPU": 1.0, "memory": 200.0}
+    assert reserved(needs, [head, cpus]) == {**whole, "memory": 60}
+    # Never a combination that no node has.
+    assert reserved(needs, [head, memory, cpus]) == {**whole, "memory": 60}
+    assert reserved(needs, [head, {**memory, "CPU": 4.0}, cpus]) == whole
+    assert reserved(replace(needs, gpu_share=0), [{"CPU": 1.0, "memory": 100.0}]) == {
+        "num_cpus": 1,
+        "memory": 100,
+    }
+    assert reserved(Needs(), [{"CPU": 1.0}]) == {"num_cpus": 1}
+
+
 def test_what_is_lost_runs_again_and_a_failure_stops_only_what_needs_it(
     cluster: Cluster, study: Study, simulated: Simulated
 ) -> None:
@@ -67,10 +84,12 @@ def test_what_is_lost_runs_again_and_a_failure_stops_only_what_needs_it(
     after, last = simulated("after", needs=(always,)), simulated("last", needs=(*hanging, killed))
     stages = (*hanging, always, killed, after, last)
     node = next(iter(cluster.worker_nodes))
+    told: list[Run | None] = []
 
     def lose_node_and_worker() -> None:
         for stage in hanging:
             wait_until(lambda stage=stage: "it went wrong" in text_of(stage))
+        told.extend(log_of(study, stage).read_run() for stage in (*hanging, always, killed))
         cluster.remove_node(node, allow_graceful=False)
         wait_until(lambda: not all(map(processes_of, hanging)))
         (left,) = [stage for stage in hanging if processes_of(stage)]
@@ -87,6 +106,8 @@ def test_what_is_lost_runs_again_and_a_failure_stops_only_what_needs_it(
     finally:
         thread.join()
         cluster.add_node(**NODE)
+    # Both nodes are taken, so Ray keeps the others waiting.
+    assert [run == Run("running") for run in told] == [True, True, False, False]
     assert [(failure.stage, failure.told, failure.blocked) for failure in failures] == [
         (always, "exit code 1", (after,))
     ]

@@ -3,22 +3,27 @@
 import contextlib
 import os
 import pty
+import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from core import interrupts, memory
+from core import interrupts, locks, memory
+from core.device import VISIBLE_VARIABLE, visible_gpus
 from core.errors import Refusal
+from core.manifest import lock_of
 from studies.done import is_done
 from studies.engine import LocalEngine, Needs
-from studies.logs import Log, folder_of, log_of
+from studies.logs import Log, Run, folder_of, log_of
 from studies.planning import Stage
 from studies.reading import Study
 from studies.running import Failure, report, run_all
 from studies.showing import Screen, status_lines
-from studies.status import driver_of, driving, statuses
+from studies.status import driver_of, driving, status_of, statuses
 from tests.studies.conftest import Simulated, drive, wait_for, wait_until
 
 
@@ -82,6 +87,62 @@ def test_a_stage_that_was_killed_gets_more_memory(study: Study, simulated: Simul
     assert granted == [2**30, 2**31, 2**32]
 
 
+def test_the_driver_starts_stages_in_the_order_of_the_forecast(
+    study: Study, simulated: Simulated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = [simulated(name) for name in ("short", "long", "training")]
+    stages[2] = replace(stages[2], kind="train")
+    seconds = dict(zip(stages, (1.0, 9.0, 2.0), strict=True))
+    engine = LocalEngine(study, 1)
+    assert run_all(study, stages, engine, lambda stage: Needs(seconds=seconds[stage]), Screen()) == []
+    names = [line.split()[2] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["game/training:", "game/long:", "game/short:"]
+
+
+def test_only_what_runs_is_told_to_run(study: Study, simulated: Simulated) -> None:
+    stage = simulated("once", misbehave=("fail", 1))
+    log, found = log_of(study, stage), []
+
+    class Watching(LocalEngine):
+        def admits(self, needs: Needs) -> bool:
+            found.append(status_of(stage, log, is_driven=True).state)
+            return super().admits(needs)
+
+    assert run_all(study, [stage], Watching(study, 1), lambda stage: Needs(), Screen()) == []
+    assert found == ["waiting", "interrupted"]  # the second time it waits to be tried again
+    # A driver that was killed left this; the next one is of other stages.
+    left = simulated("left")
+    log_of(study, left).write_run(Run("running"))
+    with driving(study):
+        assert [status.state for status in statuses(study, [left])] == ["interrupted"]
+
+
+def test_a_stage_that_another_process_is_at_is_started_after_it(
+    study: Study, simulated: Simulated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage, free = simulated("held"), simulated("free")
+    lock = lock_of(stage.manifest)
+    lock.parent.mkdir(parents=True)
+    held = locks.acquire(lock, 0)
+    assert held is not None
+    found: list[object] = []
+
+    def leave() -> None:
+        wait_until(lambda: is_done(free))
+        found.extend(
+            [log_of(study, stage).output.exists(), *(each.state for each in statuses(study, [stage]))]
+        )
+        locks.release(lock, held)
+
+    thread = Thread(target=leave)
+    thread.start()
+    assert run(study, stage, free) == []
+    thread.join()
+    assert found == [False, "running"]
+    assert is_done(stage)
+    assert capsys.readouterr().out.startswith("probe game/held: another process is at it; it is started when")
+
+
 def test_what_does_not_fit_beside_others_waits(study: Study, simulated: Simulated) -> None:
     engine = LocalEngine(study, 2)
     large = Needs(memory_bytes=int(0.6 * memory.available_bytes()))
@@ -93,11 +154,49 @@ def test_what_does_not_fit_beside_others_waits(study: Study, simulated: Simulate
     assert not engine.admits(large)
     assert not engine.admits(Needs(disk_bytes=2**60))
     assert engine.admits(Needs())
+    # What a running stage has written is counted once.
+    size, free = 2**28, shutil.disk_usage(study.base).free
+    writing = simulated("writing", seconds=30)
+    other = LocalEngine(study, 2)
+    other.start(writing, Needs(disk_bytes=size), log)
+    assert not other.admits(Needs(disk_bytes=free - size // 2))
+    writing.manifest.parent.mkdir(parents=True, exist_ok=True)
+    with open(writing.manifest.with_name("replay"), "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+    assert other.admits(Needs(disk_bytes=free - size - size // 2))
+    Path(file.name).unlink()
+    other.stop()
     engine.start(simulated("second", seconds=30), Needs(), log)
     assert not engine.admits(Needs())  # two run
     engine.stop()
     assert engine.admits(large)
     assert engine.ended() == []
+
+
+def test_stages_share_gpus_and_one_without_a_share_sees_none(
+    study: Study, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VISIBLE_VARIABLE, raising=False)
+    assert len(visible_gpus()) == len([*Path("/dev").glob("nvidia[0-9]*")])
+    monkeypatch.setenv(VISIBLE_VARIABLE, "-1")
+    assert not LocalEngine(study, 9).has_gpu
+    monkeypatch.setenv(VISIBLE_VARIABLE, "GPU-a, GPU-b")
+    engine = LocalEngine(study, 9)
+    assert engine.has_gpu
+    half, stages = Needs(gpu_share=0.5), [simulated(name) for name in ("one", "two", "three", "four", "cpu")]
+    for stage in stages:
+        needs = Needs() if stage is stages[-1] else half
+        assert engine.admits(needs)
+        log = log_of(study, stage)
+        log.say("")
+        engine.start(stage, needs, log)
+    assert not engine.admits(half)
+    assert engine.admits(Needs())
+    wait_until(lambda: engine.ended() != [] and engine.admits(half))
+    wait_until(lambda: all(map(is_done, stages)))
+    engine.stop()
+    seen = [log_of(study, stage).output.read_text().partition("%, GPU ")[2].split()[0] for stage in stages]
+    assert seen == ["'GPU-a'", "'GPU-b'", "'GPU-a'", "'GPU-b'", "''"]
 
 
 def test_a_terminal_has_a_table_of_what_runs(simulated: Simulated) -> None:

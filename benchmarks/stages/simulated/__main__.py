@@ -41,7 +41,10 @@ manifest = Manifest(options.out / "manifest.json", {"needs": digests}, [result])
 with manifest.work() as has_work:
     if has_work:
         done = 50 if half.exists() else 0
-        print(f"simulated {options.out} from {done} %", flush=True)
+        print(
+            f"simulated {options.out} from {done} %, GPU {os.environ.get('CUDA_VISIBLE_DEVICES')!r}",
+            flush=True,
+        )
         with Progress("simulate", 100, "steps", done) as progress:
             for step in range(done, 100):
                 time.sleep(options.seconds / 100)
