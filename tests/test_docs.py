@@ -456,7 +456,7 @@ def energies() -> pd.DataFrame:
         if line.startswith("|")
     ]
     table = pd.DataFrame(lines[2:], columns=lines[0])
-    table["uj"] = table["(a) first layer once"].str.extract(r"([\d.]+) uJ").astype(float)
+    table["uj"] = table["(a) first layer once"].str.extract(r"([\d.]+) µJ").astype(float)
     dqn = table[table.agent == "dqn"].set_index(["game", "seed"]).uj
     table["ratio"] = table.uj / [dqn[game, seed] for game, seed in zip(table.game, table.seed, strict=True)]
     return table
