@@ -185,8 +185,8 @@ def _kept_in_play(counted: Sequence[Share]) -> Iterator[str]:
         )
         on = _listed(games) if len(games) <= MOST_NAMED else count(len(games), "game")
         yield (
-            f"Share of the DQN's score above random play that is kept on {on}{', means over seeds' if several else ''}: "
-            f"{'; '.join(parts)}."
+            f"Share of the DQN's score above random play that is kept on {on}"
+            f"{', means over seeds' if several else ''}: {'; '.join(parts)}."
         )
 
 
