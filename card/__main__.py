@@ -41,7 +41,7 @@ class MakeCard(ComputeOptions):
     agent: Annotated[
         str | None,
         AnAgent(
-            "Needed without --check: the agent to measure. With --check: where it is now, if the card says otherwise."
+            "Needed without --check: the agent to measure. With --check: its place now, if the card names another."
         ),
     ] = None
     game: GameOfAgent = None
