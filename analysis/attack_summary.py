@@ -135,7 +135,7 @@ def _first_to_break(groups: Sequence[Group]) -> str:
         if kept and min(kept.values()) < BROKEN:
             name = min(kept, key=kept.__getitem__)
             return f"{name} at {size(epsilon)}, where it keeps {round(100 * kept[name])} %"
-    return f"none keeps less than {BROKEN:.0%}" if _sizes(groups) else TOO_FEW
+    return f"none keeps less than {100 * BROKEN:.0f} %" if _sizes(groups) else TOO_FEW
 
 
 def _sizes(groups: Sequence[Group]) -> list[float]:

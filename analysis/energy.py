@@ -13,6 +13,7 @@ from typing import NamedTuple
 from analysis.runs import TrainedAgent, own_dqns
 from analysis.tables import aligned
 from analysis.trainings import told_apart
+from analysis.words import tenths
 from core import kinds
 from core.errors import Refusal
 from core.records import require_single
@@ -48,7 +49,7 @@ ACCOUNTS: Mapping[str, str] = {
     ),
     "memory-aware": (
         "a published bound instead of an energy: with memory and routing counted, at 5 to 10 simulation steps, a "
-        f"spiking network can win only below {WINNING_RATE:.1%} spikes per neuron and step, against a quantised "
+        f"spiking network can win only below {tenths(WINNING_RATE)} spikes per neuron and step, against a quantised "
         "network of ceil(log2(sim steps + 1)) bits"
     ),
 }
@@ -163,7 +164,7 @@ def verdict(energy: float, of_dqn: float) -> str:
     if math.isclose(energy, of_dqn, rel_tol=1e-9):
         return "costs as much as its DQN"
     if energy < of_dqn:
-        return f"costs {of_dqn / energy:.3g} times less"
+        return f"costs 1/{of_dqn / energy:.3g} of its DQN"
     return f"costs more than its DQN: {energy / of_dqn:.3g} times as much"
 
 
@@ -177,10 +178,10 @@ def memory_verdict(layers: Sequence[OperationsRow]) -> str:
     if sim_steps < shortest:
         return f"no bound is known below {shortest} sim steps"
     if rate >= WINNING_RATE:  # More steps cost more, so the bound also holds above the longest.
-        return f"loses to {twin}: rate {rate:.1%}"
+        return f"loses to {twin}: rate {tenths(rate)}"
     if sim_steps > longest:
-        return f"no bound is known above {longest} sim steps at rate {rate:.1%}"
-    return f"may win against {twin}: rate {rate:.1%}"
+        return f"no bound is known above {longest} sim steps at rate {tenths(rate)}"
+    return f"may win against {twin}: rate {tenths(rate)}"
 
 
 def energy_table(rows: Iterable[OperationsRow]) -> str:
@@ -198,7 +199,7 @@ def energy_table(rows: Iterable[OperationsRow]) -> str:
     ]
     for layers in agents:
         row, energy = layers[0], microjoules(layers)
-        priced = [f"{each:.3g} uJ" for each in energy]
+        priced = [f"{each:.3g} µJ" for each in energy]
         spiking = is_spiking(layers)
         if row.agent != "dqn":
             dqn = dqn_of(layers, agents)
@@ -215,7 +216,7 @@ def energy_table(rows: Iterable[OperationsRow]) -> str:
                 "" if row.train_seed < 0 else str(row.train_seed),
                 f"{row.mean_sim_steps:.4g}" if spiking else "",
                 f"{sum(layer.spikes for layer in layers):,.0f}" if spiking else "",
-                f"{firing_rate(layers):.1%}" if spiking else "",
+                tenths(firing_rate(layers)) if spiking else "",
                 *(*priced, memory_verdict(layers)),
             )
         )

@@ -57,10 +57,11 @@ class Player:
 
 @dataclass(frozen=True)
 class Share:
-    """The share of a DQN's score above random play that a network keeps."""
+    """The share of the DQN's score above random play that a network keeps."""
 
     player: Player
-    dqn: Player | None
+    dqns: tuple[Player, ...]
+    """The trained DQNs whose mean is the reference: of a conversion its source, of others one of each seed."""
     how: str
     """For a conversion chosen from `convert compare`: the method, and how it was chosen. Empty otherwise."""
     kept: Interval | None
@@ -81,21 +82,17 @@ def players(rows: Sequence[EpisodeRow]) -> list[Player]:
 
 
 def shares(everyone: Sequence[Player]) -> list[Share]:
-    """The share that each network keeps of the score of each DQN that it is compared with."""
+    """The share that each network keeps of the score of the DQNs that it is compared with."""
     dqns = [player for player in everyone if player.first.agent == "dqn"]
-    found = []
-    for player in everyone:
-        if player.first.agent != "dqn":
-            against = dqns_of(player, dqns)
-            found += [share(player, dqn) for dqn in against] if against else [share(player, None)]
-    return found
+    return [share(player, dqns_of(player, dqns)) for player in everyone if player.first.agent != "dqn"]
 
 
 def dqns_of(player: Player, dqns: Sequence[Player]) -> list[Player]:
     """The DQNs that a network is compared with (`runs.own_dqns`). Empty if the rows do not determine them.
 
-    A converted network is compared with its source DQN. A DSQN is compared with one DQN of each training seed, the one
-    whose number of decisions is nearest to its own.
+    A converted network is compared with its source DQN. Others are compared with one DQN of each training seed: its
+    best weights if they were evaluated, because a run may lose what it had learnt. Of several lengths it is the one
+    nearest to the network's own.
     """
     own = own_dqns(_weights(player), ((_weights(dqn), dqn) for dqn in dqns))
     if kinds.kind_of(player.first.agent).is_conversion:
@@ -104,7 +101,7 @@ def dqns_of(player: Player, dqns: Sequence[Player]) -> list[Player]:
         min(
             (dqn for dqn in own if dqn.first.train_seed == seed),
             key=lambda dqn: (
-                dqn.first.checkpoint != player.first.checkpoint,
+                CHECKPOINT_ORDER.index(dqn.first.checkpoint),
                 abs(dqn.first.train_steps - player.first.train_steps),
             ),
         )
@@ -119,26 +116,39 @@ def _weights(player: Player) -> TrainedAgent:
     )
 
 
-def share(player: Player, dqn: Player | None, how: str = "") -> Share:
-    """The share that a network keeps of a DQN's score above random play, on the episodes that both played."""
+def share(player: Player, dqns: Sequence[Player], how: str = "") -> Share:
+    """The share that a network keeps of the mean score of some DQNs above random play, on episodes that all played."""
+    trained = tuple(dqn for dqn in dqns if dqn.is_trained)
 
     def without(reason: str) -> Share:
-        return Share(player, dqn, how, None, reason)
+        return Share(player, trained, how, None, reason)
 
-    if dqn is None:
+    if not dqns:
         return without("no matching DQN was evaluated")
-    if not dqn.is_trained:
-        return without(f"the {dqn.name} is {dqn.line.note.partition(':')[0]}")
+    if not trained:
+        return without(f"the {dqns[0].name} is {dqns[0].line.note.partition(':')[0]}")
     random = reference(get_game(player.first.game)).random
     if random is None:
         return without("the score of random play is unknown")
-    pairs = score_pairs(player.rows, dqn.rows)
-    if not pairs:
-        return without(f"it shares no episode with the {dqn.name}")
-    own, other = np.array(pairs).T
+    pairs = paired_scores(player, trained)
+    if not len(pairs):
+        return without(f"it shares no episode with the {trained[0].name}")
+    own, other = pairs.T
     if not other.mean() > random:
-        return without(f"on these episodes the {dqn.name} is no better than random play")
-    return Share(player, dqn, how, kept_interval(own, other, random))
+        return without(f"on these episodes the {trained[0].name} is no better than random play")
+    return Share(player, trained, how, kept_interval(own, other, random))
+
+
+def paired_scores(player: Player, dqns: Sequence[Player]) -> np.ndarray:
+    """A network's scores beside the mean scores of some DQNs, on the same starts: [episodes, 2]."""
+    of_dqns = [{(row.settings, row.episode_seed): row.score for row in dqn.rows} for dqn in dqns]
+    return np.array(
+        [
+            (row.score, np.mean([scores[start] for scores in of_dqns]))
+            for row in player.rows
+            if all((start := (row.settings, row.episode_seed)) in scores for scores in of_dqns)
+        ]
+    ).reshape(-1, 2)
 
 
 def chosen_conversions(
@@ -186,7 +196,7 @@ def chosen_conversions(
             taken.setdefault(f"tan2021 T={max(of_tan)}", "tan2021 at its most sim steps")
         for label, how in taken.items():
             (player,) = players(by_variant[label])
-            found.append(share(player, dqns[0] if dqns else None, how))
+            found.append(share(player, dqns[:1], how))
     return found
 
 

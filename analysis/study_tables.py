@@ -12,6 +12,7 @@ from analysis.game_table_latex import game_table_latex, require_columns
 from analysis.rows import EPISODES, OPERATIONS, VALIDATION, StudyRows
 from analysis.shares import shares_kept, shares_table
 from analysis.tables import markdown, score_lines
+from analysis.words import tenths
 from core.games import PUBLISHED
 from core.rows import ConversionRow
 
@@ -79,6 +80,6 @@ def agreement_lines(conversions: Sequence[ConversionRow]) -> Iterator[str]:
             other = "BindsNET's simulation of it" if row.reference == "bindsnet" else "its DQN"
             yield (
                 f"{row.game}: the converted SNN ({row.method}, {row.sim_steps} sim steps, seed {row.train_seed}) "
-                f"agrees with {other} in {row.agreement:.1%} of {row.num_states} states "
-                f"(always the DQN's most frequent action: {row.majority_share:.1%})"
+                f"agrees with {other} in {tenths(row.agreement)} of {row.num_states} states "
+                f"(always the DQN's most frequent action: {tenths(row.majority_share)})"
             )

@@ -18,7 +18,7 @@ from analysis.runs import (
 )
 from analysis.statistics import LEAST_EPISODES, Interval, mean_interval
 from analysis.trainings import told_apart
-from analysis.words import score_bounds
+from analysis.words import score_bounds, tenths
 from core import kinds
 from core.games import get_game, reference
 from core.rows import EpisodeRow
@@ -133,7 +133,7 @@ def _note(family: Family, trained_share: float, score: Interval, random_high: fl
     if family.agent == "random":
         return ""
     if family.untrained:
-        return f"{UNTRAINED}: {trained_share:.1%} of its recipe"
+        return f"{UNTRAINED}: {tenths(trained_share)} of its recipe"
     if not score.is_given:
         return f"not shown to be trained: n = {score.n}, at least {LEAST_EPISODES} games are needed"
     if random_high is None:

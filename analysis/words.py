@@ -28,6 +28,11 @@ def percent(share: Interval) -> str:
     return f"{round(100 * share.estimate)} % ({found})"
 
 
+def tenths(share: float) -> str:
+    """A share without an interval, as in "29.6 %"."""
+    return f"{100 * share:.1f} %"
+
+
 def size(epsilon: float) -> str:
     """The size of a perturbation: "1/255" for a whole number of grey levels, otherwise a decimal number."""
     levels = Fraction(epsilon).limit_denominator(255) * 255

@@ -26,7 +26,8 @@ class MakeCard(ComputeOptions):
 
     The battery: the protocol's games; operations and energy on states of its play; the same states under noise, FGSM,
     PGD with restarts, the search by queries Square, and the strongest gradient; games under attack; the gates of
-    robustness. It takes about two minutes on MinAtar. The same command again continues after a kill.
+    robustness. It takes two to five minutes on one core for a MinAtar network. The same command again continues after a
+    kill.
 
     --check verifies a card instead: its schema, the digests of its rows, what follows from them, and some of its games,
     which are played again.
@@ -39,11 +40,13 @@ class MakeCard(ComputeOptions):
 
     agent: Annotated[
         str | None,
-        AnAgent("The agent to measure. With --check: where it is now, if it is not where the card says."),
+        AnAgent(
+            "Needed without --check: the agent to measure. With --check: its place now, if the card names another."
+        ),
     ] = None
     game: GameOfAgent = None
     out: Path | None = None
-    """Folder of the card."""
+    """Needed without --check: folder of the card."""
     check: Path | None = None
     """A card to verify."""
     episodes: EpisodeCount | None = None

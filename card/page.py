@@ -8,7 +8,7 @@ from typing import Any
 from analysis.energy import ACCOUNTS
 from analysis.pages import render
 from analysis.statistics import Interval
-from analysis.words import instead, score_bounds
+from analysis.words import instead, score_bounds, tenths
 from core.records import write_bytes
 
 
@@ -42,7 +42,7 @@ def summary(card: Mapping[str, Any]) -> list[str]:
     lines.append(
         f"operations: not measured ({operations['refused']})"
         if "refused" in operations
-        else f"energy: {operations['microjoules']['first_layer_once']:.3g} uJ per decision, first layer once (estimate)"
+        else f"energy: {operations['microjoules']['first_layer_once']:.3g} µJ per decision, first layer once (estimate)"
     )
     robustness = card["robustness"]
     if "refused" in robustness:
@@ -68,9 +68,10 @@ def interval(found: Mapping[str, Any]) -> str:
 
 
 def percent(share: float) -> str:
-    return f"{share:.1%}"
+    return tenths(share)
 
 
 def percents(found: Mapping[str, Any]) -> str:
     """A share with its interval, in percent."""
-    return f"{found['estimate']:.1%} [{found['low']:.1%}, {found['high']:.1%}], n = {found['n']}"
+    low, high = 100 * found["low"], 100 * found["high"]
+    return f"{tenths(found['estimate'])} ({low:.1f} to {high:.1f} %, n = {found['n']})"

@@ -40,8 +40,8 @@ class Entry(NamedTuple):
 
 
 HEADER = (
-    *("network", "sim steps", "games", "seeds", "share of the DQN [95 %]"),
-    *("energy, uJ", "robustness", "from", "checked"),
+    *("network", "sim steps", "games", "seeds", "share of the DQN (95 %)"),
+    *("energy, µJ", "gates of robustness", "from", "checked"),
 )
 
 
@@ -69,7 +69,8 @@ def leaderboard(folders: Sequence[Path]) -> str:
         "# Leaderboard",
         "Made by `make leaderboard` from all studies and cards below these folders. Best weights of each training run. "
         "Intervals of studies are over training seeds, stratified by game; those of cards are over the games of one "
-        "network. Networks that were trained for less than a tenth of their recipe are left out.",
+        "network. Networks that were trained for less than a tenth of their recipe are left out. Gates: whether a "
+        "network passed all that a claim about its robustness needs. No line compares the robustness of two networks.",
     ]
     for tier in dict.fromkeys(entry.tier for entry in sorted(found, key=lambda each: each.tier)):
         parts += [f"## {tier}", aligned([HEADER, *map(_cells, _ordered(found, tier))]).rstrip()]
@@ -166,7 +167,7 @@ def _range(values: Sequence[float]) -> str:
 def _verdict(allowed: Sequence[bool]) -> str:
     if not allowed:
         return "not measured"
-    return "claims allowed" if all(allowed) else "no claim allowed"
+    return "gates passed" if all(allowed) else "gates failed"
 
 
 def _of_card(path: Path, card: Mapping[str, Any], dqns: Mapping[tuple[str, str], list[float]]) -> Entry:
@@ -205,9 +206,9 @@ def _of_card(path: Path, card: Mapping[str, Any], dqns: Mapping[tuple[str, str],
 def _cells(entry: Entry) -> tuple[str, ...]:
     share = ""
     if entry.share is not None:
-        share = f"{entry.share.estimate:.0%}"
+        share = f"{100 * entry.share.estimate:.0f} %"
         if entry.share.low < entry.share.high:
-            share += f" [{entry.share.low:.0%}, {entry.share.high:.0%}]"
+            share += f" ({100 * entry.share.low:.0f} to {100 * entry.share.high:.0f})"
     return (
         *(entry.name, entry.sim_steps, str(entry.games), entry.seeds, share),
         *(entry.microjoules, entry.verdict, entry.source, entry.checked),

@@ -141,7 +141,7 @@ class ConversionOptions(CodingOptions):
 class SourceOptions(ComputeOptions):
     """What is converted, and the states that it is measured on."""
 
-    agent: Annotated[str, AnAgent("The DQN to convert.")]
+    agent: Annotated[str, AnAgent("The DQN to convert.", random=False)]
     game: GameOfAgent = None
     calibration_states: StateCount = 15_000
     """Number of states on which thresholds and weights are computed."""
@@ -327,7 +327,7 @@ class Export:
         spikeq convert export --agent results/agents/minatar-breakout-dsqn-s0.safetensors --out runs/dsqn.nir
     """
 
-    agent: Annotated[str, AnAgent("The rate-coded network or DSQN.")]
+    agent: Annotated[str, AnAgent("The converted SNN or DSQN.", random=False)]
     game: GameOfAgent = None
     out: Path
     """NIR file to write (.nir)."""

@@ -6,6 +6,7 @@ from typing import Annotated
 from core.choices import Device
 from core.cli import OneOf
 from core.ranges import EnvCount, Seed, Threads
+from core.registered import Listed
 from play.protocols import MAX_ENVS
 
 
@@ -15,18 +16,26 @@ class AnAgent(OneOf):
     Args:
         text: what the agent is for, in whole sentences.
         weights: which weights of a run folder are taken.
+        random: whether random play is taken.
     """
 
-    def __init__(self, text: str, weights: str = "its best weights"):
-        super().__init__(text, "core.agents:AGENTS", words="others")
+    def __init__(self, text: str, weights: str = "its best weights", random: bool = True):
+        only = None if random else _plays_by_design
+        super().__init__(text, "core.agents:AGENTS", words="others", only=only)
         self._weights = weights
 
     @property
     def documentation(self) -> str:  # type: ignore[override]  # read anew each time
+        names = f" ({', '.join(self.names())})" if self.names() else ""
         return (
             f"{self._text} A checkpoint (.safetensors), a run folder of train_direct ({self._weights}), or a "
-            f"registered agent ({', '.join(self.names())})."
+            f"registered agent{names}."
         )
+
+
+def _plays_by_design(agent: Listed) -> bool:
+    """Whether a registered agent is more than random play."""
+    return agent.name != "random"
 
 
 GameOfAgent = Annotated[

@@ -20,6 +20,8 @@ import pandas as pd
 import pytest
 
 import core.cli
+from analysis.attackers import Victim, masking_gaps, network_of
+from analysis.rows import STATE_ATTACKS, StudyRows
 from core.games import GAMES, get_game, reference
 from core.kinds import kind_of
 from core.registry import EXTENSIONS, Registry
@@ -456,7 +458,7 @@ def energies() -> pd.DataFrame:
         if line.startswith("|")
     ]
     table = pd.DataFrame(lines[2:], columns=lines[0])
-    table["uj"] = table["(a) first layer once"].str.extract(r"([\d.]+) uJ").astype(float)
+    table["uj"] = table["(a) first layer once"].str.extract(r"([\d.]+) µJ").astype(float)
     dqn = table[table.agent == "dqn"].set_index(["game", "seed"]).uj
     table["ratio"] = table.uj / [dqn[game, seed] for game, seed in zip(table.game, table.seed, strict=True)]
     return table
@@ -637,6 +639,18 @@ def test_flips_under_attack_are_those_of_the_rows() -> None:
                     row,
                     column,
                 )
+
+
+def test_the_largest_masking_gaps_are_those_of_the_rows() -> None:
+    rows = StudyRows(ATTACKED).rows(STATE_ATTACKS)
+    largest: dict[bool, dict[Victim, int]] = {False: {}, True: {}}
+    for network in {network_of(row) for row in rows}:
+        gaps = masking_gaps([row for row in rows if network_of(row) == network and row.epsilon < 0.5])
+        largest[network.game == "pong"][network] = round(100 * max(gap.gap.estimate for gap in gaps))
+    readme = " ".join((REPOSITORY / "README.md").read_text().split())
+    minatar, pong = ([*found.values()] for found in largest.values())
+    told = f"{min(minatar)} to {max(minatar)} points on MinAtar and {min(pong)} to {max(pong)} on Pong"
+    assert told in readme
 
 
 def test_scores_under_attack_are_those_of_the_rows() -> None:

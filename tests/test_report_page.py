@@ -86,7 +86,7 @@ def look_at(page: Page, width: int) -> None:
     assert [heading.inner_text() for heading in page.query_selector_all("h2")] == [
         *("Answer", "Scores", "Learning", "Conversion", "Cost", "Inside the networks", "Videos", "Provenance")
     ]
-    assert "Of a DQN's score above random play" in page.inner_text("#answer .lead")
+    assert "Share of the DQN's score above random play" in page.inner_text("#answer .lead")
     assert {"minatar/breakout", "minatar/space_invaders", "pong"} <= {
         cell.text_content() for cell in page.query_selector_all("#scores td:first-child")
     }

@@ -14,7 +14,7 @@ from core.cli import OneOf, main
 from core.errors import Refusal
 from core.games import get_game
 from core.ranges import SimSteps
-from core.registered import listed
+from core.registered import Listed, listed
 from play.options import AnAgent, GameOfAgent
 from train_direct.network_options import (
     NetworkOptions,
@@ -122,6 +122,15 @@ class Dsqn(SpikingOptions, QLearningOptions):
         return in_turn
 
 
+def _has_ppo_recipe(game: Listed) -> bool:
+    """Whether a recipe of PPO trains the game. One that was not imported is judged by its source code."""
+    tier = getattr(game.entry, "tier", "")
+    recipes = listed("train_direct.recipe:PPO_RECIPES")
+    return any(
+        f'tier="{tier}"' in each.source or getattr(each.entry, "tier", None) == tier for each in recipes
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ppo(NetworkOptions, RunOptions):
     """Train an actor with ReLU by proximal policy optimisation (cartpole).
@@ -133,6 +142,7 @@ class Ppo(NetworkOptions, RunOptions):
 
     kind: ClassVar[str] = "ppo"
 
+    game: Annotated[str, OneOf("Game to train on.", "core.games:GAMES", only=_has_ppo_recipe)]
     recipe: Annotated[
         str | None,
         OneOf(

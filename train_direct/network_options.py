@@ -102,7 +102,8 @@ class SpikingOptions(NetworkOptions):
     readout: Annotated[
         tuple[str, ...],
         OneOf(
-            "How Q-values are read, in place of the network's own, with its options, as in last-mem tau=3.",
+            "How outputs (Q-values or logits) are read, in place of the network's own, with its options, as in "
+            "last-mem tau=3.",
             "core.readouts:READOUTS",
             words="settings",
         ),

@@ -56,7 +56,8 @@ class RunOptions(KeepOptions, ComputeOptions):
         field(default_factory=list)
     )
     """Other values for fields of the recipe, as in --set learning_rate=1e-3 batch_size=64
-    dynamics.sticky_action_probability=0.25. Rows name what was changed."""
+    dynamics.sticky_action_probability=0.25. A wrong field is refused with the list of all. Rows name what was
+    changed."""
     seed: Seed = 0
     """Seed of weights, episodes, exploration and the order of replay."""
     total_steps: TotalSteps | None = None

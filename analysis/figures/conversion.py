@@ -25,7 +25,7 @@ from analysis.figures.style import (
 from analysis.rows import CONVERSIONS, METHOD_GAMES, METHODS
 from analysis.statistics import kept_interval
 from analysis.trainings import apart
-from core.games import PUBLISHED, get_game, reference
+from core.games import get_game, reference
 from core.reading import parse_json
 from core.records import require_single
 
@@ -33,8 +33,8 @@ from core.records import require_single
 @FIGURES.register("agreement_against_sim_steps")
 @draws(CONVERSIONS, section="conversion", position=150)
 def agreement_against_sim_steps(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    """Share of held-out states of the DQN's play in which the converted network takes the DQN's action: mean and range
-    over training seeds. n: DQNs that were converted.
+    """How many simulation steps a converted SNN needs to take its DQN's action, on held-out states of the DQN's play:
+    mean and range over training seeds. n: DQNs that were converted.
 
     Tan et al. 2021 measure this on states of the spiking network's own play. The dotted line is the agreement of a
     constant action. A curve ends at the sim steps that its network was made for.
@@ -65,11 +65,13 @@ def _agreement_figure(rows: pd.DataFrame, networks: Sequence[tuple[str, int, str
     for game, axis in axes.items():
         here = rows[rows.game == game]
         axis.set_title(f"{game}, n = {here.source_id.nunique()}")
+        drawn: set[int] = set()
         for method, made_for, training, readout in networks:
             of_network = (here.method == method) & (here.made_for == made_for) & (here.apart == training)
             own = here[of_network & (here.readout == readout)]
             if own.empty:
                 continue
+            drawn |= set(own.sim_steps)
             curve = 100 * own.groupby("sim_steps").agreement.agg(["mean", "min", "max"])
             look = {"color": colour_of("rate-coded", method), "linestyle": dashes_of(made_for)}
             of_training = f", training {training}" if training else ""
@@ -79,7 +81,7 @@ def _agreement_figure(rows: pd.DataFrame, networks: Sequence[tuple[str, int, str
             axis.fill_between(curve.index, curve["min"], curve["max"], color=look["color"], alpha=0.1)
         constant = 100 * here.majority_share.mean()
         axis.axhline(constant, color=colour_of("random"), linestyle=":", label="constant action")
-        sim_steps(axis, sorted(set(here.sim_steps)))
+        sim_steps(axis, sorted(drawn))
         axis.set_xlabel("sim steps")
         axis.set_ylim(0, 102)
         axis.set_ylabel("agreement with the DQN (%)")
@@ -128,8 +130,8 @@ def _methods_figure(rows: pd.DataFrame, games: Sequence[str], methods: Sequence[
 @FIGURES.register("score_of_methods")
 @draws(METHOD_GAMES, section="conversion", position=170)
 def score_of_methods(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    """Share of its DQN's score above random play that each conversion keeps on the same starts. Black markers:
-    published for MinAtar (Xu et al. 2026, Table 2: best returns, mean over five games)."""
+    """How many simulation steps each conversion needs to keep its DQN's score above random play, on the same starts.
+    Bands: 95 % over games."""
     named = rows.variant.str.extract(r"(?P<name>.+) T=(?P<at>\d+)")
     rows = rows.assign(name=named.name, at=named["at"].astype(float))
     for part, games in parts(sorted(set(rows.game)), MAX_PANELS):
@@ -142,8 +144,6 @@ def score_of_methods(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
 def _kept_figure(rows: pd.DataFrame, games: Sequence[str], methods: Sequence[str]) -> Figure:
     """A panel for each game, with a curve for each method."""
     figure, axes = grid(games)
-    published = pd.read_csv(PUBLISHED / "published_scores.csv")
-    published = published[published.game == "all (minatar)"]
     for game, axis in axes.items():
         here = rows[rows.game == game].sort_values("episode")
         require_single(here.train_seed, f"training seed of {game}'s conversions")
@@ -164,18 +164,6 @@ def _kept_figure(rows: pd.DataFrame, games: Sequence[str], methods: Sequence[str
             axis.plot(taken, estimates, label=name + few, color=colour, marker=".")
             lows, highs = [100 * point.low for point in points], [100 * point.high for point in points]
             axis.fill_between(taken, lows, highs, color=colour, alpha=0.06)
-        if get_game(game).tier == "minatar":
-            for agent, marker in (("DSQN-CVT", "x"), ("CRPI", "+")):
-                points_of = published[published.agent == agent]
-                axis.scatter(
-                    points_of.sim_steps.astype(int),
-                    points_of["mean"],
-                    marker=marker,
-                    color="black",
-                    s=20,
-                    zorder=3,
-                    label=f"published {agent}",
-                )
         axis.axhline(100, color="black", linewidth=0.5)
         sim_steps(axis, sorted({int(at) for at in here["at"].dropna()}))
         axis.set_ylabel("share of the DQN's score (%)")

@@ -19,10 +19,10 @@ from analysis.figures.style import (
     colour_of,
     ending,
     few_numbers,
+    fill_of,
     foot,
     grid,
     label,
-    lighter,
     marker_of,
     parts,
     reference_lines,
@@ -144,8 +144,8 @@ class _Point(NamedTuple):
 @FIGURES.register("score_against_energy")
 @draws(OPERATIONS, EPISODES, section="cost", position=230)
 def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    """Score, with its interval over episodes, against microjoules per decision (first layer computed once). The step
-    line is the Pareto front: the best mean score for so much energy.
+    """Which network scores most for so much energy: on the step line (Pareto front), none scores higher for less.
+    Bars: 95 % over episodes.
 
     Args:
         operations: OperationsRows.
@@ -166,11 +166,13 @@ def score_against_energy(operations: pd.DataFrame, episodes: pd.DataFrame) -> It
 def _energy_figure(games: Sequence[str], operations: pd.DataFrame, episodes: pd.DataFrame) -> Figure:
     """A panel for each game, with a point for each agent."""
     figure, axes = grid(games)
+    lacking: list[str] = []
     for game, axis in axes.items():
         points = []
         known = operations[operations.game == game]
         played = episodes[(episodes.game == game) & episodes.checkpoint_id.isin(known.checkpoint_id)]
         require_comparable(played)
+        lacking += _without_operations(game, episodes, known)
         for agent in _agents(known):
             scores = played[played.checkpoint_id == agent.layers[0].checkpoint_id].score
             if scores.empty:
@@ -199,8 +201,24 @@ def _energy_figure(games: Sequence[str], operations: pd.DataFrame, episodes: pd.
         axis.set_xlim(left, right)
         axis.set_xlabel("microjoules per decision, first layer once")
         axis.set_ylabel("score")
-    foot(figure, list(axes.values()))
+    foot(
+        figure,
+        list(axes.values()),
+        f"Left out, because their operations were not counted: {'; '.join(lacking)}." if lacking else "",
+    )
     return figure
+
+
+def _without_operations(game: str, episodes: pd.DataFrame, known: pd.DataFrame) -> list[str]:
+    """Networks of a game that played and whose operations were not counted at all, as in "DSQN, seed 2, on pong"."""
+    networks = ["agent", "variant", "train_seed"]
+    counted = set(known[networks].itertuples(index=False, name=None))
+    played = episodes[(episodes.game == game) & (episodes.agent != "random")]
+    found = sorted(set(played[networks].itertuples(index=False, name=None)) - counted)
+    return [
+        f"{', '.join(filter(None, (kinds.label(agent), variant, f'seed {seed}')))}, on {game}"
+        for agent, variant, seed in found
+    ]
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -213,23 +231,20 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
 
 
 def _draw_points(axis: Axes, points: Sequence[_Point]) -> None:
-    """Draw each agent's point. Simulation steps of one method are shades of its colour."""
-    shades: dict[str, list[str]] = {}
+    """Draw each agent's point. Simulation steps of one method differ in the filling of its marker."""
     for point in points:
         row, score = point.agent.layers[0], point.score
         name = row.variant.split(" ")[0] or kinds.label(row.agent)
         if is_spiking(point.agent.layers):
             name += f", {row.mean_sim_steps:.4g} sim steps"
-        colour = colour_of(row.agent, row.variant)
-        of_colour = shades.setdefault(colour, [])
-        if name not in of_colour:
-            of_colour.append(name)
         axis.errorbar(
             point.energy,
             score.estimate,
             yerr=[[score.estimate - score.low], [score.high - score.estimate]] if score.is_given else None,
             fmt=marker_of(row.agent),
-            color=lighter(colour, of_colour.index(name)),
+            color=colour_of(row.agent, row.variant),
+            fillstyle=fill_of(row.mean_sim_steps if row.variant else 0),
+            markerfacecoloralt="white",
             capsize=1.5,
             linewidth=0.8,
             label=name,

@@ -37,6 +37,7 @@ from analysis.stability import (
     long_term_risk,
     short_term_risk,
 )
+from analysis.words import count
 from core.errors import Refusal
 from core.games import get_game, reference
 from core.kinds import kind_of
@@ -46,7 +47,8 @@ from core.records import require_single
 @FIGURES.register("liu2022_fig7_learning_curves")
 @draws(VALIDATION, section="learning", position=70)
 def liu2022_fig7_learning_curves(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    """Score of validation episodes during training (Liu et al. 2022, Fig 7; Chen et al. 2022, Fig 6)."""
+    """How fast and how steadily each network learns: scores of validation episodes during training (Liu et al. 2022,
+    Fig 7; Chen et al. 2022, Fig 6)."""
     yield from _curve_figures(rows, "score", "validation score", references=True)
 
 
@@ -90,10 +92,14 @@ def _curve_figures(
             require_single(here.protocol, f"protocol of {title}")
             own = in_order(here.family)
             name_of, look = names(own), looks(own, steps_of(here))
+            seeds = _seeds_of(here[here.family.isin(found)])
+            if len(set(seeds.values())) == 1:
+                axis.set_title(f"{title}, {next(iter(seeds.values()))}")
             for family in own:
                 if family in found:
                     curves = seed_curves(here[here.family == family], column)
-                    _mean_and_band(axis, curves, look[family], name_of[family], here[column])
+                    several = f", {seeds[family]}" if len(set(seeds.values())) > 1 else ""
+                    _mean_and_band(axis, curves, look[family], name_of[family] + several, here[column])
             if references:
                 reference_lines(axis, title.removesuffix(_OF_ACTORS))
             decisions(axis)
@@ -105,6 +111,13 @@ def _curve_figures(
             "seeds, within the range of all episodes (none with one seed). Thin: each seed.",
         )
         yield ending_, figure
+
+
+def _seeds_of(rows: pd.DataFrame) -> dict[Family, str]:
+    """The number of training seeds of each family, as in "3 seeds"."""
+    return {
+        family: count(rows[rows.family == family].train_seed.nunique(), "seed") for family in set(rows.family)
+    }
 
 
 def pages(rows: pd.DataFrame) -> Iterator[tuple[str, list[str], set[Family]]]:
@@ -147,7 +160,7 @@ def _mean_and_band(
         **look,
         linewidth=1.2,
         marker="." if len(common) == 1 else None,
-        label=f"{name}, {seeds} seed{'s' if seeds > 1 else ''}",
+        label=name,
     )
 
 
@@ -239,9 +252,14 @@ def learning_stability(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
         rows: validation episodes.
 
     Raises:
-        NothingToDraw: no game has two evaluations that are common to all its networks.
+        NothingToDraw: no network has two training seeds, or no game has two evaluations that are common to all its
+            networks.
     """
     rows = rows.assign(family=training_families(rows))
+    seeds = rows.groupby(["game", "family"]).train_seed.nunique()
+    rows = rows[rows.game.isin(seeds[seeds > 1].index.get_level_values("game"))]
+    if rows.empty:
+        raise NothingToDraw("it needs two training seeds of a network: train_direct --seed trains more")
     shared = {str(game): _shared_points(here) for game, here in rows.groupby("game")}
     if all(len(points) < 2 for points in shared.values()):
         raise NothingToDraw(
@@ -320,11 +338,14 @@ def training_loss(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
             here = rows[rows.title == title]
             own = in_order(here.family)
             name_of, look = names(own), looks(own)
+            seeds = _seeds_of(here[here.family.isin(found)])
+            if len(set(seeds.values())) == 1:
+                axis.set_title(f"{title}, {next(iter(seeds.values()))}")
             for family in own:
                 runs = here[here.family == family].groupby("train_seed") if family in found else ()
                 for index, (_, run) in enumerate(runs):
-                    several = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
-                    label = None if index else f"{name_of[family]}, {several}"
+                    several = f", {seeds[family]}" if len(set(seeds.values())) > 1 else ""
+                    label = None if index else name_of[family] + several
                     axis.plot(run.steps, run.loss, **look[family], linewidth=0.6, alpha=0.8, label=label)
             decisions(axis)
             axis.set_ylabel("loss")

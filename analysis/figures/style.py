@@ -54,6 +54,11 @@ MARKERS = {
     **{"actor": "P", "spiking-actor": "v"},
 }
 """Markers of kinds of agents, which differ without colour too. Other kinds: `marker_of`."""
+ATTACKERS = {
+    **{"best white-box": ("#000000", "o"), "FGSM, training gradient": ("#CA0020", "s")},
+    **{"transfer": ("#A6611A", "^"), "black-box": ("#80CDC1", "D"), "noise": ("#BABABA", "x")},
+}
+"""Colours and markers of attackers. No agent and no method has these colours. Their lines are solid."""
 _DASHES: tuple[tuple[float, Any], ...] = (
     *((2, (0, (1, 1))), (4, (0, (3, 1))), (8, (0, (3, 1, 1, 1))), (16, (0, (3, 1, 1, 1, 1, 1)))),
     *((64, (0, (6, 1.5))), (math.inf, "-")),
@@ -102,6 +107,12 @@ def marker_of(agent: str) -> str:
 def dashes_of(sim_steps: float) -> Any:
     """The line style of a number of simulation steps, equal in all figures; a solid line without spikes."""
     return next(dashes for most, dashes in _DASHES if sim_steps <= most) if sim_steps else "-"
+
+
+def fill_of(sim_steps: float) -> Any:
+    """How markers of a number of simulation steps are filled, where a method has several; full without spikes."""
+    fills = ((4, "full"), (8, "left"), (16, "bottom"), (64, "none"), (math.inf, "full"))
+    return next(fill for most, fill in fills if sim_steps <= most)
 
 
 def grid(titles: Sequence[str], height: float = PANEL_HEIGHT) -> tuple[Figure, dict[str, Axes]]:

@@ -7,7 +7,7 @@ everything is there. Equal files give an equal page. Never imports torch.
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote
@@ -15,13 +15,25 @@ from urllib.parse import quote
 from markupsafe import Markup, escape
 
 from analysis.answer import KEPT_HEADER, Answer, Attacked, answer, under_attack
+from analysis.attackers import BOUNDED, flips, masking_gaps, strongest
+from analysis.evidence import Evidence, attacked_scores, evidence
 from analysis.figures.registry import SECTIONS, Section, in_order
+from analysis.gates import gates
 from analysis.pages import render
 from analysis.report.provenance import Card, Work, cards, works
-from analysis.rows import ATTACKS, CONVERSIONS, EPISODES, METHOD_GAMES, METHODS, StudyRows
+from analysis.rows import (
+    ATTACKS,
+    CONVERSIONS,
+    EPISODES,
+    METHOD_GAMES,
+    METHODS,
+    OPERATIONS,
+    STATE_ATTACKS,
+    StudyRows,
+)
 from analysis.tables import markdown, score_lines
 from analysis.terms import terms_in
-from analysis.words import percent, score_bounds, size
+from analysis.words import percent, points, score_bounds, size, tenths
 from core.errors import Refusal
 from core.generated import require_as_made, write_generated
 from core.rows import ConversionRow, EpisodeRow
@@ -47,10 +59,11 @@ TITLES: Mapping[Section, str] = {
 TEXTS: Mapping[str, tuple[Section, str]] = {
     "games": ("scores", "Table of games"),
     "comparison": ("conversion", "Methods compared"),
-    "verdict": ("robustness", "What may be claimed about robustness"),
     "energy": ("cost", "Operations and energy"),
 }
 """Where the tables of a Markdown file stand, and their title, by the file's name."""
+WIDE = 1500
+"""Pixels above which a figure gets a row of its own."""
 FOLDED_ROWS = 12
 """Rows from which on a table is folded."""
 
@@ -64,10 +77,13 @@ class Table:
     cells: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
 
+    is_summary: bool = False
+    """Whether its rows are shown however many there are."""
+
     @property
     def is_folded(self) -> bool:
         """Whether a reader must ask to see its rows."""
-        return len(self.cells) > FOLDED_ROWS
+        return len(self.cells) > FOLDED_ROWS and not self.is_summary
 
     @property
     def is_number(self) -> tuple[bool, ...]:
@@ -76,6 +92,14 @@ class Table:
             any(column) and all(_NUMBER.fullmatch(cell) for cell in column if cell)
             for column in zip(*self.cells, strict=True)
         )
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Tables of one network, folded together."""
+
+    title: str
+    tables: tuple[Table, ...]
 
 
 @dataclass(frozen=True)
@@ -89,11 +113,21 @@ class Picture:
     caption: str
     link: str
     width: int
-    """In pixels. The page shows figures at a third of their size in pixels, for sharp screens."""
+    """In pixels."""
     height: int
     """In pixels."""
     vector: str
     """Link to the same figure as a PDF. Empty if there is none."""
+
+    @property
+    def shown_width(self) -> int:
+        """Its largest width on the page. Figures have 300 dots an inch, which sharp screens show as they are."""
+        return self.width * 12 // 25
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it gets a whole row of the page: figures of two columns of a paper do."""
+        return self.width > WIDE
 
 
 @dataclass(frozen=True)
@@ -104,19 +138,16 @@ class Chapter:
     title: str
     pictures: tuple[Picture, ...]
     tables: tuple[Table, ...]
+    folded: tuple[Folded, ...] = ()
+    """Tables of single networks."""
 
     @property
     def terms(self) -> dict[str, str]:
         """Definitions of the terms that its captions and tables use."""
-        heads = [word for table in self.tables for word in (table.title, *table.header, *table.notes)]
-        sources = {
-            cell
-            for table in self.tables
-            for row in table.cells
-            for cell in row
-            if "own" in cell or "-" in cell
-        }
-        return terms_in([*(picture.caption for picture in self.pictures), *heads, *sorted(sources)])
+        tables = [*self.tables, *(table for network in self.folded for table in network.tables)]
+        heads = [word for table in tables for word in (table.title, *table.header, *table.notes)]
+        cells = (cell for table in tables for row in table.cells for cell in row)
+        return terms_in([*(picture.caption for picture in self.pictures), *heads], cells)
 
 
 @dataclass(frozen=True)
@@ -173,26 +204,35 @@ def page_of(study: Path, folder: Path) -> Page:
     rows = StudyRows(study)
     episodes, compared, attacks = map(rows.rows, (EPISODES, METHOD_GAMES, ATTACKS))
     methods, conversions = map(rows.rows, (METHODS, CONVERSIONS))
-    found = answer(episodes, compared, methods, attacks)
+    found = answer(episodes, compared, methods, attacks, bool(rows.rows(OPERATIONS)))
     tables: dict[Section, list[Table]] = {section: [] for section in SECTIONS}
     if found.kept:
         tables["scores"].append(Table("Score kept of the DQN's", KEPT_HEADER, found.kept))
     tables["scores"] += _score_tables(episodes)
     tables["conversion"] += _agreement_tables(conversions)
-    tables["robustness"] += _attack_tables(under_attack(attacks, episodes))
+    attacked = evidence(rows.rows(STATE_ATTACKS), attacks)
+    tables["robustness"] += [*_gate_tables(attacked), *_attack_tables(under_attack(attacks, episodes))]
     for path in sorted(study.rglob("*.md")):
-        if path not in (study / "scores.md", study / "README.md"):
+        if path not in [study / name for name in ("scores.md", "README.md", "verdict.md")]:
             place = path.relative_to(study)
             section, title = TEXTS.get(path.stem, ("more", path.stem))
             title = " / ".join((*place.parent.parts, title))
             tables[section] += markdown_tables(title, path.read_text("utf-8"))
+    verdict = study / "verdict.md"
+    folded = _by_network(verdict.read_text("utf-8")) if verdict.is_file() else ()
     drawn = list(pictures(study, folder))
     return Page(
         name,
         found,
         _answering(drawn),
         tuple(
-            Chapter(section, TITLES[section], shown, tuple(tables[section]))
+            Chapter(
+                section,
+                TITLES[section],
+                shown,
+                tuple(tables[section]),
+                tuple(folded) if section == "robustness" else (),
+            )
             for section in SECTIONS
             if (shown := tuple(each for each in drawn if each.section == section)) or tables[section]
         ),
@@ -231,6 +271,8 @@ def prose(text: str) -> Markup:
 
 # Tables ----------------------------------------------------------------------------------------------
 
+BOLD = 9
+"""Level of a line in bold that names the table below it, lower than that of every heading."""
 _NUMBER = re.compile(r"-?[\d,.]+(e-?\d+)?( ?%)?")
 
 
@@ -247,6 +289,8 @@ def markdown_tables(title: str, text: str) -> Iterator[Table]:
                 level = len(line) - len(line.lstrip("#"))
                 headings = {above: words for above, words in headings.items() if above < level}
                 headings[level] = line.lstrip("# ")
+            elif named := re.match(r"\*\*([^:*]+)[^*]*\*\*$", line):
+                headings[BOLD] = f"{title}: {named[1]}"
         if is_table and len(block) > 2:
             header, _, *cells = (
                 [cell.strip() for cell in line.strip().strip("|").split("|")] for line in block
@@ -279,8 +323,8 @@ def _agreement_tables(conversions: Sequence[ConversionRow]) -> Iterator[Table]:
             row.readout,
             str(row.sim_steps),
             f"{row.num_states:,}",
-            f"{row.agreement:.1%}",
-            f"{row.majority_share:.1%}",
+            tenths(row.agreement),
+            tenths(row.majority_share),
         )
         for row in conversions
     ]
@@ -290,6 +334,72 @@ def _agreement_tables(conversions: Sequence[ConversionRow]) -> Iterator[Table]:
             "simulation in another simulator. Constant action: the agreement of always taking the same action."
         )
         yield Table("Agreement of converted networks", header, tuple(cells), (note,))
+
+
+def _gate_tables(attacked: Sequence[Evidence]) -> Iterator[Table]:
+    """One line for each attacked network: what it scores, what attacks find, and which gates did not pass."""
+    header = (
+        "game", "network", "clean score", "size", "kept in games", "states flipped", "largest masking gap",
+        "gates passed", "not passed",
+    )  # fmt: skip
+    cells = []
+    for shown in attacked:
+        found = gates(shown)
+        left = attacked_scores(shown)
+        smallest = shown.sizes[0] if shown.sizes else None
+        kept = left[smallest].kept if smallest in left else None
+        best = strongest([row for row in shown.states if row.epsilon == smallest], *BOUNDED)
+        gaps = [gap.gap for gap in masking_gaps(shown.states)]
+        clean = [row.score for row in shown.clean]
+        cells.append(
+            (
+                shown.network.game,
+                _without_digest(shown.network.name),
+                f"{sum(clean) / len(clean):,.2f}" if clean else "",
+                "" if smallest is None else size(smallest),
+                percent(kept) if kept else "",
+                percent(flips(best)) if best else "",
+                points(max(gaps, key=lambda gap: gap.estimate)) if gaps else "",
+                f"{sum(gate.outcome == 'pass' for gate in found)} of {len(found)}",
+                ", ".join(gate.name for gate in found if gate.outcome != "pass"),
+            )
+        )
+    if cells:
+        note = (
+            "At the smallest size: the share that is kept of the clean score above random play under the strongest "
+            "attack in games, and the share of stored states that the strongest attack flips. A gate that does not "
+            "pass forbids every claim that a network is robust."
+        )
+        yield Table("Attacked networks", header, tuple(cells), (note,), is_summary=True)
+
+
+PARTS: Mapping[str, str] = {
+    "strongest attack in games": "Games under attack",
+    "best attack on states": "States under attack",
+    "measured": "Gates",
+}
+"""Titles of the tables of a network in a verdict, by a column."""
+
+
+def _by_network(verdict: str) -> Iterator[Folded]:
+    """The tables of a verdict, those of one network together."""
+    for title, tables in groupby(markdown_tables("", verdict), lambda table: table.title):
+        yield Folded(
+            _without_digest(title),
+            tuple(
+                replace(
+                    table,
+                    title=next((name for column, name in PARTS.items() if column in table.header), ""),
+                    notes=tuple(map(_without_digest, table.notes)),
+                )
+                for table in tables
+            ),
+        )
+
+
+def _without_digest(name: str) -> str:
+    """A network's name without the digest of its weights, which provenance has."""
+    return re.sub(r", [0-9a-f]{12}\)", ")", name)
 
 
 def _attack_tables(attacked: Sequence[Attacked]) -> Iterator[Table]:
@@ -309,7 +419,7 @@ def _attack_tables(attacked: Sequence[Attacked]) -> Iterator[Table]:
             str(cell.score.n),
             f"{cell.score.estimate:,.2f}",
             score_bounds(cell.score),
-            f"{cell.flip_share:.1%}",
+            tenths(cell.flip_share),
             percent(cell.kept) if cell.kept else "",
         )
         for cell in attacked
@@ -331,7 +441,6 @@ def pictures(study: Path, folder: Path) -> Iterator[Picture]:
     known = dict(in_order())
     names = [*known]
     drawn = {path.stem: path for path in sorted((study / "figures").glob("*.png"))}
-    told: set[str] = set()  # the parts of a figure have one caption
     for path in sorted(drawn.values(), key=lambda path: _position(path.stem, names)):
         width, height = png_size(path)
         vector = path.with_suffix(".pdf")
@@ -340,13 +449,12 @@ def pictures(study: Path, folder: Path) -> Iterator[Picture]:
             path.stem,
             of,
             known[of].section if of in known else "more",
-            known[of].description if of in known and of not in told else "",
+            (known[of].caption if of in known else "") or of.replace("_", " "),
             _link(path, folder),
             width,
             height,
             _link(vector, folder) if vector.is_file() else "",
         )
-        told.add(of)
 
 
 def _figure_of(stem: str) -> str:

@@ -97,7 +97,9 @@ def test_with_a_first_layer_that_multiplies_once_no_spiking_network_saves_more_t
     silent = microjoules(spiking(4, rate=0.0))
     assert silent.first_layer_once == pytest.approx(15.07328)
     assert microjoules(nature()).first_layer_once / silent.first_layer_once == pytest.approx(2.852, abs=5e-4)
-    assert verdict(silent.first_layer_once, microjoules(nature()).first_layer_once) == "costs 2.85 times less"
+    assert (
+        verdict(silent.first_layer_once, microjoules(nature()).first_layer_once) == "costs 1/2.85 of its DQN"
+    )
 
 
 def test_with_a_first_layer_at_every_sim_step_it_loses_from_the_third() -> None:
@@ -166,12 +168,12 @@ def test_a_last_layer_that_only_integrates_is_no_place_to_fire() -> None:
     ("sim_steps", "rate", "found"),
     [
         (4, 0.01, "no bound is known below 5 sim steps"),
-        (5, 0.056, "may win against a 3-bit network: rate 5.6%"),
-        (7, 0.058, "loses to a 3-bit network: rate 5.8%"),
-        (8, 0.2, "loses to a 4-bit network: rate 20.0%"),
-        (10, 0.01, "may win against a 4-bit network: rate 1.0%"),
-        (64, 0.01, "no bound is known above 10 sim steps at rate 1.0%"),
-        (64, 0.1, "loses to a 7-bit network: rate 10.0%"),
+        (5, 0.056, "may win against a 3-bit network: rate 5.6 %"),
+        (7, 0.058, "loses to a 3-bit network: rate 5.8 %"),
+        (8, 0.2, "loses to a 4-bit network: rate 20.0 %"),
+        (10, 0.01, "may win against a 4-bit network: rate 1.0 %"),
+        (64, 0.01, "no bound is known above 10 sim steps at rate 1.0 %"),
+        (64, 0.1, "loses to a 7-bit network: rate 10.0 %"),
     ],
 )
 def test_the_published_bound_is_read_where_it_holds(sim_steps: int, rate: float, found: str) -> None:
@@ -211,12 +213,12 @@ def test_the_table_says_plainly_who_loses() -> None:
     assert notes[0].endswith("Quantised networks are priced in float32 too, not at their own bit width.")
     assert "quantised network is priced" not in energy_table(nature())
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (dqn, quantised, dsqn)]
-    assert cells[0][4:] == ["", "", "", "43 uJ", "43 uJ", "43 uJ", ""]
-    assert cells[1][7:10] == ["43 uJ, costs as much as its DQN"] * 2 + ["29 uJ, costs 1.48 times less"]
+    assert cells[0][4:] == ["", "", "", "43 µJ", "43 µJ", "43 µJ", ""]
+    assert cells[1][7:10] == ["43 µJ, costs as much as its DQN"] * 2 + ["29 µJ, costs 1/1.48 of its DQN"]
     # 21,636 neurons at 2.4 spikes; 15.07 + 0.9 * 2.4 * 6.068 and 8 * 15.07 + 13.11 microjoules.
-    assert cells[2][4:8] == ["8", "51,926", "30.0%", "28.2 uJ, costs 1.53 times less"]
-    assert cells[2][8] == "134 uJ, costs more than its DQN: 3.11 times as much"
-    assert cells[2][10] == "loses to a 4-bit network: rate 30.0%"
+    assert cells[2][4:8] == ["8", "51,926", "30.0 %", "28.2 µJ, costs 1/1.53 of its DQN"]
+    assert cells[2][8] == "134 µJ, costs more than its DQN: 3.11 times as much"
+    assert cells[2][10] == "loses to a 4-bit network: rate 30.0 %"
 
 
 def test_rows_of_a_layer_twice_or_never_are_refused() -> None:

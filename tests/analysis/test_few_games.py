@@ -109,7 +109,7 @@ def test_nothing_is_claimed_of_few_games() -> None:
     snn = {"agent": "rate-coded", "checkpoint_id": "snn", "sim_steps": 4}
     for n, claimed in ((FEW, False), (LEAST_EPISODES, True)):
         found = answer([*rows([9.0, 10.0] * 20), *rows(np.arange(n) + 3.0, **snn)], [], [], [])
-        assert ("the converted SNN keeps" in found.lead[0]) == claimed
+        assert ("converted SNN, 4 sim steps: " in found.lead[0]) == claimed
         (cells,) = found.kept
         assert any(SAYS.format(n) in cell for cell in cells) != claimed
     few = [*rows(np.arange(3.0)), *rows(np.arange(3.0), **snn)]

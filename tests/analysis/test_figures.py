@@ -288,8 +288,14 @@ def test_networks_of_one_agent_are_not_averaged() -> None:
     rows = frame([*curve((1.0, 2.0), **DSQN), *curve((3.0, 6.0), **other)])
     (axis,) = only(learning.liu2022_fig7_learning_curves(rows)).axes
     drawn = lines(axis)
-    assert drawn["DSQN (chen2022), 1 seed"] == [1.0, 2.0]
-    assert drawn["DSQN (last-mem), 1 seed"] == [3.0, 6.0]
+    assert axis.get_title() == "pong, 1 seed"
+    assert drawn["DSQN (chen2022)"] == [1.0, 2.0]
+    assert drawn["DSQN (last-mem)"] == [3.0, 6.0]
+    more = frame(
+        [*curve((1.0, 2.0), **DSQN), *curve((3.0, 6.0), **other), *curve((3.0, 6.0), seed=1, **other)]
+    )
+    (axis,) = only(learning.liu2022_fig7_learning_curves(more)).axes
+    assert {"DSQN (chen2022), 1 seed", "DSQN (last-mem), 2 seeds"} <= set(lines(axis))
 
 
 def test_a_training_run_is_drawn_once() -> None:
@@ -319,15 +325,18 @@ def test_stability_by_hand() -> None:
 
 
 def test_stability_takes_what_all_networks_of_a_game_have() -> None:
-    rows = frame([*curve((0.0, 10.0, 4.0)), *curve((2.0, 8.0), **DSQN)])
+    dqns = [*curve((0.0, 10.0, 4.0)), *curve((0.0, 9.0, 4.0), seed=1)]
+    rows = frame([*dqns, *curve((2.0, 8.0), **DSQN)])
     figure = only(learning.learning_stability(rows))
     assert figure.get_suptitle() == "pong, 2 evaluations"
     assert len(figure.axes) == len(learning.MEASURES)
     across_seeds = figure.axes[list(learning.MEASURES).index("across_runs")]
-    assert [each.get_text() for each in across_seeds.texts] == ["1 seed", "1 seed"]
-    assert not across_seeds.patches
+    assert [each.get_text() for each in across_seeds.texts] == ["1 seed"]
+    assert len(across_seeds.patches) == 1
     with pytest.raises(Refusal, match="no game has two evaluations"):
-        learning.learning_stability(frame([*curve((0.0,)), *curve((1.0, 2.0), **DSQN)]))
+        learning.learning_stability(frame([*curve((0.0,)), *curve((1.0,), seed=1)]))
+    with pytest.raises(Refusal, match="two training seeds of a network"):
+        learning.learning_stability(frame([*curve((0.0, 10.0)), *curve((2.0, 8.0), **DSQN)]))
 
 
 def test_a_word_wider_than_its_line_is_broken_behind_signs() -> None:

@@ -26,6 +26,7 @@ from core.rows import AttackRow, ConversionRow, EpisodeRow
 from tests.conftest import episode
 
 LEFT = "above random play that agents keep under the attack that flips most decisions"
+OVER = "(95 % intervals over 20 games)"
 RANDOM = reference(get_game("pong")).random or 0.0
 SETTINGS = to_json(
     {
@@ -118,11 +119,33 @@ def test_a_share_is_what_was_worked_out_by_hand() -> None:
     assert "| 25 % (the same in all 20 games) | seed 0 | 4 | 20 |" in text.splitlines()[1]
     assert text.splitlines()[0].startswith("pong | converted SNN (seed 0, 1,000 decisions) | ")
     assert text.splitlines()[1].startswith("pong | DSQN (seed 0, 1,000 decisions) | ")
-    (lead, about_attacks, seeds) = answer(rows, [], [], []).lead
-    assert "the converted SNN keeps 75 % at 64 sim steps (1 network, 1 game)" in lead
-    assert "the DSQN keeps 25 % at 4 sim steps" in lead
-    assert seeds == "An agent was trained with 1 seed on each game."
-    assert "No agent was attacked" in about_attacks
+    found = answer(rows, [], [], [])
+    (lead, seeds) = found.lead
+    assert lead == (
+        "Share of the DQN's score above random play that is kept on pong: converted SNN, 64 sim steps: 75 %; DSQN, "
+        "4 sim steps: 25 %."
+    )
+    assert seeds == "Each agent was trained with 1 seed on pong."
+    assert any("No agent was attacked" in limit for limit in found.limits)
+    assert found.question.startswith("How much of a deep Q-network's play survives")
+
+
+def test_the_lead_has_means_over_seeds_of_each_method_at_its_steps() -> None:
+    # DQNs: 10 and 30 above random play. DSQNs: 5 and 10, hence 7.5 of 20 and not the mean of four shares.
+    rows = [
+        *games(RANDOM + 10),
+        *games(RANDOM + 30, train_seed=1, checkpoint_id="d1"),
+        *games(RANDOM + 5, **DSQN),
+        *games(RANDOM + 10, **{**DSQN, "train_seed": 1, "checkpoint_id": "s1"}),
+        *games(RANDOM + 10, **{**SNN, "variant": "tan2021"}),
+        *games(RANDOM + 5, **{**SNN, "variant": "tan2021", "sim_steps": 8, "checkpoint_id": "c1"}),
+    ]
+    found = answer(rows, [], [], [])
+    assert found.lead[0].endswith(
+        "on pong, means over seeds: tan2021, 64 sim steps: 100 %; tan2021, 8 sim steps: 50 %; DSQN, 4 sim steps: 38 %."
+    )
+    of_dsqns = [line for line in kept_lines(found).splitlines() if "DSQN" in line]
+    assert ["mean of seeds 0, 1" in line for line in of_dsqns] == [True, True]
 
 
 def test_only_episodes_that_both_played_are_pairs() -> None:
@@ -164,7 +187,7 @@ def test_a_dsqn_meets_a_dqn_of_every_seed_and_of_its_recipe() -> None:
 def test_untrained_agents_answer_nothing_and_are_named() -> None:
     rows = [*games(9.0), *games(RANDOM, RANDOM, **DSQN)]
     found = answer(rows, [], [], [])
-    assert "do not answer" in found.lead[0]
+    assert any("is not answered" in limit for limit in found.limits)
     assert "DSQN (seed" not in kept_lines(found)
     assert any("DSQN (seed 0, 1,000 decisions): not a trained agent" in limit for limit in found.limits)
     assert any("DQN on pong; DSQN on pong" in limit for limit in found.limits)
@@ -180,7 +203,7 @@ def test_the_lead_takes_the_best_weights_of_a_training_run() -> None:
     best = games(RANDOM + 10, RANDOM + 10, checkpoint="best", **DSQN)
     final = games(RANDOM + 5, RANDOM + 5, checkpoint="final", **{**DSQN, "checkpoint_id": "s1"})
     found = answer([*dqn, *best, *final], [], [], [])
-    assert "DSQN keeps 50 % at" in found.lead[0]
+    assert "DSQN, 4 sim steps: 50 %" in found.lead[0]
     best_line, final_line = kept_lines(found).splitlines()
     assert "decisions, best weights) |" in best_line
     assert "| 50 % (" in best_line
@@ -191,11 +214,18 @@ def test_the_lead_takes_the_best_weights_of_a_training_run() -> None:
 def test_the_lead_counts_a_conversion_once_that_two_commands_scored() -> None:
     dqn = games(RANDOM + 20, RANDOM + 20)
     evaluated = games(RANDOM + 10, RANDOM + 10, **{**SNN, "variant": "tan2021"})
-    for label, sim_steps, count in (("tan2021 T=64", 64, "1 network,"), ("tan2021 T=32", 32, "2 networks,")):
-        again = {**SNN, "checkpoint_id": "c1", "variant": label, "sim_steps": sim_steps}
-        compared = [*games(RANDOM + 20, RANDOM + 20, variant="dqn"), *games(RANDOM + 5, RANDOM + 5, **again)]
-        found = answer([*dqn, *evaluated], compared, [], [])
-        assert f"({count}" in found.lead[0]
+    again = {**SNN, "checkpoint_id": "c1", "variant": "tan2021 T=64"}
+    compared = [*games(RANDOM + 20, RANDOM + 20, variant="dqn"), *games(RANDOM + 5, RANDOM + 5, **again)]
+    assert "tan2021, 64 sim steps: 50 %." in answer([*dqn, *evaluated], compared, [], []).lead[0]
+    assert "tan2021, 64 sim steps: 25 %." in answer(dqn, compared, [], []).lead[0]
+
+
+def test_a_dqn_that_lost_what_it_had_learnt_is_no_reference() -> None:
+    best = games(RANDOM + 20, checkpoint="best")
+    collapsed = games(RANDOM + 5, checkpoint="final", checkpoint_id="d1")
+    text = kept_of(*best, *collapsed, *games(RANDOM + 20, checkpoint="final", **DSQN))
+    assert "| 100 % (" in text
+    assert "400 %" not in text
 
 
 def test_weights_that_were_best_early_are_of_a_trained_run() -> None:
@@ -215,7 +245,8 @@ def test_a_conversions_method_is_named() -> None:
 def test_what_is_missing_is_said_and_not_invented() -> None:
     found = answer(games(9.0), [], [], [])
     assert found.kept == ()
-    assert "do not answer how much of a DQN's play survives" in found.lead[0]
+    assert found.question == "What do these networks score?"
+    assert found.lead == ("Each agent was trained with 1 seed on pong.",)
 
 
 def test_a_conversion_is_chosen_by_regret_on_validation_states_and_never_by_its_score() -> None:
@@ -261,29 +292,30 @@ def test_what_an_attack_leaves_is_of_the_clean_games_of_the_same_starts() -> Non
     assert second.kept is not None
     assert second.kept.estimate == pytest.approx(0.0, abs=1e-9)
     found = answer([], [], [], [*clean, *weak, *strong])
-    told = "on pong at 1/255 DQN 75 %"
-    assert found.lead[1] == f"Share of their own clean score {LEFT}: {told}."
+    told = f"on pong at 1/255: DQN 75 % (71 to 81) {OVER}"
+    assert found.lead[0] == f"Share of their own clean score {LEFT}, {told}."
+    assert found.question == "How do these networks hold up under attack?"
     # A stronger one of that size counts; and a size that not all have met does not.
     other = attacks(RANDOM + 5, RANDOM + 5, attack="fgsm", epsilon=1 / 255, flip_share=0.6)
     other = [replace(row, threat='{"loss": "margin"}') for row in other]
     found = answer([], [], [], [*clean, *weak, *other, *strong])
-    assert "on pong at 1/255 DQN 25 %" in found.lead[1]
+    assert "on pong at 1/255: DQN 25 %" in found.lead[0]
     # The strongest flips most decisions; a lower score by one that flips hardly any is luck.
     unlucky = [replace(row, threat='{"loss": "value"}', score=RANDOM, flip_share=0.01) for row in other]
-    assert "on pong at 1/255 DQN 25 %" in answer([], [], [], [*clean, *weak, *other, *unlucky]).lead[1]
+    assert "on pong at 1/255: DQN 25 %" in answer([], [], [], [*clean, *weak, *other, *unlucky]).lead[0]
     equal = [replace(row, threat='{"loss": "value"}', score=RANDOM + 2) for row in other]
-    assert "on pong at 1/255 DQN 10 %" in answer([], [], [], [*clean, *weak, *other, *equal]).lead[1]
+    assert "on pong at 1/255: DQN 10 %" in answer([], [], [], [*clean, *weak, *other, *equal]).lead[0]
     # What is no change within so much, or another setting, is no attack of that size.
     covered = attacks(RANDOM, RANDOM, attack="occlusion", epsilon=1 / 255, flip_share=1.0)
     covered = [replace(row, threat='{"norm": "patch"}') for row in covered]
-    assert "on pong at 1/255 DQN 75 %" in answer([], [], [], [*clean, *weak, *covered]).lead[1]
+    assert "on pong at 1/255: DQN 75 %" in answer([], [], [], [*clean, *weak, *covered]).lead[0]
     newest = [replace(row, threat='{"scope": "newest-frame"}') for row in other]
     found = answer([], [], [], [*clean, *weak, *covered, *newest, *strong])
-    assert 'on pong at 1/255 in the setting `{"scope": "newest-frame"}` DQN 25 %' in found.lead[1]
+    assert 'on pong at 1/255 in the setting `{"scope": "newest-frame"}`: DQN 25 %' in found.lead[0]
     met = [*clean, *strong, *weak]
     dsqn = [replace(row, **DSQN) for row in (*clean, *strong)]
-    text = answer([], [], [], [*met, *dsqn]).lead[1]
-    assert "on pong at 4/255 DQN 0 %, DSQN 0 %" in text
+    text = answer([], [], [], [*met, *dsqn]).lead[0]
+    assert "on pong at 4/255: 0 %, and no order can be told" in text
     assert any("No agent is shown to be robust" in limit for limit in found.limits)
 
 
@@ -366,8 +398,8 @@ def test_the_glossary_has_the_same_definitions() -> None:
 
 
 def test_terms_are_found_as_whole_words() -> None:
-    assert [*terms_in(["12 Flips", "its own"])] == ["Flip", "own"]
-    assert terms_in(["shown ownership of gates-1"]) == {}
+    assert [*terms_in(["12 Flips"], ["own", "ann-twin (relu)"])] == ["Flip", "own"]
+    assert terms_in(["its own, shown ownership of gates-1"], ["own DQN"]) == {}
 
 
 def test_a_figure_stands_in_its_section_and_its_parts_share_a_caption(tmp_path: Path) -> None:
@@ -382,12 +414,9 @@ def test_a_figure_stands_in_its_section_and_its_parts_share_a_caption(tmp_path: 
     }
     assert page.head is not None
     assert page.head.name == "score_bars"
-    assert [bool(each.caption) for part in page.chapters for each in part.pictures] == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    captions = [each.caption for part in page.chapters for each in part.pictures]
+    assert captions[1] == captions[2] == FIGURES["max_q_curves"].caption
+    assert captions[3] == "mine"
 
 
 def test_a_markdown_table_is_read_back_as_it_was_written() -> None:

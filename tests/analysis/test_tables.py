@@ -94,7 +94,7 @@ def test_an_agent_no_better_than_random_play_is_called_untrained() -> None:
     (line,) = score_lines(played((-20.9, -20.9)))  # type: ignore[arg-type]
     assert "no better than random play" in line.note
     (line,) = score_lines([episode(score=20.0, train_steps=10)])
-    assert "1.0% of its recipe" in line.note
+    assert "1.0 % of its recipe" in line.note
 
 
 def test_an_imported_agent_claims_no_training() -> None:
@@ -226,7 +226,7 @@ def test_a_run_is_untrained_or_not_as_a_whole() -> None:
     assert len(prefer_best(training_runs(frame(*rows)))) == 3
     notes = {(line.agent, line.train_seed, line.checkpoint): line.note for line in score_lines(rows)}  # type: ignore[arg-type]
     assert notes["dqn", 0, "best"] == notes["dqn", 0, "final"] == ""
-    assert notes["dqn", 1, ""] == "not a trained agent: 9.0% of its recipe"
+    assert notes["dqn", 1, ""] == "not a trained agent: 9.0 % of its recipe"
 
 
 # The papers' table ------------------------------------------------------------------------------------
