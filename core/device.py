@@ -1,10 +1,7 @@
 """The device and threads of a command. Imports torch only when it is used."""
 
 import ctypes
-import itertools
-import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.choices import Device
@@ -13,8 +10,6 @@ from core.errors import Refusal
 if TYPE_CHECKING:
     import torch
 
-VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
-"""Environment variable that names the GPUs which a process may use. Empty: none."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
@@ -29,19 +24,6 @@ def pick_device(device: Device) -> "torch.device":
     if device == "cuda" and not torch.cuda.is_available():
         raise Refusal("device 'cuda': torch finds no GPU here; accepted are auto, cpu")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def visible_gpus() -> tuple[str, ...]:
-    """The GPUs that this process may use, as VISIBLE_VARIABLE names them. Found without torch.
-
-    Without the variable they are counted in /dev.
-    """
-    named = os.environ.get(VISIBLE_VARIABLE)
-    if named is None:
-        return tuple(map(str, range(len([*Path("/dev").glob("nvidia[0-9]*")]))))
-    names = [name.strip() for name in named.split(",")]
-    # CUDA ignores what follows the first name that means nothing.
-    return tuple(itertools.takewhile(lambda name: name not in ("", "-1", "NoDevFiles"), names))
 
 
 def set_up_torch(threads: int) -> None:

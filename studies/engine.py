@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from core import memory, processes
-from core.device import VISIBLE_VARIABLE, visible_gpus
+from core.gpus import VISIBLE_VARIABLE, visible_gpus
 from core.progress import FILE_VARIABLE
 from studies.logs import Cause, Log, Run
 from studies.planning import Stage

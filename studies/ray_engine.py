@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, assert_never
 
 from core import locks, processes
-from core.device import VISIBLE_VARIABLE
 from core.errors import Refusal
+from core.gpus import VISIBLE_VARIABLE
 from core.manifest import LOCK_PATIENCE_S, begun, lock_of, require_free
 from core.progress import FILE_VARIABLE
 from core.reading import parse_json

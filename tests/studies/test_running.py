@@ -13,8 +13,8 @@ from threading import Thread
 import pytest
 
 from core import interrupts, locks, memory
-from core.device import VISIBLE_VARIABLE, visible_gpus
 from core.errors import Refusal
+from core.gpus import VISIBLE_VARIABLE, visible_gpus
 from core.manifest import lock_of
 from studies.done import is_done
 from studies.engine import LocalEngine, Needs
