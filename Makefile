@@ -58,5 +58,6 @@ bench: setup-dev ## time the house against its peers; measure what stages cost; 
 test-gpu: setup-dev ## run the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
 
-bench-gpu: setup-dev ## time updates on a GPU, beside this CPU
+bench-gpu: setup-dev ## time updates on a GPU, beside this CPU; measure what stages cost on it
 	$(BIN)/python -m benchmarks.gpu
+	$(BIN)/python -m benchmarks.rates --device cuda

@@ -1,8 +1,8 @@
 """Measure what each kind of work of a study costs on this machine, for forecasts (docs/studies.md).
 
 The kinds of work take turns for three rounds on one thread, and the least counts. On a CPU, seconds are of the process
-and not of the clock, so that other work on the machine counts less. The entry of this processor and device in
-results/benchmarks/costs.json is replaced.
+and not of the clock, so that other work on the machine counts less. With --device cuda, networks run on the first GPU,
+and seconds are of the clock. The entry of this processor and device in results/benchmarks/costs.json is replaced.
 """
 
 import json
@@ -91,13 +91,14 @@ class Item:
     """Other kinds of work that a round contains, with their simulation steps and amounts."""
 
 
-def items(tier: Tier, folder: Path) -> Iterator[Item]:
-    """Everything that is measured on one tier."""
+def items(tier: Tier, folder: Path, device: torch.device) -> Iterator[Item]:
+    """Everything that is measured on one tier, with networks on a device."""
     game = get_game({"control": "cartpole", "minatar": "minatar/breakout", "atari": "pong"}[tier])
     for name in GAMES[tier]:
         yield environment(get_game(name))
     shipped = {
-        kind: load_agent(AGENTS / f"{SHIPPED[tier]}-{kind}-s0.safetensors").agent for kind in ("dqn", "dsqn")
+        kind: load_agent(AGENTS / f"{SHIPPED[tier]}-{kind}-s0.safetensors").agent.to(device)
+        for kind in ("dqn", "dsqn")
     }
     dqn = shipped["dqn"]
     assert isinstance(dqn, DQN)
@@ -106,19 +107,23 @@ def items(tier: Tier, folder: Path) -> Iterator[Item]:
     spiking = NETWORKS["tutorial"] if tier == "control" else None
     for sim_steps in (1, *DSQN_SIM_STEPS[tier]):
         network = NETWORKS["relu"] if sim_steps == 1 else spiking or chen2022(sim_steps)
-        agent = network.make(game, seeding.torch_generator(0, "weights"))
+        agent = network.make(game, seeding.torch_generator(0, "weights")).to(device)
         agent.load_state_dict(shipped[agent.kind].state_dict(), strict=False)
         yield from deciding(agent, inputs)
         yield gradient(agent, inputs)
         yield training(agent, tier, folder)
         if tier == "atari" and sim_steps < 64:
-            yield training(network.make(game, seeding.torch_generator(0, "weights")), tier, folder, bf16=True)
+            yield training(
+                network.make(game, seeding.torch_generator(0, "weights")).to(device), tier, folder, bf16=True
+            )
         if tier == "minatar" and sim_steps in (2, 4):
-            yield training(network.make(game, seeding.torch_generator(0, "weights")), tier, folder, cmc=True)
+            yield training(
+                network.make(game, seeding.torch_generator(0, "weights")).to(device), tier, folder, cmc=True
+            )
     if tier == "control":
         yield embedding(tier)
         for network in (NETWORKS["relu"], NETWORKS["tutorial"]):
-            yield from acting(network, game, inputs)
+            yield from acting(network, game, inputs, device)
         return
     scales, _ = tan2021.guarded_scales(dqn, states, 99.9)
     for sim_steps in SNN_SIM_STEPS[tier]:
@@ -237,10 +242,10 @@ def training(agent: DQN | DSQN, tier: Tier, folder: Path, cmc: bool = False, bf1
     )
 
 
-def acting(network: Network, game: Game, inputs: torch.Tensor) -> Iterator[Item]:
+def acting(network: Network, game: Game, inputs: torch.Tensor, device: torch.device) -> Iterator[Item]:
     """Decisions and updates of PPO's actor."""
     actor, critic = (
-        network.make_actor(whose, seeding.torch_generator(0, stream))
+        network.make_actor(whose, seeding.torch_generator(0, stream)).to(device)
         for whose, stream in ((game, "weights"), (critic_game(game), "critic"))
     )
     yield from deciding(actor, inputs)
@@ -324,14 +329,22 @@ def advance(algorithm: Algorithm, decisions: int) -> None:
         algorithm.advance()
 
 
-def measured(chosen: list[Item], rounds: int) -> dict[str, dict[int, float]]:
+def clock_of_gpu() -> float:
+    """The time in seconds, once the GPU has done its work."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def measured(
+    chosen: list[Item], rounds: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, dict[int, float]]:
     """Seconds of a unit, by kind of work and simulation steps."""
     least = [math.inf] * len(chosen)
     for _ in range(rounds):
         for index, item in enumerate(chosen):
-            began = time.process_time()
+            began = clock()
             item.work()
-            least[index] = min(least[index], time.process_time() - began)
+            least[index] = min(least[index], clock() - began)
     found: dict[str, dict[int, list[float]]] = {}
     # Work that others contain comes first.
     for item, seconds in sorted(zip(chosen, least, strict=True), key=lambda pair: bool(pair[0].less)):
@@ -379,7 +392,11 @@ def calibrate() -> dict[str, dict[int, float]]:
 if __name__ == "__main__":
     options = parser(__doc__ or "")
     options.add_argument("--calibrate", action="store_true", help="measure little, and print it as JSON")
+    options.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="device of the networks")
     asked = options.parse_args()
+    is_cpu = asked.device == "cpu"
+    if not is_cpu and not torch.cuda.is_available():
+        sys.exit("error: no GPU is seen by torch: --device cuda needs one")
     if asked.calibrate:
         print(json.dumps(calibrate()))
         sys.exit()
@@ -388,12 +405,14 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         costs: dict[str, dict[int, float]] = {}
         for tier in ("control", "minatar", "atari"):
-            costs |= measured([*items(tier, Path(folder))], ROUNDS)
+            chosen = [*items(tier, Path(folder), torch.device(asked.device))]
+            costs |= measured(chosen, ROUNDS, time.process_time if is_cpu else clock_of_gpu)
     entry = {
         "processor": processor(),
-        "device": "cpu",
+        "device": "cpu" if is_cpu else torch.cuda.get_device_name(),
         "measured": True,
-        "note": f"process time, least of {ROUNDS} rounds in turn; load {load:.1f} on {os.cpu_count()} cores",
+        "note": f"{'process' if is_cpu else 'wall'} time, least of {ROUNDS} rounds in turn; "
+        f"load {load:.1f} on {os.cpu_count()} cores",
         "versions": {"torch": torch.__version__, **source_code()},
         "start_s": round(start_seconds(), 2),
         "seconds": {
@@ -401,7 +420,7 @@ if __name__ == "__main__":
             for key, by_steps in costs.items()
         },
     }
-    made = [entry, estimated_on_gpu(entry)]
+    made = [entry, estimated_on_gpu(entry)] if is_cpu else [entry]
     entries = json.loads(COSTS.read_text("utf-8"))["entries"] if COSTS.is_file() else []
     places = [(each["processor"], each["device"]) for each in made]
     kept = [each for each in entries if (each["processor"], each["device"]) not in places]

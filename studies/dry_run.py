@@ -60,7 +60,10 @@ def dry_run(
     here = rates_of_this_machine(entries)
     if calibrate:
         here = calibrated(here)
-    gpu = next((rates for rates in entries if rates.device != "cpu"), None)
+    # One that was measured comes before an estimate.
+    gpu = max(
+        (each for each in entries if each.device != "cpu"), key=lambda each: each.measured, default=None
+    )
     forecasts = {stage: forecast_of(works[stage], here) for stage in stages}
     on_gpu = {stage: forecast_of(works[stage], gpu) for stage in stages}
 

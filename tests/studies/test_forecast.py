@@ -212,6 +212,19 @@ def test_costs_of_another_processor_are_said_to_be(
     assert [*dry_run(study, [], {}, 1, 1, every_stage=False, calibrate=False)] == []
 
 
+def test_a_measured_gpu_comes_before_an_estimate(
+    study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    costs = json.loads(COSTS.read_text())["entries"][:2]
+    measured = {**costs[1], "device": "a card", "measured": True}
+    (tmp_path / "costs.json").write_text(json.dumps({"entries": [*costs, measured]}))
+    monkeypatch.setattr("studies.dry_run.all_rates", partial(all_rates, tmp_path / "costs.json"))
+    stage = plan(study)[0]
+    lines = [*dry_run(study, [stage], {stage: Workload([])}, 1, 1, every_stage=False, calibrate=False)]
+    assert lines[-1].startswith("8 x a card, ")
+    assert lines[-1].endswith(" (measured)")
+
+
 def test_a_dry_run_says_what_a_study_takes(study: Study) -> None:
     stages = narrowed(plan(study), (), ("dqn",), (0,))
     lines = [

@@ -119,7 +119,7 @@ def test_what_is_lost_runs_again_and_a_failure_stops_only_what_needs_it(
 def test_either_engine_finishes_what_the_other_began(
     cluster: Cluster, study: Study, simulated: Simulated
 ) -> None:
-    stage, other = simulated("slow", seconds=4), simulated("other", misbehave=("hang", 1))
+    stage, others = simulated("slow", seconds=4), [simulated(n, misbehave=("hang", 1)) for n in ("a", "b")]
     # Begun on this machine, resumed by Ray.
     log = log_of(study, stage)
     local = LocalEngine(study, 1)
@@ -131,15 +131,18 @@ def test_either_engine_finishes_what_the_other_began(
     assert "simulated made/game/slow from 50 %" in log.output.read_text()
     assert is_done(stage)
     assert sorted(path.name for path in stage.manifest.parent.iterdir()) == ["manifest.json", "result.txt"]
-    # Begun by Ray, whose driver is killed; finished on this machine.
-    driver = drive(other, f"RayEngine(study, 0, {cluster.address!r})", stderr=subprocess.PIPE)
-    wait_until(lambda: processes_of(other) != [])
-    driver.kill()
-    driver.communicate()
-    wait_until(lambda: not processes_of(other))
-    Path("other.count").write_text(".")
-    assert run(LocalEngine(study, 1), study, other) == []
-    assert is_done(other)
+    # Begun by Ray, whose driver is killed; finished on this machine, or by Ray.
+    for other, engine in zip(
+        others, (LocalEngine(study, 1), RayEngine(study, 0, cluster.address)), strict=True
+    ):
+        driver = drive(other, f"RayEngine(study, 0, {cluster.address!r})", stderr=subprocess.PIPE)
+        wait_until(lambda other=other: processes_of(other) != [])
+        driver.kill()
+        driver.communicate()
+        wait_until(lambda other=other: not processes_of(other))
+        Path(f"{other.manifest.parent.name}.count").write_text(".")
+        assert run(engine, study, other) == []
+        assert is_done(other)
 
 
 def test_rows_equal_those_of_the_local_engine_without_a_shared_file_system(
