@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 
 from analysis.figures import attacks, conversion, style
 from analysis.figures.registry import LAST, in_order
@@ -101,7 +102,7 @@ def test_a_figure_of_an_extension_is_drawn_listed_and_captioned(tmp_path: Path) 
     assert (tmp_path / "study" / "figures" / "lengths.pdf").read_bytes()
     assert run("-m", "analysis.report", "study") == "study/report/index.html\n"
     page = (tmp_path / "study" / "report" / "index.html").read_text()
-    assert "Lengths of episodes. One dot an episode." in page
+    assert '<figcaption>Lengths of episodes. <span class="files">lengths' in page
     assert page.index("score_bars.png") < page.index("lengths.png")
 
 
@@ -153,11 +154,12 @@ def test_shares_of_the_dqns_score_are_drawn_where_they_are() -> None:
     assert list(lines["exact"].get_xdata()) == [8.0]  # layers that wait for one another take longer
 
 
-def test_methods_have_colours_that_no_agent_has() -> None:
+def test_methods_and_attackers_have_colours_that_no_agent_has() -> None:
     from convert.variants import VARIANTS
 
     assert set(style.METHOD_COLOURS) == set(VARIANTS)
-    colours = [*style.METHOD_COLOURS.values(), *style.COLOURS.values()]
+    attackers = [colour for colour, _ in style.ATTACKERS.values()]
+    colours = [*style.METHOD_COLOURS.values(), *style.COLOURS.values(), *attackers]
     assert len(set(colours)) == len(colours)
     assert style.colour_of("rate-coded", "qcfs (percentile 99)") == style.METHOD_COLOURS["qcfs"]
     assert style.colour_of("quantised", "qcfs") == style.COLOURS["quantised"]
@@ -189,17 +191,17 @@ def test_networks_of_one_name_are_not_averaged_under_attack() -> None:
         (axis,) = only(attacks.score_against_epsilon(pd.DataFrame(rows))).axes
         (flips,) = only(attacks.flips_against_epsilon(pd.DataFrame(rows))).axes
         assert all(list(line.get_ydata()) == [25.0, 25.0] for line in flips.lines)
-        return {
-            str(line.get_label()).removesuffix(", too few for an interval"): list(line.get_ydata())
-            for line in axis.lines
-            if "DQN" in str(line.get_label())
-        }
+        return points(axis)
+
+    def points(axis: Axes) -> dict[str, list[float]]:
+        handles, names = axis.get_legend_handles_labels()
+        return {name: list(bars[0].get_ydata()) for bars, name in zip(handles, names, strict=True)}  # type: ignore[index]
 
     assert drawn(("short", 0, 8000, -21.0), ("long", 0, 800_000, 16.0)) == {
-        "DQN (relu), n = 1 x 2": [16.0, 16.0],
-        "DQN (untrained), n = 1 x 2": [-21.0, -21.0],
+        "DQN (relu)": [16.0, 16.0],
+        "DQN (untrained)": [-21.0, -21.0],
     }
-    assert drawn(("one", 0, 800_000, 10.0), ("other", 1, 800_000, 20.0)) == {"DQN, n = 2 x 2": [15.0, 15.0]}
+    assert drawn(("one", 0, 800_000, 10.0), ("other", 1, 800_000, 20.0)) == {"DQN": [15.0, 15.0]}
     other = {**fgsm, "gradient_source": "transfer:dqn abc", "threat": '{"epsilon": 0.1}'}
     unlucky = {**other, "attack": "square", "gradient_source": ""}
     rows = [
@@ -212,15 +214,11 @@ def test_networks_of_one_name_are_not_averaged_under_attack() -> None:
         )
         for _ in range(2)
     ]
-    panels = {
-        " ".join(axis.get_title().split()): [
-            list(line.get_ydata()) for line in axis.lines if "DQN" in str(line.get_label())
-        ]
-        for axis in only(attacks.score_against_epsilon(pd.DataFrame(rows))).axes
-    }
-    assert panels == {
-        "pong under FGSM along the training gradient": [[9.0, 5.0]],
-        "pong under the strongest attack": [[9.0, 1.0]],
+    figure = only(attacks.score_against_epsilon(pd.DataFrame(rows)))
+    assert figure.get_suptitle() == "pong, n = 1 x 2, too few for an interval"
+    assert {axis.get_title(): points(axis) for axis in figure.axes} == {
+        "FGSM, training gradient": {"DQN": [9.0, 5.0]},
+        "strongest attack": {"DQN": [9.0, 1.0]},
     }
     with pytest.raises(Refusal, match="protocol of pong"):
         attacks.score_against_epsilon(pd.DataFrame([*rows, {**rows[0], "protocol": "modern"}]))
@@ -248,9 +246,10 @@ def plotted(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 def labels(*folders: Path) -> set[str]:
-    """What the legend of the learning curves says."""
+    """What the legend of the learning curves says, and how many seeds its title says."""
     (axis,) = only(dict(in_order())["liu2022_fig7_learning_curves"].of_study(StudyRows(*folders))).axes
-    return {str(line.get_label()) for line in axis.lines if str(line.get_label()).startswith("DQN")}
+    seeds = axis.get_title().removeprefix("pong")
+    return {str(line.get_label()) + seeds for line in axis.lines if str(line.get_label()).startswith("DQN")}
 
 
 def test_runs_in_one_figure_are_told_apart(tmp_path: Path) -> None:

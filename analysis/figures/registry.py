@@ -9,7 +9,6 @@ figures and extensions register in the same way:
         \"\"\"The caption.\"\"\"
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -64,12 +63,6 @@ class StudyFigure:
             raise
         except (LookupError, ValueError, TypeError, ArithmeticError) as error:
             raise Refusal(f"these rows cannot be drawn: {failure(error)}") from error
-
-    @property
-    def description(self) -> str:
-        """The docstring of the drawing function up to its arguments, on one line."""
-        text = re.split(r"\n\s*(?:Args|Returns|Raises):\n", self.draw.__doc__ or "")[0]
-        return " ".join(text.split())
 
     @property
     def caption(self) -> str:
