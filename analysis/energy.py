@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from analysis.runs import TrainedAgent, own_dqns
 from analysis.tables import aligned
-from analysis.trainings import told_apart
+from analysis.trainings import changes
 from analysis.words import tenths
 from core import kinds
 from core.errors import Refusal
@@ -212,7 +212,7 @@ def energy_table(rows: Iterable[OperationsRow]) -> str:
         cells.append(
             (
                 *(row.game, row.agent),
-                ", ".join(filter(None, (row.variant or row.network, told_apart(row.recipe)))),
+                ", ".join([row.variant or row.network, *changes(row.recipe)]),
                 "" if row.train_seed < 0 else str(row.train_seed),
                 f"{row.mean_sim_steps:.4g}" if spiking else "",
                 f"{sum(layer.spikes for layer in layers):,.0f}" if spiking else "",

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from analysis.runs import names
 from analysis.tables import Line, score_lines
-from analysis.trainings import told_apart
 from core.rows import EpisodeRow
 
 MOST_GAMES, MOST_NETWORKS = 6, 8
@@ -25,8 +25,7 @@ def summary(rows: Sequence[EpisodeRow]) -> list[str]:
     lines += [line for line in score_lines(rows) if (line.game, line.family, line.train_seed) not in trained]
     for line in lines:
         several = {other.family for other in lines if (other.game, other.agent) == (line.game, line.agent)}
-        parts = (line.agent, line.family.variant or line.network, told_apart(line.recipe))
-        name = " ".join(filter(None, parts)) if len(several) > 1 else line.agent
+        name = names(several)[line.family] if len(several) > 1 else line.agent
         games.setdefault(line.game, {}).setdefault(name, []).append(line)
     told = [f"{game}: {', '.join(_networks(networks))}" for game, networks in sorted(games.items())]
     more = len(told) - MOST_GAMES

@@ -17,7 +17,7 @@ from analysis.runs import (
     steps_of_runs,
 )
 from analysis.statistics import LEAST_EPISODES, Interval, mean_interval
-from analysis.trainings import told_apart
+from analysis.trainings import changes
 from analysis.words import score_bounds, tenths
 from core import kinds
 from core.games import get_game, reference
@@ -155,7 +155,7 @@ def markdown(lines: Sequence[Line]) -> str:
             line.agent,
             "" if line.train_seed < 0 else str(line.train_seed),
             "unknown" if line.train_steps < 0 else f"{line.train_steps:,}",
-            ", ".join(filter(None, (line.family.variant or line.network, told_apart(line.recipe)))),
+            ", ".join([line.family.variant or line.network, *changes(line.recipe)]),
             line.checkpoint,
             line.protocol,
             str(line.score.n),

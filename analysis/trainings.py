@@ -82,6 +82,11 @@ def told_apart(recipe: str) -> str:
     return in_words(parts[0]) if parts else ""
 
 
+def changes(recipe: str) -> list[str]:
+    """What was changed in a recipe, in words: the parts of its name after the first, as in learning_rate=0.001."""
+    return [in_words(part) for part in recipe.split("+")[1:]]
+
+
 def in_words(part: str) -> str:
     """A part of a recipe's name, as it is shown."""
     return part.replace(MARK, "training ", 1) if part.startswith(MARK) else part

@@ -37,6 +37,7 @@ from analysis.runs import (
     prefer_best,
     training_runs,
 )
+from analysis.summary import summary
 from analysis.tables import markdown, score_lines
 from core.errors import Refusal
 from core.games import PUBLISHED
@@ -501,3 +502,27 @@ def test_only_like_protocols_compare(score: float, changed: dict[str, float], be
     settings = json.loads(NATURE)
     settings["protocol"]["dynamics"].update(changed)
     assert stands_below("pong", score, -20.7, json.dumps(settings)) == below
+
+
+def test_networks_that_differ_are_not_averaged_in_a_few_lines() -> None:
+    """As two DSQNs of different learning rates, and a conversion at two numbers of simulation steps."""
+    dsqn = {"agent": "dsqn", "network": "chen2022+sim_steps=4", "sim_steps": 4}
+    converted = {"agent": "rate-coded", "variant": "reconstruct"}
+    told = [
+        ({"checkpoint_id": "a"}, (1.0,)),
+        ({**dsqn, "checkpoint_id": "b"}, (2.0, 4.0)),
+        ({**dsqn, "checkpoint_id": "c", "recipe": "atari-fast+learning_rate=0.001"}, (10.0,)),
+        ({**converted, "checkpoint_id": "d", "sim_steps": 4}, (5.0,)),
+        ({**converted, "checkpoint_id": "e", "sim_steps": 8}, (7.0,)),
+    ]
+    rows = [
+        episode(**agent, score=score, episode=number)
+        for agent, scores in told
+        for number, score in enumerate(scores)
+    ]
+    assert summary(rows) == [
+        "pong: dqn 1.00, SNN (4 sim steps) 5.00, SNN (8 sim steps) 7.00, "
+        "DSQN (chen2022) 3.00, DSQN (learning_rate=0.001) 10.00"
+    ]
+    lines = markdown(score_lines(rows))
+    assert "chen2022+sim_steps=4, learning_rate=0.001" in lines
