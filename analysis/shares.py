@@ -278,7 +278,10 @@ def shares_table(kept: Sequence[Kept], validation: pd.DataFrame | None = None) -
             f"{len(compared)} comparisons were made, and {told} have an interval that excludes 0. Of comparisons\n"
             "between equal networks, one in twenty would.\n\n"
         ) + aligned(
-            [("network", "minus", "games", "points", "95 %", "told"), *map(_difference_cells, compared)]
+            [
+                ("tier", "network", "minus", "games", "points", "95 %", "told"),
+                *map(_difference_cells, compared),
+            ]
         )
     if validation is not None and len(validation):
         text += (
@@ -296,7 +299,14 @@ def _difference_cells(each: Difference) -> tuple[str, ...]:
     games = len([game for game in each.network.games if game in each.other.games])
     points = f"{100 * each.share.estimate:+.1f}"
     names_of = (each.network.name, each.other.name)
-    return (*names_of, str(games), points, _bounds(each.share, "+"), "yes" if each.is_told else "no")
+    return (
+        each.network.tier,
+        *names_of,
+        str(games),
+        points,
+        _bounds(each.share, "+"),
+        "yes" if each.is_told else "no",
+    )
 
 
 def _maximum_cells(validation: pd.DataFrame) -> Iterator[tuple[str, ...]]:

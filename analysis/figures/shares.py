@@ -27,6 +27,8 @@ from analysis.shares import Kept, shares_kept
 from core.games import PUBLISHED
 from core.rows import OperationsRow
 
+LEAST_GAMES = 2
+"""Fewest games of a figure over games."""
 PUBLISHED_LINES = {"DSQN-CVT": "x", "CRPI": "+", "DSQN(Liu)": "2", "CMC-DSQN": "1"}
 """Published agents beside ours, and their markers: the weakest and the strongest conversion and direct training."""
 
@@ -45,7 +47,9 @@ def share_against_sim_steps(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
             found = True
             yield ending(tier, number), _figure(shown, tier, against_operations=False)
     if not found:
-        raise NothingToDraw("no trained spiking network with a DQN of its recipe; evaluate run scores both")
+        raise NothingToDraw(
+            "no trained spiking network with a DQN of its recipe on two games; evaluate run scores both"
+        )
 
 
 @FIGURES.register("share_against_operations")
@@ -67,7 +71,7 @@ def share_against_operations(rows: pd.DataFrame, operations: pd.DataFrame) -> It
             yield ending(tier, number), _figure(shown, tier, against_operations=True)
     if not found:
         raise NothingToDraw(
-            "no network whose operations were counted for all its seeds; evaluate probe counts them"
+            "no network whose operations were counted on two games for all seeds; evaluate probe counts them"
         )
 
 
@@ -76,11 +80,13 @@ Line = tuple[str, Sequence[Kept]]
 
 
 def _lines(kept: Sequence[Kept]) -> Iterator[tuple[str, list[Line]]]:
-    """The methods of each tier. Shares over different games do not compare, so those of most games are taken."""
+    """The methods of each tier with two games. Shares over different games do not compare: those of most are taken."""
     spiking = [each for each in kept if each.sim_steps]
     for tier, group in groupby(spiking, key=lambda each: each.tier):
         here = [*group]
         most = max(len(each.games) for each in here)
+        if most < LEAST_GAMES:
+            continue
         here = [each for each in here if len(each.games) == most]
         methods: dict[Family, list[Kept]] = {}
         for each in sorted(here, key=lambda each: each.sim_steps):

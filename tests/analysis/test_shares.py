@@ -95,7 +95,7 @@ def test_equal_sim_steps_are_compared_and_two_conversions_are_not() -> None:
     }
     text = shares.shares_table(kept)
     assert "5 comparisons were made, and 4 have an interval that excludes 0" in text
-    assert "| SNN (reconstruct, 4 sim steps) | DSQN (cmc)      | 1     | -10.0  |" in text
+    assert "| minatar | SNN (reconstruct, 4 sim steps) | DSQN (cmc)      | 1     | -10.0  |" in text
 
 
 def test_the_difference_is_that_of_the_two_shares() -> None:
