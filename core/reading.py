@@ -78,6 +78,16 @@ def parse_json(content: bytes | str, kind: type = dict, not_finite: bool = False
 _NAMES: dict[Any, str] = {dict: "object", list: "list", str: "text"}
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a name from a file is that of a file in one folder: no path, which could lead out of it."""
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+
+
+def is_of_texts(value: Any) -> bool:
+    """Whether a value is a JSON object all of whose values are texts."""
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+
+
 def _without_twins(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
