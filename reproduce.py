@@ -10,6 +10,7 @@ if __name__ == "__main__":
     interrupts.answer()  # before imports that take seconds
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ import tyro
 from core.cli import main
 from core.errors import Refusal
 from core.ranges import Seed, Whole
+from core.records import open_own
 from core.workload import Workload
 from studies.done import is_done, remaining
 from studies.dry_run import dry_run
@@ -172,7 +174,8 @@ def _conclude(study: Study) -> None:
 
     folder = Path(os.path.relpath(study.base / study.folder))
     with (
-        open(folder_of(study) / "figures.log", "w", encoding="utf-8") as log,
+        open_own(folder_of(study) / "figures.log", "wb") as file,
+        io.TextIOWrapper(file, "utf-8", "replace") as log,
         contextlib.redirect_stdout(log),
     ):
         Plot((str(folder),)).run()

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from core import memory, processes
 from core.progress import FILE_VARIABLE
+from core.records import open_own
 from studies.logs import Cause, Log
 from studies.planning import Stage
 from studies.reading import Study
@@ -95,7 +96,7 @@ class LocalEngine:
 
     def start(self, stage: Stage, needs: Needs, log: Log) -> None:
         log.progress.unlink(missing_ok=True)
-        with open(log.output, "ab") as output:
+        with open_own(log.output, "ab") as output:
             process = processes.start(
                 stage.arguments,
                 variables={FILE_VARIABLE: os.path.abspath(log.progress)},

@@ -29,7 +29,7 @@ from core.errors import Refusal
 from core.manifest import LOCK_PATIENCE_S, begun, lock_of, require_free
 from core.progress import FILE_VARIABLE
 from core.reading import parse_json
-from core.records import digest, require_no_link, write_bytes
+from core.records import digest, open_own, require_no_link, write_bytes
 from studies.engine import STOP_PATIENCE_S, Ending, Needs, ending_of
 from studies.logs import Log
 from studies.planning import Stage
@@ -188,7 +188,7 @@ class RayEngine:
             case "started":
                 log.say(f"on {told.text}")
             case "said":
-                with open(log.output, "ab") as file:
+                with open_own(log.output, "ab") as file:
                     file.write(told.content)
                 if told.progress:
                     write_bytes(log.progress, told.progress)
@@ -362,7 +362,7 @@ def _run(words: Sequence[str], base: Path, scratch: Path) -> Generator[_Told, No
     """Run a command, telling what it prints and how far it is. Returns its exit code."""
     output, progress = scratch / "output", scratch / "progress"
     known = b""
-    with open(output, "wb") as log, open(output, "rb") as printed:
+    with open_own(output, "wb") as log, open(output, "rb") as printed:
         process = processes.start(
             words,
             variables={FILE_VARIABLE: str(progress)},

@@ -4,7 +4,7 @@ import inspect
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 import torch
@@ -17,7 +17,9 @@ from core.games import get_game
 from core.generated import write_generated
 from core.layers import initialise
 from core.manifest import Manifest
-from core.records import Journal, write_bytes
+from core.progress import FILE_VARIABLE, Progress
+from core.reading import read_json
+from core.records import Journal, Mode, open_own, write_bytes
 from core.rows import EpisodeRow
 from tests.conftest import Command
 
@@ -193,6 +195,29 @@ def test_a_link_in_place_of_a_partial_file_is_not_followed(outside: Path, tmp_pa
     assert (tmp_path / "rows.parquet").read_bytes() == b"rows"
     assert outside.read_text() == "mine"
     assert not os.path.lexists(tmp_path / ".rows.parquet.partial")
+
+
+def test_a_link_in_place_of_a_log_is_refused(outside: Path, tmp_path: Path) -> None:
+    for target in (outside, tmp_path / "nowhere"):
+        log = tmp_path / f"{target.name}.log"
+        log.symlink_to(target)
+        for mode in get_args(Mode):
+            with pytest.raises(Refusal, match="is a symbolic link"):
+                open_own(log, mode)
+    assert outside.read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_link_in_place_of_the_progress_is_not_followed(
+    outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "a.progress.json"))
+    (tmp_path / "a.progress.json.partial").symlink_to(outside)
+    (tmp_path / ".a.progress.json.partial").symlink_to(outside)
+    (tmp_path / "a.progress.json").symlink_to(outside)
+    with Progress("a", 1, "games"):
+        assert read_json(tmp_path / "a.progress.json", "progress")["total"] == 1
+    assert outside.read_text() == "mine"
 
 
 def test_a_link_in_place_of_a_result_is_replaced_and_not_followed(outside: Path, tmp_path: Path) -> None:
