@@ -16,6 +16,7 @@ import pytest
 from card.battery import STATES, Battery
 from card.content import measured
 from card.files import read_card, validator
+from card.standings import leaderboard
 from core.errors import Refusal
 from core.games import get_game
 from tests.conftest import AGENTS
@@ -63,7 +64,8 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 
 def change(folder: Path, **entries: Any) -> Path:
-    """Write other values into a card."""
+    """Write other values into a card, which then has no manifest."""
+    (folder / "manifest.json").unlink(missing_ok=True)
     path = folder / "card.json"
     card = json.loads(path.read_text())
     for name, value in entries.items():
@@ -135,6 +137,15 @@ def test_whatever_was_changed_is_found(folder: Path, made: Path) -> None:
     rows.unlink()
     assert "which the card names, is missing" in refused(str(path))
     assert not (folder / "check.json").exists()
+
+
+def test_a_card_that_its_manifest_does_not_know_is_not_believed(folder: Path) -> None:
+    path = folder / "card.json"
+    text = path.read_text()
+    path.write_text(text.replace('"claims_allowed": false', '"claims_allowed": true'))
+    assert path.read_text() != text
+    with pytest.raises(Refusal, match=r"card\.json was changed after manifest\.json recorded it"):
+        leaderboard([folder])
 
 
 def test_a_check_with_another_agent_is_refused(folder: Path) -> None:
