@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 
 from card.battery import STATES, Battery
+from card.check import check
 from card.content import measured
 from card.files import read_card, validator
 from card.standings import leaderboard
@@ -146,6 +147,22 @@ def test_a_card_that_its_manifest_does_not_know_is_not_believed(folder: Path) ->
     assert path.read_text() != text
     with pytest.raises(Refusal, match=r"card\.json was changed after manifest\.json recorded it"):
         leaderboard([folder])
+
+
+@pytest.mark.parametrize("content", ["mine", "{}", '{"my": "data"}', None])
+def test_a_check_replaces_only_the_record_of_a_check(content: str | None, folder: Path) -> None:
+    record = folder / "check.json"
+    if content is None:
+        record.symlink_to(folder / "nowhere")
+    else:
+        record.write_text(content)
+    checking = check(folder / "card.json", None, 0, 1)
+    with pytest.raises(Refusal, match=r"check\.json is not the record of a check; move it away"):
+        next(checking)  # before anything is said to hold
+    assert record.is_symlink() if content is None else record.read_text() == content
+    record.unlink()
+    for _ in range(2):
+        list(check(folder / "card.json", None, 0, 1))
 
 
 def test_a_check_with_another_agent_is_refused(folder: Path) -> None:
