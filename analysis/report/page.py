@@ -24,6 +24,7 @@ from analysis.terms import terms_in
 from analysis.words import percent, score_bounds, size
 from core.errors import Refusal
 from core.generated import require_as_made, write_generated
+from core.reading import read_text
 from core.rows import ConversionRow, EpisodeRow
 
 PAGE = "index.html"
@@ -185,7 +186,7 @@ def page_of(study: Path, folder: Path) -> Page:
             place = path.relative_to(study)
             section, title = TEXTS.get(path.stem, ("more", path.stem))
             title = " / ".join((*place.parent.parts, title))
-            tables[section] += markdown_tables(title, path.read_text("utf-8"))
+            tables[section] += markdown_tables(title, read_text(path))
     drawn = list(pictures(study, folder))
     return Page(
         name,
