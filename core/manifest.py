@@ -86,7 +86,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Record | None:
         Refusal: the file is not a manifest, was changed, or names results outside its folder.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     record = _parsed(path)
     if record is None:
@@ -198,7 +198,7 @@ def lock_of(manifest: Path) -> Path:
 def require_free(manifest: Path, results: Sequence[Path]) -> None:
     """Refuse files that are there before the work which would make them, if there is no manifest of such work."""
     for result in results:
-        if not manifest.exists() and (result.exists() or result.is_symlink()):
+        if not manifest.exists() and os.path.lexists(result):
             raise Refusal(
                 f"{result} exists, and {manifest.name} does not say that this command made it: move it away, or choose "
                 "another --out"

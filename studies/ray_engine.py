@@ -224,7 +224,7 @@ class RayEngine:
         assert content is not None
         paths = {name: _inside(manifest.parent, name) for name in files}
         for path in paths.values():
-            if path.exists() and str(path) not in task.own:
+            if os.path.lexists(path) and str(path) not in task.own:
                 raise Refusal(f"{path} exists, and this command did not make it: move it away")
         manifest.parent.mkdir(parents=True, exist_ok=True)
         lock = locks.acquire(lock_of(manifest), LOCK_PATIENCE_S)

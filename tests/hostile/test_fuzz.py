@@ -29,5 +29,5 @@ def test_every_reader_of_rows_refuses_what_was_changed(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / target.file
     pq.write_table(pq.read_table(path), path, compression="none")  # only the digest tells
-    with pytest.raises(Refusal, match="was changed after|figures were refused"):
+    with pytest.raises(Refusal, match=r"was changed after|figures were refused"):
         quietly(target.read, tmp_path)

@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -22,6 +23,7 @@ from core.reading import read_json
 from core.records import Journal, Mode, open_own, write_bytes
 from core.rows import EpisodeRow
 from tests.conftest import Command
+from train_direct.ship import ship
 
 ROOT = Path(__file__).resolve().parents[2]
 PROVENANCE = {
@@ -250,7 +252,19 @@ def test_a_link_in_place_of_a_journal_is_refused(outside: Path, tmp_path: Path) 
         Journal(tmp_path / "rows.parquet", EpisodeRow, {})
 
 
-def test_a_link_that_leads_nowhere_is_in_the_way(tmp_path: Path) -> None:
-    (tmp_path / "rows.parquet").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(Refusal, match=r"rows\.parquet exists"):
-        Manifest(tmp_path / "manifest.json", {}, [tmp_path / "rows.parquet"])
+DANGLING: dict[str, Callable[[Path, Path], object]] = {
+    "a result": lambda out, agents: Manifest(out.with_name("manifest.json"), {}, [out]),
+    "a manifest": lambda out, agents: Manifest(out, {}, []),
+    "a shipped agent": lambda out, agents: ship(agents / "dqn.safetensors", out),
+    "a generated text": lambda out, agents: write_generated(out, b"a table\n"),
+}
+
+
+@pytest.mark.parametrize("what", DANGLING)
+def test_a_link_that_leads_nowhere_is_in_the_way(what: str, agents: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    out.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(Refusal, match=r"out\.json (exists|was not made by SpikeQ|is not a manifest)"):
+        DANGLING[what](out, agents)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+    assert out.is_symlink()
