@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from card import battery
+from card.__main__ import MakeCard
 from card.battery import STATES, Battery
 from card.check import check
 from card.content import measured
@@ -20,6 +23,7 @@ from card.files import read_card, validator
 from card.standings import leaderboard
 from core.errors import Refusal
 from core.games import get_game
+from core.memory import require_fits
 from tests.conftest import AGENTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -147,6 +151,24 @@ def test_a_card_that_its_manifest_does_not_know_is_not_believed(folder: Path) ->
     assert path.read_text() != text
     with pytest.raises(Refusal, match=r"card\.json was changed after manifest\.json recorded it"):
         leaderboard([folder])
+
+
+def test_too_little_memory_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.memory.available_bytes", lambda: 2**20)
+    with pytest.raises(Refusal, match=r"number of attacked states is 10000: .* would fit"):
+        MakeCard(agent="random", game="minatar/breakout", out=tmp_path / "card", states=10_000).run()
+    assert not (tmp_path / "card").exists()
+
+
+def test_too_little_memory_is_not_the_agents_doing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(words: Sequence[str], asked: Battery, out: Path) -> str | None:
+        with pytest.raises(Refusal) as refused:
+            require_fits("states", 10, 1e18, "keeping them")
+        return str(refused.value) if out.name == "operations" else None
+
+    monkeypatch.setattr(battery, "start", start)
+    with pytest.raises(Refusal, match="operations: states is 10: keeping them would take"):
+        battery.run(Battery("random", get_game("cartpole")), tmp_path)
 
 
 @pytest.mark.parametrize("content", ["mine", "{}", '{"my": "data"}', None])
