@@ -96,8 +96,12 @@ def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> list[Row]:
                 f"{path} does not hold {row_type.__name__}s (missing or different columns: {columns or 'types'})"
             )
         texts = [field.name for field in expected if field.type == pa.string()]
-        content.seek(0)
-        table = pq.read_table(content, page_checksum_verification=True, read_dictionary=texts)
+        # Without Arrow's threads. They free Python's bytes when they like, and one that asks for the interpreter's lock
+        # while the process exits aborts it, after its work was done.
+        file = pq.ParquetFile(
+            content, metadata=metadata, page_checksum_verification=True, read_dictionary=texts, pre_buffer=False
+        )
+        table = file.read(use_threads=False)
         values_of = {name: _values(table.column(name)) for name in expected.names}
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         if isinstance(error, Refusal):
