@@ -99,7 +99,11 @@ def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> list[Row]:
         # Without Arrow's threads. They free Python's bytes when they like, and one that asks for the interpreter's lock
         # while the process exits aborts it, after its work was done.
         file = pq.ParquetFile(
-            content, metadata=metadata, page_checksum_verification=True, read_dictionary=texts, pre_buffer=False
+            content,
+            metadata=metadata,
+            page_checksum_verification=True,
+            read_dictionary=texts,
+            pre_buffer=False,
         )
         table = file.read(use_threads=False)
         values_of = {name: _values(table.column(name)) for name in expected.names}
