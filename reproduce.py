@@ -10,6 +10,7 @@ if __name__ == "__main__":
     interrupts.answer()  # before imports that take seconds
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ import tyro
 from core.cli import main
 from core.errors import Refusal
 from core.ranges import Seed, Whole
+from core.records import open_own
 from core.workload import Workload
 from studies.done import done_of, remaining
 from studies.dry_run import dry_run
@@ -178,7 +180,11 @@ def _conclude(study: Study) -> bool:
     log = Path(os.path.relpath(folder_of(study) / "figures.log"))
 
     def draw() -> None:
-        with open(log, "w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+        with (
+            open_own(log, "wb") as content,
+            io.TextIOWrapper(content, "utf-8", "replace") as file,
+            contextlib.redirect_stdout(file),
+        ):
             try:
                 Plot((str(folder),)).run()
             except Refusal as refusal:

@@ -19,7 +19,8 @@ from core.records import Journal
 from core.rows import AttackRow
 from play.entrants import load
 from play.episodes import Played, episode_row, play
-from play.film.video import record, require_ffmpeg
+from play.film.film import Film
+from play.film.video import require_ffmpeg
 from play.protocols import Protocol, get_protocol
 
 
@@ -51,9 +52,15 @@ class AttackOnGames(Run, AskedAttacks):
             [rows_file],
         )
         planned: list[PlannedAttack] = []
+        films: list[Film] = []
         with manifest.work() as needed:
             if needed or self.record:
                 planned = self.planned(checkpoint.agent, others, game, self.seed)
+            if self.record:
+                films = [
+                    self._film_of(number, attack.threat, checkpoint, game, protocol)
+                    for number, attack in enumerate(planned)
+                ]
             if needed:
                 journal = Journal(rows_file, AttackRow, manifest.spec)
                 drop_unplanned(journal, planned)
@@ -65,8 +72,9 @@ class AttackOnGames(Run, AskedAttacks):
                 _print_summary(checkpoint, game, planned, journal.rows)
             else:
                 print(f"{rows_file}: already done")
-        if self.record:
-            self._film(checkpoint, game, protocol, planned)
+        for film, (threat, perturb) in zip(films, planned, strict=False):  # no films if none are asked for
+            film.record(perturb, threat.name)
+            print(film.path)
 
     def _play(
         self,
@@ -102,25 +110,16 @@ class AttackOnGames(Run, AskedAttacks):
                     journal.add(AttackRow(**clean, **_attack_columns(played, threat)))
                     progress.advance(1, f"{threat.name} {threat.epsilon:.4g}")
 
-    def _film(
-        self, checkpoint: Checkpoint, game: Game, protocol: Protocol, planned: Sequence[PlannedAttack]
-    ) -> None:
-        """Film the first game of each attack that has no film yet."""
-        for number, (threat, perturb) in enumerate(planned):
-            file = (
-                self.out / f"{number:02}-{threat.name.replace('/', '-')}-{threat.epsilon:.4g}-episode-0.mp4"
-            )
-            if not file.exists():
-                record(
-                    file,
-                    checkpoint,
-                    game,
-                    protocol,
-                    eval_seed=self.seed,
-                    perturb=perturb,
-                    attack=threat.name,
-                )
-            print(file)
+    def _film_of(
+        self, number: int, threat: Threat, checkpoint: Checkpoint, game: Game, protocol: Protocol
+    ) -> Film:
+        """The film of the first game of an attack.
+
+        Args:
+            number: place of the attack among the planned ones.
+        """
+        name = f"{number:02}-{threat.name.replace('/', '-')}-{threat.epsilon:.4g}-episode-0.mp4"
+        return Film(self.out / name, checkpoint, game, protocol, self.seed, threat.key)
 
 
 def _attack_columns(played: Played, threat: Threat) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import pandas as pd
 from analysis.trainings import set_apart, shared_names
 from core.errors import Refusal
 from core.kinds import kind_of
+from core.manifest import require_recorded
 from core.places import home
-from core.records import read_rows
+from core.records import digest, read_rows
 from core.rows import (
     AttackRow,
     ConversionRow,
@@ -41,9 +42,13 @@ class RowFiles:
         """All rows of these files below a folder, in the order of paths. Empty if there are no files.
 
         Raises:
-            Refusal: a file is damaged or holds rows of another type.
+            Refusal: a file is damaged, holds rows of another type, or was changed after a manifest recorded it.
         """
-        return [row for path in sorted(folder.rglob(self.pattern)) for row in read_rows(path, self.row_type)]
+        rows: list[Any] = []
+        for path in sorted(folder.rglob(self.pattern)):
+            rows += read_rows(path, self.row_type)
+            require_recorded(path, digest(path.read_bytes()))
+        return rows
 
     def are_named_like(self, path: Path) -> bool:
         """Whether a file has the name of such files, in whatever folder it lies."""

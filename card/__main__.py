@@ -77,6 +77,7 @@ class MakeCard(ComputeOptions):
         from core.manifest import Manifest
         from core.records import digest
         from play.entrants import RUN_WEIGHTS, entrants, is_registered, load
+        from play.states import require_room
 
         words, file = self.agent, None
         if not is_registered(words):
@@ -84,6 +85,7 @@ class MakeCard(ComputeOptions):
             file = file / RUN_WEIGHTS["best"] if file.is_dir() else file
             words = str(file)
         (entrant,) = entrants(words, get_game(self.game) if self.game else None)
+        require_room(entrant.game, self.states, "attacked")  # before the games of the first part
         numbers = (self.episodes, self.states, self.attacked_episodes)
         battery = Battery(words, entrant.game, *numbers, self.threads, self.device, self.transfer, self.twin)
         spec = {

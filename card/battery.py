@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import processes
+from core import memory, processes
 from core.errors import Refusal
 from core.games import Game, Tier
 from core.registry import EXTENSIONS
@@ -126,7 +126,7 @@ def run(battery: Battery, folder: Path) -> dict[str, str]:
         Why parts were refused, by name. An agent without layers, for example, has no operations to count.
 
     Raises:
-        Refusal: the agent cannot be played, or a command failed.
+        Refusal: the agent cannot be played, a command failed, or this machine has too little memory for it.
     """
     refused: dict[str, str] = {}
     parts = list(battery.parts())
@@ -137,6 +137,8 @@ def run(battery: Battery, folder: Path) -> dict[str, str]:
             if reason is None:
                 refused.pop(part.name, None)
                 break
+            if memory.is_lack(reason):  # which is not the agent's doing
+                raise Refusal(f"{part.name}: {reason}")
             refused[part.name] = reason
         if "games" in refused:
             raise Refusal(refused["games"])

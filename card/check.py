@@ -1,6 +1,7 @@
 """Check a card: its schema, its rows, what follows from them, and some of its games. Never imports torch."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from card.files import read_card
 from core.errors import Refusal
 from core.games import get_game
 from core.machine import machine
-from core.manifest import library_versions, require_recorded
+from core.manifest import library_versions
 from core.reading import read_json
 from core.records import digest, read_rows, write_bytes
 from core.registry import EXTENSIONS
@@ -23,8 +24,11 @@ CHECK = "check.json"
 """Name of the file that records a passed check, beside the card."""
 CHECKED_EPISODES = 10
 """Games that are played again unless the user says otherwise."""
+ENTRIES = {"card_sha256", "episodes", "made_with"}
+"""Entries of the record."""
 MEASURED = ("scores", "activity", "operations", "robustness")
 """Entries of a card that follow from its rows."""
+_WHAT = "the record of a check; move it away"
 
 
 def check(path: Path, agent: str | None, episodes: int | None, threads: int) -> Iterator[str]:
@@ -41,9 +45,10 @@ def check(path: Path, agent: str | None, episodes: int | None, threads: int) -> 
         A line for each thing that holds.
 
     Raises:
-        Refusal: something does not hold.
+        Refusal: something does not hold, or a file that no check wrote has the name of the record.
     """
     card = read_card(path)
+    _require_own_record(path.parent / CHECK)
     if episodes is None:
         episodes = min(CHECKED_EPISODES, len(card["scores"]["episodes"]))
     if episodes:
@@ -57,7 +62,6 @@ def check(path: Path, agent: str | None, episodes: int | None, threads: int) -> 
             raise Refusal(f"{file} was changed after the card recorded it")
     yield f"{len(card['files'])} files of rows have the digests of the card"
     _require_measured(card, path.parent)
-    require_recorded(path, digest(path.read_bytes()))  # the rest follows from no rows
     yield "scores, activity, operations and robustness follow from the rows"
     if episodes:
         _play_again(card, path.parent, agent or card["agent"]["given"], episodes, threads)
@@ -73,11 +77,17 @@ def check(path: Path, agent: str | None, episodes: int | None, threads: int) -> 
 def is_checked(path: Path) -> int:
     """Number of games that were played again when the card was checked; 0 if it was not, or was changed since."""
     try:
-        record = read_json(path.parent / CHECK, "the record of a check")
+        record = read_json(path.parent / CHECK, _WHAT)
         same = record["card_sha256"] == digest(path.read_bytes())
         return record["episodes"] if same and type(record["episodes"]) is int else 0
     except (OSError, Refusal, KeyError):
         return 0
+
+
+def _require_own_record(path: Path) -> None:
+    """Refuse a file that does not have the entries of a record, which would be replaced."""
+    if os.path.lexists(path) and read_json(path, _WHAT).keys() != ENTRIES:
+        raise Refusal(f"{path} is not {_WHAT}: its entries are not {', '.join(sorted(ENTRIES))}")
 
 
 def _require_measured(card: dict[str, Any], folder: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import jsonschema
 
 from core.errors import Refusal
-from core.manifest import read_manifest
+from core.manifest import read_manifest, require_recorded
 from core.reading import read_json
-from core.records import write_bytes
+from core.records import digest, write_bytes
 
 CARD = "card.json"
 """Name of the file."""
@@ -38,13 +38,14 @@ def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The card in a file.
 
     Raises:
-        Refusal: there is no such file, or it is not a card.
+        Refusal: there is no such file, it is not a card, or it was changed after its manifest recorded it.
     """
     path = Path(path)
     if not path.is_file():
         raise Refusal(f"no card at {path}")
     found: dict[str, Any] = read_json(path, "a card")
     require_schema(found, path)
+    require_recorded(path, digest(path.read_bytes()))
     return found
 
 

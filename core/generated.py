@@ -37,7 +37,7 @@ def require_as_made(path: str | os.PathLike[str]) -> None:
         Refusal: the message names the file.
     """
     path = Path(path)
-    if path.exists() and not (path.is_file() and is_as_made(path.read_bytes())):
+    if os.path.lexists(path) and not (path.is_file() and is_as_made(path.read_bytes())):
         raise Refusal(
             f"{path} was not made by SpikeQ, or was changed since: move it away, or choose another --out"
         )

@@ -21,7 +21,7 @@ from typing import Any
 from core import locks, registry
 from core.errors import Refusal
 from core.machine import machine
-from core.reading import parse_json, read_json
+from core.reading import is_of_texts, is_plain_name, parse_json, read_json
 from core.records import digest, to_json, write_bytes
 from core.rows import ROWS_FORMAT
 
@@ -86,7 +86,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Record | None:
         Refusal: the file is not a manifest, was changed, or names results outside its folder.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     record = _parsed(path)
     if record is None:
@@ -138,7 +138,7 @@ def _parsed(path: Path) -> Record | None:
     known = {**_REQUIRED, **_OPTIONAL}
     wrong = [name for name, value in content.items() if not isinstance(value, known.get(name, ()))]
     wrong += [
-        name for name in ("outputs", "extensions", "versions") if not _is_of_texts(content.get(name, {}))
+        name for name in ("outputs", "extensions", "versions") if not is_of_texts(content.get(name, {}))
     ]
     if not wrong and not all(isinstance(word, str) for word in content["command"]):
         wrong = ["command"]
@@ -147,7 +147,7 @@ def _parsed(path: Path) -> Record | None:
     if content.get("digest", _digest_of(content)) != _digest_of(content):
         raise Refusal(f"{path} was changed after it was written: it does not have the digest that it holds")
     for name in content["outputs"]:  # folders of results are sent around, and results may be removed
-        if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+        if not is_plain_name(name):
             raise Refusal(f"{path} names the result {name!r}: a file beside it is needed")
     return Record(
         path,
@@ -185,10 +185,6 @@ def _with_outputs(content: Mapping[str, Any], outputs: Mapping[str, str]) -> byt
     return _pretty({**changed, "digest": _digest_of(changed)})
 
 
-def _is_of_texts(table: Any) -> bool:
-    return isinstance(table, dict) and all(isinstance(value, str) for value in table.values())
-
-
 def _digest_of(content: Mapping[str, Any]) -> str:
     """SHA-256 of all entries but the digest itself."""
     return digest(to_json({name: value for name, value in content.items() if name != "digest"}).encode())
@@ -202,7 +198,7 @@ def lock_of(manifest: Path) -> Path:
 def require_free(manifest: Path, results: Sequence[Path]) -> None:
     """Refuse files that are there before the work which would make them, if there is no manifest of such work."""
     for result in results:
-        if not manifest.exists() and (result.exists() or result.is_symlink()):
+        if not manifest.exists() and os.path.lexists(result):
             raise Refusal(
                 f"{result} exists, and {manifest.name} does not say that this command made it: move it away, or choose "
                 "another --out"

@@ -1,6 +1,7 @@
 """Memory that is available, and the refusal of work that does not fit. Never imports torch."""
 
 import os
+import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -74,6 +75,14 @@ def _left_in_groups() -> Iterator[int]:
 def gib(size: float) -> str:
     """A number of bytes in GiB, in words."""
     return f"{size / GIB:,.1f} GiB"
+
+
+_TOLD = re.compile("would take .* of memory, and .* can be used: ")
+
+
+def is_lack(refusal: str) -> bool:
+    """Whether a message is one of `require_fits`: with more memory, the same work would not be refused."""
+    return _TOLD.search(refusal) is not None
 
 
 def require_fits(name: str, value: int, needed: float, what: str, fixed: float = 0) -> None:

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from core.records import write_bytes
+
 LINE_EVERY_S = 20.0
 FILE_EVERY_S = 2.0
 FILE_VARIABLE = "SPIKEQ_PROGRESS"
@@ -98,9 +100,7 @@ class Progress:
                 "note": self._note,
             }
             with contextlib.suppress(OSError):
-                with open(f"{self._file}.partial", "w", encoding="utf-8") as file:
-                    json.dump(told, file)
-                os.replace(f"{self._file}.partial", self._file)
+                write_bytes(self._file, json.dumps(told).encode())
 
     def _print_line(self) -> None:
         rate = self._rate()

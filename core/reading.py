@@ -1,4 +1,4 @@
-"""JSON from files that anybody may have written. Never imports torch.
+"""JSON and texts from files that anybody may have written. Never imports torch.
 
 Nothing in such a file is believed: not its size, not its depth, not that its numbers and words are any.
 """
@@ -13,6 +13,8 @@ from core.errors import Refusal
 
 MAX_JSON_BYTES = 50_000_000
 """Size of the largest JSON that is read."""
+MAX_TEXT_BYTES = 5_000_000
+"""Size of the largest text that is read."""
 MAX_DEPTH = 64
 """Largest depth of nesting. Python's own limit would end in a RecursionError at a place that depends on the caller."""
 MAX_DIGITS = 40
@@ -41,6 +43,25 @@ def read_json(path: str | os.PathLike[str], what: str, kind: type = dict, not_fi
         return parse_json(content, kind, not_finite)
     except Refusal as refusal:
         raise Refusal(f"{path} is not {what}: {refusal}")
+
+
+def read_text(path: Path) -> str:
+    """The text in a file.
+
+    Raises:
+        Refusal: the file is missing, too large, or not UTF-8.
+        OSError: the file cannot be read.
+    """
+    if not path.is_file():
+        raise Refusal(f"{path} is not a text: there is no such file")
+    with path.open("rb") as file:
+        content = file.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise Refusal(f"{path} has more than {MAX_TEXT_BYTES:,} bytes, the most that is read of a text")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Refusal(f"{path} is not a text in UTF-8 (byte {error.start}: {error.reason})")
 
 
 def parse_json(content: bytes | str, kind: type = dict, not_finite: bool = False) -> Any:
@@ -76,6 +97,16 @@ def parse_json(content: bytes | str, kind: type = dict, not_finite: bool = False
 
 
 _NAMES: dict[Any, str] = {dict: "object", list: "list", str: "text"}
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name from a file is that of a file in one folder: no path, which could lead out of it."""
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+
+
+def is_of_texts(value: Any) -> bool:
+    """Whether a value is a JSON object all of whose values are texts."""
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
 def _without_twins(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Generic, get_type_hints
+from typing import IO, Any, Generic, Literal, get_type_hints
 
 from core.columns import MAX_TEXT, Rule, rules
 from core.errors import Refusal, naming
@@ -20,6 +20,8 @@ from core.rows import Row, required_columns, schema
 KEEP_EVERY_S = 1.0
 """Seconds between writes of a journal: the most work that a killed process loses, besides the row in progress."""
 
+Mode = Literal["ab", "wb"]
+"""How a log is opened: to add to it, or to write it anew."""
 MAX_ROWS, MAX_ROWS_BYTES = 2**19, 2**28
 """Upper bounds of a file that is read: its rows, and its bytes before and after unpacking."""
 
@@ -94,8 +96,16 @@ def read_rows(path: str | os.PathLike[str], row_type: type[Row]) -> list[Row]:
                 f"{path} does not hold {row_type.__name__}s (missing or different columns: {columns or 'types'})"
             )
         texts = [field.name for field in expected if field.type == pa.string()]
-        content.seek(0)
-        table = pq.read_table(content, page_checksum_verification=True, read_dictionary=texts)
+        # Without Arrow's threads. They free Python's bytes when they like, and one that asks for the interpreter's lock
+        # while the process exits aborts it, after its work was done.
+        file = pq.ParquetFile(
+            content,
+            metadata=metadata,
+            page_checksum_verification=True,
+            read_dictionary=texts,
+            pre_buffer=False,
+        )
+        table = file.read(use_threads=False)
         values_of = {name: _values(table.column(name)) for name in expected.names}
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         if isinstance(error, Refusal):
@@ -213,6 +223,20 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def open_own(path: str | os.PathLike[str], mode: Mode) -> IO[bytes]:
+    """Open a log: a file that is written bit by bit, so `write_bytes` cannot write it.
+
+    Args:
+        path: the file. Its folder exists.
+        mode: how.
+
+    Raises:
+        Refusal: there is a symbolic link, which could lead out of the folder.
+    """
+    require_no_link(Path(path))
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
 
 
 def require_no_link(path: Path) -> None:

@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
 import contextlib
 import itertools
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ class Run(PlayOptions):
 
     def run(self) -> None:
         from evaluate.growing import grown
-        from evaluate.scoring import Evaluation, film, line_up, score
+        from evaluate.scoring import Evaluation, film_of, line_up, record, score
         from play.episodes import require_playable
         from play.film.video import require_ffmpeg
 
@@ -79,14 +80,14 @@ class Run(PlayOptions):
         path = self.out / "manifest.json"
         spec, grows_from = grown(path, self._specification(evaluations))
         manifest = Manifest(path, spec, [rows_file], grows_from=grows_from)
+        films = [film_of(each, self.out) for each in evaluations] if self.record else []
         with manifest.work() as needed:
             if needed:
                 score(evaluations, manifest, rows_file, self.num_envs)
             else:
                 print(f"{rows_file}: already done")
-        if self.record:
-            for evaluation in evaluations:
-                film(evaluation, rows_file)
+        for film, evaluation in zip(films, evaluations, strict=False):  # no films if none are asked for
+            record(film, evaluation, rows_file)
 
     def workload(self, expected: "Expected") -> "Workload":
         from evaluate.workload import of_games
@@ -198,7 +199,7 @@ def _require_free(save: Path) -> None:
     """Refuse a place where pictures or a video cannot be saved."""
     if save.suffix not in ("", ".mp4"):
         raise Refusal(f"--save {save}: accepted are FILE.mp4 and FOLDER, not {save.suffix!r}")
-    if save.exists() and (not save.is_dir() or save.suffix or any(save.iterdir())):
+    if os.path.lexists(save) and (not save.is_dir() or save.suffix or any(save.iterdir())):
         raise Refusal(f"--save {save} exists; remove it, or choose another")
 
 

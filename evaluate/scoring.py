@@ -17,7 +17,7 @@ from core.records import Journal, read_rows
 from core.rows import EpisodeRow
 from play.entrants import Entrant, entrants, is_registered
 from play.episodes import episode_row, play, settings
-from play.film.video import record
+from play.film.film import Film
 from play.protocols import Protocol
 from play.rollout import Step
 
@@ -175,21 +175,29 @@ def _play(
         progress.advance(1)
 
 
-def film(evaluation: Evaluation, rows_file: Path) -> None:
-    """Record the first episode in the folder of the rows, unless its video exists.
+def film_of(evaluation: Evaluation, folder: Path) -> Film:
+    """The film of the first episode, in a folder.
 
-    It is played once more, alone, because the scored game may have been played before a kill.
+    Raises:
+        Refusal: the film of somebody else is there, or one that was changed.
     """
     checkpoint, game = evaluation.entrant.checkpoint, evaluation.entrant.game
     name = "-".join(filter(None, (game.name.replace("/", "-"), checkpoint.agent.kind, checkpoint.id)))
-    file = rows_file.with_name(f"{name}-episode-0.mp4")
-    if file.exists():
-        print(f"{file}: already done")
+    return Film(folder / f"{name}-episode-0.mp4", checkpoint, game, evaluation.protocol, evaluation.eval_seed)
+
+
+def record(film: Film, evaluation: Evaluation, rows_file: Path) -> None:
+    """Record the first episode, unless that was done.
+
+    It is played once more, alone, because the scored game may have been played before a kill.
+    """
+    played = film.record()
+    if played is None:
+        print(f"{film.path}: already done")
         return
-    played = record(file, checkpoint, game, evaluation.protocol, eval_seed=evaluation.eval_seed)
     scored = evaluation.of(read_rows(rows_file, EpisodeRow))[0]
     # Played alone, Q-values may differ in the last bit, so a tie between two actions may be broken differently.
     other = ""
     if (played.score, played.length_steps) != (scored.score, scored.length_steps):
         other = f", which differs from the scored game ({scored.score:g}) because Q-values were nearly tied"
-    print(f"{file}: {played.length_steps:,} decisions, score {played.score:g}{other}")
+    print(f"{film.path}: {played.length_steps:,} decisions, score {played.score:g}{other}")

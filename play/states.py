@@ -9,6 +9,7 @@ from torch import Tensor
 from core import seeding
 from core.agents import Agent, require_decidable
 from core.errors import Refusal
+from core.games import Game
 from core.memory import require_fits
 from core.ranges import StateCount, require
 from play.environments import make_environments, network_input
@@ -22,6 +23,14 @@ COLLECTING_ENVS = 4
 """Episodes played side by side while states are collected."""
 PATIENCE = 10
 """Episodes without a new state, for each environment and state, after which a game counts as having no more."""
+
+
+def require_room(game: Game, num_states: int, stream: str) -> None:
+    """Refuse more states of a game than fit into memory; see `collect`."""
+    frame = np.zeros(game.observation_shape, np.float32 if game.tier == "control" else np.uint8)
+    # They are kept twice for a moment. Python's own bytes count too where observations are small.
+    needed = 2 * num_states * (frame.nbytes + 100)
+    require_fits(f"number of {stream} states", num_states, needed, "keeping them")
 
 
 def collect(
@@ -50,10 +59,7 @@ def collect(
         Refusal: fewer than 1 state is asked for, or the game has not as many.
     """
     require(f"number of {stream} states", num_states, StateCount)
-    frame = np.zeros(agent.game.observation_shape, np.float32 if agent.game.tier == "control" else np.uint8)
-    # They are kept twice for a moment. Python's own bytes count too where observations are small.
-    needed = 2 * num_states * (frame.nbytes + 100)
-    require_fits(f"number of {stream} states", num_states, needed, "keeping them")
+    require_room(agent.game, num_states, stream)
     require_decidable(agent, num_envs)
     dynamics = get_protocol(None, agent.game).dynamics
     environments = make_environments(agent.game, num_envs, dynamics)

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from core import memory, processes
 from core.gpus import VISIBLE_VARIABLE, visible_gpus
 from core.progress import FILE_VARIABLE
+from core.records import open_own
 from studies.logs import Cause, Log, Run
 from studies.planning import Stage
 from studies.reading import Study
@@ -123,7 +124,8 @@ class LocalEngine:
 
     def start(self, stage: Stage, needs: Needs, log: Log) -> None:
         gpu = self._freest_gpu() if needs.gpu_share else ""
-        with open(log.output, "ab") as output:
+        log.progress.unlink(missing_ok=True)
+        with open_own(log.output, "ab") as output:
             process = processes.start(
                 stage.arguments,
                 variables={FILE_VARIABLE: os.path.abspath(log.progress), VISIBLE_VARIABLE: gpu},

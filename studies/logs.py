@@ -11,7 +11,7 @@ from typing import Literal, TypeVar, get_args
 
 from core.errors import Refusal
 from core.reading import read_json
-from core.records import write_bytes
+from core.records import open_own, require_no_link, write_bytes
 from studies.planning import Stage
 from studies.reading import Study
 
@@ -90,8 +90,8 @@ class Log:
     def say(self, text: str) -> None:
         """Add a line of the driver's own to the output."""
         self.output.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.output, "a", encoding="utf-8") as file:
-            file.write(f"{text}\n")
+        with open_own(self.output, "ab") as file:
+            file.write(f"{text}\n".encode())
 
     def forget(self) -> None:
         """Remove what is only told of a stage that is not done. Its output stays."""
@@ -117,14 +117,25 @@ def stop_runs(study: Study) -> None:
 
 
 def folder_of(study: Study) -> Path:
-    """The folder of a study's logs."""
-    return study.base / study.folder / "logs"
+    """The folder of a study's logs.
+
+    Raises:
+        Refusal: it is a symbolic link.
+    """
+    folder = study.base / study.folder / "logs"
+    require_no_link(folder)
+    return folder
 
 
 def log_of(study: Study, stage: Stage) -> Log:
-    """The files about the runs of a stage."""
+    """The files about the runs of a stage.
+
+    Raises:
+        Refusal: their folder is a symbolic link.
+    """
     beside = stage.manifest.parent
     path = folder_of(study) / beside.parent.name / beside.name
+    require_no_link(path.parent)
     return Log(*(path.with_name(f"{path.name}{ending}") for ending in (".log", ".progress.json", _RUN)))
 
 

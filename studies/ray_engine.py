@@ -31,7 +31,7 @@ from core.gpus import VISIBLE_VARIABLE
 from core.manifest import LOCK_PATIENCE_S, begun, lock_of, require_free
 from core.progress import FILE_VARIABLE
 from core.reading import parse_json
-from core.records import digest, require_no_link, write_bytes
+from core.records import digest, open_own, require_no_link, write_bytes
 from studies.engine import STOP_PATIENCE_S, Ending, Needs, ending_of
 from studies.logs import Log, Run
 from studies.planning import Stage
@@ -200,7 +200,7 @@ class RayEngine:
                 log.say(f"on {told.text}")
                 log.write_run(Run("running"))
             case "said":
-                with open(log.output, "ab") as file:
+                with open_own(log.output, "ab") as file:
                     file.write(told.content)
                 if told.progress:
                     write_bytes(log.progress, told.progress)
@@ -238,7 +238,7 @@ class RayEngine:
         assert content is not None
         paths = {name: _inside(manifest.parent, name) for name in files}
         for path in paths.values():
-            if path.exists() and str(path) not in task.own:
+            if os.path.lexists(path) and str(path) not in task.own:
                 raise Refusal(f"{path} exists, and this command did not make it: move it away")
         manifest.parent.mkdir(parents=True, exist_ok=True)
         lock = locks.acquire(lock_of(manifest), LOCK_PATIENCE_S)
@@ -393,7 +393,7 @@ def _run(words: Sequence[str], base: Path, scratch: Path, has_gpu: bool) -> Gene
     """Run a command, telling what it prints and how far it is. Returns its exit code."""
     output, progress = scratch / "output", scratch / "progress"
     known = b""
-    with open(output, "wb") as log, open(output, "rb") as printed:
+    with open_own(output, "wb") as log, open(output, "rb") as printed:
         process = processes.start(
             words,
             variables={FILE_VARIABLE: str(progress)} | ({} if has_gpu else {VISIBLE_VARIABLE: ""}),

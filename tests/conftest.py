@@ -134,19 +134,22 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(stage: str, *arguments: object) -> Finished:
         from core.cli import main
 
-        module = importlib.import_module(f"{stage}.__main__")
+        is_file = stage == "card.leaderboard"
+        module = importlib.import_module(stage if is_file else f"{stage}.__main__")
+        alone = {"card": "MakeCard", "card.leaderboard": "Leaderboard", "analysis.report": "Report"}
         verbs = {
             "train_direct": ("Dqn", "Dsqn", "Ppo", "SpikingPpo", "Ship"),
             "evaluate": ("Run", "Watch", "Probe", "Check"),
             "convert": ("Run", "Compare", "Import", "Export"),
             "adversarial": ("Run", "States", "Verdict"),
-        }[stage]
+        }.get(stage, ())
         monkeypatch.setattr(sys, "argv", [str(module.__file__), *map(str, arguments)])
         code = 0
         capsys.readouterr()
         try:
             typed = {re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower(): name for name in verbs}
-            main(f"python -m {stage}", {verb: getattr(module, name) for verb, name in typed.items()})
+            commands = {verb: getattr(module, name) for verb, name in typed.items()}
+            main(f"python -m {stage}", commands or getattr(module, alone[stage]))
         except SystemExit as leaving:
             code = int(leaving.code or 0)
         captured = capsys.readouterr()

@@ -40,7 +40,7 @@ def ship(agent: str | os.PathLike[str], out: str | os.PathLike[str], game: Game 
     largest = max(tensor.double().abs().max().item() for tensor in tensors if tensor.numel())
     if largest > torch.finfo(torch.float16).max:
         raise Refusal(f"{os.fspath(agent)}: a weight of {largest:g} is beyond half precision")
-    if out.exists():
+    if os.path.lexists(out):
         if _is_copy(out, source, _rounded(source)):
             return False
         raise Refusal(f"{out} exists; remove it, or choose another --out")
@@ -71,7 +71,7 @@ def ship_run(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> bool:
         )
     for _, mismatch in record.mismatches():
         raise Refusal(mismatch)
-    if out.exists() or out.is_symlink():
+    if os.path.lexists(out):
         if _is_copy_of_run(out, run, record):
             return False
         raise Refusal(f"{out} exists; remove it, or choose another --out")

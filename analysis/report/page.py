@@ -36,6 +36,7 @@ from analysis.terms import terms_in
 from analysis.words import percent, points, score_bounds, size, tenths
 from core.errors import Refusal
 from core.generated import require_as_made, write_generated
+from core.reading import read_text
 from core.rows import ConversionRow, EpisodeRow
 
 PAGE = "index.html"
@@ -217,9 +218,9 @@ def page_of(study: Path, folder: Path) -> Page:
             place = path.relative_to(study)
             section, title = TEXTS.get(path.stem, ("more", path.stem))
             title = " / ".join((*place.parent.parts, title))
-            tables[section] += markdown_tables(title, path.read_text("utf-8"))
+            tables[section] += markdown_tables(title, read_text(path))
     verdict = study / "verdict.md"
-    folded = _by_network(verdict.read_text("utf-8")) if verdict.is_file() else ()
+    folded = _by_network(read_text(verdict)) if verdict.is_file() else ()
     drawn = list(pictures(study, folder))
     return Page(
         name,

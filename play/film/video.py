@@ -186,11 +186,13 @@ class Encoder:
 
     def _start(self, size: tuple[int, int]) -> "subprocess.Popen[bytes]":
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        # A link of this name, in a folder that somebody sent, must not lead the video into another file.
+        self._partial.unlink(missing_ok=True)
         raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}"]
         h264 = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "28", "-pix_fmt", "yuv420p"]
         return subprocess.Popen(
             [
-                *(self._ffmpeg, "-loglevel", "error", "-y"),
+                *(self._ffmpeg, "-loglevel", "error", "-n"),
                 *(*raw, "-r", str(self._frames_per_second), "-i", "pipe:0"),
                 *(*h264, "-movflags", "+faststart", "-f", "mp4", f"file:{self._partial}"),
             ],

@@ -11,6 +11,7 @@ from adversarial import timing
 from adversarial.command import SEARCH_STATES
 from adversarial.sources import best_sources
 from analysis.attackers import flipped
+from analysis.check import findings
 from core import seeding
 from core.agents import AGENTS as AGENTS_BY_NAME
 from core.agents import Agent
@@ -206,9 +207,19 @@ def test_the_first_game_of_each_attack_is_filmed_also_afterwards(command: Comman
     )
     assert command("adversarial", "run", *options, "--out", tmp_path / "out").code == 0
     assert not list((tmp_path / "out").glob("*.mp4"))
+    theirs = tmp_path / "out" / "01-random-sign-0.25-episode-0.mp4"
+    theirs.write_text("mine")
+    refused = command("adversarial", "run", *options, "--record", "--out", tmp_path / "out")
+    assert (refused.code, f"{theirs} exists" in refused.err) == (2, True)
+    assert theirs.read_text() == "mine"
+    theirs.unlink()
     filmed = command("adversarial", "run", *options, "--record", "--out", tmp_path / "out")
     assert (filmed.code, "already done" in filmed.out) == (0, True)
     videos = sorted(path.name for path in (tmp_path / "out").glob("*.mp4"))
+    assert list(findings(tmp_path / "out")) == []
+    theirs.write_bytes(theirs.read_bytes() + b"more")
+    refused = command("adversarial", "run", *options, "--record", "--out", tmp_path / "out")
+    assert (refused.code, f"{theirs} was changed after" in refused.err) == (2, True)
     assert videos == ["00-none-0-episode-0.mp4", "01-random-sign-0.25-episode-0.mp4"]
     rows = read_rows(tmp_path / "out" / "attacks.parquet", AttackRow)
     assert [row.attack for row in rows] == ["none", "random-sign"]

@@ -391,6 +391,23 @@ def test_what_files_say_is_never_markup(tmp_path: Path) -> None:
     assert "<script>alert" not in text
 
 
+def test_a_text_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
+    here = study(tmp_path / "some")
+    notes = here / "pong" / "notes.md"
+    notes.write_bytes("Gr\u00f6\u00dfe".encode("latin-1"))
+    with pytest.raises(Refusal, match=r"notes\.md is not a text in UTF-8 \(byte 2"):
+        report.write_report(here)
+    with notes.open("wb") as file:
+        file.truncate(2**40)  # takes no room on the disk
+    with pytest.raises(Refusal, match=r"notes\.md has more than 5,000,000 bytes"):
+        report.write_report(here)
+    notes.unlink()
+    notes.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(Refusal, match=r"notes\.md is not a text: there is no such file"):
+        report.write_report(here)
+    assert not (here / "report").exists()
+
+
 def test_the_glossary_has_the_same_definitions() -> None:
     glossary = " ".join((Path(__file__).parents[2] / "docs" / "glossary.md").read_text("utf-8").split())
     for term, told in TERMS.items():

@@ -7,17 +7,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from card import battery
+from card.__main__ import MakeCard
 from card.battery import STATES, Battery
+from card.check import check
 from card.content import measured
 from card.files import read_card, validator
+from card.standings import leaderboard
 from core.errors import Refusal
 from core.games import get_game
+from core.memory import require_fits
 from tests.conftest import AGENTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -63,7 +69,8 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 
 def change(folder: Path, **entries: Any) -> Path:
-    """Write other values into a card."""
+    """Write other values into a card, which then has no manifest."""
+    (folder / "manifest.json").unlink(missing_ok=True)
     path = folder / "card.json"
     card = json.loads(path.read_text())
     for name, value in entries.items():
@@ -135,6 +142,49 @@ def test_whatever_was_changed_is_found(folder: Path, made: Path) -> None:
     rows.unlink()
     assert "which the card names, is missing" in refused(str(path))
     assert not (folder / "check.json").exists()
+
+
+def test_a_card_that_its_manifest_does_not_know_is_not_believed(folder: Path) -> None:
+    path = folder / "card.json"
+    text = path.read_text()
+    path.write_text(text.replace('"claims_allowed": false', '"claims_allowed": true'))
+    assert path.read_text() != text
+    with pytest.raises(Refusal, match=r"card\.json was changed after manifest\.json recorded it"):
+        leaderboard([folder])
+
+
+def test_too_little_memory_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.memory.available_bytes", lambda: 2**20)
+    with pytest.raises(Refusal, match=r"number of attacked states is 10000: .* would fit"):
+        MakeCard(agent="random", game="minatar/breakout", out=tmp_path / "card", states=10_000).run()
+    assert not (tmp_path / "card").exists()
+
+
+def test_too_little_memory_is_not_the_agents_doing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(words: Sequence[str], asked: Battery, out: Path) -> str | None:
+        with pytest.raises(Refusal) as refused:
+            require_fits("states", 10, 1e18, "keeping them")
+        return str(refused.value) if out.name == "operations" else None
+
+    monkeypatch.setattr(battery, "start", start)
+    with pytest.raises(Refusal, match="operations: states is 10: keeping them would take"):
+        battery.run(Battery("random", get_game("cartpole")), tmp_path)
+
+
+@pytest.mark.parametrize("content", ["mine", "{}", '{"my": "data"}', None])
+def test_a_check_replaces_only_the_record_of_a_check(content: str | None, folder: Path) -> None:
+    record = folder / "check.json"
+    if content is None:
+        record.symlink_to(folder / "nowhere")
+    else:
+        record.write_text(content)
+    checking = check(folder / "card.json", None, 0, 1)
+    with pytest.raises(Refusal, match=r"check\.json is not the record of a check; move it away"):
+        next(checking)  # before anything is said to hold
+    assert record.is_symlink() if content is None else record.read_text() == content
+    record.unlink()
+    for _ in range(2):
+        list(check(folder / "card.json", None, 0, 1))
 
 
 def test_a_check_with_another_agent_is_refused(folder: Path) -> None:

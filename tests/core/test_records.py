@@ -64,6 +64,26 @@ def example(row_type: Any, number: int) -> Any:
 # What comes back -------------------------------------------------------------------------------------
 
 
+READING = """
+import os, sys
+import pyarrow.parquet
+from core.records import read_rows
+from core.rows import EpisodeRow
+
+before = len(os.listdir("/proc/self/task"))
+read_rows(sys.argv[1], EpisodeRow)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+"""Prints how many threads reading has started."""
+
+
+def test_reading_starts_no_threads_that_could_abort_the_process_at_its_exit(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    write_rows(path, EpisodeRow, [example(EpisodeRow, 0)] * 100)
+    command = [sys.executable, "-c", READING, str(path)]
+    assert subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY).stdout == "0\n"
+
+
 @pytest.mark.parametrize("row_type", ROW_TYPES)
 def test_rows_come_back_as_they_went(row_type: Any, tmp_path: Path) -> None:
     rows = [example(row_type, number) for number in range(5)]

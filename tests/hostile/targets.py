@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import random
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,10 +25,10 @@ from analysis.drawing import draw
 from analysis.drawn import Drawn
 from analysis.report.page import page_of
 from analysis.report.provenance import works
-from analysis.rows import ROW_FILES
+from analysis.rows import ATTACKS, CONVERSIONS, EPISODES, ROW_FILES, STATE_ATTACKS, RowFiles
 from analysis.verdict import verdict_of
 from card.check import check, is_checked
-from card.files import CARD, read_card
+from card.files import CARD
 from card.standings import leaderboard
 from convert import foreign, foreign_files
 from core import seeding
@@ -211,26 +212,28 @@ def _drawn(study: Path) -> None:
         draw([str(study)], study / "drawn")
 
 
-def _require_nothing_told(found: Sequence[str]) -> None:
-    """A change that `evaluate check` finds is refused in its own way."""
+def _checked(study: Path) -> None:
+    found = [line for line in findings(study) if "was changed after" in line]
     if found:
         raise Refusal(found[0])
 
 
-def _read_rows(name: str, row_type: type) -> Callable[[Path], str]:
+READERS: Mapping[str, tuple[Callable[[Path], object], Sequence[RowFiles]]] = {
+    "check": (_checked, ROW_FILES),
+    "plot": (_drawn, ROW_FILES),
+    "report": (lambda study: page_of(study, study), (EPISODES, CONVERSIONS, ATTACKS)),
+    "leaderboard": (lambda study: leaderboard([study]), (EPISODES,)),
+    "verdict": (verdict_of, (ATTACKS, STATE_ATTACKS)),
+}
+"""What reads rows in a study's folder, and which of them."""
+
+
+def _read_rows(name: str, row_type: type, reader: Callable[[Path], object]) -> Callable[[Path], str]:
     def read(folder: Path) -> str:
-        study = folder / "study"
-        rows = read_rows(study / "game" / "run" / name, row_type)
-        found = [line for line in findings(study) if "was changed after" in line]
-        readers: list[Callable[[], object]] = [lambda: page_of(study, folder), lambda: _drawn(study)]
-        readers.append(lambda: leaderboard([study]))
-        if row_type in (AttackRow, StateAttackRow):
-            readers.append(lambda: verdict_of(study))
-            readers += [lambda: Threat.from_key(rows[0].threat)] if rows else []
-        chosen = int(digest(repr(rows[:3]).encode()), 16) % (2 * len(readers))  # all take long: one of some
-        if found and chosen < len(readers):
-            readers[chosen]()
-        _require_nothing_told(found)
+        reader(folder / "study")
+        rows = read_rows(folder / "study" / "game" / "run" / name, row_type)
+        if row_type in (AttackRow, StateAttackRow) and rows:
+            Threat.from_key(rows[0].threat)
         return repr(rows)
 
     return read
@@ -241,8 +244,8 @@ def _read_manifest(folder: Path) -> str:
     (path,) = study.rglob("*manifest.json")
     record = read_manifest(path)
     assert record is not None
+    list(findings(study))
     told = repr((record, list(works(study)))).replace(str(folder), "")
-    _require_nothing_told([line for line in findings(study) if "is missing" not in line])
     Manifest(path, record.spec, [path.with_name(name) for name in record.outputs])
     return told
 
@@ -251,11 +254,19 @@ def _make_card(folder: Path) -> None:
     shutil.copytree(RESULTS / "cards" / "minatar-breakout-dqn-s0", folder / "card")
 
 
-def _read_card(folder: Path) -> str:
-    path = folder / "card" / CARD
-    card = read_card(path)
-    leaderboard([folder])
-    return repr((card, list(check(path, None, 0, 1))))
+CARD_READERS: Mapping[str, Callable[[Path], object]] = {
+    "check": lambda folder: list(check(folder / "card" / CARD, None, 0, 1)),
+    "leaderboard": lambda folder: leaderboard([folder]),
+}
+"""What reads a card."""
+
+
+def _read_card(reader: Callable[[Path], object]) -> Callable[[Path], str]:
+    def read(folder: Path) -> str:
+        reader(folder)
+        return repr(read_json(folder / "card" / CARD, "a card"))
+
+    return read
 
 
 def _read_check(folder: Path) -> str:
@@ -266,13 +277,24 @@ def _make_record(folder: Path) -> None:
     drawn = Drawn(folder / "figures")
     drawn.write("scores.md", b"scores")
     drawn.write("figures/a.png", b"picture")
+    (folder / "figures" / "figures" / "a.d").mkdir()
 
 
 def _read_record(folder: Path) -> str:
     drawn = Drawn(folder / "figures")
-    drawn.remove("figures/a.png")
+    for name in drawn.names("*"):
+        drawn.remove(name)
     drawn.write("scores.md", b"scores")
     return ""
+
+
+def _record_edit(content: bytes, rng: random.Random) -> bytes:
+    """Change the record, or let it name the file that lies outside, or a name that leads there."""
+    if rng.random() < 0.5:
+        return json_edit(content, rng)
+    start = rng.choice(("", "figures/../", "figures/a.d/../../", "./", "scores.md/../"))
+    name = rng.choice((f"{start}../../outside/mine", f"{start}figures/a.png", "/etc/hostname", "figures/.."))
+    return json.dumps({**json.loads(content), name: digest(b"mine")}).encode()
 
 
 # Studies and archives --------------------------------------------------------------------------------
@@ -384,14 +406,16 @@ def targets() -> list[Target]:
         ),
         *(
             Target(
-                f"rows {path.name}",
+                f"rows {path.name} by {name}",
                 f"study/game/run/{path.name}",
                 _make_rows(row_type),
-                _read_rows(path.name, row_type),
+                _read_rows(path.name, row_type, reader),
                 rows_edit(row_type),
-                0.25 / len(rows),
+                0.25 / len(rows) / len(READERS),
             )
             for (path, _), row_type in rows
+            for name, (reader, files) in READERS.items()
+            if any(each.are_named_like(path) for each in files)
         ),
         *(
             Target(
@@ -404,11 +428,14 @@ def targets() -> list[Target]:
             )
             for (path, manifest), row_type in rows[:2]
         ),
-        Target("card", "card/card.json", _make_card, _read_card, json_edit, 0.04),
+        *(
+            Target(f"card by {name}", "card/card.json", _make_card, _read_card(reader), json_edit, 0.02)
+            for name, reader in CARD_READERS.items()
+        ),
         Target(
             "check of a card", "card/check.json", _make_card, _read_check, json_edit, 0.01, has_digest=False
         ),
-        Target("record of figures", "figures/plot.json", _make_record, _read_record, json_edit, 0.02),
+        Target("record of figures", "figures/plot.json", _make_record, _read_record, _record_edit, 0.02),
         *(
             Target(
                 f"study {name}",

@@ -14,14 +14,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from analysis.rows import ROW_FILES, RowFiles
 from core.checkpoint import load_agent, save_agent
 from core.dqn import DQN
 from core.errors import Refusal
 from core.games import get_game
 from core.layers import initialise
 from core.manifest import Manifest, read_manifest
+from core.records import write_rows
 from core.tensor_files import read_tensors, write_tensors
 from tests.conftest import Command
+from tests.hostile.test_checked_rows import row_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PROVENANCE = {
@@ -202,6 +205,22 @@ def test_check_finds_an_edited_manifest(entry: str, tmp_path: Path, command: Com
     found = command("evaluate", "check", folder)
     assert found.code in (1, 2)
     assert "was changed after it was written" in found.out + found.err
+
+
+@pytest.mark.parametrize("files", ROW_FILES, ids=lambda files: files.pattern)
+def test_readers_of_rows_believe_only_what_is_recorded(files: RowFiles, tmp_path: Path) -> None:
+    path = tmp_path / "game" / "run" / files.pattern.replace("*", "a")
+    row = row_of(files.row_type)
+    write_rows(path, files.row_type, [row])
+    manifest = path.with_name("manifest.json")
+    with Manifest(manifest, {}, []).work():
+        assert len(files.read(tmp_path)) == 1  # work that is not finished
+    with (made := Manifest(manifest, {}, [])).work():
+        made.finish([path])
+    assert len(files.read(tmp_path)) == 1
+    write_rows(path, files.row_type, [row, row])
+    with pytest.raises(Refusal, match=f"{path.name} was changed after manifest.json recorded it"):
+        files.read(tmp_path)
 
 
 # States and replay -----------------------------------------------------------------------------------

@@ -55,6 +55,16 @@ def test_a_reader_that_wants_no_more_is_no_error() -> None:
     assert done.stderr == ""
 
 
+def test_verbs_work_under_the_c_locale(tmp_path: Path) -> None:
+    ascii_only = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    out = str(tmp_path / "\u8109\u51b2")
+    played = ("evaluate", "run", "--agent", "random", "--game", "cartpole", "--episodes", "1", "--out", out)
+    for words in (played, ("report", out)):
+        done = run(*words, cwd=tmp_path, **ascii_only)
+        assert done.returncode == 0, done.stderr.decode()
+    assert "\u8109\u51b2" in (Path(out) / "report" / "index.html").read_text("utf-8")
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -1,10 +1,9 @@
 """What exists and is not a command's own result is never replaced, followed or deleted."""
 
-import inspect
 import os
-import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 import torch
@@ -17,9 +16,14 @@ from core.games import get_game
 from core.generated import write_generated
 from core.layers import initialise
 from core.manifest import Manifest
-from core.records import Journal, write_bytes
+from core.progress import FILE_VARIABLE, Progress
+from core.reading import read_json
+from core.records import Journal, Mode, open_own, write_bytes, write_rows
 from core.rows import EpisodeRow
-from tests.conftest import Command
+from spikeq.__main__ import VERBS
+from tests.conftest import Command, episode
+from tests.hostile.test_values import commands
+from train_direct.ship import ship
 
 ROOT = Path(__file__).resolve().parents[2]
 PROVENANCE = {
@@ -41,6 +45,7 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "output": torch.nn.Linear(128, 6),
     }
     torch.save(torch.nn.ModuleDict(network).state_dict(), folder / "foreign.pth")
+    write_rows(folder / "rows" / "pong" / "run" / "episodes.parquet", EpisodeRow, [episode()])
     return folder
 
 
@@ -95,46 +100,65 @@ WORKS = {
     "adversarial states": Work(
         ("adversarial", "states", "--agent", "DQN", "--out", "OUT"), ("state_attacks.parquet",)
     ),
+    "evaluate run --record": Work(
+        ("evaluate", "run", "--agent", "random", "--game", "cartpole", "--record", "--out", "OUT"),
+        ("cartpole-random-episode-0.mp4",),
+    ),
+    "card": Work(
+        ("card", "--agent", "random", "--game", "cartpole", "--out", "OUT"), ("card.json", "card.html")
+    ),
+    "analysis.report": Work(("analysis.report", "ROWS", "--out", "OUT"), ("index.html",)),
+    "card.leaderboard": Work(("card.leaderboard", "ROWS", "--out", "OUT/a.md"), ("a.md",)),
 }
 ONLY_READ = {"evaluate check"}
 """Verbs that write nothing."""
-TESTED_ELSEWHERE = {"adversarial verdict"}
-"""Its result is a generated text, see below."""
+TESTED_ELSEWHERE = {
+    "adversarial verdict": "its result is a generated text, see below",
+    "plot": "tests/analysis/test_drawn.py",
+    "reproduce": "its stages are other verbs; for its logs see tests/studies/test_running.py",
+}
 
 
 def test_every_verb_is_listed() -> None:
-    from adversarial import __main__ as adversarial
-    from convert import __main__ as convert
-    from evaluate import __main__ as evaluate
-    from train_direct import __main__ as train_direct
-
-    verbs = set()
-    for stage in (train_direct, convert, evaluate, adversarial):
-        table = inspect.getsource(stage).rpartition("main(")[2]
-        verbs |= {f"{stage.__package__} {verb}" for verb in re.findall(r'"([a-z-]+)": [A-Z]', table)}
-    assert verbs == WORKS.keys() | ONLY_READ | TESTED_ELSEWHERE
+    verbs = {" ".join((VERBS[case.verb].module, *case.words)) for case in commands()}
+    listed = {verb.partition(" --")[0] for verb in WORKS}
+    assert verbs == listed | ONLY_READ | TESTED_ELSEWHERE.keys()
 
 
+def plant(path: Path, what: str, outside: Path) -> None:
+    """Put something of somebody else into a place: a file, or a link to one or to nowhere outside."""
+    outside.mkdir()
+    (outside / "mine").write_text("mine")
+    if what == "a file":
+        path.write_text("mine")
+    else:
+        path.symlink_to(outside / {"a link": "mine", "a dangling link": "nowhere"}[what])
+
+
+@pytest.mark.parametrize("what", ["a file", "a link", "a dangling link"])
 @pytest.mark.parametrize(
     ("verb", "name"), [(verb, name) for verb, work in WORKS.items() for name in work.results]
 )
 def test_a_file_of_somebody_else_stays(
-    verb: str, name: str, agents: Path, tmp_path: Path, command: Command
+    verb: str, name: str, what: str, agents: Path, tmp_path: Path, command: Command
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / name).write_text("mine")
+    plant(out / name, what, tmp_path / "outside")
     places = {"OUT": out, "DQN": agents / "dqn.safetensors", "DSQN": agents / "dsqn.safetensors"}
-    places["FOREIGN"] = agents / "foreign.pth"
+    places |= {"FOREIGN": agents / "foreign.pth", "ROWS": agents / "rows"}
     words = [str(word) for word in WORKS[verb].words]
     for place, path in places.items():
         words = [word.replace(place, str(path)) for word in words]
     refused = command(*words)
     assert refused.code == 2
     (line,) = refused.err.splitlines()
-    assert f"{out / name} exists" in line
-    assert (out / name).read_text() == "mine"
+    assert str(out / name) in line
     assert sorted(out.iterdir()) == [out / name]
+    assert (out / name).is_symlink() == (what != "a file")
+    if what == "a file":
+        assert (out / name).read_text() == "mine"
+    assert [(path.name, path.read_text()) for path in (tmp_path / "outside").iterdir()] == [("mine", "mine")]
 
 
 def test_a_graph_in_the_way_is_refused_before_the_conversion(
@@ -195,6 +219,29 @@ def test_a_link_in_place_of_a_partial_file_is_not_followed(outside: Path, tmp_pa
     assert not os.path.lexists(tmp_path / ".rows.parquet.partial")
 
 
+def test_a_link_in_place_of_a_log_is_refused(outside: Path, tmp_path: Path) -> None:
+    for target in (outside, tmp_path / "nowhere"):
+        log = tmp_path / f"{target.name}.log"
+        log.symlink_to(target)
+        for mode in get_args(Mode):
+            with pytest.raises(Refusal, match="is a symbolic link"):
+                open_own(log, mode)
+    assert outside.read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_link_in_place_of_the_progress_is_not_followed(
+    outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "a.progress.json"))
+    (tmp_path / "a.progress.json.partial").symlink_to(outside)
+    (tmp_path / ".a.progress.json.partial").symlink_to(outside)
+    (tmp_path / "a.progress.json").symlink_to(outside)
+    with Progress("a", 1, "games"):
+        assert read_json(tmp_path / "a.progress.json", "progress")["total"] == 1
+    assert outside.read_text() == "mine"
+
+
 def test_a_link_in_place_of_a_result_is_replaced_and_not_followed(outside: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.parquet").symlink_to(outside)
     write_bytes(tmp_path / "rows.parquet", b"rows")
@@ -225,7 +272,19 @@ def test_a_link_in_place_of_a_journal_is_refused(outside: Path, tmp_path: Path) 
         Journal(tmp_path / "rows.parquet", EpisodeRow, {})
 
 
-def test_a_link_that_leads_nowhere_is_in_the_way(tmp_path: Path) -> None:
-    (tmp_path / "rows.parquet").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(Refusal, match=r"rows\.parquet exists"):
-        Manifest(tmp_path / "manifest.json", {}, [tmp_path / "rows.parquet"])
+DANGLING: dict[str, Callable[[Path, Path], object]] = {
+    "a result": lambda out, agents: Manifest(out.with_name("manifest.json"), {}, [out]),
+    "a manifest": lambda out, agents: Manifest(out, {}, []),
+    "a shipped agent": lambda out, agents: ship(agents / "dqn.safetensors", out),
+    "a generated text": lambda out, agents: write_generated(out, b"a table\n"),
+}
+
+
+@pytest.mark.parametrize("what", DANGLING)
+def test_a_link_that_leads_nowhere_is_in_the_way(what: str, agents: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    out.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(Refusal, match=r"out\.json (exists|was not made by SpikeQ|is not a manifest)"):
+        DANGLING[what](out, agents)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+    assert out.is_symlink()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from core.agents import RandomPlay
@@ -20,7 +21,7 @@ from play.film.frame import Frame
 from play.film.looks import LOOKS, ControlLook, look_of, picture_of_change
 from play.film.painter import Painter
 from play.film.style import BACKGROUND, BLUE, MARGIN, NAME, ORANGE, PLANES, TITLE, TRACK
-from play.film.video import Recorder, record, require_ffmpeg
+from play.film.video import Encoder, Recorder, record, require_ffmpeg
 from play.protocols import Dynamics, Protocol, get_protocol
 from play.rollout import Perturbed, Step
 from tests.conftest import AGENTS
@@ -202,10 +203,23 @@ def test_an_episode_that_was_not_played_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_ffmpeg_cannot_write_is_refused(tmp_path: Path) -> None:
-    (tmp_path / ".a.mp4.partial").symlink_to("/dev/full")  # a disk without space
-    with pytest.raises(Refusal, match=r"a\.mp4: ffmpeg could not write it: .*No space left"):
-        record(tmp_path / "a.mp4", load_agent(DQN), BREAKOUT, short(), eval_seed=0)
+    with (
+        pytest.raises(Refusal, match=r"a\.mp4: ffmpeg could not write it: .*divisible by 2"),
+        Encoder(tmp_path / "a.mp4", 10) as encoder,
+    ):
+        encoder.write(Image.new("RGB", (31, 31)))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["outside", "nowhere"])
+def test_a_link_in_place_of_the_partial_file_is_not_followed(target: str, tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("mine")
+    (tmp_path / ".a.mp4.partial").symlink_to(tmp_path / target)
+    with Encoder(tmp_path / "a.mp4", 10) as encoder:
+        encoder.write(Image.new("RGB", (32, 32)))
+    assert (tmp_path / "outside").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "outside"]
+    assert not (tmp_path / "a.mp4").is_symlink()
 
 
 def test_without_ffmpeg_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -262,3 +262,28 @@ def test_a_driver_is_watched_and_stopped_from_outside(study: Study, simulated: S
     assert driver.communicate(timeout=60)[1] == f"{interrupts.LINE}\n"
     assert driver.returncode == 128 + signal.SIGINT
     assert state() == "interrupted"
+
+
+@pytest.mark.parametrize(
+    "name", ["logs", "logs/game", "logs/game/a.log", "logs/game/a.progress.json", "logs/game/a.run.json"]
+)
+def test_no_link_among_logs_is_followed(name: str, study: Study, simulated: Simulated) -> None:
+    stage = simulated("a")
+    outside = study.base / "outside"
+    outside.mkdir()
+    target = outside
+    if "." in name:
+        target = outside / "mine"
+        target.write_text("mine")
+    link = study.base / study.folder / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(target)
+    partial = link.with_name(f".{link.name}.partial")
+    partial.symlink_to(target)
+    if "json" in name:  # such files are replaced as a whole
+        assert run(study, stage) == []
+        log_of(study, stage).write_run(Run("running"))
+    else:
+        with pytest.raises(Refusal, match=f"{link.name} is a symbolic link"):
+            run(study, stage)
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("mine", "mine")] * ("." in name)
