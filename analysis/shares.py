@@ -96,7 +96,9 @@ def shares_kept(episodes: pd.DataFrame, operations: Sequence[OperationsRow] = ()
     counted = _relative_operations(operations)
     found = []
     for tier in get_args(Tier):
-        here = trained[[get_game(game).tier == tier for game in trained.game]]
+        here = trained[trained.game.map(lambda game: get_game(game).tier) == tier]
+        if here.empty:
+            continue
         name_of, runs = names(here.family), prefer_best(here)
         for family in in_order(runs.family):
             if family.agent != "dqn":

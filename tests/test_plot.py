@@ -40,7 +40,8 @@ def test_a_kind_that_nobody_registered_has_a_look_by_rule() -> None:
 
 
 ORDER = (
-    *("score_bars", "normalised_scores", "performance_profiles", "probability_of_improvement"),
+    *("score_bars", "share_against_sim_steps", "normalised_scores", "performance_profiles"),
+    "probability_of_improvement",
     *(
         "chen2022_table1_decoders",
         "liu2022_table8_double_dqn",
@@ -50,7 +51,8 @@ ORDER = (
     *("learning_stability", "training_loss", "liu2022_fig3_surrogates", "liu2022_fig4_if_rate_against_relu"),
     *("liu2022_fig5_firing_rates", "chen2022_fig4_voltage_statistics", "agreement_against_sim_steps"),
     *("agreement_of_methods", "score_of_methods", "score_against_epsilon", "flips_against_epsilon"),
-    *("flips_of_states", "masking_gap", "spikes_and_energy", "score_against_energy", "hidden_layer_tsne"),
+    *("flips_of_states", "masking_gap", "spikes_and_energy", "share_against_operations"),
+    *("score_against_energy", "hidden_layer_tsne"),
 )
 
 

@@ -59,6 +59,7 @@ TITLES: Mapping[Section, str] = {
 }
 TEXTS: Mapping[str, tuple[Section, str]] = {
     "games": ("scores", "Table of games"),
+    "shares": ("scores", "Share of the DQN's score"),
     "comparison": ("conversion", "Methods compared"),
     "energy": ("cost", "Operations and energy"),
 }

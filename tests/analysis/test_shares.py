@@ -223,3 +223,8 @@ def test_the_figure_has_a_line_a_method_and_the_published_ones() -> None:
     assert list(map(float, np.asarray(lines["SNN, 3 seeds"].get_ydata()))) == pytest.approx([25.0, 50.0])
     (published,) = [each for each in axis.collections if each.get_label() == "CRPI, published"]
     assert np.asarray(published.get_offsets()).tolist() == [[2, 65.72], [4, 80.72], [6, 83.66]]
+
+
+def test_agents_that_are_not_trained_keep_nothing() -> None:
+    short = [vars(row) | {"recipe_steps": 1_000_000} for row in (*rows_of(DQNS, DQN), *rows_of(DQNS, DSQN))]
+    assert shares.shares_kept(pd.DataFrame(short)) == []
