@@ -80,7 +80,7 @@ def test_a_killed_study_is_completed(finished: subprocess.CompletedProcess[str])
             assert picture.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
     drawn = (RESULTS / "logs" / "figures.log").read_text()
     assert "liu2022_table8_double_dqn: skipped, no agent learnt by Double Q-learning" in drawn
-    assert "BindsNET's simulation of it in 100.0%" in drawn
+    assert "BindsNET's simulation of it in 100.0 %" in drawn
 
 
 def test_the_table_holds_every_agent_and_its_references(finished: subprocess.CompletedProcess[str]) -> None:
