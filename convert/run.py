@@ -119,7 +119,7 @@ class Conversion(Run):
                 source_id=checkpoint.id,
                 train_seed=checkpoint.provenance["train_seed"],
                 training=checkpoint.training,
-                method=name_of(self.method, self),
+                method=settings.get("variant", self.method),
                 settings=to_json(settings),
                 reference=reference,
                 readout=readout,

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, assert_never
 
 from core.errors import Refusal
 from core.registry import nearest
-from studies.reading import TRAINING, GameSettings, NamedAgent, Study
+from studies.reading import ATTACKS, TRAINING, GameSettings, NamedAgent, Study
 from studies.source import Options
 
 _SEED = re.compile(r"-s(\d+)$")
@@ -40,7 +40,7 @@ class Stage:
     @property
     def agent_name(self) -> str:
         """The agent without its training seed, as in dqn."""
-        return _SEED.sub("", self.agent)
+        return _name_of(self.agent)
 
     @property
     def seed(self) -> int | None:
@@ -51,6 +51,11 @@ class Stage:
     def name(self) -> str:
         """Its name in messages, as in "train pong/dqn-s0"."""
         return f"{self.kind} {self.manifest.parent.relative_to(self.manifest.parents[2])}"
+
+
+def _name_of(label: str) -> str:
+    """An agent's label without the training seed at its end."""
+    return _SEED.sub("", label)
 
 
 def _seed_of(label: str) -> int | None:
@@ -267,22 +272,23 @@ class _GamePlan:
 
     def _attack_all(self) -> Iterator[Stage]:
         """Attack agents in their games, and on states of the first agent's play."""
+        played, on_states = map(self._victims, ATTACKS)
         for label, agent in self.agents.items():
-            if self._attacks("attack", label):
+            if label in played:
                 yield self._attack("attack", "run", label, "attacks.parquet")
-            if self._attacks("states", label):
+            if label in on_states:
                 first = next(iter(self.agents.values()))
                 others = self._transfer_agents({agent, self.dqn_of.get(label, agent)})
                 yield self._attack("states", "states", label, "state_attacks.parquet", first, others)
 
-    def _attacks(self, setting: str, label: str) -> bool:
-        """Whether a command attacks an agent.
+    def _victims(self, setting: str) -> list[str]:
+        """Labels of the agents that a command attacks.
 
         Raises:
             Refusal: it names an agent that the game does not have.
         """
         victims = self.settings.victims[setting]
-        known = [*dict.fromkeys(_SEED.sub("", each) for each in self.agents)]
+        known = [*dict.fromkeys(map(_name_of, self.agents))]
         for name in victims.agents or ():
             if name not in known:
                 place = ("defaults",) if setting in self.settings.shared else ("games", self.name)
@@ -290,7 +296,9 @@ class _GamePlan:
                     (*place, setting, "agents"),
                     f"names {name!r}: {nearest(name, known)}agents of {self.name} are {', '.join(known)}",
                 )
-        return setting in self.settings.commands and victims.have(_SEED.sub("", label), _seed_of(label))
+        if setting not in self.settings.commands:
+            return []
+        return [label for label in self.agents if victims.have(_name_of(label), _seed_of(label))]
 
     def _attack(
         self,

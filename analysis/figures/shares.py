@@ -41,15 +41,8 @@ def share_against_sim_steps(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     Bars: 95 % intervals over training seeds, stratified by game. Black markers: published for MinAtar (Xu et al. 2026,
     Table 2; maximum returns after 5 M decisions). Only networks that played most games are shown.
     """
-    found = False
-    for tier, lines in _lines(shares_kept(rows)):
-        for number, shown in parts(lines, MAX_LINES):
-            found = True
-            yield ending(tier, number), _figure(shown, tier, against_operations=False)
-    if not found:
-        raise NothingToDraw(
-            "no trained spiking network with a DQN of its recipe on two games; evaluate run scores both"
-        )
+    missing = "no trained spiking network with a DQN of its recipe on two games; evaluate run scores both"
+    return _figures(shares_kept(rows), False, missing)
 
 
 @FIGURES.register("share_against_operations")
@@ -63,20 +56,24 @@ def share_against_operations(rows: pd.DataFrame, operations: pd.DataFrame) -> It
     """
     records: list[dict[Any, Any]] = operations.to_dict("records")
     kept = shares_kept(rows, [OperationsRow(**record) for record in records])
-    kept = [each for each in kept if each.operations is not None]
-    found = False
-    for tier, lines in _lines(kept):
-        for number, shown in parts(lines, MAX_LINES):
-            found = True
-            yield ending(tier, number), _figure(shown, tier, against_operations=True)
-    if not found:
-        raise NothingToDraw(
-            "no network whose operations were counted on two games for all seeds; evaluate probe counts them"
-        )
+    missing = (
+        "no network whose operations were counted on two games for all seeds; evaluate probe counts them"
+    )
+    return _figures([each for each in kept if each.operations is not None], True, missing)
 
 
 Line = tuple[str, Sequence[Kept]]
 """A method's name, and what it keeps at each number of simulation steps."""
+
+
+def _figures(kept: Sequence[Kept], against_operations: bool, missing: str) -> Iterator[tuple[str, Figure]]:
+    """The figures of all tiers. `missing` is what is said if there is none."""
+    tiers = [*_lines(kept)]
+    if not tiers:
+        raise NothingToDraw(missing)
+    for tier, lines in tiers:
+        for number, shown in parts(lines, MAX_LINES):
+            yield ending(tier, number), _figure(shown, tier, against_operations)
 
 
 def _lines(kept: Sequence[Kept]) -> Iterator[tuple[str, list[Line]]]:
