@@ -293,16 +293,27 @@ PLAYED = {
 def assert_equal_batches(ours: Replay, theirs: Replay) -> None:
     one, other = (replay.sample(300, np.random.default_rng(0)) for replay in (ours, theirs))
     for name, values in one._asdict().items():
-        assert np.array_equal(np.asarray(values), getattr(other, name)), name
+        found = values.cpu() if isinstance(values, torch.Tensor) else values
+        assert np.array_equal(np.asarray(found), getattr(other, name)), name
 
 
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")],
+        ),
+    ],
+)
 @pytest.mark.parametrize("name", list(PLAYED))
-def test_a_mirror_gives_the_same_batches_as_the_files(name: str, tmp_path: Path) -> None:
+def test_a_mirror_gives_the_same_batches_as_the_files(name: str, device: str, tmp_path: Path) -> None:
     """Before and after the ring went round, and in another process that goes on from a state."""
-    game, cpu = get_game(name), torch.device("cpu")
+    game, mirror = get_game(name), torch.device(device)
     sizes = {"capacity_steps": 60, "slack_steps": 30, "n_step": 3}
     plain = make_replay(tmp_path / "plain", game, 2, **sizes)
-    mirrored = make_replay(tmp_path / "mirrored", game, 2, **sizes, mirror=cpu)
+    mirrored = make_replay(tmp_path / "mirrored", game, 2, **sizes, mirror=mirror)
     environments = make_environments(game, 2, PLAYED[name])
     rollout = Rollout(
         environments,
@@ -324,7 +335,7 @@ def test_a_mirror_gives_the_same_batches_as_the_files(name: str, tmp_path: Path)
     checksums, values = plain.state()
     state = checksums.clone(), json.loads(json.dumps(values))
     play(10, mirrored)  # is lost with the process
-    again = make_replay(tmp_path / "mirrored", game, 2, **sizes, mirror=cpu)
+    again = make_replay(tmp_path / "mirrored", game, 2, **sizes, mirror=mirror)
     again.restore(*state)
     assert_equal_batches(again, plain)
     play(10, plain, again)
