@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def items(tier: Tier, folder: Path, device: torch.device) -> Iterator[Item]:
     for sim_steps in SNN_SIM_STEPS[tier]:
         snn = scaled_network(dqn, scales, RateCoding(sim_steps=sim_steps))
         yield from deciding(snn, inputs if sim_steps < 100 else inputs[:8])
-        if sim_steps in (8, 64):
+        if sim_steps in (8, 64) and find_spec("bindsnet"):
             yield simulated_in_bindsnet(snn, states[:2])
     yield embedding(tier)
     # The gradient is that of the DQN's weights, whatever the simulation steps.
@@ -211,7 +212,7 @@ def training(agent: DQN | DSQN, tier: Tier, folder: Path, cmc: bool = False, bf1
     warmup = max(256, recipe.batch_size + 128)
     recipe = replace(recipe, warmup_steps=warmup, replay_capacity_steps=10_000)
     common_mode = (
-        CommonMode(agent, seeding.torch_generator(0, "common mode"))
+        CommonMode(agent, seeding.torch_generator(0, "common mode")).to(agent.device)
         if cmc and isinstance(agent, DSQN)
         else None
     )

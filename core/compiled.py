@@ -127,8 +127,8 @@ def _parts(function: Callable[..., Any]) -> Iterator[str]:
                 pending.append(value)
             elif not isinstance(value, ModuleType):
                 yield f"{name} = {value!r}"
-            elif HOUSE in Path(value.__file__ or "").parents:
-                files.add(str(value.__file__))
+            elif HOUSE in Path(file := getattr(value, "__file__", None) or "").parents:
+                files.add(str(file))
     for file in sorted(files):
         yield digest(Path(file).read_bytes())
 

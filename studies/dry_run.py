@@ -64,6 +64,9 @@ def dry_run(
     gpu = max(
         (each for each in entries if each.device != "cpu"), key=lambda each: each.measured, default=None
     )
+    if gpu is not None and here is not None:
+        # A CPU core does what was not measured on a GPU, as BindsNET's simulation.
+        gpu = replace(gpu, seconds={**here.seconds, **gpu.seconds})
     forecasts = {stage: forecast_of(works[stage], here) for stage in stages}
     on_gpu = {stage: forecast_of(works[stage], gpu) for stage in stages}
 

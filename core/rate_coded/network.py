@@ -370,14 +370,14 @@ class RateCodedNetwork(Layered):
     @torch.no_grad()
     def twin(self) -> DQN:
         """The DQN from which this network was converted, up to rounding: ReLU, the same weights, the same units."""
-        dqn = DQN(self.game, self.bias, self.padding, self.hidden)
+        dqn = DQN(self.game, self.bias, self.padding, self.hidden).to(self.output_scale.device)
         for mine, its in zip(self.layers, dqn.layers, strict=True):
             for name, parameter in its.named_parameters():
                 parameter.copy_(mine.get_parameter(name))
         *_, output = dqn.layers
         for parameter in output.parameters():
             parameter.mul_(self.output_scale)
-        return dqn.to(self.output_scale.device)
+        return dqn
 
     def quantised(self) -> QuantisedDQN:
         """The quantised DQN with the same weights: what this network computes if spikes arrive evenly."""
