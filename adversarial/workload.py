@@ -9,7 +9,7 @@ from adversarial.states import BATCH, MANY_QUERIES
 from core.agents import Agent
 from core.games import get_game
 from core.workload import PROCESS_BYTES, Workload, WorkPart
-from play.expected import Expected, collecting, playing
+from play.expected import Expected, collecting, playing, side_by_side
 from play.protocols import get_protocol
 
 
@@ -20,15 +20,16 @@ def of_games(options: Run, expected: Expected) -> Workload:
     lenders = [expected.agents(word, game)[0] for word in options.transfer]
     protocol = get_protocol(options.protocol, victim.game)
     decisions = options.episodes * expected.episode_steps(victim.game, victim.kind, protocol)
+    at_once = min(options.num_envs, options.episodes)
     parts = [*_search(options, victim, expected)]
     if 0.0 in options.epsilon:
-        parts += playing(victim, decisions)
+        parts += playing(victim, decisions, side_by_side(victim.game, options.episodes, options.num_envs))
     for attack, lender in _attacks(options, victim, lenders):
         parts += [
-            *playing(victim, decisions),
-            *_asking(attack, victim, lender, options.frequency * decisions),
+            *playing(victim, decisions, at_once),
+            *_asking(attack, victim, lender, options.frequency * decisions, at_once),
         ]
-    return Workload(parts, _memory(options, victim, lenders, min(options.num_envs, options.episodes)))
+    return Workload(parts, _memory(options, victim, lenders, at_once))
 
 
 def of_states(options: States, expected: Expected) -> Workload:
@@ -42,7 +43,7 @@ def of_states(options: States, expected: Expected) -> Workload:
         states = (
             min(options.query_states, options.states) if _queries(attack) >= MANY_QUERIES else options.states
         )
-        parts += _asking(attack, victim, lender, states)
+        parts += _asking(attack, victim, lender, states, states)
         parts.append(WorkPart("decide", victim.game.tier, victim.kind, victim.sim_steps, states))
     return Workload(parts, _memory(options, victim, lenders, min(BATCH, options.states)))
 
@@ -68,17 +69,19 @@ def _queries(attack: Attack) -> int:
     return int(getattr(attack, "queries", 0))
 
 
-def _asking(attack: Attack, victim: Agent, lender: Agent, states: float) -> Iterator[WorkPart]:
-    """The gradients or queries of an attack on so many states."""
+def _asking(
+    attack: Attack, victim: Agent, lender: Agent, states: float, at_once: float
+) -> Iterator[WorkPart]:
+    """The gradients or queries of an attack on so many states, some of them at once."""
     tier = victim.game.tier
     if attack.kind == "white-box":
         gradients = states * getattr(attack, "steps", 1) * getattr(attack, "restarts", 1)
-        yield WorkPart("gradient", tier, lender.kind, lender.sim_steps, gradients)
+        yield WorkPart("gradient", tier, lender.kind, lender.sim_steps, gradients, at_once)
         judged = gradients if getattr(attack, "steps", 1) > 1 else 0
     else:
         judged = states * _queries(attack)
     if judged:
-        yield WorkPart("decide", tier, victim.kind, victim.sim_steps, judged)
+        yield WorkPart("decide", tier, victim.kind, victim.sim_steps, judged, at_once)
 
 
 def _search(options: AttackOptions, victim: Agent, expected: Expected) -> Iterator[WorkPart]:

@@ -13,11 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -47,12 +46,14 @@ from core.networks import NETWORKS, Network
 from core.progress import Progress
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.records import write_bytes
+from core.workload import AT_ONCE, WorkPart
 from play.environments import make_environments, network_input
+from play.expected import playing
 from play.policies import exploring
 from play.protocols import get_protocol
 from play.rollout import Rollout
 from play.states import collect
-from studies.forecast import COSTS
+from studies.forecast import COSTS, Rates
 from train_direct.algorithm import Algorithm
 from train_direct.common_mode import CommonMode
 from train_direct.ppo import PPO, critic_game
@@ -88,8 +89,8 @@ class Item:
     units: float
     """Units of work that one round does."""
     work: Callable[[], object]
-    less: tuple[tuple[str, int, float], ...] = ()
-    """Other kinds of work that a round contains, with their simulation steps and amounts."""
+    less: Sequence[WorkPart] = ()
+    """Other kinds of work that a round contains."""
 
 
 def items(tier: Tier, folder: Path, device: torch.device) -> Iterator[Item]:
@@ -104,14 +105,14 @@ def items(tier: Tier, folder: Path, device: torch.device) -> Iterator[Item]:
     dqn = shipped["dqn"]
     assert isinstance(dqn, DQN)
     states = collect(dqn, 256, seed=0, stream="calibration")
-    inputs = network_input(states[:32], game, dqn.device)
+    inputs = network_input(states[:AT_ONCE], game, dqn.device)
     spiking = NETWORKS["tutorial"] if tier == "control" else None
     for sim_steps in (1, *DSQN_SIM_STEPS[tier]):
         network = NETWORKS["relu"] if sim_steps == 1 else spiking or chen2022(sim_steps)
         agent = network.make(game, seeding.torch_generator(0, "weights")).to(device)
         agent.load_state_dict(shipped[agent.kind].state_dict(), strict=False)
         yield from deciding(agent, inputs)
-        yield gradient(agent, inputs)
+        yield from gradients(agent, inputs)
         yield training(agent, tier, folder)
         if tier == "atari" and sim_steps < 64:
             yield training(
@@ -134,10 +135,10 @@ def items(tier: Tier, folder: Path, device: torch.device) -> Iterator[Item]:
             yield simulated_in_bindsnet(snn, states[:2])
     yield embedding(tier)
     # The gradient is that of the DQN's weights, whatever the simulation steps.
-    yield replace(gradient(snn, inputs), sim_steps=1)
+    yield from (replace(item, sim_steps=1) for item in gradients(snn, inputs))
     quantised = snn.varied(sim_steps=8).quantised()
     yield from deciding(quantised, inputs)
-    yield gradient(quantised, inputs)
+    yield from gradients(quantised, inputs)
     updates = 10
     drawing = seeding.generator(0, "distillation")
     yield Item(
@@ -187,22 +188,27 @@ def deciding(agent: Agent, inputs: torch.Tensor) -> Iterator[Item]:
 
     times = 2 if sim_steps >= 64 else 10
     yield Item(f"decide {tier} {agent.kind}", sim_steps, times * len(inputs), work(inputs, times))
-    if agent.kind in ("dqn", "dsqn"):  # which recipes train in one game at a time
-        yield Item(f"decide alone {tier} {agent.kind}", sim_steps, 4 * times, work(inputs[:1], 4 * times))
+    yield Item(f"decide alone {tier} {agent.kind}", sim_steps, 4 * times, work(inputs[:1], 4 * times))
 
 
-def gradient(agent: Agent, inputs: torch.Tensor) -> Item:
-    """Gradients of the loss with respect to states."""
-    rows = inputs if agent.sim_steps < 64 else inputs[:4]
+def gradients(agent: Agent, inputs: torch.Tensor) -> Iterator[Item]:
+    """Gradients of the loss with respect to many states at once, and to one at a time."""
     source = freeze(gradient_source(agent))
-    with torch.no_grad():
-        wanted = goal(agent(rows), "cross-entropy", False)
-    return Item(
-        f"gradient {agent.game.tier} {agent.kind}",
-        max(1, agent.sim_steps),
-        len(rows),
-        lambda: input_gradient(source.network, rows, wanted),
-    )
+
+    def work(rows: torch.Tensor, times: int) -> Callable[[], None]:
+        with torch.no_grad():
+            wanted = goal(agent(rows), "cross-entropy", False)
+
+        def ascend() -> None:
+            for _ in range(times):
+                input_gradient(source.network, rows, wanted)
+
+        return ascend
+
+    tier, sim_steps = agent.game.tier, max(1, agent.sim_steps)
+    rows = inputs if agent.sim_steps < 64 else inputs[:4]
+    yield Item(f"gradient {tier} {agent.kind}", sim_steps, len(rows), work(rows, 1))
+    yield Item(f"gradient alone {tier} {agent.kind}", sim_steps, 4, work(inputs[:1], 4))
 
 
 def training(agent: DQN | DSQN, tier: Tier, folder: Path, cmc: bool = False, bf16: bool = False) -> Item:
@@ -230,16 +236,12 @@ def training(agent: DQN | DSQN, tier: Tier, folder: Path, cmc: bool = False, bf1
     decisions = updates * recipe.train_interval_steps
     advance(algorithm, warmup + 2 * recipe.train_interval_steps)
     addition = ("+cmc" if cmc else "") + ("+bf16" if bf16 else "")
-    alone = " alone" if recipe.num_envs == 1 else ""
     return Item(
         f"update {tier} {agent.kind}{addition}",
         sim_steps,
         updates * recipe.batch_size,
         lambda: advance(algorithm, decisions),
-        (
-            (f"environment {tier}", 1, decisions),
-            (f"decide{alone} {tier} {agent.kind}", sim_steps, decisions),
-        ),
+        [*playing(agent, decisions, recipe.num_envs)],
     )
 
 
@@ -253,13 +255,12 @@ def acting(network: Network, game: Game, inputs: torch.Tensor, device: torch.dev
     recipe = PPO_RECIPES["tutorial-ppo"]
     algorithm = PPO(actor, critic, game, recipe, 0)
     decisions = recipe.rollout_steps * recipe.num_envs
-    sim_steps = max(1, actor.sim_steps)
     yield Item(
         f"update control {actor.kind}",
-        sim_steps,
+        max(1, actor.sim_steps),
         2 * recipe.epochs * decisions,
         lambda: advance(algorithm, decisions),
-        (("environment control", 1, decisions), (f"decide control {actor.kind}", sim_steps, decisions)),
+        [*playing(actor, decisions, recipe.num_envs)],
     )
 
 
@@ -293,36 +294,6 @@ def embedding(tier: Tier) -> Item:
     )
 
 
-def estimated_on_gpu(entry: dict[str, Any]) -> dict[str, Any]:
-    """What the same work would take on a large GPU, from the number of kernels that it starts.
-
-    Networks of this size are bound by the starting of kernels: about 0.1 ms a simulation step for all layers
-    forward and 0.3 ms with the gradient and the optimiser; 0.2 ms and 1 ms once a batch. Environments, conversions
-    and t-SNE stay on a CPU core.
-    """
-
-    def seconds(key: str, sim_steps: int, on_cpu: float) -> float:
-        work = key.split(" ")[0]
-        if key.startswith("decide alone"):
-            return 0.2e-3 + 0.1e-3 * sim_steps
-        if work == "decide":
-            return (0.2e-3 + 0.1e-3 * sim_steps) / 32
-        if work in ("update", "gradient"):
-            return (1e-3 + 0.3e-3 * sim_steps) / 32
-        return on_cpu
-
-    return {
-        **entry,
-        "device": "NVIDIA H100 or H200",
-        "measured": False,
-        "note": "estimate from the number of kernels that are started (benchmarks/rates.py)",
-        "seconds": {
-            key: {steps: float(f"{seconds(key, int(steps), cost):.3g}") for steps, cost in by_steps.items()}
-            for key, by_steps in entry["seconds"].items()
-        },
-    }
-
-
 def advance(algorithm: Algorithm, decisions: int) -> None:
     """Train for some decisions more."""
     until = algorithm.steps + decisions
@@ -349,17 +320,17 @@ def measured(
     found: dict[str, dict[int, list[float]]] = {}
     # Work that others contain comes first.
     for item, seconds in sorted(zip(chosen, least, strict=True), key=lambda pair: bool(pair[0].less)):
-        for key, sim_steps, amount in item.less:
-            seconds -= amount * _mean(found[key][sim_steps])
+        known = Rates("", "", "", 0.0, _means(found))
+        seconds -= sum(known.of(part) or 0.0 for part in item.less)
         found.setdefault(item.key, {}).setdefault(item.sim_steps, []).append(max(0.0, seconds) / item.units)
+    return _means(found)
+
+
+def _means(found: dict[str, dict[int, list[float]]]) -> dict[str, dict[int, float]]:
     return {
-        key: {steps: _mean(costs) for steps, costs in sorted(by_steps.items())}
+        key: {steps: sum(costs) / len(costs) for steps, costs in sorted(by_steps.items())}
         for key, by_steps in found.items()
     }
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 def start_seconds() -> float:
@@ -411,7 +382,6 @@ if __name__ == "__main__":
     entry = {
         "processor": processor(),
         "device": "cpu" if is_cpu else torch.cuda.get_device_name(),
-        "measured": True,
         "note": f"{'process' if is_cpu else 'wall'} time, least of {ROUNDS} rounds in turn; "
         f"load {load:.1f} on {os.cpu_count()} cores",
         "versions": {"torch": torch.__version__, **source_code()},
@@ -421,11 +391,13 @@ if __name__ == "__main__":
             for key, by_steps in costs.items()
         },
     }
-    made = [entry, estimated_on_gpu(entry)] if is_cpu else [entry]
     entries = json.loads(COSTS.read_text("utf-8"))["entries"] if COSTS.is_file() else []
-    places = [(each["processor"], each["device"]) for each in made]
-    kept = [each for each in entries if (each["processor"], each["device"]) not in places]
-    write_bytes(COSTS, json.dumps({"entries": [*made, *kept]}, indent=1).encode() + b"\n")
+    kept = [
+        each
+        for each in entries
+        if (each["processor"], each["device"]) != (entry["processor"], entry["device"])
+    ]
+    write_bytes(COSTS, json.dumps({"entries": [entry, *kept]}, indent=1).encode() + b"\n")
     for key, by_steps in costs.items():
         for steps, cost in by_steps.items():
             print(f"{key} T={steps} {cost:.3g} s".replace(" T=1 ", " "))

@@ -16,7 +16,7 @@ from core.games import get_game
 from core.networks import NETWORKS
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.workload import PROCESS_BYTES, Workload, WorkPart
-from play.expected import Expected, collecting, playing
+from play.expected import Expected, collecting, playing, side_by_side
 from play.protocols import get_protocol
 
 ROWS = 64
@@ -68,7 +68,7 @@ def of_comparison(options: Compare, expected: Expected) -> Workload:
             parts += _judging(snn, states)
             if options.episodes:
                 steps = expected.episode_steps(dqn.game, snn.kind, protocol)
-                parts += playing(snn, options.episodes * steps)
+                parts += playing(snn, options.episodes * steps, side_by_side(snn.game, options.episodes))
     return Workload(parts, PROCESS_BYTES + widest + _states_bytes(dqn, options))
 
 

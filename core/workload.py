@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Work = Literal["environment", "decide", "decide alone", "update", "convert", "gradient", "embed"]
+Work = Literal["environment", "decide", "update", "convert", "gradient", "embed"]
 """Kinds of work, each with the unit that is counted:
 
 - environment: a decision in a game, without the network.
-- decide: scores of a state among many at once.
-- decide alone: scores of one state at a time.
+- decide: scores of a state.
 - update: a transition of a batch that is learnt from.
 - convert: a calibration state of a conversion, without distillation. The kind is the method;
   bindsnet simulates a state in BindsNET.
 - embed: a state of a picture of representations (t-SNE). The kind is empty.
 - gradient: a gradient with respect to one state, of an attack.
 """
+AT_ONCE = 32
+"""States that are computed side by side where costs are measured."""
 PROCESS_BYTES = 500 * 2**20
 """Memory of a stage that has imported torch and done nothing, measured."""
 
@@ -35,6 +36,8 @@ class WorkPart(NamedTuple):
     """Simulation steps of its decisions."""
     amount: float
     """In the unit of the work."""
+    at_once: float = AT_ONCE
+    """States that are computed side by side. The fewer they are, the more each costs."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from core.games import get_game
 from core.workload import PROCESS_BYTES, Workload, WorkPart
 from evaluate.__main__ import Probe, Run
-from play.expected import Expected, collecting, playing
+from play.expected import Expected, collecting, playing, side_by_side
 from play.protocols import get_protocol
 
 
@@ -12,15 +12,11 @@ def of_games(options: Run, expected: Expected) -> Workload:
     game = get_game(options.game) if options.game else None
     agents = [agent for word in options.agent for agent in expected.agents(word, game)]
     protocols = [get_protocol(options.protocol, game or agent.game) for agent in agents]
-    parts = [
-        part
-        for agent, protocol in zip(agents, protocols, strict=True)
-        for part in playing(
-            agent,
-            (protocol.episodes if options.episodes is None else options.episodes)
-            * expected.episode_steps(agent.game, agent.kind, protocol),
-        )
-    ]
+    parts: list[WorkPart] = []
+    for agent, protocol in zip(agents, protocols, strict=True):
+        episodes = protocol.episodes if options.episodes is None else options.episodes
+        decisions = episodes * expected.episode_steps(agent.game, agent.kind, protocol)
+        parts += playing(agent, decisions, side_by_side(game or agent.game, episodes, options.num_envs))
     return Workload(parts, PROCESS_BYTES + max(agent.decision_bytes(options.num_envs) for agent in agents))
 
 

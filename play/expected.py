@@ -10,7 +10,8 @@ from core.agents import Agent
 from core.games import PUBLISHED, Game
 from core.workload import WorkPart
 from play.entrants import entrants
-from play.protocols import Protocol, get_protocol
+from play.environments import environments_of
+from play.protocols import MAX_ENVS, Protocol, get_protocol
 from play.states import COLLECTING_ENVS
 
 
@@ -47,24 +48,30 @@ class Expected:
         return min(steps, (most or 10**9) / game.frames_per_decision)
 
 
-def playing(agent: Agent, decisions: float, alone: bool = False) -> Iterable[WorkPart]:
+def playing(agent: Agent, decisions: float, at_once: float) -> Iterable[WorkPart]:
     """The parts of so many decisions of an agent in its game.
 
     Args:
         agent: who plays.
         decisions: number of them.
-        alone: whether one game is played at a time.
+        at_once: games in which it decides at the same time.
     """
     tier = agent.game.tier
     yield WorkPart("environment", tier, "", 1, decisions)
     if agent.kind != "random":
-        yield WorkPart("decide alone" if alone else "decide", tier, agent.kind, agent.sim_steps, decisions)
+        yield WorkPart("decide", tier, agent.kind, agent.sim_steps, decisions, at_once)
+
+
+def side_by_side(game: Game, episodes: float, num_envs: int = MAX_ENVS) -> float:
+    """Games in which `play.episodes.play` decides at the same time, where nobody attacks."""
+    return max(1.0, min(episodes, num_envs) / (2 if environments_of(game).in_background else 1))
 
 
 def collecting(agent: Agent, states: int, expected: Expected) -> Iterable[WorkPart]:
     """The parts of `play.states.collect`: whole episodes, a few at a time, until there are enough states."""
     at_once = COLLECTING_ENVS * expected.episode_steps(agent.game, agent.kind)
-    yield from playing(agent, math.ceil(states / at_once) * at_once)
+    decisions = math.ceil(states / at_once) * at_once
+    yield from playing(agent, decisions, side_by_side(agent.game, COLLECTING_ENVS))
 
 
 @functools.cache

@@ -60,10 +60,7 @@ def dry_run(
     here = rates_of_this_machine(entries)
     if calibrate:
         here = calibrated(here)
-    # One that was measured comes before an estimate.
-    gpu = max(
-        (each for each in entries if each.device != "cpu"), key=lambda each: each.measured, default=None
-    )
+    gpu = next((each for each in entries if each.device != "cpu"), None)
     if gpu is not None and here is not None:
         # A CPU core does what was not measured on a GPU, as BindsNET's simulation.
         gpu = replace(gpu, seconds={**here.seconds, **gpu.seconds})
@@ -85,7 +82,7 @@ def dry_run(
     else:
         other = f" (another processor than {processor()})" if here.processor != processor() else ""
         scaled = f", times {here.scale:.2f} by calibration" if here.scale != 1 else ""
-        yield f"costs: {_origin(here)} on {here.processor}{other}{scaled}"
+        yield f"costs: measured on {here.processor}{other}{scaled}"
     yield f"memory: {gib(sum(largest))} if the {jobs} largest run side by side, of {gib(available_bytes())} available"
     yield f"this machine, --jobs {jobs}: {duration(wall_seconds(stages, forecasts, jobs))}"
     if nodes > 1:
@@ -95,10 +92,7 @@ def dry_run(
         slots = round(1 / GPU_SHARE)
         for count in (1, 8):
             wall = wall_seconds(stages, on_gpu, slots, count)
-            yield (
-                f"{count} x {gpu.device}, {slots} stages and as many CPU cores each: {duration(wall)}"
-                f" ({_origin(gpu)})"
-            )
+            yield f"{count} x {gpu.device}, {slots} stages and as many CPU cores each: {duration(wall)}"
 
 
 def calibrated(rates: Rates | None) -> Rates:
@@ -118,10 +112,6 @@ def calibrated(rates: Rates | None) -> Rates:
         if cost > 0 and int(sim_steps) in rates.seconds.get(key, {})
     ]
     return replace(rates, scale=math.exp(sum(ratios) / len(ratios)))
-
-
-def _origin(rates: Rates) -> str:
-    return "measured" if rates.measured else "estimated, not measured"
 
 
 def _groups(stages: Sequence[Stage], every_stage: bool) -> list[list[Stage]]:

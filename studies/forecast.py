@@ -20,7 +20,7 @@ from core.places import HOUSE
 from core.processes import elsewhere
 from core.records import read_rows
 from core.rows import EpisodeRow
-from core.workload import Workload, WorkPart
+from core.workload import AT_ONCE, Workload, WorkPart
 from studies.checking import command_class, require_accepted
 from studies.planning import Stage
 from studies.reading import Study
@@ -56,13 +56,15 @@ class Rates:
     processor: str
     device: str
     """cpu, or the name of a GPU."""
-    measured: bool
-    """False for an estimate; `note` says how it was made."""
     note: str
     start_s: float
     """Seconds until a stage begins its work, and after it has ended."""
     seconds: Mapping[str, Mapping[int, float]]
-    """Seconds of a unit by work, tier and kind, as in "decide minatar dqn", and by simulation steps."""
+    """Seconds of a unit by work, tier and kind, as in "decide minatar dqn", and by simulation steps.
+
+    A unit is one of `AT_ONCE` states that are computed side by side. As in "decide alone minatar dqn", it is one by
+    itself.
+    """
     scale: float = 1.0
     """Seconds of this machine over those of the measured one."""
 
@@ -70,18 +72,27 @@ class Rates:
         """Seconds of a part; None if its kind was not measured.
 
         Between two measured numbers of simulation steps, and beyond them, the cost is a straight line. The cost of
-        an addition such as +bf16 that was not measured is taken as that without it.
+        an addition such as +bf16 that was not measured is taken as that without it. A batch of fewer states than were
+        measured costs what one state alone costs, and a straight line more with each other state.
         """
         if part.amount == 0:
             return 0.0
-        points: Mapping[int, float] | None = None
+        many = self._cost(part.work, part)
+        if many is None:
+            return None
+        alone = self._cost(f"{part.work} alone", part)
+        if alone is not None and part.at_once < AT_ONCE:
+            many += (alone - many) * (1 / part.at_once - 1 / AT_ONCE) / (1 - 1 / AT_ONCE)
+        return self.scale * part.amount * many
+
+    def _cost(self, work: str, part: WorkPart) -> float | None:
+        """Measured seconds of a unit of work at a part's simulation steps; None if its kind was not measured."""
         kind = part.kind
-        while points is None:
-            points = self.seconds.get(" ".join(filter(None, (part.work, part.tier, kind))))
+        while (points := self.seconds.get(" ".join(filter(None, (work, part.tier, kind))))) is None:
             if "+" not in kind:
-                break
+                return None
             kind = kind.rpartition("+")[0]
-        return None if points is None else self.scale * part.amount * _on_line(points, part.sim_steps)
+        return _on_line(points, part.sim_steps)
 
     def total(self, workload: Workload) -> float | None:
         """Seconds of a stage."""
@@ -116,7 +127,6 @@ def all_rates(file: Path = COSTS) -> list[Rates]:
             Rates(
                 entry["processor"],
                 entry["device"],
-                entry["measured"],
                 entry["note"],
                 entry["start_s"],
                 {
@@ -131,8 +141,8 @@ def all_rates(file: Path = COSTS) -> list[Rates]:
 
 
 def rates_of_this_machine(entries: Sequence[Rates]) -> Rates | None:
-    """The rates of this processor; those of another measured one if it has none; None if there are none at all."""
-    on_cpu = [each for each in entries if each.device == "cpu" and each.measured]
+    """The rates of this processor; those of another one if it has none; None if there are none at all."""
+    on_cpu = [each for each in entries if each.device == "cpu"]
     return next((each for each in on_cpu if each.processor == processor()), next(iter(on_cpu), None))
 
 

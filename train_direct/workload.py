@@ -9,7 +9,7 @@ from core.agents import Agent
 from core.games import get_game
 from core.networks import Network
 from core.workload import PROCESS_BYTES, Workload, WorkPart
-from play.expected import Expected, playing
+from play.expected import Expected, playing, side_by_side
 from play.protocols import get_protocol
 from train_direct.options import QLearningOptions, RunOptions
 from train_direct.q_learning import slack_steps
@@ -44,11 +44,12 @@ def of_q_learning(
         WorkPart("environment", game.tier, "", 1, recipe.total_steps),
         *(
             WorkPart(
-                "decide alone" if recipe.num_envs == 1 else "decide",
+                "decide",
                 game.tier,
                 agent.kind,
                 sim_steps,
                 recipe.total_steps / len(in_turn),
+                recipe.num_envs,
             )
             for sim_steps in in_turn
         ),
@@ -87,7 +88,7 @@ def of_ppo(options: RunOptions, network: Network, expected: Expected) -> Workloa
     recipe = options.choose(get_ppo_recipe(options.recipe, game), game).recipe
     agent = network.make_actor(game, seeding.torch_generator(0, "weights"))
     parts = [
-        *playing(agent, recipe.total_steps),
+        *playing(agent, recipe.total_steps, recipe.num_envs),
         # Actor and critic.
         WorkPart("update", game.tier, agent.kind, agent.sim_steps, 2.0 * recipe.epochs * recipe.total_steps),
         *_validation(agent, recipe, expected),
@@ -101,7 +102,8 @@ def _validation(agent: Agent, recipe: BaseRecipe, expected: Expected) -> Iterato
     validations = -(-recipe.total_steps // recipe.eval_interval_steps)
     protocol = get_protocol(recipe.protocol, agent.game)
     steps = expected.episode_steps(agent.game, agent.kind, protocol)
-    yield from playing(agent, validations * recipe.eval_episodes * steps)
+    at_once = side_by_side(agent.game, recipe.eval_episodes)
+    yield from playing(agent, validations * recipe.eval_episodes * steps, at_once)
 
 
 def _expect(options: RunOptions, agent: Agent, expected: Expected) -> None:

@@ -40,7 +40,7 @@ def start(words: Sequence[str], cwd: Path) -> "subprocess.Popen[str]":
 
 
 def began(err: str) -> bool:
-    """Whether the line that answers Ctrl-C from then on was passed. Before it, Python answers as it does for any program."""
+    """Whether the line that answers Ctrl-C from then on was passed. Before it, Python answers as for any program."""
     if "Traceback" not in err:
         return err != ""
     frames = re.findall(r'^  File "(.*?)", line \d+, in .*\n(?:    (.*))?', err, re.MULTILINE)

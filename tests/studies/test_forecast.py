@@ -35,7 +35,15 @@ WHOLE = (
     "probe = { states = 31 }\n"
 )
 RATES = Rates(
-    "a processor", "cpu", True, "", 2.0, {"decide minatar dqn": {1: 1.0}, "update x dsqn": {4: 1.0, 8: 3.0}}
+    "a processor",
+    "cpu",
+    "",
+    2.0,
+    {
+        "decide minatar dqn": {1: 1.0},
+        "decide alone minatar dqn": {1: 32.0},
+        "update x dsqn": {4: 1.0, 8: 3.0},
+    },
 )
 
 
@@ -135,6 +143,12 @@ def test_measured_lengths_of_games_count_for_more(study: Study, tmp_path: Path) 
     ("part", "seconds"),
     [
         (WorkPart("decide", "minatar", "dqn", 0, 3), 3.0),
+        (WorkPart("decide", "minatar", "dqn", 0, 3, 100), 3.0),  # more at once than were measured
+        (WorkPart("decide", "minatar", "dqn", 0, 3, 1), 96.0),
+        (
+            WorkPart("decide", "minatar", "dqn", 0, 3, 4),
+            24.0,
+        ),  # all is spent on the batch: four at once share it
         (WorkPart("update", "x", "dsqn", 6, 1), 2.0),  # between two measured numbers
         (WorkPart("update", "x", "dsqn", 16, 1), 7.0),  # beyond them
         (WorkPart("update", "x", "dsqn", 1, 1), 0.5),  # at least half of the nearest
@@ -149,12 +163,8 @@ def test_rates_by_hand(part: WorkPart, seconds: float | None) -> None:
 
 
 def test_the_committed_costs_know_every_kind_of_work_of_the_built_in_studies() -> None:
-    measured, estimate = all_rates()[:2]
-    assert (measured.measured, estimate.measured) == (True, False)
-    study = read_study("smoke")
-    works = told(study, plan(study)).values()
-    for rates in (measured, estimate):
-        assert all(forecast_of(work, rates).seconds is not None for work in works)
+    (here, *_), study = (each for each in all_rates() if each.device == "cpu"), read_study("smoke")
+    assert all(forecast_of(work, here).seconds is not None for work in told(study, plan(study)).values())
 
 
 def test_a_damaged_agent_leaves_the_work_unknown_and_a_bad_option_is_refused(tmp_path: Path) -> None:
@@ -201,28 +211,15 @@ def test_an_order_by_hand(tmp_path: Path) -> None:
 def test_costs_of_another_processor_are_said_to_be(
     study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    stage, costs = plan(study)[0], json.loads(COSTS.read_text())
+    stage, entries = plan(study)[0], json.loads(COSTS.read_text())["entries"]
+    entry = next(each for each in entries if each["device"] == "cpu")
     for name, says in (("another", True), (processor(), False)):
-        costs["entries"][0]["processor"] = name
-        (tmp_path / "costs.json").write_text(json.dumps({"entries": costs["entries"][:1]}))
+        (tmp_path / "costs.json").write_text(json.dumps({"entries": [{**entry, "processor": name}]}))
         monkeypatch.setattr("studies.dry_run.all_rates", partial(all_rates, tmp_path / "costs.json"))
         lines = [*dry_run(study, [stage], {stage: Workload([])}, 1, 1, every_stage=False, calibrate=False)]
         (line,) = [line for line in lines if line.startswith(f"costs: measured on {name}")]
         assert (f"another processor than {processor()}" in line) == says
     assert [*dry_run(study, [], {}, 1, 1, every_stage=False, calibrate=False)] == []
-
-
-def test_a_measured_gpu_comes_before_an_estimate(
-    study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    costs = json.loads(COSTS.read_text())["entries"][:2]
-    measured = {**costs[1], "device": "a card", "measured": True}
-    (tmp_path / "costs.json").write_text(json.dumps({"entries": [*costs, measured]}))
-    monkeypatch.setattr("studies.dry_run.all_rates", partial(all_rates, tmp_path / "costs.json"))
-    stage = plan(study)[0]
-    lines = [*dry_run(study, [stage], {stage: Workload([])}, 1, 1, every_stage=False, calibrate=False)]
-    assert lines[-1].startswith("8 x a card, ")
-    assert lines[-1].endswith(" (measured)")
 
 
 def test_a_dry_run_says_what_a_study_takes(study: Study) -> None:
@@ -234,7 +231,7 @@ def test_a_dry_run_says_what_a_study_takes(study: Study) -> None:
     assert any(line.startswith("minatar/breakout  train dqn-s0 ") for line in lines)
     assert any(line.startswith("this machine, --jobs 2: ") and "not known" not in line for line in lines)
     assert any(line.startswith("3 nodes like this machine") for line in lines)
-    assert any("H200" in line and "estimated, not measured" in line for line in lines)
+    assert any(line.startswith("8 x NVIDIA H200, ") and "not known" not in line for line in lines)
     assert not (study.base / study.folder).exists()
 
 
