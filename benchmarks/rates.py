@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -130,8 +129,8 @@ def items(tier: Tier, folder: Path, device: torch.device) -> Iterator[Item]:
     scales, _ = tan2021.guarded_scales(dqn, states, 99.9)
     for sim_steps in SNN_SIM_STEPS[tier]:
         snn = scaled_network(dqn, scales, RateCoding(sim_steps=sim_steps))
-        yield from deciding(snn, inputs if sim_steps < 100 else inputs[:8])
-        if sim_steps in (8, 64) and find_spec("bindsnet"):
+        yield from deciding(snn, inputs)
+        if sim_steps in (8, 64) and device.type == "cpu":
             yield simulated_in_bindsnet(snn, states[:2])
     yield embedding(tier)
     # The gradient is that of the DQN's weights, whatever the simulation steps.
@@ -206,8 +205,7 @@ def gradients(agent: Agent, inputs: torch.Tensor) -> Iterator[Item]:
         return ascend
 
     tier, sim_steps = agent.game.tier, max(1, agent.sim_steps)
-    rows = inputs if agent.sim_steps < 64 else inputs[:4]
-    yield Item(f"gradient {tier} {agent.kind}", sim_steps, len(rows), work(rows, 1))
+    yield Item(f"gradient {tier} {agent.kind}", sim_steps, len(inputs), work(inputs, 1))
     yield Item(f"gradient alone {tier} {agent.kind}", sim_steps, 4, work(inputs[:1], 4))
 
 
@@ -320,8 +318,9 @@ def measured(
     found: dict[str, dict[int, list[float]]] = {}
     # Work that others contain comes first.
     for item, seconds in sorted(zip(chosen, least, strict=True), key=lambda pair: bool(pair[0].less)):
-        known = Rates("", "", "", 0.0, _means(found))
-        seconds -= sum(known.of(part) or 0.0 for part in item.less)
+        if item.less:
+            known = Rates("", "cpu", "", 0.0, _means(found))
+            seconds -= sum(known.of(part) or 0.0 for part in item.less)
         found.setdefault(item.key, {}).setdefault(item.sim_steps, []).append(max(0.0, seconds) / item.units)
     return _means(found)
 
@@ -355,7 +354,7 @@ def calibrate() -> dict[str, dict[int, float]]:
             agent = load_agent(AGENTS / f"minatar-breakout-{kind}-s0.safetensors").agent
             assert isinstance(agent, DQN | DSQN)
             inputs = network_input(collect(agent, 32, 0, "calibration"), game, agent.device)
-            chosen += [*deciding(agent, inputs)][:1]
+            chosen += deciding(agent, inputs)
             agent.train().requires_grad_(True)
             chosen.append(training(agent, "minatar", Path(folder)))
         return measured(chosen, 2)

@@ -62,16 +62,15 @@ def playing(agent: Agent, decisions: float, at_once: float) -> Iterable[WorkPart
         yield WorkPart("decide", tier, agent.kind, agent.sim_steps, decisions, at_once)
 
 
-def side_by_side(game: Game, episodes: float, num_envs: int = MAX_ENVS) -> float:
+def side_by_side(game: Game, episodes: int, num_envs: int = MAX_ENVS) -> float:
     """Games in which `play.episodes.play` decides at the same time, where nobody attacks."""
     return max(1.0, min(episodes, num_envs) / (2 if environments_of(game).in_background else 1))
 
 
 def collecting(agent: Agent, states: int, expected: Expected) -> Iterable[WorkPart]:
     """The parts of `play.states.collect`: whole episodes, a few at a time, until there are enough states."""
-    at_once = COLLECTING_ENVS * expected.episode_steps(agent.game, agent.kind)
-    decisions = math.ceil(states / at_once) * at_once
-    yield from playing(agent, decisions, side_by_side(agent.game, COLLECTING_ENVS))
+    round_steps = COLLECTING_ENVS * expected.episode_steps(agent.game, agent.kind)
+    yield from playing(agent, math.ceil(states / round_steps) * round_steps, COLLECTING_ENVS)
 
 
 @functools.cache

@@ -63,7 +63,7 @@ def dry_run(
     gpu = next((each for each in entries if each.device != "cpu"), None)
     if gpu is not None and here is not None:
         # A CPU core does what was not measured on a GPU, as BindsNET's simulation.
-        gpu = replace(gpu, seconds={**here.seconds, **gpu.seconds})
+        gpu = replace(gpu, seconds={**_scaled(here), **gpu.seconds})
     forecasts = {stage: forecast_of(works[stage], here) for stage in stages}
     on_gpu = {stage: forecast_of(works[stage], gpu) for stage in stages}
 
@@ -112,6 +112,15 @@ def calibrated(rates: Rates | None) -> Rates:
         if cost > 0 and int(sim_steps) in rates.seconds.get(key, {})
     ]
     return replace(rates, scale=math.exp(sum(ratios) / len(ratios)))
+
+
+def _scaled(rates: Rates) -> dict[str, dict[int, float]]:
+    """Seconds of this machine, without those of states by themselves, which say nothing about another device."""
+    return {
+        key: {sim_steps: rates.scale * cost for sim_steps, cost in costs.items()}
+        for key, costs in rates.seconds.items()
+        if " alone " not in key
+    }
 
 
 def _groups(stages: Sequence[Stage], every_stage: bool) -> list[list[Stage]]:

@@ -81,6 +81,8 @@ class Rates:
         if many is None:
             return None
         alone = self._cost(f"{part.work} alone", part)
+        if alone is None and self.device != "cpu":
+            alone = AT_ONCE * many  # a GPU's time goes into starting kernels, whatever the number of states
         if alone is not None and part.at_once < AT_ONCE:
             many += (alone - many) * (1 / part.at_once - 1 / AT_ONCE) / (1 - 1 / AT_ONCE)
         return self.scale * part.amount * many

@@ -53,9 +53,26 @@ def pytest_configure() -> None:
     interrupts.answer = lambda: None
 
 
+LONGEST = (
+    "test_smoke.py",
+    "train_direct/test_run.py",
+    "test_studies.py",
+    "card/test_card.py",
+    "test_examples.py",
+    "analysis/test_layout.py",
+    "studies/test_ray.py",
+    "hostile/test_files.py",
+    "adversarial/test_command.py",
+    "test_docs.py",
+    "test_wheel.py",
+)
+"""Files that take longest, the longest first. Each belongs to one process of tests."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first: begun last, it would keep one process busy while the others wait."""
-    items.sort(key=lambda item: item.get_closest_marker("smoke") is None)
+    """The longest files first: begun last, one would keep a process busy while the others wait."""
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 class Finished(NamedTuple):

@@ -451,6 +451,31 @@ def test_shares_kept_are_those_of_the_rows(page: Path) -> None:
             assert row[game] == f"{share_kept(game, agent, network, sim_steps):.0f} %", (row, game)
 
 
+@pytest.mark.parametrize("page", [REPOSITORY / "README.md", MINATAR / "README.md"], ids=name_of)
+def test_shares_of_the_minatar_study_are_those_of_its_table(page: Path) -> None:
+    """Each cell is a share with its interval, as in "45 % (39 to 51)", or a share alone where there is none."""
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (MINATAR / "shares.md").read_text().splitlines()
+        if line.startswith("| minatar | ")
+    ]
+    shares = {(network, steps): (share, interval) for _, network, steps, _, _, share, interval, *_ in lines}
+    (table,) = marked_tables(page, "shares")
+    for row in table:
+        method = re.fullmatch(r"converted, `(\S+)`", row.pop("network"))
+        for steps, cell in row.items():
+            steps = steps.removeprefix("T = ")
+            network = f"SNN ({method[1]}, {steps} sim steps)" if method else "DSQN"
+            if not cell:
+                assert (network, steps) not in shares
+                continue
+            share, interval = shares[network, steps]
+            ends = (
+                f" ({' to '.join(f'{float(end):.0f}' for end in interval.split(' to '))})" if interval else ""
+            )
+            assert cell == f"{float(share):.0f} %{ends}", (network, steps)
+
+
 def energies() -> pd.DataFrame:
     """Energy of a decision, first layer once, as a multiple of the own DQN's: from results/trained/energy.md."""
     lines = [
@@ -471,12 +496,12 @@ def test_energies_of_the_answer_are_those_of_the_table() -> None:
     for row in table:
         agent, network = told_network(row["network"])
         steps = re.findall(r"\d+", row["sim steps"])
-        for column, is_pong in (("energy, MinAtar", False), ("energy, Pong", True)):
+        for column, games, which in (("energy, MinAtar", "minatar/", 0), ("energy, Pong", "pong", -1)):
             own = measured[
                 (measured.agent == agent)
                 & measured.network.str.startswith(network)
-                & (measured["sim steps"] == (steps[-1] if is_pong else steps[0]))
-                & ((measured.game == "pong") == is_pong)
+                & (measured["sim steps"] == steps[which])
+                & measured.game.str.startswith(games)
             ]
             ends = sorted({f"{own.ratio.min():.2g}", f"{own.ratio.max():.2g}"}, key=float)
             assert [float(end) for end in row[column].split(" to ")] == [float(end) for end in ends], row

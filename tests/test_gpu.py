@@ -1,4 +1,4 @@
-"""On a GPU every agent plays, explains its gradient and learns as on the CPU. Without a GPU these tests are skipped."""
+"""On a GPU every agent plays and has gradients as on the CPU, and trains. Without a GPU these tests are skipped."""
 
 import copy
 import signal
@@ -92,20 +92,9 @@ def test_training_learns_and_goes_on_where_it_was_stopped(
     words: tuple[str, ...], precision: str, command: Command, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    typed = (
-        *(
-            *words,
-            "--game",
-            "minatar/breakout",
-            "--device",
-            DEVICE,
-            "--precision",
-            precision,
-            "--out",
-            str(run),
-        ),
-        *("--total-steps", "12000", "--checkpoint-interval-steps", "6000", "--eval-interval-steps", "6000"),
-    )
+    task = f"--game minatar/breakout --device {DEVICE} --precision {precision} --total-steps 12000"
+    intervals = "--checkpoint-interval-steps 6000 --eval-interval-steps 6000"
+    typed = (*words, *task.split(), *intervals.split(), "--out", str(run))
     with subprocess.Popen(
         [sys.executable, "-m", "train_direct", *typed], stderr=subprocess.PIPE, text=True
     ) as begun:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.compiled import KEPT_UNUSED_S
+from core.compiled import KEPT_UNUSED_S, _parts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILES = {
@@ -88,6 +88,15 @@ def test_the_gradient_of_a_converted_layer_follows_a_change_of_the_surrogate(tre
     assert file.read_text().count(before) == 1
     file.write_text(file.read_text().replace(before, "slopes[lane] = np.float32(7) if inside else zero"))
     assert run(tree, "-c", program) == ["7.0"] * 3
+
+
+def test_a_module_that_is_built_into_python_is_no_part() -> None:
+    """On some builds math is one, as sys is on all."""
+
+    def work() -> int:
+        return sys.maxsize
+
+    assert len([*_parts(work)]) == 2  # the files of this function and of the decorator
 
 
 def test_what_was_kept_is_loaded_unless_it_is_damaged(tree: Path) -> None:

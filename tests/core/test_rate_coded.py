@@ -466,6 +466,11 @@ def test_the_twin_is_a_copy_and_leaves_the_network_alone() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in snn.state_dict().items())
 
 
+def test_the_twin_lies_on_the_device_of_the_network() -> None:
+    _, snn = dqn_and_converted(sim_steps=8)
+    assert {parameter.device.type for parameter in snn.to("meta").twin().parameters()} == {"meta"}
+
+
 def test_a_network_without_biases_has_a_twin_without_biases() -> None:
     snn = RateCodedNetwork(MINATAR, RateCoding(8), bias=False)
     initialise(snn.layers, torch.Generator().manual_seed(0))

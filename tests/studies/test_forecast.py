@@ -11,10 +11,13 @@ import pytest
 
 from core.durations import duration
 from core.errors import Refusal
+from core.games import get_game
 from core.machine import processor
 from core.records import write_rows
 from core.rows import EpisodeRow
 from core.workload import Workload, WorkPart
+from play.expected import side_by_side
+from play.states import COLLECTING_ENVS
 from reproduce import Reproduce, _needs
 from studies.dry_run import dry_run
 from studies.forecast import COSTS, GPU_SHARE, Forecast, Rates, all_rates, forecast_of, workloads
@@ -72,6 +75,42 @@ def amounts(work: Workload) -> dict[tuple[str, str, int], float]:
         key = part.work, part.kind, part.sim_steps
         found[key] = found.get(key, 0) + part.amount
     return found
+
+
+def at_once(work: Workload) -> list[float]:
+    """States that are decided on side by side, in the order of the parts."""
+    return [part.at_once for part in work.parts if part.work in ("decide", "gradient")]
+
+
+def test_commands_tell_how_many_states_they_compute_at_once(works: dict[str, Workload]) -> None:
+    # The games of minatar-fast, then of a validation.
+    assert at_once(works["train minatar-breakout/dqn-s0"]) == [16, 2]
+    assert at_once(works["evaluate minatar-breakout/evaluate-dqn-s0"]) == [4, 4]
+    attack = works["attack minatar-breakout/attack-dqn-s0"]
+    assert set(at_once(attack)) == {2}
+    collected = at_once(works["convert minatar-breakout/snn-s1"])
+    assert collected[0] == COLLECTING_ENVS
+
+
+@pytest.mark.parametrize(
+    ("game", "episodes", "num_envs", "games"),
+    [
+        ("minatar/breakout", 100, 32, 32),
+        ("minatar/breakout", 3, 32, 3),
+        ("pong", 30, 32, 15),  # one half plays while the network decides for the other
+        ("pong", 1, 32, 1),
+        ("pong", 30, 8, 4),
+    ],
+)
+def test_games_that_are_decided_at_once(game: str, episodes: int, num_envs: int, games: float) -> None:
+    assert side_by_side(get_game(game), episodes, num_envs) == games
+
+
+def test_a_gpu_takes_as_long_for_one_state_as_for_many() -> None:
+    part = WorkPart("decide", "minatar", "dqn", 0, 32, 1)
+    seconds = {"decide minatar dqn": {1: 1.0}}
+    assert replace(RATES, device="a card", seconds=seconds).of(part) == 32 * 32
+    assert replace(RATES, seconds=seconds).of(part) == 32
 
 
 def test_commands_tell_their_work_by_hand(works: dict[str, Workload]) -> None:
