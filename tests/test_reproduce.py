@@ -9,7 +9,7 @@ from analysis.check import findings
 from core.errors import Refusal
 from core.records import digest
 from core.rows import ROWS_FORMAT
-from studies.done import is_done, remove_outdated_results
+from studies.done import done_of, is_done, remaining, remove_outdated_results
 from studies.planning import Stage, plan
 from studies.reading import built_in_studies, read_study
 
@@ -213,8 +213,12 @@ def test_the_studies_can_be_planned(name: str) -> None:
     ids=lambda folder: folder.name,
 )
 def test_committed_results_are_what_their_study_makes(folder: Path) -> None:
-    """So that `make reproduce STUDY=...` measures them again; a probe may be of fewer networks than there are now."""
-    stages = {stage.manifest: stage for stage in plan(read_study(folder.name))}
+    """So that `make reproduce STUDY=...` measures them again; a probe may be of fewer networks than there are now.
+
+    A study that is under way lacks runs, and nothing else.
+    """
+    planned = plan(read_study(folder.name))
+    stages = {stage.manifest: stage for stage in planned}
     for path in sorted(folder.rglob("*manifest.json")):
         command = json.loads(path.read_text())["command"]
         if Path(command[command.index("--out") + 1]).parts[1] != folder.name:
@@ -222,7 +226,10 @@ def test_committed_results_are_what_their_study_makes(folder: Path) -> None:
         assert path in stages
         if stages[path].kind != "probe":
             assert command == list(stages[path].arguments)
-    assert list(findings(folder)) == []
+    found = [*findings(folder)]
+    if any(stage.kind == "train" for stage in remaining(planned, done_of(planned))):
+        found = [finding for finding in found if " lacks training seed " not in finding]
+    assert found == []
 
 
 def finished_evaluation(study: Path) -> tuple[Stage, Path]:
