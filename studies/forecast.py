@@ -80,12 +80,14 @@ class Rates:
         many = self._cost(part.work, part)
         if many is None:
             return None
+        return self.scale * part.amount * (many if part.at_once >= AT_ONCE else self._of_few(part, many))
+
+    def _of_few(self, part: WorkPart, many: float) -> float:
+        """Seconds of a unit where fewer states are computed side by side than were measured."""
         alone = self._cost(f"{part.work} alone", part)
-        if alone is None and self.device != "cpu":
-            alone = AT_ONCE * many  # a GPU's time goes into starting kernels, whatever the number of states
-        if alone is not None and part.at_once < AT_ONCE:
-            many += (alone - many) * (1 / part.at_once - 1 / AT_ONCE) / (1 - 1 / AT_ONCE)
-        return self.scale * part.amount * many
+        if alone is None:  # a GPU's time goes into starting kernels, whatever the number of states
+            alone = many if self.device == "cpu" else AT_ONCE * many
+        return many + (alone - many) * (1 / part.at_once - 1 / AT_ONCE) / (1 - 1 / AT_ONCE)
 
     def _cost(self, work: str, part: WorkPart) -> float | None:
         """Measured seconds of a unit of work at a part's simulation steps; None if its kind was not measured."""
