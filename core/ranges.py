@@ -8,6 +8,7 @@ Numbers are plain text: digits 0 to 9, without underscores. Never imports torch.
 
 import abc
 import contextlib
+import functools
 import itertools
 import math
 import numbers
@@ -242,13 +243,16 @@ def ranges(options: type) -> Mapping[str, Accepted]:
     return {name: each for name, each in found.items() if each is not None}
 
 
+_accepted = functools.cache(accepted)  # seeds are checked at every episode
+
+
 def require(name: str, value: object, kind: Any) -> None:
     """Refuse a value that a type with a range, such as `Seed`, does not accept.
 
     Raises:
         Refusal: the message has the name, the value and what is accepted.
     """
-    found = accepted(kind)
+    found = _accepted(kind)
     if found is None:
         raise TypeError(f"{kind} has no range")
     found.require(name, value)

@@ -158,6 +158,7 @@ class QLearner:
         self.working, self._working_target = self.online, self.target
         if precision == "bf16":
             self.working, self._working_target = half_copy(self.online), half_copy(self.target)
+        self._trainable = trainable(self.working)
         self.updates = 0
         self._recipe = recipe
         self._on_gpu = network.device.type == "cuda"
@@ -239,7 +240,7 @@ class QLearner:
             q_tm1, action_tm1, reward_t, discount_t, value_t, recipe.loss
         )
         self._last = (q_action_tm1.detach(), target_tm1)
-        found = gradients(loss, trainable(self.working))
+        found = gradients(loss, self._trainable)
         with torch.no_grad():
             self._weights.set_gradients(found)
             if recipe.gradient_clamp is not None:
