@@ -57,6 +57,8 @@ VARIANTS.register("residual")(Variant(method="reconstruct", coding=CodingOptions
 # The comparison replaces the gap of 0 by one that it finds on calibration states.
 VARIANTS.register("anytime")(Variant(method="reconstruct", coding=CodingOptions(stop_gap=0.0)))
 VARIANTS.register("afterwards")(Variant(method="reconstruct", coding=CodingOptions(firing="afterwards")))
+VARIANTS.register("pursuit")(Variant(method="pursuit"))
+VARIANTS.register("pursuit-afterwards")(Variant(method="pursuit", coding=CodingOptions(firing="afterwards")))
 VARIANTS.register("qcfs")(Variant(method="qcfs"))
 VARIANTS.register("exact")(Variant(method="exact"))
 

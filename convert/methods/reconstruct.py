@@ -71,23 +71,68 @@ def reconstruct(
         coding: how the network is simulated; the fit is for its simulation steps and neurons.
         by_channel: one threshold a channel instead of one a layer.
     """
-    fitted = DQN(dqn.game, dqn.bias, dqn.padding, dqn.hidden)
-    fitted.load_state_dict(dqn.state_dict())
-    fitted.to(dqn.device)
-    ones = torch.ones(1, device=dqn.device)
-    scales: list[Tensor] = []
-    last = len(dqn.layers) - 1
-    for index, layer in enumerate(fitted.layers):
-        inputs: list[Tensor] = []
-        if index > 0:
-            partial = scaled_network(fitted, scales + [ones] * (last + 1 - index), coding)
-            inputs = _simulated_activations(partial, states, index, scales[-1])
-            _fit(layer, dqn, states, inputs, index, 1 if index == last else SOLUTIONS)
-        if index < last:
-            drives = _LayerDrives(layer, dqn, states, inputs, index)
-            scales += search(drives, coding.sim_steps, coding.neuron.v_init, by_channel, index + 1)
-    scales.append(largest_q(dqn, states))
-    return scaled_network(fitted, scales, coding), scales
+    fitting = Fitting(dqn, states, coding)
+    for _ in dqn.hidden:
+        fitting.fit_hidden(by_channel)
+    fitting.fit_output()
+    return fitting.network(), fitting.scales
+
+
+class Fitting:
+    """A copy of a DQN whose layers are fitted one after the other.
+
+    Args:
+        dqn: the network to convert; it is not changed.
+        states: [S, *observation] to fit on.
+        coding: how the network is simulated.
+    """
+
+    def __init__(self, dqn: DQN, states: np.ndarray, coding: RateCoding):
+        self.dqn, self.states, self.coding = dqn, states, coding
+        self.fitted = DQN(dqn.game, dqn.bias, dqn.padding, dqn.hidden)
+        self.fitted.load_state_dict(dqn.state_dict())
+        self.fitted.to(dqn.device)
+        self.scales: list[Tensor] = []
+        """Thresholds of the layers that are finished, in the DQN's units."""
+
+    @property
+    def layer(self) -> Layer:
+        """The layer whose turn it is."""
+        return list(self.fitted.layers)[len(self.scales)]
+
+    def network(self, *scales: Tensor) -> RateCodedNetwork:
+        """The network so far; with `scales`, thresholds of the next layers. Those of layers after them are 1."""
+        known = [*self.scales, *scales]
+        ones = [torch.ones(1, device=self.dqn.device)] * (len(self.fitted.layers) - len(known))
+        return scaled_network(self.fitted, known + ones, self.coding)
+
+    def inputs(self) -> list[Tensor]:
+        """What the layer receives, in the DQN's units, one tensor a batch: the rates of the simulated layers before it.
+
+        Empty for the first layer, which receives the image.
+        """
+        if not self.scales:
+            return []
+        return _simulated_activations(self.network(), self.states, len(self.scales), self.scales[-1])
+
+    def fit_weights(self, solutions: int = SOLUTIONS) -> list[Tensor]:
+        """Fit the layer's weights to its inputs, which are returned."""
+        inputs = self.inputs()
+        if inputs:
+            _fit(self.layer, self.dqn, self.states, inputs, len(self.scales), solutions)
+        return inputs
+
+    def fit_hidden(self, by_channel: bool) -> None:
+        """Fit weights and thresholds of a hidden layer."""
+        index = len(self.scales)
+        drives = _LayerDrives(self.layer, self.dqn, self.states, self.fit_weights(), index)
+        neuron = self.coding.neuron
+        self.scales += search(drives, self.coding.sim_steps, neuron.v_init, by_channel, index + 1)
+
+    def fit_output(self) -> None:
+        """Fit the weights of the output layer. Its scale is the largest Q-value, because no threshold matters there."""
+        self.fit_weights(solutions=1)
+        self.scales.append(largest_q(self.dqn, self.states))
 
 
 def _simulated_activations(

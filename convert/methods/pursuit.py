@@ -1,0 +1,180 @@
+"""pursuit: the neurons of the last hidden layer are chosen for what they tell about the Q-values.
+
+A DQN spends most of its last hidden layer on what all actions have in common. Few of its neurons are active in a state,
+and many never are. With few simulation steps, each has few levels, and the differences between actions are lost in
+their rounding: of all the rounding, this layer's costs most. So the layer gets other neurons, as many as it had.
+
+A candidate is a neuron of the fitted layer with another threshold and another offset of its bias: all neurons, at every
+point of a grid of both. They are simulated on the calibration states. Then orthogonal least squares (Chen, Billings &
+Luo 1989, doi 10.1080/00207178908953472) takes one after the other, each time the one whose spike counts explain most of
+what is left of the DQN's advantages. So a neuron that matters may stand there several times, with thresholds that
+together tell finer levels, and one that does not matter is left out. The output layer is fitted to those chosen.
+
+The layers before are fitted as by `reconstruct`. No gradients, no labels and no rewards are needed.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convert.method import METHODS, Converted
+from convert.methods.reconstruct import Fitting, Reconstruct
+from core.dqn import DQN
+from core.errors import Refusal
+from core.layers import Layers
+from core.rate_coded import torch_engine
+from core.rate_coded.network import RateCodedNetwork, RateCoding
+from play.states import batches
+
+THRESHOLDS = (0.125, 0.25, 0.5, 1.0)
+"""Thresholds of candidates, as shares of their neuron's largest drive on the calibration states."""
+OFFSETS = tuple(eighth / 8 for eighth in range(8))
+"""What is taken from the drive of candidates, as shares of the same."""
+COMMON_WEIGHT = 0.05
+"""Weight of the mean Q-value over actions, where each advantage has weight 1. No greedy action depends on it."""
+DEPENDENT = 1e-3
+"""Share of a candidate's variance that others do not explain yet, below which it is not chosen."""
+MOST_VALUES = 2**28
+"""Largest number of candidates times states that are compared: 1 GiB. Where there are more, the first states count."""
+
+
+@METHODS.register("pursuit")
+@dataclass(frozen=True, kw_only=True)
+class Pursuit(Reconstruct):
+    """As reconstruct, but the neurons of the last hidden layer are chosen by what they tell about the Q-values."""
+
+    def convert(
+        self,
+        dqn: DQN,
+        states: np.ndarray,
+        coding: RateCoding,
+        seed: int = 0,
+        held_out: np.ndarray | None = None,
+        taught: RateCodedNetwork | None = None,
+    ) -> Converted:
+        return Converted(*pursue(dqn, states, coding, self.thresholds == "channel"))
+
+
+@torch.no_grad()
+def pursue(
+    dqn: DQN, states: np.ndarray, coding: RateCoding, by_channel: bool
+) -> tuple[RateCodedNetwork, list[Tensor]]:
+    """The network with the chosen neurons, and its thresholds in the DQN's units.
+
+    Args:
+        dqn: the network to convert; it is not changed.
+        states: [S, *observation] to fit on.
+        coding: how the network is simulated; neurons are chosen for its simulation steps and firing.
+        by_channel: one threshold a channel, instead of one a layer, in the layers before the last hidden one.
+
+    Raises:
+        Refusal: the last hidden layer is not fully connected, or is dead on the states.
+    """
+    fitting = Fitting(dqn, states, coding)
+    for _ in dqn.hidden[:-1]:
+        fitting.fit_hidden(by_channel)
+    layer = fitting.layer
+    if not isinstance(layer, nn.Linear):
+        raise Refusal(
+            "the last hidden layer is a convolution: pursuit chooses neurons of fully connected ones"
+        )
+    inputs = fitting.fit_weights() or list(batches(dqn, states))
+    largest = torch.stack([layer(each.flatten(1)).amax(0) for each in inputs]).amax(0)
+    neurons = (largest > 0).nonzero().squeeze(1)  # the others never fire
+    if not len(neurons):
+        raise Refusal(
+            f"layer {len(dqn.hidden)} is dead: none of its outputs on the calibration states is positive"
+        )
+    # A neuron fires first where its drive is its offset and the part of a threshold that it does not start with.
+    first_level = (1 - coding.neuron.v_init) / coding.sim_steps
+    offsets = (0.0,) if layer.bias is None else OFFSETS
+    grid = [(t, o) for t, o in itertools.product(THRESHOLDS, offsets) if o + first_level * t < 1]
+    few = states[: max(1, MOST_VALUES // (len(grid) * len(neurons)))]
+    counts = _candidate_counts(fitting, few, largest, neurons, grid)
+    chosen = orthogonal_least_squares(counts, _targets(dqn, few), len(largest))
+
+    point, neuron = chosen // len(neurons), neurons[chosen % len(neurons)]
+    shares = torch.tensor(grid, device=dqn.device)[point] * largest[neuron, None]
+    # Where fewer are chosen than there is room for, the rest is wired to nothing and never fires.
+    thresholds = torch.ones_like(largest)
+    thresholds[: len(chosen)] = shares[:, 0]
+    rows = layer.weight[neuron]
+    layer.weight.zero_()[: len(chosen)] = rows
+    if layer.bias is not None:
+        biases = layer.bias[neuron] - shares[:, 1]
+        layer.bias.zero_()[: len(chosen)] = biases
+    fitting.scales.append(thresholds)
+    fitting.layer.weight.zero_()  # they belonged to the neurons that were there
+    fitting.fit_output()
+    return fitting.network(), fitting.scales
+
+
+def _candidate_counts(
+    fitting: Fitting,
+    states: np.ndarray,
+    largest: Tensor,
+    neurons: Tensor,
+    grid: Sequence[tuple[float, float]],
+) -> Tensor:
+    """Spike counts [S, M] of all candidates: of all neurons at the first point of the grid, then at the second.
+
+    They are simulated as one wide layer behind the finished ones.
+    """
+    unit = torch.where(largest > 0, largest, 1.0)
+    *before, last = list(fitting.network(unit).layers)[: len(fitting.scales) + 1]
+    wide = nn.utils.skip_init(
+        nn.Linear, last.weight.shape[1], len(grid) * len(neurons), last.bias is not None
+    )
+    wide.weight.copy_(torch.cat([last.weight[neurons] / threshold for threshold, _ in grid]))
+    if last.bias is not None:
+        biases = [(last.bias[neurons] - offset) / threshold for threshold, offset in grid]
+        wide.bias.copy_(torch.cat(biases))
+    layers = Layers([*before, wide.to(largest.device)])
+    coding = fitting.coding
+    return torch.cat(
+        [
+            torch_engine.simulate(layers, batch, coding.sim_steps, coding.neuron).layer_counts[-1][0]
+            for batch in batches(fitting.dqn, states)
+        ]
+    )
+
+
+def _targets(dqn: DQN, states: np.ndarray) -> Tensor:
+    """[S, A + 1]: the DQN's advantages, and lightly what its Q-values have in common."""
+    q = torch.cat([dqn(batch) for batch in batches(dqn, states)])
+    common = q.mean(1, keepdim=True)
+    return torch.cat([q - common, COMMON_WEIGHT * common], 1)
+
+
+def orthogonal_least_squares(columns: Tensor, targets: Tensor, most: int) -> Tensor:
+    """Indices of the columns which, one after the other, explain most of what is left of the targets.
+
+    After each choice, what the chosen column explains is taken from the targets and from all other columns.
+
+    Args:
+        columns: [S, M]; they are overwritten.
+        targets: [S, A].
+        most: number of columns to choose. Fewer are chosen if the others explain nothing.
+
+    Source: Chen, Billings & Luo 1989 (doi 10.1080/00207178908953472).
+    """
+    columns -= columns.mean(0)
+    left = targets - targets.mean(0)
+    variances = columns.square().sum(0)
+    chosen: list[int] = []
+    while len(chosen) < most:
+        free = columns.square().sum(0)
+        explained = (columns.T @ left).square().sum(1) / free
+        explained[free <= DEPENDENT * variances] = 0.0
+        best = int(explained.argmax())
+        if not explained[best] > 0:
+            break
+        chosen.append(best)
+        direction = columns[:, best] / free[best].sqrt()
+        left -= torch.outer(direction, direction @ left)
+        columns.addr_(direction, direction @ columns, alpha=-1.0)
+    return torch.tensor(chosen, device=columns.device)

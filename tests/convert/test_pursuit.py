@@ -1,0 +1,145 @@
+"""pursuit: neurons of the last hidden layer are chosen for what they tell about the Q-values."""
+
+import numpy as np
+import pytest
+import torch
+
+from convert.measurement import decide_all, measures
+from convert.method import Method
+from convert.methods import pursuit
+from convert.methods.pursuit import Pursuit, orthogonal_least_squares, pursue
+from convert.methods.reconstruct import Reconstruct
+from core.checkpoint import load_agent
+from core.dqn import DQN
+from core.errors import Refusal
+from core.layers import Conv, Dense
+from core.rate_coded.network import RateCoding
+from core.rate_coded.torch_engine import IFNeuron
+from play.states import collect, q_values
+from tests.conftest import AGENTS
+from tests.convert.conftest import GAME, converted, make_dqn
+
+SIGNED = RateCoding(2, neuron=IFNeuron("signed", 0.5))
+
+
+@pytest.fixture(scope="module")
+def trained() -> DQN:
+    """A DQN that has preferences."""
+    dqn = load_agent(AGENTS / "minatar-breakout-dqn-s0.safetensors").agent
+    assert isinstance(dqn, DQN)
+    return dqn
+
+
+def test_choices_are_those_of_least_squares_on_what_is_left() -> None:
+    """Against the definition: of all columns, the one that leaves the smallest error beside those chosen before."""
+    generator = torch.Generator().manual_seed(0)
+    columns = torch.randn(200, 30, generator=generator)
+    targets = columns[:, [4, 11, 25]] @ torch.randn(3, 2, generator=generator)
+    targets += torch.randn(200, 2, generator=generator)
+    chosen = orthogonal_least_squares(columns.clone(), targets, 6).tolist()
+
+    def error(indices: list[int]) -> float:
+        given = torch.cat([columns[:, indices], torch.ones(200, 1)], 1)
+        found = torch.linalg.lstsq(given, targets).solution
+        return float((given @ found - targets).square().sum())
+
+    for number in range(6):
+        before = chosen[:number]
+        others = [index for index in range(30) if index not in before]
+        assert min(others, key=lambda index: error([*before, index])) == chosen[number]
+
+
+def test_columns_that_say_the_same_are_chosen_once() -> None:
+    column = torch.randn(50, 1, generator=torch.Generator().manual_seed(0))
+    same = torch.cat([column, 2 * column, column + 3, torch.ones(50, 1), torch.zeros(50, 1)], 1)
+    assert len(orthogonal_least_squares(same, column @ torch.ones(1, 2), 5)) == 1
+
+
+@pytest.mark.parametrize("firing", ["at-once", "signed", "afterwards"])
+def test_counts_of_candidates_are_those_of_the_converted_network(
+    dqn: DQN, states: np.ndarray, firing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is chosen was simulated as the converted network simulates it: to the spike."""
+    seen = {}
+
+    def keeping(columns: torch.Tensor, targets: torch.Tensor, most: int) -> torch.Tensor:
+        counts = columns.clone()
+        chosen = orthogonal_least_squares(columns, targets, most)
+        seen["chosen"] = counts[:, chosen]
+        return chosen
+
+    monkeypatch.setattr(pursuit, "orthogonal_least_squares", keeping)
+    coding = RateCoding(4, neuron=IFNeuron(firing, 0.5))  # type: ignore[arg-type]
+    snn, _ = pursue(dqn, states, coding, by_channel=True)
+    hidden = 4 * snn.representation(torch.as_tensor(states.astype(np.float32)))
+    number = seen["chosen"].shape[1]
+    # The last bits of currents differ between a wide layer and a narrow one. So a spike may be missing here and there.
+    assert (hidden[:, :number] == seen["chosen"]).float().mean() > 0.999
+    assert not hidden[:, number:].any()
+
+
+@pytest.mark.parametrize("sim_steps", [2, 4])
+def test_it_loses_less_than_reconstruct(trained: DQN, sim_steps: int) -> None:
+    states, held_out = (collect(trained, 1500, 0, stream) for stream in ("calibration", "conversion test"))
+    q = q_values(trained, held_out)
+
+    def found(method: Method) -> tuple[float, float]:
+        of = measures(q, decide_all(converted(trained, states, method, sim_steps).snn, held_out).q)
+        return of.regret, of.differential_error
+
+    (regret, error), (regret_before, error_before) = found(Pursuit()), found(Reconstruct())
+    assert regret < 0.7 * regret_before
+    assert error < 0.7 * error_before
+
+
+def test_the_dqn_is_left_alone_and_the_network_is_repeatable(dqn: DQN, states: np.ndarray) -> None:
+    before = {name: value.clone() for name, value in dqn.state_dict().items()}
+    one, other = (pursue(dqn, states, SIGNED, by_channel=True)[0] for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(value, before[name]) for name, value in dqn.state_dict().items())
+
+
+def test_thresholds_and_weights_are_in_the_units_of_the_dqn(dqn: DQN, states: np.ndarray) -> None:
+    snn, scales = pursue(dqn, states, SIGNED, by_channel=True)
+    assert [len(scale) for scale in scales] == [16, 128, 1]
+    twin = snn.twin()
+    assert torch.allclose(twin.layers[0].weight, dqn.layers[0].weight * (1 / scales[0])[:, None, None, None])
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_without_biases_thresholds_alone_are_chosen(bias: bool, states: np.ndarray) -> None:
+    made = DQN(GAME, bias=bias)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(parameter.numel()))
+    snn, _ = pursue(made.requires_grad_(False), states, SIGNED, by_channel=True)
+    assert (snn.layers[1].bias is not None) == bias
+    assert snn.representation(torch.as_tensor(states.astype(np.float32))).any()
+
+
+def test_a_network_whose_only_hidden_layer_is_fully_connected(states: np.ndarray) -> None:
+    made = DQN(GAME, hidden=(Dense(32),))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(parameter.numel()))
+    snn, scales = pursue(made.requires_grad_(False), states, SIGNED, by_channel=False)
+    assert [len(scale) for scale in scales] == [32, 1]
+    assert snn.representation(torch.as_tensor(states.astype(np.float32))).any()
+
+
+def test_what_it_cannot_convert_is_refused(dqn: DQN, states: np.ndarray) -> None:
+    with pytest.raises(Refusal, match="the last hidden layer is a convolution"):
+        pursue(DQN(GAME, hidden=(Conv(4, 3, 1),)), states, SIGNED, by_channel=True)
+    dead = make_dqn(0)
+    with torch.no_grad():
+        dead.layers[1].bias.fill_(-100.0)  # type: ignore[union-attr, operator]
+    with pytest.raises(Refusal, match="layer 2 is dead"):
+        pursue(dead, states, SIGNED, by_channel=True)
+
+
+def test_few_states_are_enough_where_candidates_are_many(
+    dqn: DQN, states: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pursuit, "MOST_VALUES", 200_000)
+    snn, _ = pursue(dqn, states, SIGNED, by_channel=True)
+    assert snn.representation(torch.as_tensor(states.astype(np.float32))).any()
