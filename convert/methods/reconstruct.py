@@ -115,11 +115,11 @@ class Fitting:
             return []
         return _simulated_activations(self.network(), self.states, len(self.scales), self.scales[-1])
 
-    def fit_weights(self, solutions: int = SOLUTIONS) -> list[Tensor]:
+    def fit_weights(self, solutions: int = SOLUTIONS, ridge: float = RIDGE) -> list[Tensor]:
         """Fit the layer's weights to its inputs, which are returned."""
         inputs = self.inputs()
         if inputs:
-            _fit(self.layer, self.dqn, self.states, inputs, len(self.scales), solutions)
+            _fit(self.layer, self.dqn, self.states, inputs, len(self.scales), solutions, ridge)
         return inputs
 
     def fit_hidden(self, by_channel: bool) -> None:
@@ -129,9 +129,9 @@ class Fitting:
         neuron = self.coding.neuron
         self.scales += search(drives, self.coding.sim_steps, neuron.v_init, by_channel, index + 1)
 
-    def fit_output(self) -> None:
+    def fit_output(self, ridge: float = RIDGE) -> None:
         """Fit the weights of the output layer. Its scale is the largest Q-value, because no threshold matters there."""
-        self.fit_weights(solutions=1)
+        self.fit_weights(1, ridge)
         self.scales.append(largest_q(self.dqn, self.states))
 
 
@@ -162,7 +162,13 @@ class _LayerDrives:
 
 
 def _fit(
-    layer: Layer, dqn: DQN, states: np.ndarray, inputs: Sequence[Tensor], index: int, solutions: int
+    layer: Layer,
+    dqn: DQN,
+    states: np.ndarray,
+    inputs: Sequence[Tensor],
+    index: int,
+    solutions: int,
+    ridge: float,
 ) -> None:
     """Ridge regression of the DQN's layer outputs on the inputs, around the present weights."""
 
@@ -186,7 +192,7 @@ def _fit(
     moments = torch.zeros(len(weights), len(weights), dtype=torch.float64, device=dqn.device)
     for patches, _ in rows():
         moments += (patches.T @ patches).double()
-    moments.diagonal().add_(RIDGE * moments.diagonal().mean().clamp(min=1e-12))
+    moments.diagonal().add_(ridge * moments.diagonal().mean().clamp(min=1e-12))
     factor = torch.linalg.cholesky(moments)
     for _ in range(solutions):
         gradient = torch.zeros_like(weights, dtype=torch.float64)
