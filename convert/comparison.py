@@ -126,7 +126,8 @@ class MethodComparison:
         snn = made.snn
         r2 = ""
         # layer_r2 does not simulate neurons that presteps silence. Trained layers are not in the DQN's units.
-        if not (snn.coding.presteps or variant.carries or method.training is not None):
+        comparable = method.keeps_neurons and method.training is None
+        if comparable and not (snn.coding.presteps or variant.carries):
             explained = measurement.layer_r2(self.dqn, made, self.test["test"][:R2_STATES])
             r2 = to_json([round(value, 4) for value in explained])
         settings = to_json(

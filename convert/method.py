@@ -33,7 +33,8 @@ class Converted(NamedTuple):
 
     snn: RateCodedNetwork
     scales: list[Tensor]
-    """One tensor a layer, [1] or [C]: the activation of the DQN that a rate of 1 stands for."""
+    """One tensor a layer, [1] or [C]: the activation that a rate of 1 stands for. It is one of the DQN's, unless the
+    method trains, or fills a layer with other neurons (`Method.keeps_neurons`)."""
     guarded: bool = False
     """Whether the output scale was taken from magnitudes, because its percentile was not positive."""
 
@@ -60,6 +61,8 @@ class Method(abc.ABC):
     """Whether a network is made for one number of simulation steps, so that another one needs another conversion."""
     max_sim_steps: ClassVar[int | None] = None
     """The largest number of simulation steps at which `convert compare` measures the method. None sets no limit."""
+    keeps_neurons: ClassVar[bool] = True
+    """Whether each neuron stands for the DQN's neuron in its place, so that rates can be compared with activations."""
     training: ClassVar[str | None] = None
     """Name of the training that makes the weights; None if they are computed. Methods with the same training and the
     same options can share weights."""

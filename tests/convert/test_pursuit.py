@@ -8,12 +8,12 @@ from convert.measurement import decide_all, measures
 from convert.method import Method
 from convert.methods import pursuit
 from convert.methods.pursuit import Pursuit, orthogonal_least_squares, pursue
-from convert.methods.reconstruct import Reconstruct
+from convert.methods.reconstruct import Fitting, Reconstruct
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.errors import Refusal
 from core.layers import Conv, Dense
-from core.rate_coded.network import RateCoding
+from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
 from play.states import collect, q_values
 from tests.conftest import AGENTS
@@ -57,9 +57,10 @@ def test_columns_that_say_the_same_are_chosen_once() -> None:
 
 @pytest.mark.parametrize("firing", ["at-once", "signed", "afterwards"])
 def test_counts_of_candidates_are_those_of_the_converted_network(
-    dqn: DQN, states: np.ndarray, firing: str, monkeypatch: pytest.MonkeyPatch
+    trained: DQN, firing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is chosen was simulated as the converted network simulates it: to the spike."""
+    states = collect(trained, 300, 0, "calibration")
     seen = {}
 
     def keeping(columns: torch.Tensor, targets: torch.Tensor, most: int) -> torch.Tensor:
@@ -70,7 +71,7 @@ def test_counts_of_candidates_are_those_of_the_converted_network(
 
     monkeypatch.setattr(pursuit, "orthogonal_least_squares", keeping)
     coding = RateCoding(4, neuron=IFNeuron(firing, 0.5))  # type: ignore[arg-type]
-    snn, _ = pursue(dqn, states, coding, by_channel=True)
+    snn, _ = pursue(trained, states, coding, by_channel=True)
     hidden = 4 * snn.representation(torch.as_tensor(states.astype(np.float32)))
     number = seen["chosen"].shape[1]
     # The last bits of currents differ between a wide layer and a narrow one. So a spike may be missing here and there.
@@ -99,22 +100,40 @@ def test_the_dqn_is_left_alone_and_the_network_is_repeatable(dqn: DQN, states: n
     assert all(torch.equal(value, before[name]) for name, value in dqn.state_dict().items())
 
 
-def test_thresholds_and_weights_are_in_the_units_of_the_dqn(dqn: DQN, states: np.ndarray) -> None:
-    snn, scales = pursue(dqn, states, SIGNED, by_channel=True)
+def error_of_q(snn: RateCodedNetwork, dqn: DQN, states: np.ndarray) -> float:
+    """Mean squared error of the Q-values, as a share of their variance."""
+    q, found = q_values(dqn, states), q_values(snn, states)
+    return float(np.square(found - q).mean() / q.var())
+
+
+@torch.no_grad()
+def test_weights_and_thresholds_are_in_the_units_of_the_dqn(trained: DQN) -> None:
+    """Each neuron has the fitted weights of one of the layer's neurons, divided by its own threshold."""
+    states = collect(trained, 600, 0, "calibration")
+    snn, scales = pursue(trained, states, SIGNED, by_channel=True)
     assert [len(scale) for scale in scales] == [16, 128, 1]
-    twin = snn.twin()
-    assert torch.allclose(twin.layers[0].weight, dqn.layers[0].weight * (1 / scales[0])[:, None, None, None])
+    fitting = Fitting(trained, states, SIGNED)
+    fitting.fit_hidden(by_channel=True)
+    fitting.fit_weights()
+    assert torch.equal(fitting.scales[0], scales[0])
+    of_channel = scales[0].repeat_interleave(64)
+    rows = [*snn.layers][1].weight * scales[1][:, None] / of_channel
+    origin = torch.cdist(rows, fitting.layer.weight).argmin(1)
+    wired = rows.any(1)
+    assert wired.sum() > 100
+    assert len(set(origin[wired].tolist())) < wired.sum()  # some neurons are taken several times
+    torch.testing.assert_close(rows[wired], fitting.layer.weight[origin[wired]], rtol=1e-4, atol=1e-5)
+    assert error_of_q(snn, trained, states) < 0.1
 
 
-@pytest.mark.parametrize("bias", [False, True])
-def test_without_biases_thresholds_alone_are_chosen(bias: bool, states: np.ndarray) -> None:
-    made = DQN(GAME, bias=bias)
+def test_without_biases_thresholds_alone_are_chosen(states: np.ndarray) -> None:
+    made = DQN(GAME, bias=False)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(parameter.numel()))
     snn, _ = pursue(made.requires_grad_(False), states, SIGNED, by_channel=True)
-    assert (snn.layers[1].bias is not None) == bias
-    assert snn.representation(torch.as_tensor(states.astype(np.float32))).any()
+    assert all(layer.bias is None for layer in snn.layers)
+    assert error_of_q(snn, made, states) < 0.3
 
 
 def test_a_network_whose_only_hidden_layer_is_fully_connected(states: np.ndarray) -> None:
@@ -124,7 +143,7 @@ def test_a_network_whose_only_hidden_layer_is_fully_connected(states: np.ndarray
             parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(parameter.numel()))
     snn, scales = pursue(made.requires_grad_(False), states, SIGNED, by_channel=False)
     assert [len(scale) for scale in scales] == [32, 1]
-    assert snn.representation(torch.as_tensor(states.astype(np.float32))).any()
+    assert error_of_q(snn, made, states) < 0.3
 
 
 def test_what_it_cannot_convert_is_refused(dqn: DQN, states: np.ndarray) -> None:
@@ -132,14 +151,34 @@ def test_what_it_cannot_convert_is_refused(dqn: DQN, states: np.ndarray) -> None
         pursue(DQN(GAME, hidden=(Conv(4, 3, 1),)), states, SIGNED, by_channel=True)
     dead = make_dqn(0)
     with torch.no_grad():
-        dead.layers[1].bias.fill_(-100.0)  # type: ignore[union-attr, operator]
+        dead.layers[1].bias.fill_(-100.0)  # type: ignore[operator]
     with pytest.raises(Refusal, match="layer 2 is dead"):
         pursue(dead, states, SIGNED, by_channel=True)
 
 
-def test_few_states_are_enough_where_candidates_are_many(
+def test_states_are_limited_where_candidates_are_many(
     dqn: DQN, states: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sizes = []
+
+    def sized(columns: torch.Tensor, targets: torch.Tensor, most: int) -> torch.Tensor:
+        sizes.append(columns.shape)
+        return orthogonal_least_squares(columns, targets, most)
+
+    monkeypatch.setattr(pursuit, "orthogonal_least_squares", sized)
     monkeypatch.setattr(pursuit, "MOST_VALUES", 200_000)
-    snn, _ = pursue(dqn, states, SIGNED, by_channel=True)
-    assert snn.representation(torch.as_tensor(states.astype(np.float32))).any()
+    pursue(dqn, states, SIGNED, by_channel=True)
+    ((rows, columns),) = sizes
+    assert 1 < rows < len(states)
+    assert rows * columns <= 200_000
+
+
+def test_one_state_tells_nothing(dqn: DQN, states: np.ndarray) -> None:
+    with pytest.raises(Refusal, match="1 calibration states: no neuron tells anything"):
+        pursue(dqn, states[:1], SIGNED, by_channel=True)
+
+
+@pytest.mark.parametrize("coding", [RateCoding(4, layer_delay=True), RateCoding(4, presteps=2)])
+def test_what_candidates_are_not_simulated_with_is_refused(coding: RateCoding) -> None:
+    with pytest.raises(Refusal, match="pursuit goes with no layer_delay or presteps"):
+        Pursuit().require_sound(coding)
