@@ -56,8 +56,10 @@ Few of the chosen neurons fire often, and these set the scale of the penalty. Wi
 tell (minatar/space_invaders, seed 0, T = 4: a mean score of 35 in 100 games, and 61 with 1e-6).
 """
 MOST_VALUES = 2**28
-"""Largest number of candidates times states that are compared: 1 GiB, and as
-much again for a moment. Where there are more, the first states count."""
+"""Largest number of candidates times states that are compared: 1 GiB, and as much again for a moment.
+
+Where there are more, the first states count.
+"""
 
 
 @METHODS.register("pursuit")
