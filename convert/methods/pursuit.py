@@ -31,8 +31,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convert.method import METHODS, Converted
+from convert.method import METHODS
 from convert.methods.reconstruct import Fitting, Reconstruct
+from convert.methods.threshold_search import require_alive
 from core.choices import Granularity
 from core.dqn import DQN
 from core.errors import Refusal
@@ -74,18 +75,15 @@ class Pursuit(Reconstruct):
 
     def require_sound(self, coding: RateCoding) -> None:
         if coding.layer_delay or coding.presteps:
-            raise Refusal("pursuit goes with no layer_delay or presteps: candidates are simulated without")
+            raise Refusal(
+                f"layer_delay is {coding.layer_delay} and presteps is {coding.presteps}: pursuit goes with no layer_delay "
+                "or presteps, because candidates are simulated without"
+            )
 
-    def convert(
-        self,
-        dqn: DQN,
-        states: np.ndarray,
-        coding: RateCoding,
-        seed: int = 0,
-        held_out: np.ndarray | None = None,
-        taught: RateCodedNetwork | None = None,
-    ) -> Converted:
-        return Converted(*pursue(dqn, states, coding, self.thresholds == "channel"))
+    def fitted(
+        self, dqn: DQN, states: np.ndarray, coding: RateCoding
+    ) -> tuple[RateCodedNetwork, list[Tensor]]:
+        return pursue(dqn, states, coding, self.thresholds == "channel")
 
 
 @torch.no_grad()
@@ -114,11 +112,8 @@ def pursue(
     assert isinstance(layer, nn.Linear)
     inputs = fitting.fit_weights() or list(batches(dqn, states))
     largest = torch.stack([layer(each.flatten(1)).amax(0) for each in inputs]).amax(0)
+    require_alive(len(dqn.hidden), largest)
     neurons = (largest > 0).nonzero().squeeze(1)  # the others never fire
-    if not len(neurons):
-        raise Refusal(
-            f"layer {len(dqn.hidden)} is dead: none of its outputs on the calibration states is positive"
-        )
     # The lowest drive at which a candidate fires is offset + (1 - v_init) / T threshold. Points of the grid at which
     # that exceeds the largest drive never fire.
     lowest = (1 - coding.neuron.v_init) / coding.sim_steps

@@ -56,7 +56,13 @@ class Reconstruct(Method):
         held_out: np.ndarray | None = None,
         taught: RateCodedNetwork | None = None,
     ) -> Converted:
-        return Converted(*reconstruct(dqn, states, coding, self.thresholds == "channel"))
+        return Converted(*self.fitted(dqn, states, coding))
+
+    def fitted(
+        self, dqn: DQN, states: np.ndarray, coding: RateCoding
+    ) -> tuple[RateCodedNetwork, list[Tensor]]:
+        """The network, and its thresholds in the DQN's units."""
+        return reconstruct(dqn, states, coding, self.thresholds == "channel")
 
 
 @torch.no_grad()

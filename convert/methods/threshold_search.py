@@ -104,10 +104,7 @@ def search(
         found = [_by_channel(wanted).amax(1) for _, wanted in layers]
         largest = [torch.maximum(a, b) for a, b in zip(largest, found, strict=True)] if largest else found
     for number, peak in enumerate(largest, start=first_layer):
-        if not bool((peak > 0).any()):
-            raise Refusal(
-                f"layer {number} is dead: none of its outputs on the calibration states is positive"
-            )
+        require_alive(number, peak)
     peaks = [peak if by_channel else peak.amax().expand(1) for peak in largest]
     # A channel that never fired has no scale of its own. It gets that of the layer, which keeps its bias harmless.
     peaks = [torch.where(peak > 0, peak, peak.amax()) for peak in peaks]
@@ -122,6 +119,12 @@ def search(
                 wrong = (staircase - target).square().sum(1)
                 error[row] += wrong if by_channel else wrong.sum()
     return [peak * fractions[error.argmin(0)] for peak, error in zip(peaks, errors, strict=True)]
+
+
+def require_alive(number: int, largest: Tensor) -> None:
+    """Refuse a layer, the number-th, whose largest outputs [C] on the calibration states are nowhere positive."""
+    if not bool((largest > 0).any()):
+        raise Refusal(f"layer {number} is dead: none of its outputs on the calibration states is positive")
 
 
 def _by_channel(z: Tensor) -> Tensor:
