@@ -76,8 +76,8 @@ class Pursuit(Reconstruct):
     def require_sound(self, coding: RateCoding) -> None:
         if coding.layer_delay or coding.presteps:
             raise Refusal(
-                f"layer_delay is {coding.layer_delay} and presteps is {coding.presteps}: pursuit goes with no layer_delay "
-                "or presteps, because candidates are simulated without"
+                f"layer_delay is {coding.layer_delay} and presteps is {coding.presteps}: "
+                "pursuit goes with no layer_delay or presteps, because candidates are simulated without"
             )
 
     def fitted(
