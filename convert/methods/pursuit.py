@@ -32,8 +32,9 @@ import torch
 from torch import Tensor, nn
 
 from convert.method import METHODS
-from convert.methods.reconstruct import Fitting, Reconstruct
+from convert.methods.reconstruct import RIDGE, Fitting, Reconstruct
 from convert.methods.threshold_search import require_alive
+from convert.scaling import largest_q
 from core.choices import Granularity
 from core.dqn import DQN
 from core.errors import Refusal
@@ -50,12 +51,8 @@ COMMON_WEIGHT = 0.05
 """Weight of the mean Q-value over actions, where each advantage has weight 1. No greedy action depends on it."""
 DEPENDENT = 1e-3
 """A candidate is not chosen once those chosen explain all but this share of its variance."""
-OUTPUT_RIDGE = 1e-6
-"""As `RIDGE` of reconstruct, for the output layer, whose weights start from 0.
-
-Few of the chosen neurons fire often, and these set the scale of the penalty. With 1e-3 it suppresses what the others
-tell (minatar/space_invaders, seed 0, T = 4: a mean score of 35 in 100 games, and 61 with 1e-6).
-"""
+TIE = 1e-5
+"""Of candidates that explain as much but for this share, the first is taken, so that rounding does not decide."""
 MOST_VALUES = 2**28
 """Largest number of candidates times states that are compared: 1 GiB, and as much again for a moment.
 
@@ -136,10 +133,31 @@ def pursue(
         biases = layer.bias[origin] - in_units[:, 1]
         layer.bias.zero_()[: len(chosen)] = biases
     fitting.scales.append(thresholds)
-    output = fitting.layer
-    output.weight.zero_()  # they belonged to the neurons that were there
-    fitting.fit_output(OUTPUT_RIDGE)
+    _fit_output(fitting)
     return fitting.network(), fitting.scales
+
+
+def _fit_output(fitting: Fitting) -> None:
+    """Ridge regression of the DQN's Q-values on the rates of the chosen neurons, from weights of 0.
+
+    The penalty is relative to each neuron's own variance. Few neurons fire often, and a penalty in their scale would
+    suppress what the others tell.
+    """
+    dqn, output = fitting.dqn, fitting.layer
+    rates = torch.cat(fitting.inputs()).double()
+    q = torch.cat([dqn(batch) for batch in batches(dqn, fitting.states)]).double()
+    if output.bias is not None:
+        mean_rates, mean_q = rates.mean(0), q.mean(0)
+        rates, q = rates - mean_rates, q - mean_q
+    moments = rates.T @ rates
+    penalty = RIDGE * moments.diagonal()
+    # Neurons that never fire, in the places that are left, have neither moments nor weights.
+    moments.diagonal().add_(torch.where(penalty > 0, penalty, 1.0))
+    weights = torch.linalg.solve(moments, rates.T @ q)
+    output.weight.copy_(weights.T)
+    if output.bias is not None:
+        output.bias.copy_(mean_q - mean_rates @ weights)
+    fitting.scales.append(largest_q(dqn, fitting.states))
 
 
 def _candidate_counts(
@@ -182,28 +200,34 @@ def _targets(dqn: DQN, states: np.ndarray) -> Tensor:
 def orthogonal_least_squares(columns: Tensor, targets: Tensor, most: int) -> Tensor:
     """Indices of the columns which, one after the other, explain most of what is left of the targets.
 
-    After each choice, what the chosen column explains is taken from the targets and from all other columns.
+    What the columns chosen before explain counts neither in the targets nor in a column.
 
     Args:
-        columns: [S, M]; they are overwritten.
+        columns: [S, M]; their means are taken from them, in place.
         targets: [S, A].
         most: number of columns to choose. Fewer are chosen if the others explain nothing.
 
     Source: Chen, Cowan & Grant 1991 (doi 10.1109/72.80341).
     """
     columns -= columns.mean(0)
-    left = targets - targets.mean(0)
-    variances = columns.square().sum(0)
+    told = (columns.T @ (targets - targets.mean(0))).double()  # [M, A]
+    free = columns.square().sum(0).double()  # [M]: what those chosen do not explain of each column
+    least = DEPENDENT * free
+    # Columns are not changed: what those chosen have in common with all is kept, one product a choice.
+    loads = told.new_zeros(len(told), most)
     chosen: list[int] = []
     while len(chosen) < most:
-        free = columns.square().sum(0)
-        explained = (columns.T @ left).square().sum(1) / free
-        explained[free <= DEPENDENT * variances] = 0.0
-        best = int(explained.argmax())
-        if not explained[best] > 0:
+        explained = torch.where(free > least, told.square().sum(1) / free, 0.0)
+        highest = explained.max()
+        if not highest > 0:
             break
+        best = int((explained >= (1 - TIE) * highest).nonzero()[0])
+        number = len(chosen)
+        length = free[best].sqrt()
+        load = (columns.T @ columns[:, best]).double() - loads[:, :number] @ loads[best, :number]
+        load /= length
+        told -= torch.outer(load, told[best] / length)
+        free -= load.square()
+        loads[:, number] = load
         chosen.append(best)
-        direction = columns[:, best] / free[best].sqrt()
-        left -= torch.outer(direction, direction @ left)
-        columns.addr_(direction, direction @ columns, alpha=-1.0)
     return torch.tensor(chosen, dtype=torch.long, device=columns.device)

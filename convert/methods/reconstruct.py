@@ -121,11 +121,11 @@ class Fitting:
             return []
         return _simulated_activations(self.network(), self.states, len(self.scales), self.scales[-1])
 
-    def fit_weights(self, solutions: int = SOLUTIONS, ridge: float = RIDGE) -> list[Tensor]:
+    def fit_weights(self, solutions: int = SOLUTIONS) -> list[Tensor]:
         """Fit the layer's weights to its inputs, which are returned."""
         inputs = self.inputs()
         if inputs:
-            _fit(self.layer, self.dqn, self.states, inputs, len(self.scales), solutions, ridge)
+            _fit(self.layer, self.dqn, self.states, inputs, len(self.scales), solutions)
         return inputs
 
     def fit_hidden(self, by_channel: bool) -> None:
@@ -135,9 +135,9 @@ class Fitting:
         neuron = self.coding.neuron
         self.scales += search(drives, self.coding.sim_steps, neuron.v_init, by_channel, index + 1)
 
-    def fit_output(self, ridge: float = RIDGE) -> None:
+    def fit_output(self) -> None:
         """Fit the weights of the output layer. Its scale is the largest Q-value, because no threshold matters there."""
-        self.fit_weights(1, ridge)
+        self.fit_weights(1)
         self.scales.append(largest_q(self.dqn, self.states))
 
 
@@ -174,7 +174,6 @@ def _fit(
     inputs: Sequence[Tensor],
     index: int,
     solutions: int,
-    ridge: float,
 ) -> None:
     """Ridge regression of the DQN's layer outputs on the inputs, around the present weights."""
 
@@ -198,7 +197,7 @@ def _fit(
     moments = torch.zeros(len(weights), len(weights), dtype=torch.float64, device=dqn.device)
     for patches, _ in rows():
         moments += (patches.T @ patches).double()
-    moments.diagonal().add_(ridge * moments.diagonal().mean().clamp(min=1e-12))
+    moments.diagonal().add_(RIDGE * moments.diagonal().mean().clamp(min=1e-12))
     factor = torch.linalg.cholesky(moments)
     for _ in range(solutions):
         gradient = torch.zeros_like(weights, dtype=torch.float64)

@@ -8,7 +8,7 @@ from convert.measurement import decide_all, measures
 from convert.method import Method
 from convert.methods import pursuit
 from convert.methods.pursuit import Pursuit, orthogonal_least_squares, pursue
-from convert.methods.reconstruct import Fitting, Reconstruct
+from convert.methods.reconstruct import RIDGE, Fitting, Reconstruct
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.errors import Refusal
@@ -53,6 +53,16 @@ def test_columns_that_say_the_same_are_chosen_once() -> None:
     column = torch.randn(50, 1, generator=torch.Generator().manual_seed(0))
     same = torch.cat([column, 2 * column, column + 3, torch.ones(50, 1), torch.zeros(50, 1)], 1)
     assert len(orthogonal_least_squares(same, column @ torch.ones(1, 2), 5)) == 1
+
+
+def test_of_columns_that_tell_the_same_the_first_is_taken() -> None:
+    """Rounding does not decide: it differs with the number of threads and the kind of processor."""
+    generator = torch.Generator().manual_seed(0)
+    columns = torch.randn(999, 40, generator=generator).round()
+    targets = columns @ torch.randn(40, 3, generator=generator)
+    chosen = orthogonal_least_squares(columns.clone(), targets, 10)
+    thrice = torch.cat([columns, columns * 0.3, columns * 7 - 2], 1)
+    assert torch.equal(orthogonal_least_squares(thrice, targets, 10), chosen)
 
 
 @pytest.mark.parametrize("firing", ["at-once", "signed", "afterwards"])
@@ -124,6 +134,23 @@ def test_weights_and_thresholds_are_in_the_units_of_the_dqn(trained: DQN) -> Non
     assert len(set(origin[wired].tolist())) < wired.sum()  # some neurons are taken several times
     torch.testing.assert_close(rows[wired], fitting.layer.weight[origin[wired]], rtol=1e-4, atol=1e-5)
     assert error_of_q(snn, trained, states) < 0.1
+
+
+@torch.no_grad()
+def test_the_output_layer_is_the_least_squares_reading_of_the_neurons(trained: DQN) -> None:
+    """The Q-values' errors are not correlated with any neuron's rate, whether it fires often or seldom."""
+    states = collect(trained, 600, 0, "calibration")
+    snn, _ = pursue(trained, states, SIGNED, by_channel=True)
+    rates = snn.representation(torch.as_tensor(states.astype(np.float32)))
+    output = snn.layers[-1]
+    errors = torch.as_tensor(q_values(trained, states)) - snn.output_scale * output(rates)
+    assert errors.mean(0).abs().max() < 1e-4
+    centred = (rates - rates.mean(0)).double()
+    shares = (centred.T @ errors.double()) / centred.square().sum(0)[:, None]
+    weights = (snn.output_scale * output.weight).T  # type: ignore[operator]
+    fires = centred.any(0)
+    assert fires.sum() > 100
+    torch.testing.assert_close(shares[fires].float(), RIDGE * weights[fires], rtol=1e-3, atol=1e-4)
 
 
 def test_without_biases_thresholds_alone_are_chosen(states: np.ndarray) -> None:
