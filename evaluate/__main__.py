@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from core.cli import main, specification
+from core.cli import Switch, main, specification
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
 from core.games import get_game
@@ -208,8 +208,8 @@ class Probe(ComputeOptions):
     """Measure agents or single neurons, for figures and tables that need more than episodes.
 
     With agents, it writes what each layer does in a decision (OUT/operations.parquet). It also writes how the first
-    agent of each kind represents the same states, those of the first agent's play (OUT/embedding.parquet). Without
-    agents, it writes the responses of single neurons (OUT/responses.parquet).
+    agent of each kind represents the same states, those of the first agent's play (OUT/embedding.parquet), unless
+    --embedding is False. Without agents, it writes the responses of single neurons (OUT/responses.parquet).
 
     Examples:
         spikeq evaluate probe --agent runs/dqn runs/dsqn --out runs/probe
@@ -228,11 +228,15 @@ class Probe(ComputeOptions):
     t-SNE needs."""
     seed: Seed = 0
     """Seed of these games, and of t-SNE."""
+    embedding: Switch = True
+    """Also write how agents represent states."""
 
     def run(self) -> None:
         from evaluate.probe import probe_agents, probe_neurons
         from play.entrants import load
 
+        if not self.agent and not self.embedding:
+            raise Refusal("--embedding False goes with --agent: single neurons have no embedding")
         set_up_torch(self.threads)
         device, game = pick_device(self.device), get_game(self.game) if self.game else None
         checkpoints = [load(agent, game, device) for agent in self.agent]
@@ -242,12 +246,13 @@ class Probe(ComputeOptions):
                 f"agents of {', '.join(games)}: agents of one game are needed, because they share states"
             )
         spec = {
-            **specification(self, "out", "agent", "device", "threads", "game"),
+            **specification(self, "out", "agent", "device", "threads", "game", "embedding"),
             "verb": "evaluate probe",
             "agent": [checkpoint.id for checkpoint in checkpoints],
             **({"game": game.name} if game else {}),
+            **({} if self.embedding else {"embedding": False}),
         }
-        names = ("operations", "embedding") if checkpoints else ("responses",)
+        names = ("operations", "embedding")[: 2 if self.embedding else 1] if checkpoints else ("responses",)
         files = [self.out / f"{name}.parquet" for name in names]
         manifest = Manifest(self.out / "manifest.json", spec, files)
         with manifest.work() as needed:

@@ -24,10 +24,11 @@ def of_probe(options: Probe, expected: Expected) -> Workload:
     """What `evaluate probe` is forecast to do."""
     game = get_game(options.game) if options.game else None
     agents = [expected.agents(word, game)[0] for word in options.agent]
-    first = {agent.kind: agent for agent in reversed(agents)}
+    shown = agents if options.embedding else []
+    first = {agent.kind: agent for agent in reversed(shown)}
     # Twice for operations and activity, once to be represented.
     judged = [*agents, *agents, *first.values()]
-    parts = [part for agent in (*agents[:1], *agents) for part in collecting(agent, options.states, expected)]
+    parts = [part for agent in (*shown[:1], *agents) for part in collecting(agent, options.states, expected)]
     for agent in judged:
         parts.append(WorkPart("decide", agent.game.tier, agent.kind, agent.sim_steps, options.states))
     parts += [WorkPart("embed", agent.game.tier, "", 1, options.states) for agent in first.values()]

@@ -348,15 +348,21 @@ class _GamePlan:
         return found
 
     def _probe(self) -> Iterator[Stage]:
-        """Probe all agents."""
-        if "probe" in self.settings.commands and self.agents:
-            agents = self.agents.values()
+        """Probe all agents: together if their representations are compared, else each as soon as it is there."""
+        options = self.settings.commands.get("probe")
+        if options is None or not self.agents:
+            return
+        if options.get("embedding", True):
+            probed = {"probe": [*self.agents.values()]}
+        else:
+            probed = {f"probe-{label}": [agent] for label, agent in self.agents.items()}
+        for out, agents in probed.items():
             game = ("--game", self.name) if any(agent.is_registered for agent in agents) else ()
             words = [agent.word for agent in agents]
             arguments = ("--agent", *words, *game, *self._options("probe"), *self._seed, *self._common)
             needs = [need for agent in agents for need in agent.needs]
             yield self._stage(
-                "probe", ("evaluate", "probe"), "probe", ("operations.parquet",), needs, arguments, "probe"
+                "probe", ("evaluate", "probe"), out, ("operations.parquet",), needs, arguments, "probe"
             )
 
     def _as_victim(self, agent: _Agent) -> tuple[str, ...]:
@@ -400,9 +406,9 @@ class _GamePlan:
         table = ("defaults",) if setting in self.settings.shared else ("games", self.name)
         keys = (*table, setting, *keys)
         stage = _stage(self.study, kind, command, f"{self._folder}/{out}", results, needs, arguments, keys)
-        measures = kind in ("evaluate", "compare", "attack")
+        measures = kind in ("evaluate", "compare", "attack", "probe")
         label = out.split("/")[0].removeprefix(f"{setting}-" if measures else "")
-        return replace(stage, game=self.name, agent="" if kind == "probe" else label)
+        return replace(stage, game=self.name, agent="" if out == "probe" else label)
 
 
 def _stage(

@@ -14,7 +14,7 @@ from core.errors import Refusal
 from reproduce import Reproduce
 from studies.checking import require_accepted
 from studies.done import is_done
-from studies.planning import Stage, plan
+from studies.planning import Stage, narrowed, plan
 from studies.reading import built_in_studies, read_study
 from tests.conftest import AGENTS
 
@@ -174,6 +174,27 @@ def test_agents_of_every_kind_are_measured_like_the_others(named: dict[str, Stag
         (arguments,) = [stage.arguments for key, stage in named.items() if key.endswith(f"/{name}")]
         assert ("--game" in arguments) == takes_game
     assert "--game" in named["probe pong/probe"].arguments
+
+
+def test_agents_are_probed_each_alone_where_no_representations_are_compared(tmp_path: Path) -> None:
+    """So the operations of one are known before the last is trained."""
+    (tmp_path / "run").mkdir()
+    file = tmp_path / "made.toml"
+    file.write_text(
+        f"{HEAD}[games.pong]\nagents.old = 'run'\nagents.rnd = 'random'\nevaluate = {{ episodes = 1 }}\n"
+        "probe = { states = 40, embedding = false }\n"
+    )
+    stages = plan(read_study(file))
+    probes = {stage.name: stage for stage in stages if stage.kind == "probe"}
+    assert set(probes) == {"probe pong/probe-old", "probe pong/probe-rnd", "probe neurons/probe"}
+    old = probes["probe pong/probe-old"]
+    assert old.agent_name == "old"
+    assert {need.parent.name for need in old.needs} == {"run"}
+    assert [result.name for result in old.results] == ["operations.parquet"]
+    assert "--game" not in old.arguments
+    assert "--game" in probes["probe pong/probe-rnd"].arguments
+    chosen = narrowed(stages, [], ["old"], [])
+    assert {stage.name for stage in chosen} == {"evaluate pong/evaluate-old", "probe pong/probe-old"}
 
 
 # Files that are wrong --------------------------------------------------------------------------------

@@ -38,6 +38,17 @@ def test_agents_are_counted_on_their_own_play_and_shown_on_the_firsts(
     assert "already done" in command("evaluate", "probe", *options, "--out", tmp_path / "two").out
 
 
+def test_operations_alone_are_those_that_stand_beside_an_embedding(command: Command, tmp_path: Path) -> None:
+    options = ("--agent", DSQN, *FEW)
+    assert command("evaluate", "probe", *options, "--embedding", "False", "--out", tmp_path / "one").code == 0
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {"manifest.json", "operations.parquet"}
+    assert command("evaluate", "probe", *options, "--out", tmp_path / "both").code == 0
+    one, both = ((tmp_path / name / "operations.parquet").read_bytes() for name in ("one", "both"))
+    assert one == both
+    # The folder does not hold what is asked for now.
+    is_refused(command("evaluate", "probe", *options, "--out", tmp_path / "one"), "embedding")
+
+
 def test_without_agents_neurons_answer_alone(command: Command, tmp_path: Path) -> None:
     assert command("evaluate", "probe", "--out", tmp_path / "out").code == 0
     rows = read_rows(tmp_path / "out" / "responses.parquet", ResponseRow)
@@ -52,6 +63,7 @@ def test_without_agents_neurons_answer_alone(command: Command, tmp_path: Path) -
         (("--agent", DQN, "--states", 0), "states is 0"),
         (("--agent", DQN, "--states", 30), "accepted is an integer from 31"),
         (("--agent", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("--embedding", "False"), "--embedding False goes with --agent"),
     ],
 )
 def test_what_cannot_be_probed_is_refused(
