@@ -53,10 +53,12 @@ DEPENDENT = 1e-3
 """A candidate is not chosen once those chosen explain all but this share of its variance."""
 TIE = 1e-5
 """Of candidates that explain as much but for this share, the first is taken, so that rounding does not decide."""
+BLOCK = 1024
+"""States whose counts are summed in double precision at once."""
 MOST_VALUES = 2**28
 """Largest number of candidates times states that are compared: 1 GiB, and as much again for a moment.
 
-Where there are more, the first states count.
+Where there are more, the first states count. Beside them, each candidate takes 8 bytes for each neuron of the layer.
 """
 
 
@@ -203,17 +205,23 @@ def orthogonal_least_squares(columns: Tensor, targets: Tensor, most: int) -> Ten
     What the columns chosen before explain counts neither in the targets nor in a column.
 
     Args:
-        columns: [S, M]; their means are taken from them, in place.
+        columns: [S, M] whole numbers.
         targets: [S, A].
         most: number of columns to choose. Fewer are chosen if the others explain nothing.
 
     Source: Chen, Cowan & Grant 1991 (doi 10.1109/72.80341).
     """
-    columns -= columns.mean(0)
-    told = (columns.T @ (targets - targets.mean(0))).double()  # [M, A]
-    free = columns.square().sum(0).double()  # [M]: what those chosen do not explain of each column
+    number = len(columns)
+    means = columns.sum(0).double() / number
+    free = torch.zeros_like(means)  # [M]: what the chosen columns do not explain of each
+    told = means.new_zeros(len(means), targets.shape[1])
+    targets = targets.double() - targets.double().mean(0)
+    for rows, wanted in zip(columns.split(BLOCK), targets.split(BLOCK), strict=True):
+        of_rows = rows.double() - means
+        free += of_rows.square().sum(0)
+        told += of_rows.T @ wanted
     least = DEPENDENT * free
-    # Columns are not changed: what those chosen have in common with all is kept, one product a choice.
+    # What the chosen columns have in common with every column: so columns stay as they are, one product a choice.
     loads = told.new_zeros(len(told), most)
     chosen: list[int] = []
     while len(chosen) < most:
@@ -222,12 +230,12 @@ def orthogonal_least_squares(columns: Tensor, targets: Tensor, most: int) -> Ten
         if not highest > 0:
             break
         best = int((explained >= (1 - TIE) * highest).nonzero()[0])
-        number = len(chosen)
-        length = free[best].sqrt()
-        load = (columns.T @ columns[:, best]).double() - loads[:, :number] @ loads[best, :number]
-        load /= length
-        told -= torch.outer(load, told[best] / length)
+        before = loads[:, : len(chosen)]
+        # Sums of products of whole numbers have no rounding in float32 up to 2^24.
+        products = (columns.T @ columns[:, best]).double() - number * means * means[best]
+        load = (products - before @ before[best]) / free[best].sqrt()
+        told -= torch.outer(load, told[best] / free[best].sqrt())
         free -= load.square()
-        loads[:, number] = load
+        loads[:, len(chosen)] = load
         chosen.append(best)
     return torch.tensor(chosen, dtype=torch.long, device=columns.device)

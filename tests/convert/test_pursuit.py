@@ -33,10 +33,10 @@ def trained() -> DQN:
 def test_choices_are_those_of_least_squares_on_what_is_left() -> None:
     """Against the definition: of all columns, the one that leaves the smallest error beside those chosen before."""
     generator = torch.Generator().manual_seed(0)
-    columns = torch.randn(200, 30, generator=generator)
+    columns = torch.randint(-2, 9, (200, 30), generator=generator).float()
     targets = columns[:, [4, 11, 25]] @ torch.randn(3, 2, generator=generator)
     targets += torch.randn(200, 2, generator=generator)
-    chosen = orthogonal_least_squares(columns.clone(), targets, 6).tolist()
+    chosen = orthogonal_least_squares(columns, targets, 6).tolist()
 
     def error(indices: list[int]) -> float:
         given = torch.cat([columns[:, indices], torch.ones(200, 1)], 1)
@@ -50,7 +50,7 @@ def test_choices_are_those_of_least_squares_on_what_is_left() -> None:
 
 
 def test_columns_that_say_the_same_are_chosen_once() -> None:
-    column = torch.randn(50, 1, generator=torch.Generator().manual_seed(0))
+    column = torch.randint(9, (50, 1), generator=torch.Generator().manual_seed(0)).float()
     same = torch.cat([column, 2 * column, column + 3, torch.ones(50, 1), torch.zeros(50, 1)], 1)
     assert len(orthogonal_least_squares(same, column @ torch.ones(1, 2), 5)) == 1
 
@@ -58,11 +58,29 @@ def test_columns_that_say_the_same_are_chosen_once() -> None:
 def test_of_columns_that_tell_the_same_the_first_is_taken() -> None:
     """Rounding does not decide: it differs with the number of threads and the kind of processor."""
     generator = torch.Generator().manual_seed(0)
-    columns = torch.randn(999, 40, generator=generator).round()
+    columns = torch.randint(-2, 9, (999, 40), generator=generator).float()
     targets = columns @ torch.randn(40, 3, generator=generator)
-    chosen = orthogonal_least_squares(columns.clone(), targets, 10)
-    thrice = torch.cat([columns, columns * 0.3, columns * 7 - 2], 1)
+    chosen = orthogonal_least_squares(columns, targets, 10)
+    thrice = torch.cat([columns, columns * 3, columns * 7 - 2], 1)
     assert torch.equal(orthogonal_least_squares(thrice, targets, 10), chosen)
+
+
+def test_the_order_of_states_does_not_matter(trained: DQN, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other orders add up with other rounding, as other numbers of threads do. Counts are those of real candidates."""
+    seen: list[tuple[torch.Tensor, ...]] = []
+
+    def keeping(columns: torch.Tensor, targets: torch.Tensor, most: int) -> torch.Tensor:
+        seen.append((columns, targets, orthogonal_least_squares(columns, targets, most)))
+        return seen[-1][2]
+
+    monkeypatch.setattr(pursuit, "orthogonal_least_squares", keeping)
+    pursue(
+        trained, collect(trained, 800, 0, "calibration"), RateCoding(16, neuron=IFNeuron("signed", 0.5)), True
+    )
+    ((columns, targets, chosen),) = seen
+    for seed in range(4):
+        order = torch.randperm(len(columns), generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(orthogonal_least_squares(columns[order], targets[order], 128), chosen)
 
 
 @pytest.mark.parametrize("firing", ["at-once", "signed", "afterwards"])
@@ -74,9 +92,8 @@ def test_counts_of_candidates_are_those_of_the_converted_network(
     seen = {}
 
     def keeping(columns: torch.Tensor, targets: torch.Tensor, most: int) -> torch.Tensor:
-        counts = columns.clone()
         chosen = orthogonal_least_squares(columns, targets, most)
-        seen["chosen"] = counts[:, chosen]
+        seen["chosen"] = columns[:, chosen]
         return chosen
 
     monkeypatch.setattr(pursuit, "orthogonal_least_squares", keeping)
