@@ -250,7 +250,7 @@ class Probe(ComputeOptions):
             "verb": "evaluate probe",
             "agent": [checkpoint.id for checkpoint in checkpoints],
             **({"game": game.name} if game else {}),
-            **({} if self.embedding else {"embedding": False}),
+            **({} if self.embedding else {"only": "operations"}),
         }
         names = ("operations", "embedding")[: 2 if self.embedding else 1] if checkpoints else ("responses",)
         files = [self.out / f"{name}.parquet" for name in names]

@@ -291,9 +291,8 @@ class _GamePlan:
         known = [*dict.fromkeys(map(_name_of, self.agents))]
         for name in victims.agents or ():
             if name not in known:
-                place = ("defaults",) if setting in self.settings.shared else ("games", self.name)
                 self.study.source.refuse(
-                    (*place, setting, "agents"),
+                    self._keys(setting, "agents"),
                     f"names {name!r}: {nearest(name, known)}agents of {self.name} are {', '.join(known)}",
                 )
         if setting not in self.settings.commands:
@@ -348,11 +347,16 @@ class _GamePlan:
         return found
 
     def _probe(self) -> Iterator[Stage]:
-        """Probe all agents: together if their representations are compared, else each as soon as it is there."""
+        """Probe all agents: together if their representations are compared, else each alone."""
         options = self.settings.commands.get("probe")
         if options is None or not self.agents:
             return
-        if options.get("embedding", True):
+        embedding = options.get("embedding", True)
+        if not isinstance(embedding, bool):
+            self.study.source.refuse(
+                self._keys("probe", "embedding"), f"is {embedding!r}: accepted are true and false"
+            )
+        if embedding:
             probed = {"probe": [*self.agents.values()]}
         else:
             probed = {f"probe-{label}": [agent] for label, agent in self.agents.items()}
@@ -368,6 +372,11 @@ class _GamePlan:
     def _as_victim(self, agent: _Agent) -> tuple[str, ...]:
         """The options that name an agent. A registered one does not know its game."""
         return ("--agent", agent.word, *(("--game", self.name) if agent.is_registered else ()))
+
+    def _keys(self, setting: str, *keys: str) -> tuple[str, ...]:
+        """Where the study's file has a setting of the game, or an entry of it."""
+        table = ("defaults",) if setting in self.settings.shared else ("games", self.name)
+        return (*table, setting, *keys)
 
     def _options(self, command: str) -> list[str]:
         return _words(self.settings.commands[command])
@@ -403,9 +412,8 @@ class _GamePlan:
         *keys: str,
     ) -> Stage:
         """A stage of the game. See `_stage`; `out` starts at the game's folder, the keys at the setting's table."""
-        table = ("defaults",) if setting in self.settings.shared else ("games", self.name)
-        keys = (*table, setting, *keys)
-        stage = _stage(self.study, kind, command, f"{self._folder}/{out}", results, needs, arguments, keys)
+        entry = self._keys(setting, *keys)
+        stage = _stage(self.study, kind, command, f"{self._folder}/{out}", results, needs, arguments, entry)
         measures = kind in ("evaluate", "compare", "attack", "probe")
         label = out.split("/")[0].removeprefix(f"{setting}-" if measures else "")
         return replace(stage, game=self.name, agent="" if out == "probe" else label)

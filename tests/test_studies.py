@@ -177,7 +177,7 @@ def test_agents_of_every_kind_are_measured_like_the_others(named: dict[str, Stag
 
 
 def test_agents_are_probed_each_alone_where_no_representations_are_compared(tmp_path: Path) -> None:
-    """So the operations of one are known before the last is trained."""
+    """So the operations of one can be known before the last is trained."""
     (tmp_path / "run").mkdir()
     file = tmp_path / "made.toml"
     file.write_text(
@@ -193,6 +193,10 @@ def test_agents_are_probed_each_alone_where_no_representations_are_compared(tmp_
     assert [result.name for result in old.results] == ["operations.parquet"]
     assert "--game" not in old.arguments
     assert "--game" in probes["probe pong/probe-rnd"].arguments
+    text = file.read_text()
+    file.write_text(text.replace("false", "[false]"))
+    with pytest.raises(Refusal, match=r"made\.toml, line 9: .*probe.embedding is \[False\]: accepted are"):
+        plan(read_study(file))
     chosen = narrowed(stages, [], ["old"], [])
     assert {stage.name for stage in chosen} == {"evaluate pong/evaluate-old", "probe pong/probe-old"}
 
