@@ -182,10 +182,14 @@ def recorded(method: "Method", shared: Mapping[str, Any] | None = None) -> dict[
         shared: named options that were chosen for several methods at once, whether or not this one has them.
 
     Returns:
-        The name, every named option, and the others under "method_options" if there are any.
+        The name, every named option, and under "method_options" those of the others that are not as usual.
     """
     own = {name: getattr(method, name) for name in options_of(type(method))}
-    others = {name: value for name, value in own.items() if name not in NAMED_OPTIONS}
+    # Usual ones are left out: records from before an option was there must stay those of the same work.
+    usual = {each.name: each.default for each in fields(method)}
+    others = {
+        name: value for name, value in own.items() if name not in NAMED_OPTIONS and value != usual[name]
+    }
     named = {
         **named_options(),
         **(shared or {}),

@@ -8,6 +8,7 @@ import numpy as np
 from convert import nir_export
 from convert.exchange import NirExport, manifest_of_graph, require_ending
 from convert.measurement import agreements, bindsnet_agreements
+from convert.method import Method
 from convert.options import NAMED_OPTIONS, Run, recorded
 from convert.variants import name_of
 from core.checkpoint import Checkpoint, save_agent
@@ -58,7 +59,7 @@ class Conversion(Run):
             calibration = collect(dqn, self.calibration_states, self.seed, "calibration")
             test = collect(dqn, self.test_states, self.seed, "conversion test", apart_from=calibration)
             converted = method.convert(dqn, calibration, coding, self.seed, test)
-            settings = {**options, **converted.settings(), **self._named()}
+            settings = {**options, **converted.settings(), **self._named(method)}
             rows = self._rows(checkpoint, dqn, converted.snn, test, settings)
             provenance = {**checkpoint.provenance, "source_id": checkpoint.id, "conversion": settings}
             save_agent(self.out, converted.snn, provenance)
@@ -78,10 +79,10 @@ class Conversion(Run):
                     f"(the DQN's most frequent action: {row.majority_share:.1%})"
                 )
 
-    def _named(self) -> dict[str, str]:
-        """The name of the network, if the method's alone does not tell how it is simulated."""
-        name = name_of(self.method, self)
-        return {} if name == self.method else {"variant": name}
+    def _named(self, method: Method) -> dict[str, str]:
+        """The name of the network, if the method's alone does not tell it apart."""
+        name = name_of(method, self)
+        return {} if name == method.name else {"variant": name}
 
     def _require_bindsnet(self, coding: RateCoding) -> None:
         """Refuse --bindsnet-states where BindsNET is not installed or cannot simulate the network."""

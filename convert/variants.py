@@ -61,21 +61,31 @@ VARIANTS.register("pursuit")(Variant(method="pursuit"))
 VARIANTS.register("pursuit-afterwards")(Variant(method="pursuit", coding=CodingOptions(firing="afterwards")))
 VARIANTS.register("qcfs")(Variant(method="qcfs"))
 VARIANTS.register("exact")(Variant(method="exact"))
+VARIANTS.register("qcfs-pursuit")(Variant(method="qcfs", options={"start": "pursuit"}))
+VARIANTS.register("exact-pursuit")(Variant(method="exact", options={"start": "pursuit"}))
 
 
-def name_of(method: str, options: CodingOptions) -> str:
+def name_of(method: "Method", options: CodingOptions) -> str:
     """The name of a converted network in rows, tables and figures.
 
     It tells apart networks of one method that are simulated in different ways: the name of the registered variant,
     as in residual, or else the method with changes, as in reconstruct+residual_alpha=0.2. Options of the method
-    itself are not part of it.
+    itself are part of it where a variant is registered for them, as in qcfs-pursuit.
     """
     coding = CodingOptions(**{each.name: getattr(options, each.name) for each in fields(CodingOptions)})
-    for name, variant in VARIANTS.items():
-        if (variant.method, variant.options, variant.coding) == (method, {}, coding):
-            return name
+    fitting = [
+        (name, variant)
+        for name, variant in VARIANTS.items()
+        if variant.method == method.name
+        and all(getattr(method, option) == value for option, value in variant.options.items())
+    ]
+    most = max((len(variant.options) for _, variant in fitting), default=0)
+    codings = {variant.coding: name for name, variant in fitting if len(variant.options) == most}
+    if coding in codings:
+        return codings[coding]
+    base = codings.get(CodingOptions(), method.name)
     changed = (each for each in fields(CodingOptions) if getattr(coding, each.name) != each.default)
-    return "+".join([method, *(f"{each.name}={getattr(coding, each.name)}" for each in changed)])
+    return "+".join([base, *(f"{each.name}={getattr(coding, each.name)}" for each in changed)])
 
 
 def all_variants() -> Registry[Variant]:

@@ -107,6 +107,8 @@ def _making(
     """Conversion, and distillation if the method trains and no other conversion has trained these weights."""
     tier = snn.game.tier
     parts = [WorkPart("convert", tier, METHODS.name_of(type(method)), snn.sim_steps, states)]
+    if getattr(method, "start", "") == "pursuit":
+        parts.append(WorkPart("convert", tier, "pursuit", snn.sim_steps, states))
     updates = getattr(method, "distil_updates", 0)
     if updates and not taught:
         parts.append(WorkPart("update", tier, "quantised", 1, ROUNDS * updates * BATCH))

@@ -5,6 +5,9 @@ h(z) = clip(floor(L z + 1/2), 0, L) / L in normalised weights, and gradients pas
 clip(z, 0, 1). Simulated for T = L steps from v_init = 1/2, its network has no expected error. Thresholds need no
 parameter of their own: normalised weights hold them (theta W' / theta).
 
+Training begins from the DQN's weights with searched thresholds, or from the neurons that `pursuit` chose. These keep
+more of the score before training, and after it too.
+
 No reward is needed, because the teacher's Q-values are the labels. A fit of the Q-values alone would spend the few
 levels on differences that decide nothing. So the loss is mostly the regret of a softmax over the student's Q-values,
 in the teacher's Q, and only lightly their squared error. The first round learns on the teacher's play. Each further
@@ -13,13 +16,14 @@ one adds states of the student's own play (DAgger: Ross et al. 2011, arXiv 1011.
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from convert.method import METHODS, Converted, Method
+from convert.methods.pursuit import pursue
 from convert.methods.threshold_search import least_squares
 from convert.scaling import scaled_network
 from core import seeding
@@ -30,9 +34,11 @@ from core.progress import Progress
 from core.quantised import QuantisedDQN
 from core.ranges import Whole
 from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.rate_coded.torch_engine import IFNeuron
 from play.environments import network_input
 from play.states import collect, q_values
 
+Start = Literal["threshold-search", "pursuit"]
 ROUNDS = 4
 BATCH = 64
 LEARNING_RATE = 1e-3
@@ -56,6 +62,8 @@ class Qcfs(Method):
     """One threshold a channel or a layer, before training."""
     distil_updates: Annotated[int, Whole(1, 1_000_000)] = 5000
     """Gradient steps of each of the four rounds."""
+    start: Start = "threshold-search"
+    """What training begins from: the DQN's weights with searched thresholds, or the neurons that pursuit chooses."""
 
     def convert(
         self,
@@ -66,10 +74,7 @@ class Qcfs(Method):
         held_out: np.ndarray | None = None,
         taught: RateCodedNetwork | None = None,
     ) -> Converted:
-        scales = least_squares(
-            dqn, states, coding.sim_steps, coding.neuron.v_init, self.thresholds == "channel"
-        )
-        snn = scaled_network(dqn, scales, coding)
+        snn, scales = self._started(dqn, states, coding)
         if taught is not None:
             snn.load_state_dict(taught.state_dict())
         elif self.distil_updates:
@@ -77,6 +82,21 @@ class Qcfs(Method):
             distil(student, dqn, states, self.distil_updates, seed, held_out)
             snn.load_state_dict(student.state_dict())
         return Converted(snn, scales)
+
+    def _started(
+        self, dqn: DQN, states: np.ndarray, coding: RateCoding
+    ) -> tuple[RateCodedNetwork, list[Tensor]]:
+        """The network before training, and its scales."""
+        sim_steps, v_init, by_channel = coding.sim_steps, coding.neuron.v_init, self.thresholds == "channel"
+        if self.start == "threshold-search":
+            scales = least_squares(dqn, states, sim_steps, v_init, by_channel)
+            return scaled_network(dqn, scales, coding), scales
+        # The student's levels are those of neurons that fire afterwards, whatever the neurons of the network do.
+        levels = RateCoding(sim_steps, neuron=IFNeuron("afterwards", v_init))
+        started, scales = pursue(dqn, states, levels, by_channel)
+        snn = scaled_network(dqn, scales, coding)
+        snn.load_state_dict(started.state_dict())
+        return snn, scales
 
 
 def distil(

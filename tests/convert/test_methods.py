@@ -8,17 +8,20 @@ import torch
 
 from convert.measurement import decide_all, measures
 from convert.method import METHODS, Method
-from convert.methods import reconstruct
+from convert.methods import qcfs, reconstruct
 from convert.methods.exact import Exact, whole_numbers
 from convert.methods.max import Max
+from convert.methods.pursuit import pursue
 from convert.methods.qcfs import Qcfs, distil
 from convert.methods.reconstruct import Reconstruct
 from convert.methods.threshold_search import ThresholdSearch
-from convert.options import ConversionOptions
+from convert.options import ConversionOptions, recorded
+from convert.variants import name_of
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.errors import Refusal
 from core.layers import apply_layer
+from core.quantised import QuantisedDQN
 from core.rate_coded.network import RateCoding
 from core.rate_coded.torch_engine import IFNeuron, simulate
 from play.states import batches, collect, q_values
@@ -151,6 +154,53 @@ def test_weights_that_a_training_gave_are_taken_and_not_trained_again(dqn: DQN, 
         assert torch.equal(kept, wanted)
 
 
+def test_distillation_may_begin_from_the_neurons_that_pursuit_chooses(
+    dqn: DQN, states: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are chosen as neurons that fire afterwards, because the student's levels are those."""
+    begun: list[dict[str, torch.Tensor]] = []
+
+    def keeping(student: QuantisedDQN, *_: object) -> None:
+        begun.append({name: value.clone() for name, value in student.state_dict().items()})
+
+    monkeypatch.setattr(qcfs, "distil", keeping)
+    wanted, _ = pursue(dqn, states, RateCoding(3, neuron=IFNeuron("afterwards", 0.5)), by_channel=True)
+    for method in (Qcfs(start="pursuit"), Exact(start="pursuit")):
+        made = converted(dqn, states, method, 3)
+        assert made.snn.coding.neuron.firing == method.firing
+    for student in begun:
+        assert all(torch.equal(student[name], value) for name, value in wanted.state_dict().items())
+    converted(dqn, states, Qcfs(), 3)
+    assert not torch.equal(begun[-1]["layers.1.weight"], wanted.layers[1].weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"method": "qcfs"}, "qcfs"),
+        ({"method": "qcfs", "distil_updates": 7}, "qcfs"),
+        ({"method": "qcfs", "method_options": ("start=pursuit",)}, "qcfs-pursuit"),
+        ({"method": "exact", "method_options": ("start=pursuit",)}, "exact-pursuit"),
+        (
+            {"method": "qcfs", "method_options": ("start=pursuit",), "v_init": 0.25},
+            "qcfs-pursuit+v_init=0.25",
+        ),
+        ({"method": "reconstruct", "residual_alpha": 0.05}, "residual"),
+        ({"method": "reconstruct", "residual_alpha": 0.2}, "reconstruct+residual_alpha=0.2"),
+        ({"method": "pursuit", "firing": "afterwards"}, "pursuit-afterwards"),
+    ],
+)
+def test_networks_are_named_after_their_variant(options: dict[str, object], name: str) -> None:
+    chosen = replace(ConversionOptions(), **options)  # type: ignore[arg-type]
+    assert name_of(chosen.chosen(), chosen) == name
+
+
+def test_usual_options_without_a_name_are_not_recorded() -> None:
+    """Records from before there was such an option stay those of the same work."""
+    assert "method_options" not in recorded(Qcfs())
+    assert recorded(Qcfs(start="pursuit"))["method_options"] == {"start": "pursuit"}
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -163,6 +213,7 @@ def test_weights_that_a_training_gave_are_taken_and_not_trained_again(dqn: DQN, 
         ({"percentile": 99.0, "method_options": ("percentile=98",)}, "percentile is given twice"),
         ({"method": "qcfs", "distil_updates": 0}, "distil_updates is 0"),
         ({"method": "exact", "firing": "signed"}, "firing is signed"),
+        ({"method": "qcfs", "method_options": ("start=pursued",)}, "pursued"),
         ({"method": "exact", "presteps": 3}, "afterwards go with no"),
         ({"v_init": 1.0}, "v_init is 1.0"),
     ],
