@@ -434,7 +434,7 @@ def told_network(name: str) -> tuple[str, str]:
     """Kind and network in rows, from the first cell of a table of shares."""
     if name == "DSQN":
         return "dsqn", "chen2022"
-    match = re.fullmatch(r"converted, `(\S+)`", name)
+    match = re.fullmatch(r"(?:converted|distilled), `(\S+)`", name)
     assert match is not None, name
     return "rate-coded", match[1]
 
@@ -461,7 +461,7 @@ def test_shares_of_the_minatar_study_are_those_of_its_table(page: Path) -> None:
     shares = {(network, steps): (share, interval) for _, network, steps, _, _, share, interval, *_ in lines}
     (table,) = marked_tables(page, "shares")
     for row in table:
-        method = re.fullmatch(r"converted, `(\S+)`", row.pop("network"))
+        method = re.fullmatch(r"(?:converted|distilled), `(\S+)`", row.pop("network"))
         for steps, cell in row.items():
             steps = steps.removeprefix("T = ")
             network = f"SNN ({method[1]}, {steps} sim steps)" if method else "DSQN (chen2022)"
