@@ -1,6 +1,6 @@
 """convert compare: measure conversions of one DQN side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convert.comparison import STREAMS, MethodComparison
@@ -9,6 +9,7 @@ from convert.method import Method
 from convert.options import Compare, named_options, options_of
 from convert.variants import Variant, all_variants
 from core.cli import specification
+from core.dqn import DQN
 from core.errors import Refusal
 from core.manifest import Manifest
 from core.records import Journal, write_bytes
@@ -36,6 +37,7 @@ class Comparison(Compare):
         for name, method in methods.items():
             method.require_sound(chosen[name].coding.coding(1, method))
         checkpoint, dqn = self.begin()
+        names = self._convertible(names, methods, dqn)
         protocol = get_protocol(self.protocol, dqn.game)
         rows_file, games_file, table_file = (
             self.out / name for name in ("methods.parquet", "conversion_episodes.parquet", "comparison.md")
@@ -58,8 +60,8 @@ class Comparison(Compare):
             if not needed:
                 print(f"{rows_file}: already done")
                 return
-            if len(names) < len(chosen):
-                left_out = ", ".join(name for name in chosen if name not in names)
+            if not self.episodes and any(variant.carries for variant in chosen.values()):
+                left_out = ", ".join(name for name, variant in chosen.items() if variant.carries)
                 print(
                     f"left out without --episodes, because their decisions depend on earlier ones: {left_out}"
                 )
@@ -104,6 +106,20 @@ class Comparison(Compare):
             if not any(name in options_of(variant.method_class) for variant in variants):
                 raise Refusal(f"{name} is {value}: no method of {' '.join(self.variants)} has such an option")
         return shared
+
+    def _convertible(self, names: Sequence[str], methods: Mapping[str, Method], dqn: DQN) -> list[str]:
+        """The variants that can convert the DQN. Of those that were named, all must."""
+        found = []
+        for name in names:
+            try:
+                methods[name].require_convertible(dqn)
+            except Refusal as refusal:
+                if self.variants != all_variants().names():
+                    raise
+                print(f"left out: {name}: {refusal}")
+            else:
+                found.append(name)
+        return found
 
     def _require_measurable(self, methods: Sequence[Method]) -> None:
         """Refuse numbers of simulation steps at which no method is measured."""

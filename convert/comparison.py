@@ -80,11 +80,11 @@ class MethodComparison:
                 if name not in converted or method.depends_on_sim_steps:
                     made_for = steps if method.depends_on_sim_steps else max(sim_steps)
                     coding = options.coding(made_for, method)
-                    key = to_json([method.training, asdict(method), coding.neuron.v_init, made_for])
+                    key = method.training_key(coding)
                     made = method.convert(
                         self.dqn, self.calibration, coding, self.seed, held_out, taught.get(key)
                     )
-                    if method.training is not None:
+                    if method.name == method.training:
                         taught[key] = made.snn
                     converted = {name: made}
                 made = converted[name]

@@ -15,7 +15,8 @@ file of its own, registered in `METHODS`:
 """
 
 import abc
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from core.choices import Firing
 from core.dqn import DQN
 from core.ranges import require_ranges
 from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.records import to_json
 from core.registry import Registry
 
 
@@ -65,7 +67,9 @@ class Method(abc.ABC):
     """Whether each neuron stands for the DQN's neuron in its place, so that rates can be compared with activations."""
     training: ClassVar[str | None] = None
     """Name of the training that makes the weights; None if they are computed. Methods with the same training and the
-    same options can share weights."""
+    same options can share weights. A training is named after the method that takes its weights as they are."""
+    later: ClassVar[Mapping[str, Any]] = {}
+    """Options that are younger than some records, with the values that records without them mean."""
 
     def __post_init__(self) -> None:
         require_ranges(self)
@@ -77,6 +81,13 @@ class Method(abc.ABC):
 
     def require_sound(self, coding: RateCoding) -> None:  # noqa: B027  # most methods accept every coding
         """Refuse a coding that the method cannot convert to. Called before any work starts."""
+
+    def require_convertible(self, dqn: DQN) -> None:  # noqa: B027  # most methods convert every DQN
+        """Refuse a DQN that the method cannot convert. Called before any work starts."""
+
+    def training_key(self, coding: RateCoding) -> str:
+        """What decides the weights that training makes. Methods with equal keys share them."""
+        return to_json([self.training, asdict(self), coding.neuron.v_init, coding.sim_steps])
 
     @abc.abstractmethod
     def convert(

@@ -113,7 +113,8 @@ class ConversionOptions(CodingOptions):
     """Gradient steps of each of the four rounds of qcfs and exact; 5000 if not given. For exact, 0 quantises without
     training."""
     method_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE ...")] = field(default=())
-    """Options of the method as field=value. Options of a method from an --extension are set this way."""
+    """Options of the method as field=value: those of a method from an --extension, and start=pursuit for qcfs and
+    exact, which then start from the neurons that pursuit chooses."""
 
     def chosen(self) -> "Method":
         """The method with its options.
@@ -182,13 +183,13 @@ def recorded(method: "Method", shared: Mapping[str, Any] | None = None) -> dict[
         shared: named options that were chosen for several methods at once, whether or not this one has them.
 
     Returns:
-        The name, every named option, and under "method_options" those of the others that are not as usual.
+        The name, every named option, and the others under "method_options" if there are any.
     """
     own = {name: getattr(method, name) for name in options_of(type(method))}
-    # Usual ones are left out: records from before an option was there must stay those of the same work.
-    usual = {each.name: each.default for each in fields(method)}
     others = {
-        name: value for name, value in own.items() if name not in NAMED_OPTIONS and value != usual[name]
+        name: value
+        for name, value in own.items()
+        if name not in NAMED_OPTIONS and (name not in method.later or value != method.later[name])
     }
     named = {
         **named_options(),

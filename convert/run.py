@@ -41,6 +41,7 @@ class Conversion(Run):
         require_ending(self.out, ".safetensors")
         method.require_sound(coding)
         checkpoint, dqn = self.begin()
+        method.require_convertible(dqn)
         if self.nir is not None:
             nir_export.require_expressible(coding, dqn.padding)
         left_out = ("agent", "game", "out", "device", "threads", "nir", "method_options", *NAMED_OPTIONS)

@@ -73,17 +73,23 @@ def name_of(method: "Method", options: CodingOptions) -> str:
     itself are part of it where a variant is registered for them, as in qcfs-pursuit.
     """
     coding = CodingOptions(**{each.name: getattr(options, each.name) for each in fields(CodingOptions)})
-    fitting = [
-        (name, variant)
-        for name, variant in VARIANTS.items()
-        if variant.method == method.name
-        and all(getattr(method, option) == value for option, value in variant.options.items())
-    ]
-    most = max((len(variant.options) for _, variant in fitting), default=0)
-    codings = {variant.coding: name for name, variant in fitting if len(variant.options) == most}
-    if coding in codings:
-        return codings[coding]
-    base = codings.get(CodingOptions(), method.name)
+    usual = {each.name: each.default for each in fields(method)}
+    given = {name for name, value in usual.items() if getattr(method, name) != value}
+    # Those that name more of the given options say more. Of equal ones, the first that was registered counts.
+    fitting = sorted(
+        (
+            (name, variant)
+            for name, variant in VARIANTS.items()
+            if variant.method == method.name
+            and variant.options.keys() <= given
+            and all(getattr(method, option) == value for option, value in variant.options.items())
+        ),
+        key=lambda entry: -len(entry[1].options),
+    )
+    for name, variant in fitting:
+        if variant.coding == coding:
+            return name
+    base = next((name for name, variant in fitting if variant.coding == CodingOptions()), method.name)
     changed = (each for each in fields(CodingOptions) if getattr(coding, each.name) != each.default)
     return "+".join([base, *(f"{each.name}={getattr(coding, each.name)}" for each in changed)])
 

@@ -51,16 +51,17 @@ def of_comparison(options: Compare, expected: Expected) -> Workload:
     for _ in range(1 + bool(options.episodes)):
         parts += collecting(dqn, options.test_states, expected)
     widest = 0
-    trained: set[tuple[str, int]] = set()
+    trained: set[str] = set()
     for variant in _variants(options):
         shared = {"percentile": options.percentile, "distil_updates": options.distil_updates}
         method = variant.chosen({name: value for name, value in shared.items() if value is not None})
         numbers = [each for each in options.sim_steps if each <= (method.max_sim_steps or each)]
         for sim_steps in numbers if method.depends_on_sim_steps else numbers[-1:]:
             snn = _converted(dqn, variant.coding.coding(sim_steps, method))
-            known = (method.training or "", sim_steps) in trained
-            parts += _making(method, snn, options.calibration_states, expected, known)
-            trained.add((method.training or "", sim_steps))
+            key = method.training_key(snn.coding)
+            parts += _making(method, snn, options.calibration_states, expected, key in trained)
+            if method.name == method.training:
+                trained.add(key)
         for sim_steps in numbers:
             snn = _converted(dqn, variant.coding.coding(sim_steps, method))
             widest = max(widest, snn.decision_bytes(ROWS))

@@ -53,8 +53,8 @@ DEPENDENT = 1e-3
 """A candidate is not chosen once those chosen explain all but this share of its variance."""
 TIE = 1e-5
 """Of candidates that explain as much but for this share, the first is taken, so that rounding does not decide."""
-BLOCK = 1024
-"""States whose counts are summed in double precision at once."""
+EXACT = 2**24
+"""Sums of whole numbers are exact in float32 up to here."""
 MOST_VALUES = 2**28
 """Largest number of candidates times states that are compared: 1 GiB, and as much again for a moment.
 
@@ -79,10 +79,21 @@ class Pursuit(Reconstruct):
                 "pursuit goes with no layer_delay or presteps, because candidates are simulated without"
             )
 
+    def require_convertible(self, dqn: DQN) -> None:
+        require_dense_end(dqn)
+
     def fitted(
         self, dqn: DQN, states: np.ndarray, coding: RateCoding
     ) -> tuple[RateCodedNetwork, list[Tensor]]:
         return pursue(dqn, states, coding, self.thresholds == "channel")
+
+
+def require_dense_end(dqn: DQN) -> None:
+    """Refuse a DQN whose neurons cannot be chosen."""
+    if not isinstance(dqn.hidden[-1], Dense):
+        raise Refusal(
+            "the last hidden layer is a convolution: pursuit chooses neurons of fully connected ones"
+        )
 
 
 @torch.no_grad()
@@ -100,10 +111,7 @@ def pursue(
     Raises:
         Refusal: the last hidden layer is not fully connected, or is dead on the states.
     """
-    if not isinstance(dqn.hidden[-1], Dense):
-        raise Refusal(
-            "the last hidden layer is a convolution: pursuit chooses neurons of fully connected ones"
-        )
+    require_dense_end(dqn)
     fitting = Fitting(dqn, states, coding)
     for _ in dqn.hidden[:-1]:
         fitting.fit_hidden(by_channel)
@@ -216,7 +224,10 @@ def orthogonal_least_squares(columns: Tensor, targets: Tensor, most: int) -> Ten
     free = torch.zeros_like(means)  # [M]: what the chosen columns do not explain of each
     told = means.new_zeros(len(means), targets.shape[1])
     targets = targets.double() - targets.double().mean(0)
-    for rows, wanted in zip(columns.split(BLOCK), targets.split(BLOCK), strict=True):
+    # In so many rows, products of counts add up without rounding.
+    rows_at_once = max(1, int(EXACT / max(1.0, float(columns.abs().max()) ** 2)))
+    blocks = columns.split(rows_at_once)
+    for rows, wanted in zip(blocks, targets.split(rows_at_once), strict=True):
         of_rows = rows.double() - means
         free += of_rows.square().sum(0)
         told += of_rows.T @ wanted
@@ -231,11 +242,13 @@ def orthogonal_least_squares(columns: Tensor, targets: Tensor, most: int) -> Ten
             break
         best = int((explained >= (1 - TIE) * highest).nonzero()[0])
         before = loads[:, : len(chosen)]
-        # Sums of products of whole numbers have no rounding in float32 up to 2^24.
-        products = (columns.T @ columns[:, best]).double() - number * means * means[best]
+        products = -number * means * means[best]
+        for rows in blocks:
+            products += (rows.T @ rows[:, best]).double()
         load = (products - before @ before[best]) / free[best].sqrt()
         told -= torch.outer(load, told[best] / free[best].sqrt())
         free -= load.square()
+        free[best] = 0.0
         loads[:, len(chosen)] = load
         chosen.append(best)
     return torch.tensor(chosen, dtype=torch.long, device=columns.device)

@@ -5,8 +5,7 @@ h(z) = clip(floor(L z + 1/2), 0, L) / L in normalised weights, and gradients pas
 clip(z, 0, 1). Simulated for T = L steps from v_init = 1/2, its network has no expected error. Thresholds need no
 parameter of their own: normalised weights hold them (theta W' / theta).
 
-Training begins from the DQN's weights with searched thresholds, or from the neurons that `pursuit` chose. These keep
-more of the score before training, and after it too.
+Training begins from the DQN's weights with searched thresholds, or from the neurons that `pursuit` chose.
 
 No reward is needed, because the teacher's Q-values are the labels. A fit of the Q-values alone would spend the few
 levels on differences that decide nothing. So the loss is mostly the regret of a softmax over the student's Q-values,
@@ -15,15 +14,16 @@ one adds states of the student's own play (DAgger: Ross et al. 2011, arXiv 1011.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from convert.method import METHODS, Converted, Method
-from convert.methods.pursuit import pursue
+from convert.methods.pursuit import pursue, require_dense_end
 from convert.methods.threshold_search import least_squares
 from convert.scaling import scaled_network
 from core import seeding
@@ -57,6 +57,7 @@ class Qcfs(Method):
     v_init: ClassVar[float] = 0.5
     max_sim_steps: ClassVar[int | None] = 16
     training: ClassVar[str | None] = "qcfs"
+    later: ClassVar[Mapping[str, Any]] = {"start": "threshold-search"}
 
     thresholds: Granularity = "channel"
     """One threshold a channel or a layer, before training."""
@@ -64,6 +65,10 @@ class Qcfs(Method):
     """Gradient steps of each of the four rounds."""
     start: Start = "threshold-search"
     """What training begins from: the DQN's weights with searched thresholds, or the neurons that pursuit chooses."""
+
+    def require_convertible(self, dqn: DQN) -> None:
+        if self.start == "pursuit":
+            require_dense_end(dqn)
 
     def convert(
         self,

@@ -45,15 +45,17 @@ def states(dqn: DQN) -> np.ndarray:
     return collect(dqn, 300, seed=0, stream="calibration")
 
 
+PROVENANCE = {
+    "train_seed": 5,
+    "train_steps": 10,
+    "recipe_steps": 100,
+    "recipe": "minatar-fast",
+    "network": "relu",
+    "scores_are_q_values": True,
+}
+
+
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    provenance = {
-        "train_seed": 5,
-        "train_steps": 10,
-        "recipe_steps": 100,
-        "recipe": "minatar-fast",
-        "network": "relu",
-        "scores_are_q_values": True,
-    }
-    save_agent(tmp_path / "dqn.safetensors", make_dqn(0), provenance)
+    save_agent(tmp_path / "dqn.safetensors", make_dqn(0), PROVENANCE)
     return tmp_path / "dqn.safetensors"

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,18 +12,24 @@ import torch
 from convert.comparison import MethodComparison
 from convert.measurement import ANYTIME_AGREEMENT, decide_all, fan_out, measures, stop_gap
 from convert.method import METHODS
+from convert.methods import qcfs
 from convert.methods.reconstruct import Reconstruct
 from convert.methods.tan2021 import Tan2021
+from convert.options import Compare
 from convert.variants import VARIANTS, all_variants
-from core.checkpoint import load_agent
+from convert.workload import of_comparison
+from core.checkpoint import load_agent, save_agent
 from core.dqn import DQN
+from core.layers import Conv
 from core.records import read_rows
 from core.rows import ConversionRow, EpisodeRow
 from play.episodes import play
+from play.expected import Expected
 from play.protocols import get_protocol
 from play.states import collect, q_values
 from tests.conftest import AGENTS, Command
-from tests.convert.conftest import GAME, converted
+from tests.convert.conftest import GAME, PROVENANCE, converted
+from tests.test_refusals import is_refused
 
 FEW = ("--calibration-states", 80, "--test-states", 40)
 
@@ -159,6 +166,66 @@ def test_what_was_measured_before_a_kill_is_not_measured_again(
     ):
         one, other = (str(read_rows(folder / name, row_type)) for folder in (whole, killed))
         assert one == other
+
+
+def test_weights_are_shared_by_methods_that_train_alike(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever order they come; and the forecast counts each training once."""
+    begun: list[int] = []
+    train = qcfs.distil
+
+    def counted(*rest: Any) -> None:
+        begun.append(1)
+        train(*rest)
+
+    monkeypatch.setattr(qcfs, "distil", counted)
+    agent = AGENTS / "minatar-breakout-dqn-s0.safetensors"
+
+    def compared(*variants: str) -> tuple[int, float]:
+        options = ("--variants", *variants, "--sim-steps", 2, "--distil-updates", 1, *FEW)
+        begun.clear()
+        folder = tmp_path / "-".join(variants)
+        done = command("convert", "compare", "--agent", agent, "--out", folder, *options)
+        assert done.code == 0, done.err
+        (found,) = (
+            row.agreement
+            for row in read_rows(folder / "methods.parquet", ConversionRow)
+            if row.variant == "qcfs" and row.states == "dqn-driven"
+        )
+        work = of_comparison(
+            Compare(agent=str(agent), out=folder, variants=variants, sim_steps=(2,), distil_updates=1),
+            Expected(),
+        )
+        forecast = [part for part in work.parts if part.work == "update"]
+        assert len(forecast) == len(begun)
+        return len(begun), found
+
+    both, found = compared("qcfs", "exact")
+    assert both == 1
+    # The weights that exact rounded are not those that qcfs would have.
+    assert compared("exact", "qcfs") == (2, found)
+    assert compared("qcfs", "qcfs-pursuit", "exact", "exact-pursuit")[0] == 2
+
+
+def test_variants_that_cannot_convert_the_dqn_are_left_out_unless_they_are_named(
+    command: Command, tmp_path: Path
+) -> None:
+    dqn = DQN(GAME, hidden=(Conv(4, 3, 1),))
+    with torch.no_grad():
+        for parameter in dqn.parameters():
+            parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(parameter.numel()))
+    save_agent(tmp_path / "dqn.safetensors", dqn, PROVENANCE)
+    options = ("--agent", tmp_path / "dqn.safetensors", "--sim-steps", 64, *FEW, "--out", tmp_path / "out")
+    named = command("convert", "compare", *options, "--variants", "max", "pursuit")
+    is_refused(named, "the last hidden layer is a convolution")
+    assert not (tmp_path / "out").exists()
+    done = command("convert", "compare", *options)
+    assert done.code == 0, done.err
+    assert "left out: pursuit: the last hidden layer is a convolution" in done.out
+    found = {row.variant for row in read_rows(tmp_path / "out" / "methods.parquet", ConversionRow)}
+    assert "max" in found
+    assert "pursuit" not in found
 
 
 def test_every_method_is_a_variant() -> None:

@@ -1,6 +1,6 @@
 """Methods that change weights: reconstruction and distillation come closer to the DQN than thresholds alone."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,18 +15,18 @@ from convert.methods.pursuit import pursue
 from convert.methods.qcfs import Qcfs, distil
 from convert.methods.reconstruct import Reconstruct
 from convert.methods.threshold_search import ThresholdSearch
-from convert.options import ConversionOptions, recorded
-from convert.variants import name_of
+from convert.options import CodingOptions, ConversionOptions, recorded
+from convert.variants import VARIANTS, Variant, name_of
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.errors import Refusal
-from core.layers import apply_layer
+from core.layers import Conv, apply_layer
 from core.quantised import QuantisedDQN
 from core.rate_coded.network import RateCoding
 from core.rate_coded.torch_engine import IFNeuron, simulate
 from play.states import batches, collect, q_values
 from tests.conftest import AGENTS
-from tests.convert.conftest import converted, make_dqn
+from tests.convert.conftest import GAME, converted, make_dqn
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +168,7 @@ def test_distillation_may_begin_from_the_neurons_that_pursuit_chooses(
     for method in (Qcfs(start="pursuit"), Exact(start="pursuit")):
         made = converted(dqn, states, method, 3)
         assert made.snn.coding.neuron.firing == method.firing
+    assert len(begun) == 2
     for student in begun:
         assert all(torch.equal(student[name], value) for name, value in wanted.state_dict().items())
     converted(dqn, states, Qcfs(), 3)
@@ -195,7 +196,28 @@ def test_networks_are_named_after_their_variant(options: dict[str, object], name
     assert name_of(chosen.chosen(), chosen) == name
 
 
-def test_usual_options_without_a_name_are_not_recorded() -> None:
+def test_names_of_variants_of_others_count_only_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Mine(Max):
+        gain: float = 1.0
+        slope: float = 0.0
+
+    afterwards = CodingOptions(firing="afterwards")
+    theirs = {
+        "mine-usual": Variant(method="mine", options={"gain": 1.0}),
+        "mine-loud": Variant(method="mine", options={"gain": 2.0}),
+        "mine-steep": Variant(method="mine", options={"slope": 1.0}),
+        "mine-late": Variant(method="mine", coding=afterwards),
+    }
+    monkeypatch.setattr(METHODS, "_entries", {**dict(METHODS.items()), "mine": Mine})
+    monkeypatch.setattr(VARIANTS, "_entries", {**dict(VARIANTS.items()), **theirs})
+    assert name_of(Mine(), CodingOptions()) == "mine"
+    assert name_of(Mine(gain=2.0), CodingOptions()) == "mine-loud"
+    assert name_of(Mine(gain=2.0, slope=1.0), CodingOptions()) == "mine-loud"
+    assert name_of(Mine(gain=3.0), afterwards) == "mine-late"
+
+
+def test_an_option_that_is_younger_than_records_is_recorded_where_it_was_given() -> None:
     """Records from before there was such an option stay those of the same work."""
     assert "method_options" not in recorded(Qcfs())
     assert recorded(Qcfs(start="pursuit"))["method_options"] == {"start": "pursuit"}
@@ -222,6 +244,24 @@ def test_options_that_no_method_knows_are_refused(options: dict[str, object], co
     chosen = replace(ConversionOptions(), **options)  # type: ignore[arg-type]
     with pytest.raises(Refusal, match=complaint):
         chosen.chosen().require_sound(chosen.coding(8, chosen.chosen()))
+
+
+@pytest.mark.parametrize(
+    "options", [{"method": "pursuit"}, {"method": "qcfs", "method_options": ("start=pursuit",)}]
+)
+def test_a_dqn_that_a_method_cannot_convert_is_refused_before_any_work(options: dict[str, object]) -> None:
+    chosen = replace(ConversionOptions(), **options).chosen()  # type: ignore[arg-type]
+    with pytest.raises(Refusal, match="the last hidden layer is a convolution"):
+        chosen.require_convertible(DQN(GAME, hidden=(Conv(4, 3, 1),)))
+    chosen.require_convertible(make_dqn(0))
+    Qcfs().require_convertible(DQN(GAME, hidden=(Conv(4, 3, 1),)))
+
+
+def test_quantising_without_training_may_begin_from_pursuit(dqn: DQN, states: np.ndarray) -> None:
+    wanted, _ = pursue(dqn, states, RateCoding(4, neuron=IFNeuron("afterwards", 0.5)), by_channel=True)
+    made = converted(dqn, states, Exact(start="pursuit", distil_updates=0), 4)
+    for kept, before in zip(made.snn.parameters(), whole_numbers(wanted).parameters(), strict=True):
+        assert torch.equal(kept, before)
 
 
 def test_an_option_may_be_given_by_name_or_as_field_and_value() -> None:

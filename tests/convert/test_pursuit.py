@@ -83,6 +83,18 @@ def test_the_order_of_states_does_not_matter(trained: DQN, monkeypatch: pytest.M
         assert torch.equal(orthogonal_least_squares(columns[order], targets[order], 128), chosen)
 
 
+def test_sums_too_large_for_float32_are_added_without_rounding() -> None:
+    """As with 500 simulation steps, or with many states."""
+    generator = torch.Generator().manual_seed(0)
+    common = torch.rand(6000, 12, generator=generator)
+    columns = (400 + 90 * (common @ torch.rand(12, 200, generator=generator) / 12)).round()
+    targets = common @ torch.randn(12, 3, generator=generator)
+    assert float((columns**2).sum(0).max()) > 10 * 2**24
+    chosen = orthogonal_least_squares(columns, targets, 60)
+    assert torch.equal(chosen, orthogonal_least_squares(columns.double(), targets, 60))
+    assert len({*chosen.tolist()}) == len(chosen)
+
+
 @pytest.mark.parametrize("firing", ["at-once", "signed", "afterwards"])
 def test_counts_of_candidates_are_those_of_the_converted_network(
     trained: DQN, firing: str, monkeypatch: pytest.MonkeyPatch
