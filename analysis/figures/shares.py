@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import (
-    MAX_LINES,
     TWO_COLUMNS,
     NothingToDraw,
     colour_of,
@@ -27,6 +26,8 @@ from analysis.shares import Kept, shares_kept
 from core.games import PUBLISHED
 from core.rows import OperationsRow
 
+MAX_METHODS = 8
+"""The most methods that one figure shows: more than other figures, because they are there to be compared."""
 LEAST_GAMES = 2
 """Fewest games of a figure over games."""
 PUBLISHED_LINES = {"DSQN-CVT": "x", "CRPI": "+", "DSQN(Liu)": "2", "CMC-DSQN": "1"}
@@ -72,7 +73,7 @@ def _figures(kept: Sequence[Kept], against_operations: bool, missing: str) -> It
     if not tiers:
         raise NothingToDraw(missing)
     for tier, lines in tiers:
-        for number, shown in parts(lines, MAX_LINES):
+        for number, shown in parts(lines, MAX_METHODS):
             yield ending(tier, number), _figure(shown, tier, against_operations)
 
 
