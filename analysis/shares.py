@@ -5,7 +5,7 @@ torch.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -22,6 +22,10 @@ from core.rows import OperationsRow
 
 Scores = Mapping[str, Mapping[int, float]]
 """The mean score of each training run: by game, then by training seed."""
+
+
+EQUAL_OPERATIONS = 0.1
+"""Operations of two networks that differ by no more than this share are taken as equal."""
 
 
 @dataclass(frozen=True)
@@ -184,22 +188,39 @@ def _relative_operations(rows: Sequence[OperationsRow]) -> dict[tuple[str, Famil
     return found
 
 
-def differences(kept: Sequence[Kept]) -> list[Difference]:
-    """Every comparison that is made: converted and directly trained networks at equal simulation steps, and directly
-    trained networks among each other.
+def differences(kept: Sequence[Kept], are_equal: Callable[[Kept, Kept], bool]) -> list[Difference]:
+    """Every comparison that is made: converted and directly trained networks of equal cost, and directly trained
+    networks among each other.
 
     Two conversions are not compared: which of them is the best is read from the table.
+
+    Args:
+        kept: from `shares_kept`.
+        are_equal: whether two networks cost the same: `equal_sim_steps` or `equal_operations`.
     """
     found = []
     for network, other in itertools.combinations(kept, 2):
-        if network.tier != other.tier or network.sim_steps != other.sim_steps or not network.sim_steps:
+        if network.tier != other.tier or not network.sim_steps or not other.sim_steps:
             continue
-        if network.is_conversion and other.is_conversion:
+        if not are_equal(network, other) or (network.is_conversion and other.is_conversion):
             continue
         share = _difference(network, other)
         if share is not None:
             found.append(Difference(network, other, share))
     return found
+
+
+def equal_sim_steps(network: Kept, other: Kept) -> bool:
+    """Whether two networks take equally many simulation steps."""
+    return network.sim_steps == other.sim_steps
+
+
+def equal_operations(network: Kept, other: Kept) -> bool:
+    """Whether the operations of two networks were counted, and differ by at most `EQUAL_OPERATIONS`."""
+    if network.operations is None or other.operations is None:
+        return False
+    less, more = sorted((network.operations, other.operations))
+    return more <= (1 + EQUAL_OPERATIONS) * less
 
 
 def _difference(network: Kept, other: Kept) -> Interval | None:
@@ -272,25 +293,33 @@ def shares_table(kept: Sequence[Kept], validation: pd.DataFrame | None = None) -
         "bootstrap over training seeds; a conversion is drawn with its own DQN. An interval needs two seeds a game.\n\n"
         + aligned(cells)
     )
-    compared = differences(kept)
-    if compared:
-        told = sum(each.is_told for each in compared)
-        text += (
-            "\n## Differences at equal sim steps\n\n"
-            f"{len(compared)} comparisons were made, and {told} have an interval that excludes 0. Of comparisons\n"
-            "between equal networks, one in twenty would.\n\n"
-        ) + aligned(
-            [
-                ("tier", "network", "minus", "games", "points", "95 %", "told"),
-                *map(_difference_cells, compared),
-            ]
-        )
+    text += _differences_table("equal sim steps", differences(kept, equal_sim_steps))
+    about = f"equal operations, within {EQUAL_OPERATIONS:.0%}".replace("%", " %")
+    text += _differences_table(about, differences(kept, equal_operations))
     if validation is not None and len(validation):
         text += (
             "\n## Average maximum return\n\n"
             "The largest validation mean of each training run, averaged over seeds, as papers on MinAtar print it.\n\n"
         ) + aligned([*_maximum_cells(validation)])
     return text
+
+
+def _differences_table(about: str, compared: Sequence[Difference]) -> str:
+    """Differences at something equal, under a heading of their own; nothing if there are none."""
+    if not compared:
+        return ""
+    told = sum(each.is_told for each in compared)
+    made = "1 comparison was" if len(compared) == 1 else f"{len(compared)} comparisons were"
+    return (
+        f"\n## Differences at {about}\n\n"
+        f"{made} made, and {told} {'has' if told == 1 else 'have'} an interval that excludes 0. Of comparisons\n"
+        "between equal networks, one in twenty would.\n\n"
+    ) + aligned(
+        [
+            ("tier", "network", "minus", "games", "points", "95 %", "told"),
+            *map(_difference_cells, compared),
+        ]
+    )
 
 
 def _bounds(share: Interval, sign: str = "") -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -84,7 +85,7 @@ def test_equal_sim_steps_are_compared_and_two_conversions_are_not() -> None:
     )
     found = {
         (each.network.name, each.other.name): (round(each.share.estimate, 3), each.is_told)
-        for each in shares.differences(kept)
+        for each in shares.differences(kept, shares.equal_sim_steps)
     }
     assert found == {
         ("SNN (qcfs, 4 sim steps)", "DSQN (chen2022)"): (0.45, True),
@@ -194,6 +195,12 @@ def test_operations_are_relative_to_the_dense_pass_of_the_dqn() -> None:
     ]
     operations += [counted(DSQN, "minatar/breakout", seed, 700.0) for seed in DQNS]
     converted, trained = shares.shares_kept(rows, operations)
+    assert not shares.differences([converted, trained], shares.equal_operations)
+    for cost, is_equal in ((0.27, False), (0.28, True), (0.33, True), (0.34, False)):
+        (each,) = shares.differences([converted, replace(trained, operations=cost)], lambda *_: True)
+        assert [*shares.differences([each.network, each.other], shares.equal_operations)] == [each] * is_equal
+        text = shares.shares_table([each.network, each.other])
+        assert ("## Differences at equal operations, within 10 %" in text) == is_equal
     assert converted.operations == pytest.approx(0.3)
     assert trained.operations is None  # on one game they were not counted
     figures = share_against_operations(rows, pd.DataFrame([vars(row) for row in operations]))

@@ -46,7 +46,9 @@ def test_operations_alone_are_those_that_stand_beside_an_embedding(command: Comm
     one, both = ((tmp_path / name / "operations.parquet").read_bytes() for name in ("one", "both"))
     assert one == both
     # The folder does not hold what is asked for now.
-    is_refused(command("evaluate", "probe", *options, "--out", tmp_path / "one"), "only is 'operations' there")
+    is_refused(
+        command("evaluate", "probe", *options, "--out", tmp_path / "one"), "only is 'operations' there"
+    )
 
 
 def test_without_agents_neurons_answer_alone(command: Command, tmp_path: Path) -> None:
