@@ -16,6 +16,7 @@ from analysis.aggregates import Interval, average_performance_ratio, performance
 from analysis.energy import by_agent, dqn_of
 from analysis.runs import Family, in_order, names, own_dqn, prefer_best, training_runs
 from analysis.tables import aligned
+from analysis.words import count
 from core.games import Tier, get_game, reference
 from core.kinds import kind_of
 from core.rows import OperationsRow
@@ -294,7 +295,7 @@ def shares_table(kept: Sequence[Kept], validation: pd.DataFrame | None = None) -
         + aligned(cells)
     )
     text += _differences_table("equal sim steps", differences(kept, equal_sim_steps))
-    about = f"equal operations, within {EQUAL_OPERATIONS:.0%}".replace("%", " %")
+    about = f"equal operations, within {round(100 * EQUAL_OPERATIONS)} %"
     text += _differences_table(about, differences(kept, equal_operations))
     if validation is not None and len(validation):
         text += (
@@ -309,10 +310,10 @@ def _differences_table(about: str, compared: Sequence[Difference]) -> str:
     if not compared:
         return ""
     told = sum(each.is_told for each in compared)
-    made = "1 comparison was" if len(compared) == 1 else f"{len(compared)} comparisons were"
+    made = f"{count(len(compared), 'comparison')} {'was' if len(compared) == 1 else 'were'} made"
     return (
         f"\n## Differences at {about}\n\n"
-        f"{made} made, and {told} {'has' if told == 1 else 'have'} an interval that excludes 0. Of comparisons\n"
+        f"{made}, and {told} {'has' if told == 1 else 'have'} an interval that excludes 0. Of comparisons\n"
         "between equal networks, one in twenty would.\n\n"
     ) + aligned(
         [

@@ -252,8 +252,8 @@ class Probe(ComputeOptions):
             **({"game": game.name} if game else {}),
             **({} if self.embedding else {"only": "operations"}),
         }
-        names = ("operations", "embedding")[: 2 if self.embedding else 1] if checkpoints else ("responses",)
-        files = [self.out / f"{name}.parquet" for name in names]
+        of_agents = ["operations", "embedding"] if self.embedding else ["operations"]
+        files = [self.out / f"{name}.parquet" for name in (of_agents if checkpoints else ["responses"])]
         manifest = Manifest(self.out / "manifest.json", spec, files)
         with manifest.work() as needed:
             if not needed:

@@ -34,14 +34,13 @@ from torch import Tensor, nn
 from convert.method import METHODS
 from convert.methods.reconstruct import RIDGE, Fitting, Reconstruct
 from convert.methods.threshold_search import require_alive
-from convert.scaling import largest_q
 from core.choices import Granularity
 from core.dqn import DQN
 from core.errors import Refusal
 from core.layers import Dense, Layers
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
-from play.states import batches
+from play.states import batches, q_values
 
 THRESHOLDS = (0.125, 0.25, 0.5, 1.0)
 """Thresholds of candidates, as shares of their neuron's largest drive on the calibration states."""
@@ -55,6 +54,8 @@ TIE = 1e-5
 """Of candidates that explain as much but for this share, the first is taken, so that rounding does not decide."""
 EXACT = 2**24
 """Sums of whole numbers are exact in float32 up to here."""
+BLOCK = 1024
+"""States that are summed in double precision at once, at most."""
 MOST_VALUES = 2**28
 """Largest number of candidates times states that are compared: 1 GiB, and as much again for a moment.
 
@@ -128,7 +129,8 @@ def pursue(
     grid = [(t, o) for t, o in itertools.product(THRESHOLDS, offsets) if o + lowest * t < 1]
     compared = states[: max(1, MOST_VALUES // (len(grid) * len(neurons)))]
     counts = _candidate_counts(fitting, compared, largest, neurons, grid)
-    chosen = orthogonal_least_squares(counts, _targets(dqn, compared), len(largest))
+    q = torch.from_numpy(q_values(dqn, states)).to(dqn.device)
+    chosen = orthogonal_least_squares(counts, _targets(q[: len(compared)]), len(largest))
     if not len(chosen):
         raise Refusal(f"{len(compared)} calibration states: no neuron tells anything about their Q-values")
 
@@ -143,19 +145,18 @@ def pursue(
         biases = layer.bias[origin] - in_units[:, 1]
         layer.bias.zero_()[: len(chosen)] = biases
     fitting.scales.append(thresholds)
-    _fit_output(fitting)
+    _fit_output(fitting, q)
     return fitting.network(), fitting.scales
 
 
-def _fit_output(fitting: Fitting) -> None:
-    """Ridge regression of the DQN's Q-values on the rates of the chosen neurons, from weights of 0.
+def _fit_output(fitting: Fitting, q: Tensor) -> None:
+    """Ridge regression of the DQN's Q-values [S, A] on the rates of the chosen neurons, from weights of 0.
 
     The penalty is relative to each neuron's own variance. Few neurons fire often, and a penalty in their scale would
     suppress what the others tell.
     """
-    dqn, output = fitting.dqn, fitting.layer
+    output, q = fitting.layer, q.double()
     rates = torch.cat(fitting.inputs()).double()
-    q = torch.cat([dqn(batch) for batch in batches(dqn, fitting.states)]).double()
     if output.bias is not None:
         mean_rates, mean_q = rates.mean(0), q.mean(0)
         rates, q = rates - mean_rates, q - mean_q
@@ -167,7 +168,7 @@ def _fit_output(fitting: Fitting) -> None:
     output.weight.copy_(weights.T)
     if output.bias is not None:
         output.bias.copy_(mean_q - mean_rates @ weights)
-    fitting.scales.append(largest_q(dqn, fitting.states))
+    fitting.scale_output()
 
 
 def _candidate_counts(
@@ -200,9 +201,8 @@ def _candidate_counts(
     )
 
 
-def _targets(dqn: DQN, states: np.ndarray) -> Tensor:
-    """[S, A + 1]: the DQN's advantages, and lightly what its Q-values have in common."""
-    q = torch.cat([dqn(batch) for batch in batches(dqn, states)])
+def _targets(q: Tensor) -> Tensor:
+    """[S, A + 1]: the advantages of Q-values [S, A], and lightly what they have in common."""
     common = q.mean(1, keepdim=True)
     return torch.cat([q - common, COMMON_WEIGHT * common], 1)
 
@@ -220,12 +220,12 @@ def orthogonal_least_squares(columns: Tensor, targets: Tensor, most: int) -> Ten
     Source: Chen, Cowan & Grant 1991 (doi 10.1109/72.80341).
     """
     number = len(columns)
-    means = columns.sum(0).double() / number
+    means = columns.sum(0, dtype=torch.float64) / number
     free = torch.zeros_like(means)  # [M]: what the chosen columns do not explain of each
     told = means.new_zeros(len(means), targets.shape[1])
     targets = targets.double() - targets.double().mean(0)
     # In so many rows, products of counts add up without rounding.
-    rows_at_once = max(1, int(EXACT / max(1.0, float(columns.abs().max()) ** 2)))
+    rows_at_once = min(BLOCK, max(1, int(EXACT / max(1.0, float(columns.abs().max()) ** 2))))
     blocks = columns.split(rows_at_once)
     for rows, wanted in zip(blocks, targets.split(rows_at_once), strict=True):
         of_rows = rows.double() - means

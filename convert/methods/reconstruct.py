@@ -136,8 +136,12 @@ class Fitting:
         self.scales += search(drives, self.coding.sim_steps, neuron.v_init, by_channel, index + 1)
 
     def fit_output(self) -> None:
-        """Fit the weights of the output layer. Its scale is the largest Q-value, because no threshold matters there."""
+        """Fit the weights of the output layer."""
         self.fit_weights(1)
+        self.scale_output()
+
+    def scale_output(self) -> None:
+        """Finish the output layer. Its scale is the largest Q-value, because no threshold matters there."""
         self.scales.append(largest_q(self.dqn, self.states))
 
 
