@@ -39,6 +39,11 @@ class Interval(NamedTuple):
         return not math.isnan(self.low)
 
     @property
+    def excludes_zero(self) -> bool:
+        """Whether an interval is given and 0 is outside: whether a difference is told."""
+        return self.is_given and not self.low <= 0 <= self.high
+
+    @property
     def is_tied(self) -> bool:
         """Whether all resamples had the same estimate, up to rounding, because all values are equal."""
         return math.isclose(self.low, self.high, rel_tol=ROUNDING, abs_tol=ROUNDING)
@@ -279,6 +284,40 @@ def performance_ratio_difference(
     left = min(len(shares) for shares in resampled)
     low, high = percentiles(np.mean([shares[:left] for shares in resampled], 0), level)
     return _interval(float(np.mean(estimates)), low, high, [*games, *opponents], least)
+
+
+def mean_difference(
+    runs: Runs,
+    others: Runs,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    least: int = LEAST_RUNS,
+) -> Interval:
+    """Mean over games of mean(runs) - mean(others), with its percentile-bootstrap interval, stratified by game.
+
+    Within each game the runs of both methods are resampled independently.
+
+    Args:
+        runs: [n] for each game.
+        others: [m] for each game, in the same units.
+        level, resamples, seed, least: as in `stratified_interval`.
+
+    Returns:
+        The difference in units of the scores; n is the number of runs of both methods.
+
+    Raises:
+        Refusal: runs are missing or not finite, games differ, or the level is outside (0, 1).
+    """
+    games, opponents = _same_games(runs, others)
+    generator = np.random.default_rng(seed)
+    resampled = np.zeros(resamples)
+    for sign, own in ((1, games), (-1, opponents)):
+        for game in own:
+            resampled += sign * game[resampled_indices(game.size, resamples, generator)].mean(1) / len(games)
+    low, high = percentiles(resampled, level)
+    estimate = float(mean_of_games(games) - mean_of_games(opponents))
+    return _interval(estimate, low, high, [*games, *opponents], least)
 
 
 def probability_of_improvement(

@@ -16,7 +16,7 @@ from analysis.aggregates import Interval, average_performance_ratio, performance
 from analysis.energy import by_agent, dqn_of
 from analysis.runs import Family, in_order, names, own_dqn, prefer_best, training_runs
 from analysis.tables import aligned
-from analysis.words import count
+from analysis.words import comparisons_told
 from core.games import Tier, get_game, reference
 from core.kinds import kind_of
 from core.rows import OperationsRow
@@ -73,11 +73,6 @@ class Difference:
     network: Kept
     other: Kept
     share: Interval
-
-    @property
-    def is_told(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.share.is_given and not self.share.low <= 0 <= self.share.high
 
 
 def shares_kept(episodes: pd.DataFrame, operations: Sequence[OperationsRow] = ()) -> list[Kept]:
@@ -309,12 +304,8 @@ def _differences_table(about: str, compared: Sequence[Difference]) -> str:
     """Differences at something equal, under a heading of their own; nothing if there are none."""
     if not compared:
         return ""
-    told = sum(each.is_told for each in compared)
-    made = f"{count(len(compared), 'comparison')} {'was' if len(compared) == 1 else 'were'} made"
     return (
-        f"\n## Differences at {about}\n\n"
-        f"{made}, and {told} {'has' if told == 1 else 'have'} an interval that excludes 0. Of comparisons\n"
-        "between equal networks, one in twenty would.\n\n"
+        f"\n## Differences at {about}\n\n{comparisons_told([each.share for each in compared])}\n\n"
     ) + aligned(
         [
             ("tier", "network", "minus", "games", "points", "95 %", "told"),
@@ -337,7 +328,7 @@ def _difference_cells(each: Difference) -> tuple[str, ...]:
         str(games),
         points,
         _bounds(each.share, "+"),
-        "yes" if each.is_told else "no",
+        "yes" if each.share.excludes_zero else "no",
     )
 
 

@@ -9,6 +9,7 @@ from analysis.energy import energy_table
 from analysis.game_table import Block, game_table
 from analysis.game_table_formats import game_table_csv, game_table_markdown
 from analysis.game_table_latex import game_table_latex, require_columns
+from analysis.learning import stability_table, steadiness
 from analysis.rows import EPISODES, OPERATIONS, VALIDATION, StudyRows
 from analysis.shares import shares_kept, shares_table
 from analysis.tables import markdown, score_lines
@@ -16,8 +17,9 @@ from analysis.words import tenths
 from core.games import PUBLISHED
 from core.rows import ConversionRow
 
-TABLES = ("scores.md", "games.md", "games.csv", "games.tex", "shares.md", "energy.md")
-"""Files of tables: scores of every network, the papers' table over games, shares of the DQN, and energy."""
+TABLES = ("scores.md", "games.md", "games.csv", "games.tex", "shares.md", "stability.md", "energy.md")
+"""Files of tables: scores of every network, the papers' table over games, shares of the DQN, stability of learning, and
+energy."""
 
 
 def require_columns_of(study: StudyRows, columns: Sequence[str]) -> None:
@@ -54,6 +56,9 @@ def write_tables(study: StudyRows, drawn: Drawn, columns: Sequence[str] = ()) ->
         tables["energy.md"] = energy_table(operations)
     if lines and (kept := shares_kept(study.frame(EPISODES), operations)):
         tables["shares.md"] = shares_table(kept, study.frame(VALIDATION) if study.rows(VALIDATION) else None)
+    learnt = steadiness(study.frame(VALIDATION)) if study.rows(VALIDATION) else []
+    if any(each.seeds > 1 for each in learnt):
+        tables["stability.md"] = stability_table(learnt)
     for name in TABLES:
         if name in tables:
             drawn.write(name, tables[name].encode())

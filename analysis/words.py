@@ -76,3 +76,13 @@ def signed(difference: Interval) -> str:
     """A difference of scores, as in "+1.50 (-0.20 to +3.10, n = 30)"."""
     found = f"{difference.low:+,.2f} to {difference.high:+,.2f}, n = {difference.n}"
     return f"{difference.estimate:+,.2f} ({instead(difference) or found})"
+
+
+def comparisons_told(differences: Sequence[Interval]) -> str:
+    """How many comparisons were made, and how many of them are told."""
+    told, made = sum(each.excludes_zero for each in differences), len(differences)
+    return (
+        f"{count(made, 'comparison')} {'was' if made == 1 else 'were'} made, and {told} "
+        f"{'has' if told == 1 else 'have'} an interval that excludes 0. Of comparisons\n"
+        "between equal networks, one in twenty would."
+    )

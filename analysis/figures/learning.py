@@ -1,7 +1,7 @@
 """Figures of training: learning curves, their stability, and losses. Never imports torch."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import statistics
 from analysis.figures.registry import FIGURES, draws
 from analysis.figures.style import (
     MAX_LINES,
@@ -28,18 +27,10 @@ from analysis.figures.style import (
     row_labels,
     steps_of,
 )
+from analysis.learning import MEASURES, Stability, seed_curves, shared_points, stability
 from analysis.rows import CURVES, VALIDATION
 from analysis.runs import Family, in_order, names, training_families
-from analysis.stability import (
-    dispersion_across_runs,
-    dispersion_across_time,
-    final_over_best,
-    long_term_risk,
-    short_term_risk,
-)
 from analysis.words import count
-from core.errors import Refusal
-from core.games import get_game, reference
 from core.kinds import kind_of
 from core.records import require_single
 
@@ -164,82 +155,8 @@ def _mean_and_band(
     )
 
 
-def seed_curves(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Means over the episodes of each evaluation of one network.
-
-    Returns:
-        A frame with decisions trained as index and training seeds as columns. NaN where a seed was not evaluated.
-
-    Raises:
-        Refusal: an episode occurs twice, so one name stands for two training runs.
-    """
-    twice = rows[rows.duplicated(["train_seed", "train_steps", "episode"])]
-    if not twice.empty:
-        first = twice.iloc[0]
-        raise Refusal(
-            f"{first.game} {first.agent} {first.network}, training seed {first.train_seed}: validation episode "
-            f"{first.episode} after {first.train_steps} decisions occurs twice"
-        )
-    return rows.pivot_table(index="train_steps", columns="train_seed", values=column, aggfunc="mean")
-
-
-class Stability(NamedTuple):
-    """How steadily one network learnt one game. Each measure has one value per training seed, except `across_runs`."""
-
-    across_time: np.ndarray
-    short_term_risk: np.ndarray
-    long_term_risk: np.ndarray
-    final_over_best: np.ndarray
-    """In per cent. Seeds without an evaluation above random play are left out."""
-    across_runs: np.ndarray
-    """One value for all seeds together. Empty with one seed."""
-    best_std: np.ndarray
-    """Seeds whose best evaluation is a single episode are left out."""
-
-
-MEASURES = {
-    "across_time": "dispersion across time",
-    "short_term_risk": "short-term risk",
-    "long_term_risk": "long-term risk",
-    "final_over_best": "final / best (%)",
-    "across_runs": "dispersion across seeds",
-    "best_std": "std of scores (Liu et al.)",
-}
-
-
 _WITHOUT = {"across_runs": "1 seed", "best_std": "1 episode"}
 """Why a measure has no value."""
-
-
-def stability(rows: pd.DataFrame, points: Sequence[int]) -> Stability:
-    """The measures of Chan et al. 2020, and the spread of scores of Liu et al. 2022.
-
-    The spread is the population standard deviation over the episodes of a run's best evaluation. Among equal ones it is
-    the last, as in the code of Liu et al.
-
-    Args:
-        rows: validation episodes of one network on one game.
-        points: equally spaced numbers of decisions at which all seeds were evaluated.
-    """
-    curves = seed_curves(rows[rows.train_steps.isin(points)], "score")
-    values = curves.to_numpy().T  # [seeds, points]
-    random = reference(get_game(rows.game.iloc[0])).random
-    learnt = values if random is None else values[values.max(1) > random]
-    spreads = []
-    for seed in curves:
-        best = curves.index[np.flatnonzero(curves[seed] == curves[seed].max())[-1]]
-        scores = rows[(rows.train_seed == seed) & (rows.train_steps == best)].score
-        if len(scores) > 1:
-            spreads.append(statistics.spread_of_scores(scores.to_numpy()))
-    none = np.empty(0)
-    return Stability(
-        across_time=dispersion_across_time(values),
-        short_term_risk=short_term_risk(values),
-        long_term_risk=long_term_risk(values),
-        final_over_best=100 * final_over_best(learnt, random) if random is not None and len(learnt) else none,
-        across_runs=np.array([dispersion_across_runs(values)]) if len(values) > 1 else none,
-        best_std=np.array(spreads),
-    )
 
 
 @FIGURES.register("learning_stability")
@@ -260,7 +177,7 @@ def learning_stability(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     rows = rows[rows.game.isin(seeds[seeds > 1].index.get_level_values("game"))]
     if rows.empty:
         raise NothingToDraw("it needs two training seeds of a network: train_direct --seed trains more")
-    shared = {str(game): _shared_points(here) for game, here in rows.groupby("game")}
+    shared = {str(game): shared_points(here) for game, here in rows.groupby("game")}
     if all(len(points) < 2 for points in shared.values()):
         raise NothingToDraw(
             "no game has two evaluations after numbers of decisions that are common to all its networks"
@@ -289,7 +206,7 @@ def _stability_figure(title: str, rows: pd.DataFrame, measured: Mapping[Family, 
     figure.set_size_inches(TWO_COLUMNS, 2 * (max(0.2, row) * len(found) + 0.55) + 0.3)
     for axis, (measure, name) in zip(axes, MEASURES.items(), strict=True):
         for position, family in enumerate(found):
-            values, colour = getattr(measured[family], measure), look[family]["color"]
+            values, colour = _known(measured[family], measure), look[family]["color"]
             if len(values):
                 axis.barh(position, values.mean(), 0.6, color=colour, alpha=0.35)
                 axis.plot(values, [position] * len(values), ".", color=colour)
@@ -297,7 +214,7 @@ def _stability_figure(title: str, rows: pd.DataFrame, measured: Mapping[Family, 
                 why = _WITHOUT.get(measure, "not above random play")
                 middle = axis.get_yaxis_transform()
                 axis.text(0.5, position, why, transform=middle, ha="center", va="center", fontsize=5)
-        drawn = np.concatenate([getattr(each, measure) for each in measured.values()])
+        drawn = np.concatenate([_known(each, measure) for each in measured.values()])
         if len(drawn) == 0:
             axis.set_xticks([])
         else:
@@ -318,10 +235,10 @@ def _stability_figure(title: str, rows: pd.DataFrame, measured: Mapping[Family, 
     return figure
 
 
-def _shared_points(rows: pd.DataFrame) -> list[int]:
-    """Numbers of decisions after which every training run of a game was evaluated."""
-    runs = [set(run.train_steps) for _, run in rows.groupby(["family", "train_seed"])]
-    return sorted(set.intersection(*runs))
+def _known(measured: Stability, measure: str) -> np.ndarray:
+    """The values of a measure that there are."""
+    values: np.ndarray = getattr(measured, measure)
+    return values[~np.isnan(values)]
 
 
 @FIGURES.register("training_loss")

@@ -310,20 +310,6 @@ def test_scores_that_are_no_q_values_are_not_drawn() -> None:
         learning.max_q_curves(rows)
 
 
-def test_stability_by_hand() -> None:
-    """Means 0, 10, 4, 10 of one seed and 2, 8, 8, 6 of another; Pong's random play scores -20.7."""
-    rows = frame([*curve((0.0, 10.0, 4.0, 10.0)), *curve((2.0, 8.0, 8.0, 6.0), seed=1)])
-    measured = learning.stability(rows, (100, 200, 300, 400))
-    assert list(measured.short_term_risk) == [6.0, 2.0]
-    assert list(measured.long_term_risk) == [6.0, 2.0]
-    assert list(measured.final_over_best) == pytest.approx([100.0, 100 * 26.7 / 28.7])
-    # Two seeds: half of their distance at each evaluation (2, 2, 4, 4), on average.
-    assert list(measured.across_runs) == [1.5]
-    # Differences 10, -6, 6: quartiles 0 and 8. Differences 6, 0, -2: quartiles -1 and 3.
-    assert list(measured.across_time) == [8.0, 4.0]
-    assert list(measured.best_std) == [1.0, 1.0]
-
-
 def test_stability_takes_what_all_networks_of_a_game_have() -> None:
     dqns = [*curve((0.0, 10.0, 4.0)), *curve((0.0, 9.0, 4.0), seed=1)]
     rows = frame([*dqns, *curve((2.0, 8.0), **DSQN)])

@@ -84,7 +84,7 @@ def test_equal_sim_steps_are_compared_and_two_conversions_are_not() -> None:
         )
     )
     found = {
-        (each.network.name, each.other.name): (round(each.share.estimate, 3), each.is_told)
+        (each.network.name, each.other.name): (round(each.share.estimate, 3), each.share.excludes_zero)
         for each in shares.differences(kept, shares.equal_sim_steps)
     }
     assert found == {
