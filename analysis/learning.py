@@ -140,8 +140,8 @@ class Steadiness:
 def relative_stability(rows: pd.DataFrame, points: Sequence[int]) -> dict[str, np.ndarray]:
     """`stability` in per cent of each training run's gain, its best evaluation minus random play.
 
-    Dispersion across seeds is relative to the mean gain of the seeds that gained something. The share of the best score that was kept until the end
-    becomes the share that was lost.
+    Dispersion across seeds is relative to the mean gain of the seeds that gained something. The share of the best score
+    that was kept until the end becomes the share that was lost.
 
     Args:
         rows, points: as in `stability`.

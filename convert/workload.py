@@ -1,7 +1,7 @@
 """What the verbs of conversion are forecast to do."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 from convert.measurement import ANYTIME_STATES
 from convert.method import METHODS, Method
@@ -52,9 +52,7 @@ def of_comparison(options: Compare, expected: Expected) -> Workload:
         parts += collecting(dqn, options.test_states, expected)
     widest = 0
     trained: set[str] = set()
-    for variant in _variants(options):
-        shared = {"percentile": options.percentile, "distil_updates": options.distil_updates}
-        method = variant.chosen({name: value for name, value in shared.items() if value is not None})
+    for variant, method in _chosen(options, dqn):
         numbers = [each for each in options.sim_steps if each <= (method.max_sim_steps or each)]
         for sim_steps in numbers if method.depends_on_sim_steps else numbers[-1:]:
             snn = _converted(dqn, variant.coding.coding(sim_steps, method))
@@ -93,13 +91,21 @@ def _converted(dqn: DQN, coding: RateCoding) -> RateCodedNetwork:
     return scaled_network(dqn, [1.0] * len(dqn.layers), coding)
 
 
-def _variants(options: Compare) -> Iterable[Variant]:
-    names = all_variants().names() if options.variants is None else options.variants
-    for name in names:
+def _chosen(options: Compare, dqn: DQN) -> Iterator[tuple[Variant, Method]]:
+    """The variants that are measured, with their methods."""
+    given = {"percentile": options.percentile, "distil_updates": options.distil_updates}
+    shared = {name: value for name, value in given.items() if value is not None}
+    for name in all_variants().names() if options.variants is None else options.variants:
         variant = all_variants()[name]
         # Those that carry charge from one decision to the next are compared by whole games alone.
-        if options.episodes or not variant.carries:
-            yield variant
+        if variant.carries and not options.episodes:
+            continue
+        method = variant.chosen(shared)
+        try:
+            method.require_convertible(dqn)
+        except Refusal:
+            continue  # the command leaves it out, or refuses it if it was named
+        yield variant, method
 
 
 def _making(
