@@ -226,6 +226,11 @@ def test_variants_that_cannot_convert_the_dqn_are_left_out_unless_they_are_named
     found = {row.variant for row in read_rows(tmp_path / "out" / "methods.parquet", ConversionRow)}
     assert "max" in found
     assert "pursuit" not in found
+    agent = str(tmp_path / "dqn.safetensors")
+    work = of_comparison(Compare(agent=agent, out=tmp_path / "out", sim_steps=(64,)), Expected())
+    assert {part.kind for part in work.parts if part.work == "convert"} == {
+        variant.method for name, variant in all_variants().items() if name in found
+    }
 
 
 def test_every_method_is_a_variant() -> None:
