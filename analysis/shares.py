@@ -14,7 +14,16 @@ import pandas as pd
 
 from analysis.aggregates import Interval, average_performance_ratio, performance_ratio_difference
 from analysis.energy import by_agent, dqn_of
-from analysis.runs import Family, in_order, names, own_dqn, prefer_best, training_runs
+from analysis.runs import (
+    Family,
+    in_order,
+    names,
+    own_dqn,
+    prefer_best,
+    trained_alike,
+    training_families,
+    training_runs,
+)
 from analysis.tables import aligned
 from analysis.words import comparisons_told
 from core.games import Tier, get_game, reference
@@ -253,11 +262,11 @@ def maximum_returns(validation: pd.DataFrame) -> pd.DataFrame:
         validation: EpisodeRows of training runs.
 
     Returns:
-        Columns: game, agent, network, recipe, train_seed, score.
+        Columns: game, agent, network, recipe, train_seed, mean.
     """
     run = ["game", "agent", "network", "recipe", "train_seed"]
     means = validation.groupby([*run, "train_steps"], as_index=False).score.mean()
-    return means.groupby(run, as_index=False).score.max()
+    return means.groupby(run, as_index=False).score.max().rename(columns={"score": "mean"})
 
 
 def shares_table(kept: Sequence[Kept], validation: pd.DataFrame | None = None) -> str:
@@ -332,21 +341,51 @@ def _difference_cells(each: Difference) -> tuple[str, ...]:
     )
 
 
+def maximum_share(maxima: pd.DataFrame, family: Family) -> Interval | None:
+    """The share of the DQN's average maximum return that directly trained networks reach, as Xu et al. 2026 print it.
+
+    Args:
+        maxima: from `maximum_returns`.
+        family: the networks.
+
+    Returns:
+        The interval over training seeds, stratified by game. None without a DQN above random play that was trained
+        alike, if there are several, and for the DQN itself.
+    """
+    families = training_families(maxima)
+    own = maxima[families == family]
+    dqns = maxima[[each.agent == "dqn" and trained_alike(each, family) for each in families]]
+    if family.agent == "dqn" or families[dqns.index].nunique() != 1:
+        return None
+    scores, others = (
+        {str(game): _by_seed(rows) for game, rows in each.groupby("game")} for each in (own, dqns)
+    )
+    games = [game for game in scores if game in others and _is_above_random(game, others[game])]
+    if not games:
+        return None
+    return _share({game: scores[game] for game in games}, {game: others[game] for game in games}, False)
+
+
 def _maximum_cells(validation: pd.DataFrame) -> Iterator[tuple[str, ...]]:
     found = maximum_returns(validation)
     games = sorted(set(found.game))
-    yield ("network", "recipe", *games)
-    for (_, network, recipe), rows in found.groupby(["agent", "network", "recipe"]):
-        of_game = [rows[rows.game == game].score for game in games]
+    yield ("network", "recipe", *games, "share of the DQN (%)", "95 %")
+    families = training_families(found)
+    for family in in_order(families):
+        rows = found[families == family]
+        share = maximum_share(found, family)
         yield (
-            str(network),
-            str(recipe),
-            *(
-                ""
-                if scores.empty
-                else f"{scores.mean():,.2f} ± {scores.std(ddof=1):,.2f} ({len(scores)})"
-                if len(scores) > 1
-                else f"{scores.mean():,.2f} (1)"
-                for scores in of_game
-            ),
+            family.network,
+            family.recipe,
+            *(_mean_and_spread(rows[rows.game == game]["mean"]) for game in games),
+            "" if share is None else f"{100 * share.estimate:.1f}",
+            "" if share is None else _bounds(share),
         )
+
+
+def _mean_and_spread(scores: pd.Series) -> str:
+    """The mean over seeds, their sample standard deviation, and their number."""
+    if scores.empty:
+        return ""
+    spread = f" ± {scores.std(ddof=1):,.2f}" if len(scores) > 1 else ""
+    return f"{scores.mean():,.2f}{spread} ({len(scores)})"

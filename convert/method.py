@@ -85,6 +85,10 @@ class Method(abc.ABC):
     def require_convertible(self, dqn: DQN) -> None:  # noqa: B027  # most methods convert every DQN
         """Refuse a DQN that the method cannot convert. Called before any work starts."""
 
+    def conversion_bytes(self, dqn: DQN, states: int) -> int:
+        """Forecast of the memory that converting on so many states takes, in bytes; 0 if it is small."""
+        return 0
+
     def training_key(self, coding: RateCoding) -> str:
         """What decides the weights that training makes. Methods with equal keys share them."""
         return to_json([self.training, asdict(self), coding.neuron.v_init, coding.sim_steps])

@@ -38,7 +38,9 @@ def of_conversion(options: Run, expected: Expected) -> Workload:
             *_judging(snn, options.test_states),
             WorkPart("convert", snn.game.tier, "bindsnet", snn.sim_steps, options.bindsnet_states),
         ],
-        PROCESS_BYTES + snn.decision_bytes(ROWS) + _states_bytes(dqn, options),
+        PROCESS_BYTES
+        + max(method.conversion_bytes(dqn, options.calibration_states), snn.decision_bytes(ROWS))
+        + _states_bytes(dqn, options),
         2 * sum(tensor.nbytes for tensor in snn.state_dict().values()),
     )
 
@@ -50,9 +52,10 @@ def of_comparison(options: Compare, expected: Expected) -> Workload:
     parts = [*collecting(dqn, options.calibration_states, expected)]
     for _ in range(1 + bool(options.episodes)):
         parts += collecting(dqn, options.test_states, expected)
-    widest = 0
+    largest = 0
     trained: set[str] = set()
     for variant, method in _chosen(options, dqn):
+        largest = max(largest, method.conversion_bytes(dqn, options.calibration_states))
         numbers = [each for each in options.sim_steps if each <= (method.max_sim_steps or each)]
         for sim_steps in numbers if method.depends_on_sim_steps else numbers[-1:]:
             snn = _converted(dqn, variant.coding.coding(sim_steps, method))
@@ -62,13 +65,13 @@ def of_comparison(options: Compare, expected: Expected) -> Workload:
                 trained.add(key)
         for sim_steps in numbers:
             snn = _converted(dqn, variant.coding.coding(sim_steps, method))
-            widest = max(widest, snn.decision_bytes(ROWS))
+            largest = max(largest, snn.decision_bytes(ROWS))
             states = options.test_states + (ANYTIME_STATES if variant.coding.stop_gap is not None else 0)
             parts += _judging(snn, states)
             if options.episodes:
                 steps = expected.episode_steps(dqn.game, snn.kind, protocol)
                 parts += playing(snn, options.episodes * steps, side_by_side(snn.game, options.episodes))
-    return Workload(parts, PROCESS_BYTES + widest + _states_bytes(dqn, options))
+    return Workload(parts, PROCESS_BYTES + largest + _states_bytes(dqn, options))
 
 
 def of_import(options: Import, expected: Expected) -> Workload:

@@ -23,6 +23,7 @@ at.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -82,6 +83,13 @@ class Pursuit(Reconstruct):
 
     def require_convertible(self, dqn: DQN) -> None:
         require_dense_end(dqn)
+
+    def conversion_bytes(self, dqn: DQN, states: int) -> int:
+        neurons = math.prod(dqn.layer_shapes[-2])
+        candidates = len(THRESHOLDS) * len(OFFSETS) * neurons
+        counts = min(MOST_VALUES, candidates * states)
+        # Counts of all candidates, twice for a moment, and what those chosen have in common with each.
+        return super().conversion_bytes(dqn, states) + 2 * 4 * counts + 8 * candidates * neurons
 
     def fitted(
         self, dqn: DQN, states: np.ndarray, coding: RateCoding

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from convert.method import METHODS, Converted, Method
-from convert.methods.pursuit import pursue, require_dense_end
+from convert.methods.pursuit import Pursuit, pursue, require_dense_end
 from convert.methods.threshold_search import least_squares
 from convert.scaling import scaled_network
 from core import seeding
@@ -69,6 +69,9 @@ class Qcfs(Method):
     def require_convertible(self, dqn: DQN) -> None:
         if self.start == "pursuit":
             require_dense_end(dqn)
+
+    def conversion_bytes(self, dqn: DQN, states: int) -> int:
+        return Pursuit().conversion_bytes(dqn, states) if self.start == "pursuit" else 0
 
     def convert(
         self,

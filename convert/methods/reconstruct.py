@@ -10,6 +10,7 @@ Frantar et al. 2022 (arXiv 2210.17323) solve for weights with the inputs' second
 where a ReLU outputs 0, any negative input is equally good.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -46,6 +47,10 @@ class Reconstruct(Method):
 
     thresholds: Granularity = "channel"
     """One threshold a channel or a layer."""
+
+    def conversion_bytes(self, dqn: DQN, states: int) -> int:
+        # What a layer receives in all states, twice for a moment.
+        return 2 * 4 * states * max(map(math.prod, dqn.layer_shapes))
 
     def convert(
         self,

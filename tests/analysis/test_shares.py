@@ -10,6 +10,7 @@ import pytest
 
 from analysis import aggregates, shares
 from analysis.figures.shares import share_against_operations, share_against_sim_steps
+from analysis.runs import Family
 from analysis.statistics import average_performance_ratio
 from core.errors import Refusal
 from core.rows import EpisodeRow, OperationsRow
@@ -154,9 +155,49 @@ def test_the_maximum_return_is_the_best_validation_mean_of_each_run() -> None:
         for index, score in enumerate(scores)
     ]
     found = shares.maximum_returns(frame(rows))
-    assert dict(zip(found.train_seed, found.score, strict=True)) == {0: 3.0, 1: 8.0}
+    assert dict(zip(found.train_seed, found["mean"], strict=True)) == {0: 3.0, 1: 8.0}
     kept = shares.shares_kept(frame(rows_of(DQNS, DQN), rows_of(DQNS, DSQN)))
     assert "| relu    | atari-fast | 5.50 ± 3.54 (2)  |" in shares.shares_table(kept, frame(rows))
+
+
+def maxima(scores: Mapping[int, float], agent: Mapping[str, object], **changes: object) -> list[EpisodeRow]:
+    """Maximum returns above random play by training seed, the same on every game, each after a worse evaluation."""
+    return [
+        replace(row, train_steps=steps, score=score, **changes)  # type: ignore[arg-type]
+        for row in rows_of(scores, agent)
+        for steps, score in ((100, 0.0), (200, row.score))
+    ]
+
+
+def test_maximum_returns_are_shares_of_those_of_the_dqn_that_was_trained_alike() -> None:
+    rows = [*maxima(DQNS, DQN), *maxima({0: 8.0, 1: 12.0}, DSQN), *maxima(DQNS, DQN, recipe="nature")]
+    found = shares.maximum_returns(frame(rows))
+    dsqn, dqn, other = (
+        Family(str(agent["agent"]), str(agent["network"]), recipe, 0)
+        for agent, recipe in ((DSQN, "minatar-fast"), (DQN, "minatar-fast"), (DSQN, "nature"))
+    )
+    share = shares.maximum_share(found, dsqn)
+    assert share is not None
+    assert (share.estimate, share.n) == (pytest.approx(0.5), 4)
+    # Seeds of both are drawn independently.
+    assert share.low < 10 / 25 < 10 / 15 < share.high
+    assert shares.maximum_share(found, dqn) is None
+    assert shares.maximum_share(shares.maximum_returns(frame(maxima(DQNS, DSQN))), dsqn) is None
+    assert shares.maximum_share(found[found.recipe == "nature"], other) is None
+    # With two DQNs that were trained alike, nothing says which is meant.
+    rows += maxima(DQNS, {**DQN, "network": "wide"})
+    assert shares.maximum_share(shares.maximum_returns(frame(rows)), dsqn) is None
+    kept = shares.shares_kept(frame(rows_of(DQNS, DQN), rows_of(DQNS, DSQN)))
+    (line,) = [
+        line
+        for line in shares.shares_table(kept, frame(rows[:24])).splitlines()
+        if "chen2022+sim_steps=4 " in line
+    ]
+    assert [cell.strip() for cell in line.strip("|").split("|")][2:5] == [
+        "10.47 ± 2.83 (2)",
+        "10.53 ± 2.83 (2)",
+        "50.0",
+    ]
 
 
 def counted(agent: Mapping[str, object], game: str, seed: int, acs: float) -> OperationsRow:

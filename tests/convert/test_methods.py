@@ -11,9 +11,10 @@ from convert.method import METHODS, Method
 from convert.methods import qcfs, reconstruct
 from convert.methods.exact import Exact, whole_numbers
 from convert.methods.max import Max
-from convert.methods.pursuit import pursue
+from convert.methods.pursuit import MOST_VALUES, Pursuit, pursue
 from convert.methods.qcfs import Qcfs, distil
 from convert.methods.reconstruct import Reconstruct
+from convert.methods.tan2021 import Tan2021
 from convert.methods.threshold_search import ThresholdSearch
 from convert.options import CodingOptions, ConversionOptions, recorded
 from convert.variants import VARIANTS, Variant, name_of
@@ -255,6 +256,21 @@ def test_a_dqn_that_a_method_cannot_convert_is_refused_before_any_work(options: 
         chosen.require_convertible(DQN(GAME, hidden=(Conv(4, 3, 1),)))
     chosen.require_convertible(make_dqn(0))
     Qcfs().require_convertible(DQN(GAME, hidden=(Conv(4, 3, 1),)))
+
+
+def test_what_a_conversion_keeps_is_forecast() -> None:
+    """Of a DQN with 1,024 outputs of the first layer and 128 of the second, on 1,000 states and on very many."""
+    dqn = make_dqn(0)
+    kept = 2 * 4 * 1000 * 1024
+    candidates = 32 * 128
+    told = 8 * candidates * 128
+    assert Tan2021().conversion_bytes(dqn, 1000) == 0
+    assert Reconstruct().conversion_bytes(dqn, 1000) == kept
+    assert Pursuit().conversion_bytes(dqn, 1000) == kept + 2 * 4 * candidates * 1000 + told
+    assert Exact(start="pursuit").conversion_bytes(dqn, 1000) == Pursuit().conversion_bytes(dqn, 1000)
+    assert Exact().conversion_bytes(dqn, 1000) == 0
+    # Counts of more states than fit are left out; what layers receive is not.
+    assert Pursuit().conversion_bytes(dqn, 10**6) == 1000 * kept + 2 * 4 * MOST_VALUES + told
 
 
 def test_quantising_without_training_may_begin_from_pursuit(dqn: DQN, states: np.ndarray) -> None:
