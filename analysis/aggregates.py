@@ -6,9 +6,11 @@ Scores of several games are `Runs`: an array of training runs for each game. Def
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 from core.errors import Refusal
 
@@ -40,8 +42,9 @@ class Interval(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether an interval is given and 0 is outside: whether a difference is told."""
-        return self.is_given and not self.low <= 0 <= self.high
+        """Whether 0 is outside the interval: whether a difference is told. False without an interval, or if all values
+        are equal, which says nothing about others."""
+        return self.is_given and not self.is_tied and not self.low <= 0 <= self.high
 
     @property
     def is_tied(self) -> bool:
@@ -189,6 +192,7 @@ def average_performance_ratio(
     resamples: int = RESAMPLES,
     seed: int = 0,
     least: int = LEAST_RUNS,
+    expanded: bool = False,
 ) -> Interval:
     """APR of Xu et al. 2026 (arXiv 2610.07808) with its percentile-bootstrap interval, stratified by game.
 
@@ -203,6 +207,7 @@ def average_performance_ratio(
             drawn together, other scores independently.
         level, resamples, seed: as in `mean_interval`.
         least: fewest scores of each game for which an interval is given.
+        expanded: whether the interval is widened for few scores (`expanded_level`).
 
     Returns:
         The share, 1 for the reference itself; n is the number of scores without the reference's.
@@ -227,6 +232,8 @@ def average_performance_ratio(
         estimates.append((values.mean() - floor) / (others.mean() - floor))
     # Games are drawn independently, so any resample of one game may be combined with any of another.
     left = min(len(shares) for shares in resampled)
+    if expanded:
+        level = expanded_level(level, games if paired else [*games, *references])
     low, high = percentiles(np.mean([shares[:left] for shares in resampled], 0), level)
     return _interval(float(np.mean(estimates)), low, high, games, least)
 
@@ -244,7 +251,8 @@ def performance_ratio_difference(
 ) -> Interval:
     """Difference between the average performance ratios of two agents, with its interval, stratified by game.
 
-    Both are shares of the same reference, whose runs are drawn once for both.
+    Both are shares of the same reference, whose runs are drawn once for both. The interval is a percentile bootstrap,
+    widened for few scores (`expanded_level`).
 
     Args:
         scores: [n] for each game.
@@ -282,8 +290,9 @@ def performance_ratio_difference(
         resampled.append(share[top > 0] / top[top > 0])
         estimates.append(estimate)
     left = min(len(shares) for shares in resampled)
-    low, high = percentiles(np.mean([shares[:left] for shares in resampled], 0), level)
-    return _interval(float(np.mean(estimates)), low, high, [*games, *opponents], least)
+    both = [*games, *opponents]
+    low, high = percentiles(np.mean([shares[:left] for shares in resampled], 0), expanded_level(level, both))
+    return _interval(float(np.mean(estimates)), low, high, both, least)
 
 
 def mean_difference(
@@ -294,9 +303,10 @@ def mean_difference(
     seed: int = 0,
     least: int = LEAST_RUNS,
 ) -> Interval:
-    """Mean over games of mean(runs) - mean(others), with its percentile-bootstrap interval, stratified by game.
+    """Mean over games of mean(runs) - mean(others), with its interval, stratified by game.
 
-    Within each game the runs of both methods are resampled independently.
+    Within each game the runs of both methods are resampled independently. The interval is a percentile bootstrap,
+    widened for few runs (`expanded_level`).
 
     Args:
         runs: [n] for each game.
@@ -315,9 +325,10 @@ def mean_difference(
     for sign, own in ((1, games), (-1, opponents)):
         for game in own:
             resampled += sign * game[resampled_indices(game.size, resamples, generator)].mean(1) / len(games)
-    low, high = percentiles(resampled, level)
+    both = [*games, *opponents]
+    low, high = percentiles(resampled, expanded_level(level, both))
     estimate = float(mean_of_games(games) - mean_of_games(opponents))
-    return _interval(estimate, low, high, [*games, *opponents], least)
+    return _interval(estimate, low, high, both, least)
 
 
 def probability_of_improvement(
@@ -446,6 +457,26 @@ def require_level(level: float) -> None:
     """Check that the coverage of an interval is in (0, 1)."""
     if not 0 < level < 1:
         raise Refusal(f"level {level}: it must be in (0, 1)")
+
+
+def expanded_level(level: float, samples: Runs) -> float:
+    """The level whose percentiles of a bootstrap hold a mean of few values as often as `level` says.
+
+    The bootstrap's variance is (n - 1)/n of the true one, and few values know their own variance badly. The expanded
+    percentile interval of Hesterberg 2015 (arXiv 1411.5279) takes the percentiles at Phi(-sqrt(n/(n - 1)) t) in place
+    of Phi(-z), where t is the quantile of Student's distribution with n - 1 degrees of freedom. Here n/(n - 1) is the
+    mean over the samples, and the degrees of freedom add up. `python -m benchmarks.intervals` measures what it does.
+
+    Args:
+        level: in (0, 1).
+        samples: [n] each, drawn independently. If one has a single value, the level stays.
+    """
+    require_level(level)
+    sizes = np.array([sample.size for sample in samples])
+    if sizes.min() < LEAST_RUNS:
+        return level
+    t = float(stdtrit((sizes - 1).sum(), (1 + level) / 2))
+    return 2 * NormalDist().cdf(math.sqrt(float(np.mean(sizes / (sizes - 1)))) * t) - 1
 
 
 def percentiles(values: np.ndarray, level: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 Never imports torch.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, get_args
@@ -11,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from analysis import statistics
-from analysis.aggregates import Interval, mean_difference, mean_of_games, stratified_interval
-from analysis.runs import Family, in_order, names, trained_alike, training_families
+from analysis.aggregates import Interval, mean_difference, mean_of_games
+from analysis.runs import Family, dqn_family, in_order, is_untrained, names, training_families
 from analysis.stability import (
     dispersion_across_runs,
     dispersion_across_time,
@@ -21,9 +22,10 @@ from analysis.stability import (
     short_term_risk,
 )
 from analysis.tables import aligned
-from analysis.words import comparisons_told
+from analysis.words import comparisons_told, span, told
 from core.errors import Refusal
 from core.games import Tier, get_game, reference
+from core.records import require_single
 
 
 class Stability(NamedTuple):
@@ -89,9 +91,9 @@ def stability(rows: pd.DataFrame, points: Sequence[int]) -> Stability:
         rows: validation episodes of one network on one game.
         points: equally spaced numbers of decisions at which all seeds were evaluated, two or more.
     """
-    curves = _curves(rows, points)
+    curves = seed_curves(rows[rows.train_steps.isin(points)], "score")
     values = curves.to_numpy().T  # [seeds, points]
-    random = reference(get_game(rows.game.iloc[0])).random
+    random = _random(str(rows.game.iloc[0]))
     kept = np.full(len(values), np.nan)
     if random is not None and (learnt := values.max(1) > random).any():
         kept[learnt] = 100 * final_over_best(values[learnt], random)
@@ -110,109 +112,156 @@ def stability(rows: pd.DataFrame, points: Sequence[int]) -> Stability:
     )
 
 
-def _curves(rows: pd.DataFrame, points: Sequence[int]) -> pd.DataFrame:
-    return seed_curves(rows[rows.train_steps.isin(points)], "score")
-
-
 # Over games ------------------------------------------------------------------------------------------
+
+COMPARED = {
+    "across_time": MEASURES["across_time"],
+    "short_term_risk": MEASURES["short_term_risk"],
+    "long_term_risk": MEASURES["long_term_risk"],
+    "lost": "best - final",
+    "best_std": MEASURES["best_std"],
+}
+"""Measures with a value for each seed, so that differences over seeds can be told. In all of them, less is steadier.
+
+Dispersion across seeds is one number for all of them, and grows with their number.
+"""
+CLEAR = 4.0
+"""Standard errors by which the best evaluation of a run that learnt exceeds random play.
+
+Of some hundred evaluations of random play itself, the best hardly ever does.
+"""
 
 
 @dataclass(frozen=True)
-class Steadiness:
-    """How unsteadily one network learnt the games of a tier. In every measure, less is steadier.
-
-    Measures are in per cent of what a training run gained: its best evaluation minus random play. Without that, a
-    network that learns little would count as steady. `final_over_best` holds what was lost until the end.
-    """
+class OverGames:
+    """How steadily one network learnt the games of a tier."""
 
     family: Family
     name: str
     tier: Tier
+    gains: Mapping[str, np.ndarray]
+    """For each game, the best evaluation minus random play [seeds], of the seeds that learnt."""
     measures: Mapping[str, Mapping[str, np.ndarray]]
-    """For each measure and game, the values of training seeds [seeds] that have one."""
+    """For each of COMPARED and each game, values of these seeds [seeds] in units of the score; NaN where none."""
+    runs: int
+    """Training runs on all games, those that did not learn included."""
+    evaluations: tuple[int, ...]
+    """Of each game."""
 
     @property
-    def seeds(self) -> int:
-        """Training seeds of each game, the fewest."""
-        return min((len(values) for values in self.measures["across_time"].values()), default=0)
+    def learnt(self) -> int:
+        """Training runs that learnt."""
+        return sum(map(len, self.gains.values()))
+
+    def relative(self, measure: str, gains: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """Values of a measure for each game [seeds], in per cent of a gain.
+
+        Args:
+            measure: one of COMPARED.
+            gains: those whose mean on each game is 100 %. If None, the gain of each run itself.
+        """
+        found = {}
+        for game, values in self.measures[measure].items():
+            whole = self.gains[game] if gains is None else np.mean(gains[game]) if game in gains else np.nan
+            relative = 100 * values / whole
+            if len(known := relative[~np.isnan(relative)]):
+                found[game] = known
+        return found
 
 
-def relative_stability(rows: pd.DataFrame, points: Sequence[int]) -> dict[str, np.ndarray]:
-    """`stability` in per cent of each training run's gain, its best evaluation minus random play.
+def over_games(validation: pd.DataFrame) -> list[OverGames]:
+    """How steadily every network learnt, by tier, in the order of tables.
 
-    Dispersion across seeds is relative to the mean gain of the seeds that gained something. The share of the best score
-    that was kept until the end becomes the share that was lost.
-
-    Args:
-        rows, points: as in `stability`.
-
-    Returns:
-        For each of `MEASURES`, the values that there are. Seeds without an evaluation above random play have none.
-    """
-    random = reference(get_game(rows.game.iloc[0])).random
-    measured = stability(rows, points)
-    best = _curves(rows, points).max().to_numpy()
-    gain = best - np.nan if random is None else np.where(best > random, best - random, np.nan)
-    relative = {measure: 100 * getattr(measured, measure) / gain for measure in MEASURES}
-    known = gain[~np.isnan(gain)]
-    relative["across_runs"] = 100 * measured.across_runs / (known.mean() if len(known) else np.nan)
-    relative["final_over_best"] = 100 - measured.final_over_best
-    return {measure: values[~np.isnan(values)] for measure, values in relative.items()}
-
-
-def steadiness(validation: pd.DataFrame) -> list[Steadiness]:
-    """How unsteadily every network learnt, by tier, in the order of tables.
-
-    Of each game, evaluations count after numbers of decisions that all its training runs have in common. A game with
-    fewer than two of them is left out.
+    Of each game, evaluations count after numbers of decisions that all its training runs have in common. Runs that were
+    too short for their recipe count as little as untrained agents do elsewhere. A game with fewer than two common
+    evaluations, or without a known score of random play, is left out.
 
     Args:
         validation: EpisodeRows of training runs.
+
+    Raises:
+        Refusal: rows of one game have different protocols, or an episode occurs twice.
     """
     rows = validation.assign(family=training_families(validation))
+    run = ["game", "family", "train_seed"]
+    made = rows.groupby(run).train_steps.transform("max")
+    rows = rows[~is_untrained(made, rows.recipe_steps)]
     found = []
     for tier in get_args(Tier):
         here = rows[rows.game.map(lambda game: get_game(game).tier) == tier]
-        name_of = names(here.family)
-        measures: dict[Family, dict[str, dict[str, np.ndarray]]] = {
-            family: {measure: {} for measure in MEASURES} for family in in_order(here.family)
-        }
-        for game, of_game in here.groupby("game"):
-            points = shared_points(of_game)
-            for family, own in of_game.groupby("family") if len(points) > 1 else ():
-                for measure, values in relative_stability(own, points).items():
-                    if len(values):
-                        measures[family][measure][str(game)] = values
-        found += [
-            Steadiness(family, name_of[family], tier, each)
-            for family, each in measures.items()
-            if each["across_time"]
-        ]
+        own = in_order(here.family)
+        games = {str(game): of_game for game, of_game in here.groupby("game")}
+        points = {game: shared_points(of_game) for game, of_game in games.items()}
+        games = {game: games[game] for game in games if len(points[game]) > 1 and _random(game) is not None}
+        for game, of_game in games.items():
+            require_single(of_game.protocol, f"protocol of {game}")
+        for family in own:
+            played = {
+                game: of_game[of_game.family == family]
+                for game, of_game in games.items()
+                if (of_game.family == family).any()
+            }
+            if played:
+                found.append(_over_games(family, names(own)[family], tier, played, points))
     return found
 
 
-def stability_table(found: Sequence[Steadiness]) -> str:
+def _over_games(
+    family: Family,
+    name: str,
+    tier: Tier,
+    played: Mapping[str, pd.DataFrame],
+    points: Mapping[str, Sequence[int]],
+) -> OverGames:
+    gains: dict[str, np.ndarray] = {}
+    measures: dict[str, dict[str, np.ndarray]] = {measure: {} for measure in COMPARED}
+    for game, rows in played.items():
+        random = _random(game)
+        assert random is not None
+        rows = rows[rows.train_steps.isin(points[game])]
+        curves = seed_curves(rows, "score")
+        best = curves.max().to_numpy()
+        measured = stability(rows, points[game])._asdict()
+        measured["lost"] = best - curves.iloc[-1].to_numpy()
+        episodes = rows.groupby(["train_seed", "train_steps"]).size().min()
+        errors = np.nan_to_num(measured["best_std"]) / np.sqrt(episodes)  # unknown with one episode
+        learnt = (best > random) & (best >= random + CLEAR * errors)
+        if not learnt.any():
+            continue
+        gains[game] = best[learnt] - random
+        for measure in COMPARED:
+            measures[measure][game] = measured[measure][learnt]
+    runs = sum(rows.train_seed.nunique() for rows in played.values())
+    return OverGames(family, name, tier, gains, measures, runs, tuple(len(points[game]) for game in played))
+
+
+def _random(game: str) -> float | None:
+    return reference(get_game(game)).random
+
+
+def stability_table(found: Sequence[OverGames]) -> str:
     """Measures over games, and how each network differs from the DQN, as Markdown.
 
     Args:
-        found: from `steadiness`.
+        found: from `over_games`.
     """
-    labels = {**MEASURES, "final_over_best": "best - final"}
     text = (
         "# Stability of learning\n\n"
-        "Mean over games, in per cent of what each training run gained (its best validation mean minus random play).\n"
-        "Less is steadier. Measures are those of Chan et al. 2020 and the spread of scores of Liu et al. 2022.\n"
-        "Intervals: 95 %, bootstrap over training seeds, stratified by game; two seeds a game are needed.\n\n"
+        "Mean over games and seeds, in per cent of what each training run gained: its best validation mean minus\n"
+        "random play. Less is steadier. Dispersion and risk are those of Chan et al. 2020, within each run. The last\n"
+        "column is the spread of scores over the episodes of the best evaluation. Runs that did not learn are left\n"
+        "out.\n\n"
     ) + aligned(
         [
-            ("tier", "network", "games", "seeds", *labels.values()),
+            ("tier", "network", "games", "runs that learnt", "evaluations", *COMPARED.values()),
             *(
                 (
                     each.tier,
                     each.name,
-                    str(len(each.measures["across_time"])),
-                    str(each.seeds),
-                    *(_cell(each.measures[measure]) for measure in labels),
+                    str(len(each.evaluations)),
+                    f"{each.learnt} of {each.runs}",
+                    span(each.evaluations, "d"),
+                    *(_cell(each.relative(measure)) for measure in COMPARED),
                 )
                 for each in found
             ),
@@ -226,40 +275,46 @@ def stability_table(found: Sequence[Steadiness]) -> str:
             network.tier,
             network.name,
             dqn.name,
-            labels[measure],
+            COMPARED[measure],
+            unit,
             str(games),
             f"{difference.estimate:+.1f}",
             f"{difference.low:+.1f} to {difference.high:+.1f}" if difference.is_given else "",
-            "yes" if difference.excludes_zero else "no",
+            told(difference),
         )
-        for network, dqn, measure, games, difference in compared
+        for network, dqn, measure, unit, games, difference in compared
     ]
-    made = comparisons_told([difference for *_, difference in compared])
     return (
-        f"{text}\n## Differences from the DQN\n\n{made} A positive difference is less steady than the DQN.\n\n"
-    ) + aligned([("tier", "network", "minus", "measure", "games", "points", "95 %", "told"), *cells])
+        f"{text}\n## Differences from the DQN\n\n"
+        f"{comparisons_told([difference for *_, difference in compared])} Measures of a run are related.\n\n"
+        "A positive difference is less steady than the DQN. In per cent of its own gain, a network that learns less\n"
+        "is less steady if its score falls as far. In per cent of the DQN's mean gain on the game, it is not. The\n"
+        "first says how much of what was learnt is lost, the second how much score. Intervals: 95 %, bootstrap over\n"
+        "training seeds, stratified by game and widened for few seeds (Hesterberg 2015). Two a game are needed.\n\n"
+    ) + aligned(
+        [("tier", "network", "minus", "measure", "per cent of", "games", "points", "95 %", "told"), *cells]
+    )
 
 
 def _cell(games: Mapping[str, np.ndarray]) -> str:
-    if not games:
-        return ""
-    mean = stratified_interval([*games.values()], mean_of_games)
-    bounds = f" ({mean.low:.1f} to {mean.high:.1f})" if mean.is_given else ""
-    return f"{mean.estimate:.1f}{bounds}"
+    return f"{mean_of_games([*games.values()]):.1f}" if games else ""
 
 
-def _differences(found: Sequence[Steadiness]) -> Iterator[tuple[Steadiness, Steadiness, str, int, Interval]]:
-    """Each network, a DQN that was trained alike, the measure, the number of games, and the difference over them."""
+def _differences(
+    found: Sequence[OverGames],
+) -> Iterator[tuple[OverGames, OverGames, str, str, int, Interval]]:
+    """Each network, its DQN, the measure, what is 100 %, the number of games, and the difference over them."""
+    by_family = {each.family: each for each in found}
     for network in found:
-        for dqn in found:
-            is_dqn = dqn.family.agent == "dqn" and network.family.agent != "dqn"
-            if not is_dqn or dqn.tier != network.tier or not trained_alike(dqn.family, network.family):
-                continue
-            for measure in MEASURES:
-                own, others = network.measures[measure], dqn.measures[measure]
-                games = [game for game in own if game in others]
-                if games:
-                    difference = mean_difference(
-                        [own[game] for game in games], [others[game] for game in games]
-                    )
-                    yield network, dqn, measure, len(games), difference
+        of_tier = [each.family for each in found if each.tier == network.tier]
+        family = dqn_family(network.family, of_tier)
+        if family is None:
+            continue
+        dqn = by_family[family]
+        for measure, (unit, gains) in itertools.product(
+            COMPARED, (("own gain", None), ("the DQN's", dqn.gains))
+        ):
+            own, others = (each.relative(measure, gains) for each in (network, dqn))
+            if games := [game for game in own if game in others]:
+                difference = mean_difference([own[game] for game in games], [others[game] for game in games])
+                yield network, dqn, measure, unit, len(games), difference

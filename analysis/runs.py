@@ -215,6 +215,29 @@ def trained_alike(agent: Family | TrainedAgent, other: Family | TrainedAgent) ->
     )
 
 
+def dqn_family(family: Family, others: Iterable[Family]) -> Family | None:
+    """The DQN that a directly trained network is compared with over games: trained alike, if possible by its recipe.
+
+    Args:
+        family: the network.
+        others: families among which the DQN is sought.
+
+    Returns:
+        None for a DQN, and if none or several were trained alike.
+    """
+    if family.agent == "dqn":
+        return None
+    alike = [each for each in dict.fromkeys(others) if each.agent == "dqn" and trained_alike(each, family)]
+    for same in (
+        [each for each in alike if each.recipe == family.recipe],
+        [each for each in alike if plain(each.recipe) == plain(family.recipe)],
+        alike,
+    ):
+        if same:
+            return same[0] if len(same) == 1 else None
+    return None
+
+
 def is_own_dqn(dqn: TrainedAgent, agent: TrainedAgent) -> bool:
     """Whether an agent may be compared with a DQN: both were trained alike on the same game.
 

@@ -16,16 +16,16 @@ from analysis.aggregates import Interval, average_performance_ratio, performance
 from analysis.energy import by_agent, dqn_of
 from analysis.runs import (
     Family,
+    dqn_family,
     in_order,
     names,
     own_dqn,
     prefer_best,
-    trained_alike,
     training_families,
     training_runs,
 )
 from analysis.tables import aligned
-from analysis.words import comparisons_told
+from analysis.words import comparisons_told, told
 from core.games import Tier, get_game, reference
 from core.kinds import kind_of
 from core.rows import OperationsRow
@@ -168,7 +168,7 @@ def _is_above_random(game: str, dqns: Mapping[int, float]) -> bool:
 
 
 def _share(runs: Scores, dqns: Scores, paired: bool) -> Interval:
-    return average_performance_ratio(_arrays(runs), _arrays(dqns), _random(runs), paired)
+    return average_performance_ratio(_arrays(runs), _arrays(dqns), _random(runs), paired, expanded=True)
 
 
 def _arrays(scores: Scores) -> list[np.ndarray]:
@@ -295,8 +295,8 @@ def shares_table(kept: Sequence[Kept], validation: pd.DataFrame | None = None) -
     text = (
         "# Share of the DQN's score\n\n"
         "Mean over games of (score - random) / (DQN's score - random), best checkpoints. Intervals: stratified\n"
-        "bootstrap over training seeds; a conversion is drawn with its own DQN. An interval needs two seeds a game.\n\n"
-        + aligned(cells)
+        "bootstrap over training seeds, widened for few of them (Hesterberg 2015); a conversion is drawn with its own\n"
+        "DQN. An interval needs two seeds a game.\n\n" + aligned(cells)
     )
     text += _differences_table("equal sim steps", differences(kept, equal_sim_steps))
     about = f"equal operations, within {round(100 * EQUAL_OPERATIONS)} %"
@@ -337,7 +337,7 @@ def _difference_cells(each: Difference) -> tuple[str, ...]:
         str(games),
         points,
         _bounds(each.share, "+"),
-        "yes" if each.share.excludes_zero else "no",
+        told(each.share),
     )
 
 
@@ -353,12 +353,12 @@ def maximum_share(maxima: pd.DataFrame, family: Family) -> Interval | None:
         alike, if there are several, and for the DQN itself.
     """
     families = training_families(maxima)
-    own = maxima[families == family]
-    dqns = maxima[[each.agent == "dqn" and trained_alike(each, family) for each in families]]
-    if family.agent == "dqn" or families[dqns.index].nunique() != 1:
+    dqn = dqn_family(family, families)
+    if dqn is None:
         return None
     scores, others = (
-        {str(game): _by_seed(rows) for game, rows in each.groupby("game")} for each in (own, dqns)
+        {str(game): _by_seed(rows) for game, rows in maxima[families == each].groupby("game")}
+        for each in (family, dqn)
     )
     games = [game for game in scores if game in others and _is_above_random(game, others[game])]
     if not games:

@@ -9,11 +9,12 @@ from analysis.energy import energy_table
 from analysis.game_table import Block, game_table
 from analysis.game_table_formats import game_table_csv, game_table_markdown
 from analysis.game_table_latex import game_table_latex, require_columns
-from analysis.learning import stability_table, steadiness
+from analysis.learning import over_games, stability_table
 from analysis.rows import EPISODES, OPERATIONS, VALIDATION, StudyRows
 from analysis.shares import shares_kept, shares_table
 from analysis.tables import markdown, score_lines
 from analysis.words import tenths
+from core.errors import Refusal
 from core.games import PUBLISHED
 from core.rows import ConversionRow
 
@@ -56,9 +57,12 @@ def write_tables(study: StudyRows, drawn: Drawn, columns: Sequence[str] = ()) ->
         tables["energy.md"] = energy_table(operations)
     if lines and (kept := shares_kept(study.frame(EPISODES), operations)):
         tables["shares.md"] = shares_table(kept, study.frame(VALIDATION) if study.rows(VALIDATION) else None)
-    learnt = steadiness(study.frame(VALIDATION)) if study.rows(VALIDATION) else []
-    if any(each.seeds > 1 for each in learnt):
-        tables["stability.md"] = stability_table(learnt)
+    try:
+        learnt = over_games(study.frame(VALIDATION)) if study.rows(VALIDATION) else []
+        if any(len(gains) > 1 for each in learnt for gains in each.gains.values()):
+            tables["stability.md"] = stability_table(learnt)
+    except Refusal as refusal:
+        print(f"stability.md: refused, {refusal}")
     for name in TABLES:
         if name in tables:
             drawn.write(name, tables[name].encode())

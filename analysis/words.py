@@ -79,10 +79,16 @@ def signed(difference: Interval) -> str:
 
 
 def comparisons_told(differences: Sequence[Interval]) -> str:
-    """How many comparisons were made, and how many of them are told."""
-    told, made = sum(each.excludes_zero for each in differences), len(differences)
+    """How many comparisons were made, how many of them have an interval, and how many are told."""
+    made, told = len(differences), sum(each.excludes_zero for each in differences)
+    known = sum(each.is_given for each in differences)
     return (
-        f"{count(made, 'comparison')} {'was' if made == 1 else 'were'} made, and {told} "
-        f"{'has' if told == 1 else 'have'} an interval that excludes 0. Of comparisons\n"
-        "between equal networks, one in twenty would."
+        f"{count(made, 'comparison')} {'was' if made == 1 else 'were'} made. {known} {'has' if known == 1 else 'have'} "
+        f"seeds enough for an interval, and {told} of these {'excludes' if told == 1 else 'exclude'} 0.\n"
+        "Of intervals between equal networks, one in twenty would."
     )
+
+
+def told(difference: Interval) -> str:
+    """Whether a difference is told, for a cell: "yes", "no", or nothing without an interval."""
+    return ("yes" if difference.excludes_zero else "no") if difference.is_given else ""

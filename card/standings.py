@@ -154,7 +154,7 @@ def _share(runs: pd.DataFrame, own: pd.DataFrame, games: Sequence[str], paired: 
         scores.append(here["mean"].to_numpy())
         references.append(dqn["mean"].to_numpy())
         floors.append(random)
-    return average_performance_ratio(scores, references, floors, paired)
+    return average_performance_ratio(scores, references, floors, paired, expanded=True)
 
 
 def _range(values: Sequence[float]) -> str:

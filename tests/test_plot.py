@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
+from analysis.drawn import Drawn
 from analysis.figures import attacks, conversion, style
 from analysis.figures.registry import LAST, in_order
 from analysis.rows import EPISODES, StudyRows
 from analysis.runs import Family
+from analysis.study_tables import write_tables
 from core import kinds
 from core.errors import Refusal
 from core.records import write_rows
@@ -291,6 +293,30 @@ def test_a_conversion_follows_the_name_of_its_dqn(tmp_path: Path) -> None:
         ("rate-coded", "atari-fast+a"),
         ("dqn", "atari-fast+b"),
     ]
+
+
+def test_stability_is_told_of_two_seeds_and_what_is_amiss_with_it_stops_no_other_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tables() -> set[str]:
+        write_tables(StudyRows(tmp_path), Drawn(tmp_path))
+        return {path.name for path in tmp_path.glob("*.md")}
+
+    write_rows(tmp_path / "episodes.parquet", EpisodeRow, [episode()])
+    learning(tmp_path / "a")
+    assert tables() == {"scores.md", "games.md"}
+    learning(tmp_path / "b", seed=1)
+    assert tables() == {"scores.md", "games.md", "stability.md"}
+    write_rows(
+        tmp_path / "b" / "validation.parquet",
+        EpisodeRow,
+        [episode(train_seed=1, recipe="tutorial", train_steps=steps) for steps in (1000, 1000, 2000)],
+    )
+    assert tables() == {"scores.md", "games.md"}
+    assert (
+        "stability.md: refused, pong dqn relu, training seed 1: validation episode 0"
+        in capsys.readouterr().out
+    )
 
 
 def test_figures_go_into_the_folder_beside_it_or_where_one_says(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Measures of learning over games and seeds, and how networks differ in them."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -7,35 +8,41 @@ import pandas as pd
 import pytest
 
 from analysis import learning
-from analysis.aggregates import mean_difference, mean_of_games, stratified_interval
+from analysis.aggregates import expanded_level, mean_difference, mean_of_games, stratified_interval
+from analysis.learning import OverGames
+from analysis.runs import Family, dqn_family
 from core.errors import Refusal
 from tests.conftest import episode
 
 BREAKOUT = {"game": "minatar/breakout"}
 RANDOM = {"minatar/breakout": 0.534, "minatar/asterix": 0.474}
 """Scores of random play that core/data has."""
+DQN = {"agent": "dqn", "network": "relu"}
 DSQN = {"agent": "dsqn", "network": "chen2022+sim_steps=4", "sim_steps": 4}
+POINTS = (100, 200, 300, 400)
 
 
 def curve(
-    values: tuple[float, ...], seed: int = 0, episodes: int = 2, **changes: Any
+    values: tuple[float, ...], seed: int = 0, off: tuple[float, ...] = (-1.0, 1.0), **changes: Any
 ) -> list[dict[str, Any]]:
-    """Validation episodes after every 100 decisions, a little above and below the value."""
+    """Validation episodes after every 100 decisions, as far off the value as is said."""
     return [
-        {**changes, "train_seed": seed, "train_steps": 100 * (index + 1), "episode": number, "score": value + off}
+        {**changes, "train_seed": seed, "train_steps": 100 * (index + 1), "episode": number, "score": value + each}
         for index, value in enumerate(values)
-        for number, off in enumerate((-1.0, 1.0) if episodes == 2 else (0.0,))
+        for number, each in enumerate(off)
     ]  # fmt: skip
 
 
 def frame(*curves: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame([vars(episode(**row)) for rows in curves for row in rows])
+    return pd.DataFrame(
+        [vars(episode(**{"recipe_steps": 400, **row})) for rows in curves for row in rows]  # type: ignore[arg-type]
+    )
 
 
 def test_stability_by_hand() -> None:
     """Means 0, 10, 4, 10 of one seed and 2, 8, 8, 6 of another; Pong's random play scores -20.7."""
     rows = frame(curve((0.0, 10.0, 4.0, 10.0)), curve((2.0, 8.0, 8.0, 6.0), seed=1))
-    measured = learning.stability(rows, (100, 200, 300, 400))
+    measured = learning.stability(rows, POINTS)
     assert list(measured.short_term_risk) == [6.0, 2.0]
     assert list(measured.long_term_risk) == [6.0, 2.0]
     assert list(measured.final_over_best) == pytest.approx([100.0, 100 * 26.7 / 28.7])
@@ -46,89 +53,207 @@ def test_stability_by_hand() -> None:
     assert list(measured.best_std) == [1.0, 1.0]
 
 
+def test_of_equal_evaluations_the_last_has_the_spread() -> None:
+    rows = frame([*curve((5.0,), off=(-3.0, 3.0)), *curve((0.0, 5.0))[2:]])
+    assert list(learning.stability(rows, (100, 200)).best_std) == [1.0]
+
+
 def test_what_a_seed_does_not_have_is_not_a_number() -> None:
-    below = learning.stability(frame(curve((0.1, 0.3), episodes=1, **BREAKOUT)), (100, 200))
+    below = learning.stability(frame(curve((0.1, 0.3), off=(0.0,), **BREAKOUT)), (100, 200))
     for measure in ("final_over_best", "across_runs", "best_std"):
         assert np.isnan(getattr(below, measure)).all(), measure
     assert list(below.across_time) == [0.0]
 
 
-def test_relative_measures_are_shares_of_what_a_run_gained() -> None:
-    """Twice the gain with twice the falls is as steady, and a run that gained nothing has no measure."""
-    random = RANDOM["minatar/breakout"]
-    ups = np.array([0.0, 10.0, 4.0, 8.0])
-    rows = frame(
-        curve(tuple(random + ups), **BREAKOUT),
-        curve(tuple(random + 2 * ups), seed=1, **BREAKOUT),
-        curve((0.0, 0.1, 0.2, 0.1), seed=2, **BREAKOUT),
-    )
-    points = (100, 200, 300, 400)
-    found = learning.relative_stability(rows[rows.train_seed < 2], points)
-    assert list(found["short_term_risk"]) == pytest.approx([60.0, 60.0])
-    assert list(found["long_term_risk"]) == pytest.approx([60.0, 60.0])
-    assert list(found["final_over_best"]) == pytest.approx([20.0, 20.0])
-    assert list(found["best_std"]) == pytest.approx([10.0, 5.0])
-    # The seeds are 0, 10, 4 and 8 apart, so the range across them is 2.75; the mean gain is 15.
-    assert list(found["across_runs"]) == pytest.approx([100 * 2.75 / 15])
-    one_failed = learning.relative_stability(rows, points)
-    assert list(one_failed["short_term_risk"]) == pytest.approx([60.0, 60.0])
-    assert list(one_failed["final_over_best"]) == pytest.approx([20.0, 20.0])
-    # Across seeds, the one that failed counts, with the gain of those that did not.
-    across = learning.stability(rows, points).across_runs
-    assert list(one_failed["across_runs"]) == pytest.approx(list(100 * across / 15))
+def test_measures_are_shares_of_what_a_run_gained_or_of_what_others_gained() -> None:
+    """Twice the gain with twice the falls is as steady. In units of the score it is not."""
+    ups, random = np.array([0.0, 20.0, 8.0, 16.0]), RANDOM["minatar/breakout"]
+    rows = frame(curve(tuple(random + ups), **BREAKOUT), curve(tuple(random + 2 * ups), seed=1, **BREAKOUT))
+    (found,) = learning.over_games(rows)
+    assert (found.learnt, found.runs, found.evaluations) == (2, 2, (4,))
+    own = {measure: list(found.relative(measure)["minatar/breakout"]) for measure in learning.COMPARED}
+    # Differences 20, -12, 8: quartiles -2 and 14.
+    assert own["across_time"] == pytest.approx([80.0, 80.0])
+    assert own["short_term_risk"] == pytest.approx([60.0, 60.0])
+    assert own["long_term_risk"] == pytest.approx([60.0, 60.0])
+    assert own["lost"] == pytest.approx([20.0, 20.0])
+    assert own["best_std"] == pytest.approx([5.0, 2.5])
+    others = found.relative("lost", {"minatar/breakout": np.array([5.0, 15.0])})
+    assert list(others["minatar/breakout"]) == pytest.approx([40.0, 80.0])
+    assert found.relative("lost", {"minatar/asterix": np.array([5.0])}) == {}
 
 
-def unsteady(falls: dict[int, float], **agent: Any) -> list[list[dict[str, Any]]]:
-    """Curves on two games, whose seeds gain 10 and fall by a share of it at the end."""
-    return [
-        curve(
-            (random, random + 10, random + 10 * (1 - fall)), seed, game=game, recipe="minatar-fast", **agent
-        )
-        for game, random in RANDOM.items()
-        for seed, fall in falls.items()
+def test_a_run_that_does_not_learn_has_no_stability() -> None:
+    """The best of many evaluations of random play is above random play too."""
+    random = np.random.default_rng(0).poisson(RANDOM["minatar/breakout"], (80, 30)).astype(float)
+    played = [
+        {**BREAKOUT, "train_seed": 1, "train_steps": 100 * step, "episode": number, "score": score}
+        for step, scores in enumerate(random, 1)
+        for number, score in enumerate(scores)
     ]
+    learnt = curve(tuple(np.linspace(0.5, 10.0, 80)), off=(-1.0, 1.0) * 15, **BREAKOUT)
+    (found,) = learning.over_games(frame(learnt, played))
+    assert (found.learnt, found.runs) == (1, 2)
+    assert len(found.gains["minatar/breakout"]) == 1
+    (failed,) = learning.over_games(frame(played))
+    assert (failed.learnt, failed.runs) == (0, 1)
+    assert "0 of 1" in learning.stability_table([failed])
+
+
+def unsteady(
+    falls: dict[int, float], agent: dict[str, Any], games: tuple[str, ...] = (*RANDOM,), **more: Any
+) -> Any:
+    """Curves on some games, whose seeds gain 20 and fall by a share of it at the end."""
+    return itertools.chain.from_iterable(
+        curve((RANDOM[game], RANDOM[game] + 20, RANDOM[game] + 20 * (1 - fall)), seed, game=game,
+              **{"recipe": "minatar-fast", **agent, **more})
+        for game in games
+        for seed, fall in falls.items()
+    )  # fmt: skip
+
+
+def cells(text: str, *words: str) -> list[list[str]]:
+    """The cells of each line of a table that has all these words."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    return [line for line in lines if set(words) <= set(line)]
 
 
 def test_a_network_is_compared_with_the_dqn_of_its_recipe() -> None:
-    rows = frame(*unsteady({0: 0.1, 1: 0.2, 2: 0.3}), *unsteady({0: 0.6, 1: 0.7}, **DSQN))
-    dqn, dsqn = learning.steadiness(rows)
-    assert (dqn.name, dqn.seeds, dsqn.name, dsqn.seeds) == ("DQN", 3, "DSQN", 2)
-    assert list(dsqn.measures["final_over_best"]["minatar/asterix"]) == pytest.approx([60.0, 70.0])
+    rows = frame([*unsteady({0: 0.1, 1: 0.2, 2: 0.3}, DQN)], [*unsteady({0: 0.6, 1: 0.7}, DSQN)])
+    dqn, dsqn = learning.over_games(rows)
+    assert (dqn.name, dqn.learnt, dsqn.name, dsqn.learnt) == ("DQN", 6, "DSQN", 4)
     text = learning.stability_table([dqn, dsqn])
-    assert "6 comparisons were made, and 4 have an interval that excludes 0" in text
-    (line,) = [line for line in text.splitlines() if "best - final " in line and "DSQN" in line]
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[1:6] == ["DSQN", "DQN", "best - final", "2", "+45.0"]
-    assert cells[7] == "yes"
-    # Only the DQN: nothing is compared.
+    assert "10 comparisons were made. 10 have seeds enough for an interval, and 8 of these exclude 0." in text
+    assert cells(text, "DQN", "6 of 6")[0][-2] == "20.0"
+    told, in_score = cells(text, "DSQN", "DQN", "best - final")
+    assert (told[4:7], told[-1]) == (["own gain", "2", "+45.0"], "yes")
+    assert in_score[4:7] == ["the DQN's", "2", "+45.0"]
+    assert cells(text, "DSQN", "DQN", "std of scores (Liu et al.)")[0][-1] == "no"
     assert "Differences" not in learning.stability_table([dqn])
-    other = [{**row, "recipe": "nature"} for curves in unsteady({0: 0.6}, **DSQN) for row in curves]
-    assert "Differences" not in learning.stability_table(
-        learning.steadiness(frame(*unsteady({0: 0.1}), other))
+
+
+def test_with_one_seed_nothing_is_told() -> None:
+    rows = frame([*unsteady({0: 0.1}, DQN)], [*unsteady({0: 0.6, 1: 0.7}, DSQN)])
+    text = learning.stability_table(learning.over_games(rows))
+    assert "10 comparisons were made. 0 have seeds enough for an interval, and 0 of these exclude 0." in text
+    assert {line[-1] for line in cells(text, "DSQN", "DQN")} == {""}
+
+
+def test_a_difference_is_over_the_games_of_both() -> None:
+    falls = {0: 0.1, 1: 0.2}
+    rows = frame([*unsteady(falls, DQN)], [*unsteady(falls, DSQN, ("minatar/asterix",))])
+    text = learning.stability_table(learning.over_games(rows))
+    assert {line[5] for line in cells(text, "DSQN", "DQN")} == {"1"}
+
+
+def test_a_dqn_of_another_tier_recipe_or_training_is_not_compared() -> None:
+    found = learning.over_games(
+        frame([*unsteady({0: 0.1}, DQN)], [*unsteady({0: 0.6}, DSQN, recipe="nature")])
     )
+    assert "Differences" not in learning.stability_table(found)
+    pong = curve((0.0, 5.0, 1.0), game="pong", recipe="minatar-fast", **DSQN)
+    found = learning.over_games(frame([*unsteady({0: 0.1}, DQN)], pong))
+    assert [each.tier for each in found] == ["minatar", "atari"]
+    assert "Differences" not in learning.stability_table(found)
+
+
+def test_of_several_dqns_that_of_the_same_recipe_is_taken_and_none_if_there_are_two() -> None:
+    def family(agent: str, recipe: str, network: str = "relu") -> Family:
+        return Family(agent, network, recipe, 0)
+
+    dsqn = family("dsqn", "minatar-fast", "chen2022")
+    plain, bf16 = family("dqn", "minatar-fast"), family("dqn", "minatar-fast+bf16")
+    assert dqn_family(dsqn, [bf16, plain, dsqn]) == plain
+    assert dqn_family(dsqn, [bf16, dsqn]) == bf16
+    assert dqn_family(dsqn, [plain, family("dqn", "minatar-fast", "wide")]) is None
+    trainings = [family("dqn", f"minatar-fast+training={digest}") for digest in ("aaaaaa", "bbbbbb")]
+    assert dqn_family(dsqn, trainings) is None
+    assert dqn_family(dsqn, [*trainings[:1], bf16]) == trainings[0]
+    assert dqn_family(plain, [plain]) is None
+    assert dqn_family(dsqn, [family("dqn", "nature")]) is None
 
 
 def test_only_evaluations_that_all_runs_of_a_game_have_count() -> None:
     longer = curve((0.5, 10.0, 1.0), **BREAKOUT)
-    dqn, dsqn = learning.steadiness(frame(longer, curve((0.5, 8.0), **BREAKOUT, **DSQN)))
-    assert list(dqn.measures["final_over_best"]["minatar/breakout"]) == [0.0]
-    assert list(dsqn.measures["final_over_best"]["minatar/breakout"]) == [0.0]
-    assert learning.steadiness(frame(longer, curve((0.5,), **BREAKOUT, **DSQN))) == []
+    dqn, dsqn = learning.over_games(frame(longer, curve((0.5, 8.0), **BREAKOUT, **DSQN)))
+    assert list(dqn.measures["lost"]["minatar/breakout"]) == [0.0]
+    assert (dqn.evaluations, dsqn.evaluations) == ((2,), (2,))
+    assert learning.over_games(frame(longer, curve((0.5,), **BREAKOUT, **DSQN))) == []
+
+
+def test_runs_too_short_for_their_recipe_do_not_count() -> None:
+    whole, short = (
+        curve((0.5, 10.0, 1.0), seed, **BREAKOUT, recipe_steps=steps) for seed, steps in ((0, 300), (1, 9000))
+    )
+    (found,) = learning.over_games(frame(whole, short[:4]))
+    assert (found.runs, found.evaluations) == (1, (3,))
+
+
+def test_a_game_without_a_score_of_random_play_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = frame([*unsteady({0: 0.1}, DQN)])
+    known = learning._random
+    monkeypatch.setattr(learning, "_random", lambda game: None if "asterix" in game else known(game))
+    (found,) = learning.over_games(rows)
+    assert [*found.gains] == ["minatar/breakout"]
+
+
+def test_evaluations_of_different_protocols_do_not_compare() -> None:
+    rows = frame(
+        [*unsteady({0: 0.1}, DQN, protocol="minatar")], [*unsteady({0: 0.1}, DSQN, protocol="other")]
+    )
+    with pytest.raises(Refusal, match="protocol of minatar/asterix"):
+        learning.over_games(rows)
 
 
 def test_a_mean_difference_is_that_of_the_means_and_is_drawn_within_games() -> None:
     generator = np.random.default_rng(0)
-    runs = [generator.normal(5.0, 1.0, 6), generator.normal(1.0, 1.0, 4)]
-    others = [generator.normal(2.0, 1.0, 5), generator.normal(1.0, 1.0, 3)]
+    runs = [generator.normal(5.0, 1.0, 60), generator.normal(1.0, 1.0, 40)]
+    others = [generator.normal(2.0, 1.0, 50), generator.normal(1.0, 1.0, 30)]
     found = mean_difference(runs, others)
     own, theirs = (stratified_interval(each, mean_of_games) for each in (runs, others))
     assert found.estimate == pytest.approx(own.estimate - theirs.estimate)
-    assert found.n == 18
+    assert found.n == 180
     # Of independent draws, squared widths add up.
     widths = [each.high - each.low for each in (found, own, theirs)]
     assert widths[0] == pytest.approx(np.hypot(widths[1], widths[2]), rel=0.1)
     assert found.excludes_zero
     assert not mean_difference(others, others).excludes_zero
     assert not mean_difference([np.ones(3)], [np.zeros(1)]).is_given
+    # Equal values say nothing about others.
+    assert not mean_difference([np.ones(3)], [np.zeros(3)]).excludes_zero
     with pytest.raises(Refusal, match="1 games compared with 2"):
         mean_difference(runs[:1], others)
+
+
+def test_intervals_are_widened_for_few_values() -> None:
+    """Hesterberg 2015: for one sample, percentiles at Phi(-sqrt(n/(n - 1)) t)."""
+    # Of n = 5 and 95 %: t = 2.776, so 2 Phi(1.118 * 2.776) - 1.
+    assert expanded_level(0.95, [np.zeros(5)]) == pytest.approx(0.99809, abs=2e-5)
+    levels = [expanded_level(0.95, [np.zeros(n)] * 10) for n in (2, 3, 5, 100)]
+    assert levels == sorted(levels, reverse=True)
+    assert levels[-1] == pytest.approx(0.95, abs=2e-3)
+    assert expanded_level(0.95, [np.zeros(1), np.zeros(9)]) == 0.95
+    with pytest.raises(Refusal, match="level 1"):
+        expanded_level(1.0, [np.zeros(9)])
+
+
+def test_few_equal_networks_differ_once_in_twenty() -> None:
+    """Three seeds on five games. Without widening, one comparison in eight would be told."""
+    generator = np.random.default_rng(0)
+    both = [[list(generator.normal(size=(5, 3))) for _ in range(2)] for _ in range(600)]
+    told = [mean_difference(*pair, resamples=500).excludes_zero for pair in both]
+    assert 0.03 < np.mean(told) < 0.08
+
+
+def test_over_games_holds_what_was_measured() -> None:
+    found = OverGames(
+        Family("dqn", "relu", "minatar-fast", 0),
+        "DQN",
+        "minatar",
+        {"a": np.array([10.0, 20.0]), "b": np.array([5.0])},
+        {"lost": {"a": np.array([1.0, np.nan]), "b": np.array([np.nan])}},
+        4,
+        (80, 40),
+    )
+    assert found.learnt == 3
+    assert {game: list(values) for game, values in found.relative("lost").items()} == {"a": [10.0]}

@@ -96,7 +96,7 @@ def test_equal_sim_steps_are_compared_and_two_conversions_are_not() -> None:
         ("DSQN (chen2022)", "DSQN (cmc)"): (-0.95, True),
     }
     text = shares.shares_table(kept)
-    assert "5 comparisons were made, and 4 have an interval that excludes 0" in text
+    assert "5 comparisons were made. 5 have seeds enough for an interval, and 4 of these exclude 0." in text
     assert "| minatar | SNN (reconstruct, 4 sim steps) | DSQN (cmc)      | 1     | -10.0  |" in text
 
 
