@@ -180,7 +180,8 @@ def over_games(validation: pd.DataFrame) -> list[OverGames]:
         validation: EpisodeRows of training runs.
 
     Raises:
-        Refusal: rows of one game have different protocols, or an episode occurs twice.
+        Refusal: evaluations of one game have different protocols or numbers of episodes, whose noise is part of every
+            measure, or an episode occurs twice.
     """
     rows = validation.assign(family=training_families(validation))
     run = ["game", "family", "train_seed"]
@@ -195,6 +196,8 @@ def over_games(validation: pd.DataFrame) -> list[OverGames]:
         games = {game: games[game] for game in games if len(points[game]) > 1 and _random(game) is not None}
         for game, of_game in games.items():
             require_single(of_game.protocol, f"protocol of {game}")
+            episodes = of_game.groupby(["family", "train_seed", "train_steps"]).size()
+            require_single(episodes, f"number of episodes in an evaluation of {game}")
         for family in own:
             played = {
                 game: of_game[of_game.family == family]
@@ -223,8 +226,9 @@ def _over_games(
         best = curves.max().to_numpy()
         measured = stability(rows, points[game])._asdict()
         measured["lost"] = best - curves.iloc[-1].to_numpy()
-        episodes = rows.groupby(["train_seed", "train_steps"]).size().min()
-        errors = np.nan_to_num(measured["best_std"]) / np.sqrt(episodes)  # unknown with one episode
+        errors = np.nan_to_num(measured["best_std"]) / np.sqrt(
+            rows.episode.nunique()
+        )  # unknown with one episode
         learnt = (best > random) & (best >= random + CLEAR * errors)
         if not learnt.any():
             continue
@@ -249,8 +253,8 @@ def stability_table(found: Sequence[OverGames]) -> str:
         "# Stability of learning\n\n"
         "Mean over games and seeds, in per cent of what each training run gained: its best validation mean minus\n"
         "random play. Less is steadier. Dispersion and risk are those of Chan et al. 2020, within each run. The last\n"
-        "column is the spread of scores over the episodes of the best evaluation. Runs that did not learn are left\n"
-        "out.\n\n"
+        "column is the spread of scores over the episodes of the best evaluation. All hold the noise of evaluations.\n"
+        "Runs that did not learn are left out.\n\n"
     ) + aligned(
         [
             ("tier", "network", "games", "runs that learnt", "evaluations", *COMPARED.values()),

@@ -197,11 +197,14 @@ def test_a_game_without_a_score_of_random_play_is_left_out(monkeypatch: pytest.M
     assert [*found.gains] == ["minatar/breakout"]
 
 
-def test_evaluations_of_different_protocols_do_not_compare() -> None:
+def test_evaluations_of_different_protocols_or_lengths_do_not_compare() -> None:
     rows = frame(
         [*unsteady({0: 0.1}, DQN, protocol="minatar")], [*unsteady({0: 0.1}, DSQN, protocol="other")]
     )
     with pytest.raises(Refusal, match="protocol of minatar/asterix"):
+        learning.over_games(rows)
+    rows = frame(curve((0.5, 9.0), **BREAKOUT), curve((0.5, 9.0), off=(-1.0, 0.0, 1.0), **BREAKOUT, **DSQN))
+    with pytest.raises(Refusal, match="number of episodes in an evaluation of minatar/breakout"):
         learning.over_games(rows)
 
 
