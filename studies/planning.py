@@ -1,6 +1,5 @@
 """Plan a study: its stages, each as the command that a user would type. Never imports torch."""
 
-import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -335,15 +334,17 @@ class _GamePlan:
         )
 
     def _transfer_agents(self, known: Set[_Agent]) -> list[_Agent]:
-        """The first DQN and the first DSQN that are neither the victim nor the DQN that it was made from."""
+        """The first DQN and the first DSQN that are neither the victim nor the DQN that it was made from.
+
+        Variants, as dsqn-cmc, come after the networks that are named by their kind alone.
+        """
         found = []
         for kind in ("dqn", "dsqn"):
-            others = (
-                agent
-                for label, agent in self.agents.items()
-                if re.search(rf"\b{kind}\b", label) and agent not in known
-            )
-            found += list(itertools.islice(others, 1))
+            others = [label for label, agent in self.agents.items() if agent not in known]
+            for pattern in (rf"\b{kind}(-s\d+)?$", rf"\b{kind}\b"):
+                if named := [label for label in others if re.search(pattern, label)]:
+                    found.append(self.agents[named[0]])
+                    break
         return found
 
     def _probe(self) -> Iterator[Stage]:

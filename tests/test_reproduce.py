@@ -167,6 +167,23 @@ def test_states_are_attacked_along_the_first_agents_gradients_too(study: Path) -
     assert "--twin" not in dqn
 
 
+def test_attacks_are_transferred_from_plain_networks_before_variants_of_them(study: Path) -> None:
+    study.write_text(
+        HEAD
+        + '[games."minatar/breakout"]\ndqn = {}\ndsqn-cmc = { cmc = true }\ndsqn = {}\nstates = { states = 9 }\n'
+    )
+    stages = {stage.name: stage for stage in planned(study)}
+
+    def lenders(victim: str) -> list[str]:
+        words = stages[f"attack minatar-breakout/states-{victim}"].arguments
+        start = words.index("--transfer") + 1
+        return [Path(word).parent.name for word in words[start : start + 2]]
+
+    assert lenders("dqn-s0") == ["dqn-s1", "dsqn-s0"]
+    assert lenders("dsqn-s0") == ["dqn-s0", "dsqn-s1"]
+    assert lenders("dsqn-cmc-s0") == ["dqn-s0", "dsqn-s0"]
+
+
 def test_what_a_study_leaves_out_is_not_run(study: Path) -> None:
     study.write_text(HEAD + '[games."minatar/breakout"]\ndsqn = { total_steps = 5 }\n')
     assert names(planned(study)) == [
