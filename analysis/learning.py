@@ -226,9 +226,8 @@ def _over_games(
         best = curves.max().to_numpy()
         measured = stability(rows, points[game])._asdict()
         measured["lost"] = best - curves.iloc[-1].to_numpy()
-        errors = np.nan_to_num(measured["best_std"]) / np.sqrt(
-            rows.episode.nunique()
-        )  # unknown with one episode
+        # With one episode the error is unknown.
+        errors = np.nan_to_num(measured["best_std"]) / np.sqrt(rows.episode.nunique())
         learnt = (best > random) & (best >= random + CLEAR * errors)
         if not learnt.any():
             continue
@@ -308,13 +307,12 @@ def _differences(
     found: Sequence[OverGames],
 ) -> Iterator[tuple[OverGames, OverGames, str, str, int, Interval]]:
     """Each network, its DQN, the measure, what is 100 %, the number of games, and the difference over them."""
-    by_family = {each.family: each for each in found}
     for network in found:
-        of_tier = [each.family for each in found if each.tier == network.tier]
+        of_tier = {each.family: each for each in found if each.tier == network.tier}
         family = dqn_family(network.family, of_tier)
         if family is None:
             continue
-        dqn = by_family[family]
+        dqn = of_tier[family]
         for measure, (unit, gains) in itertools.product(
             COMPARED, (("own gain", None), ("the DQN's", dqn.gains))
         ):

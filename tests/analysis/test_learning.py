@@ -151,10 +151,18 @@ def test_a_dqn_of_another_tier_recipe_or_training_is_not_compared() -> None:
         frame([*unsteady({0: 0.1}, DQN)], [*unsteady({0: 0.6}, DSQN, recipe="nature")])
     )
     assert "Differences" not in learning.stability_table(found)
-    pong = curve((0.0, 5.0, 1.0), game="pong", recipe="minatar-fast", **DSQN)
-    found = learning.over_games(frame([*unsteady({0: 0.1}, DQN)], pong))
+    pong = {"game": "pong", "recipe": "minatar-fast"}
+    dqns, dsqn = [*unsteady({0: 0.1}, DQN)], curve((0.0, 5.0, 1.0), **pong, **DSQN)
+    found = learning.over_games(frame(dqns, dsqn))
     assert [each.tier for each in found] == ["minatar", "atari"]
     assert "Differences" not in learning.stability_table(found)
+    # The DQN of one name learnt games of both tiers: that of the network's tier counts.
+    found = learning.over_games(frame(dqns, dsqn, curve((0.0, 5.0, 5.0), **pong, **DQN)))
+    lost = [line for line in cells(learning.stability_table(found), "DSQN") if "best - final" in line]
+    assert [(line[0], line[4], line[6]) for line in lost] == [
+        ("atari", "own gain", "+15.6"),
+        ("atari", "the DQN's", "+15.6"),
+    ]
 
 
 def test_of_several_dqns_that_of_the_same_recipe_is_taken_and_none_if_there_are_two() -> None:
