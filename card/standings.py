@@ -68,9 +68,10 @@ def leaderboard(folders: Sequence[Path]) -> str:
     parts = [
         "# Leaderboard",
         "Made by `make leaderboard` from all studies and cards below these folders. Best weights of each training run. "
-        "Intervals of studies are over training seeds, stratified by game; those of cards are over the games of one "
-        "network. Networks that were trained for less than a tenth of their recipe are left out. Gates: whether a "
-        "network passed all that a claim about its robustness needs. No line compares the robustness of two networks.",
+        "Intervals of studies are over training seeds, stratified by game and widened for few seeds; those of cards "
+        "are over the games of one network. Networks that were trained for less than a tenth of their recipe are left "
+        "out. Gates: whether a network passed all that a claim about its robustness needs. No line compares the "
+        "robustness of two networks.",
     ]
     for tier in dict.fromkeys(entry.tier for entry in sorted(found, key=lambda each: each.tier)):
         parts += [f"## {tier}", aligned([HEADER, *map(_cells, _ordered(found, tier))]).rstrip()]

@@ -464,7 +464,7 @@ def test_shares_of_the_minatar_study_are_those_of_its_table(page: Path) -> None:
         method = re.fullmatch(r"(?:converted|distilled), `(\S+)`", row.pop("network"))
         for steps, cell in row.items():
             steps = steps.removeprefix("T = ")
-            network = f"SNN ({method[1]}, {steps} sim steps)" if method else "DSQN (chen2022)"
+            network = f"SNN ({method[1]}, {steps} sim steps)" if method else "DSQN (4 sim steps)"
             if not cell:
                 assert (network, steps) not in shares
                 continue

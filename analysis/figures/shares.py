@@ -39,7 +39,7 @@ PUBLISHED_LINES = {"DSQN-CVT": "x", "CRPI": "+", "DSQN(Liu)": "2", "CMC-DSQN": "
 def share_against_sim_steps(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Share of the DQN's score above random play that each network keeps, over games, against its simulation steps.
 
-    Bars: 95 % intervals over training seeds, stratified by game. Black markers: published for MinAtar (Xu et al. 2026,
+    Bars: 95 % intervals over training seeds, widened for few. Black markers: published for MinAtar (Xu et al. 2026,
     Table 2; maximum returns after 5 M decisions). Only networks that played most games are shown.
     """
     missing = "no trained spiking network with a DQN of its recipe on two games; evaluate run scores both"
@@ -53,7 +53,7 @@ def share_against_operations(rows: pd.DataFrame, operations: pd.DataFrame) -> It
     decision relative to the DQN's.
 
     Operations are additions and multiply-accumulates, with the first layer computed once. Points of a line differ in
-    simulation steps. Bars: 95 % intervals over training seeds, stratified by game.
+    simulation steps. Bars: 95 % intervals over training seeds, widened for few.
     """
     records: list[dict[Any, Any]] = operations.to_dict("records")
     kept = shares_kept(rows, [OperationsRow(**record) for record in records])
