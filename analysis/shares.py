@@ -194,10 +194,10 @@ def _relative_operations(rows: Sequence[OperationsRow]) -> dict[tuple[str, Famil
 
 
 def differences(kept: Sequence[Kept], are_equal: Callable[[Kept, Kept], bool]) -> list[Difference]:
-    """Every comparison that is made: converted and directly trained networks of equal cost, and directly trained
-    networks among each other.
+    """Every comparison that is made: all pairs of networks of equal cost.
 
-    Two conversions are not compared: which of them is the best is read from the table.
+    Shares are of the DQNs of those seeds that both have, if one of them is a conversion. So a difference need not be
+    that of two shares in the table.
 
     Args:
         kept: from `shares_kept`.
@@ -205,9 +205,8 @@ def differences(kept: Sequence[Kept], are_equal: Callable[[Kept, Kept], bool]) -
     """
     found = []
     for network, other in itertools.combinations(kept, 2):
-        if network.tier != other.tier or not network.sim_steps or not other.sim_steps:
-            continue
-        if not are_equal(network, other) or (network.is_conversion and other.is_conversion):
+        is_spiking = network.sim_steps and other.sim_steps
+        if network.tier != other.tier or not is_spiking or not are_equal(network, other):
             continue
         share = _difference(network, other)
         if share is not None:
@@ -314,10 +313,12 @@ def _differences_table(about: str, compared: Sequence[Difference]) -> str:
     if not compared:
         return ""
     return (
-        f"\n## Differences at {about}\n\n{comparisons_told([each.share for each in compared])}\n\n"
+        f"\n## Differences at {about}\n\n{comparisons_told([each.share for each in compared])}\n"
+        "A conversion is compared on the DQNs that it was made from, so shares may be of fewer seeds than above. Runs\n"
+        "are those of both networks.\n\n"
     ) + aligned(
         [
-            ("tier", "network", "minus", "games", "points", "95 %", "told"),
+            ("tier", "network", "minus", "games", "runs", "points", "95 %", "told"),
             *map(_difference_cells, compared),
         ]
     )
@@ -335,6 +336,7 @@ def _difference_cells(each: Difference) -> tuple[str, ...]:
         each.network.tier,
         *names_of,
         str(games),
+        str(each.share.n),
         points,
         _bounds(each.share, "+"),
         told(each.share),
