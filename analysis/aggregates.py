@@ -17,6 +17,8 @@ from core.errors import Refusal
 RESAMPLES = 2000
 ROUNDING = 1e-9
 """Bounds that differ by less are equal."""
+ALL_RESAMPLES = 1 - 1e-12
+"""The level of an interval that holds all resamples."""
 LEAST_RUNS = 2
 """Fewest training runs of a game for an interval over training runs. A single run has no spread to resample."""
 
@@ -476,7 +478,8 @@ def expanded_level(level: float, samples: Runs) -> float:
     if sizes.min() < LEAST_RUNS:
         return level
     t = float(stdtrit((sizes - 1).sum(), (1 + level) / 2))
-    return 2 * NormalDist().cdf(math.sqrt(float(np.mean(sizes / (sizes - 1)))) * t) - 1
+    expanded = 2 * NormalDist().cdf(math.sqrt(float(np.mean(sizes / (sizes - 1)))) * t) - 1
+    return min(expanded, ALL_RESAMPLES)
 
 
 def percentiles(values: np.ndarray, level: float) -> np.ndarray:

@@ -70,6 +70,13 @@ class Kept:
         return tuple(self.runs)
 
     @property
+    def by_game(self) -> dict[str, float]:
+        """The share on each game. Their mean is `share`."""
+        games = zip(_arrays(self.runs), _arrays(self.dqns), _random(self.runs), strict=True)
+        shares = [float((own.mean() - random) / (dqn.mean() - random)) for own, dqn, random in games]
+        return dict(zip(self.runs, shares, strict=True))
+
+    @property
     def seeds(self) -> int:
         """Training seeds of each game, the fewest."""
         return min(map(len, self.runs.values()))
@@ -297,6 +304,7 @@ def shares_table(kept: Sequence[Kept], validation: pd.DataFrame | None = None) -
         "bootstrap over training seeds, widened for few of them (Hesterberg 2015); a conversion is drawn with its own\n"
         "DQN. An interval needs two seeds a game.\n\n" + aligned(cells)
     )
+    text += _games_tables(kept)
     text += _differences_table("equal sim steps", differences(kept, equal_sim_steps))
     about = f"equal operations, within {round(100 * EQUAL_OPERATIONS)} %"
     text += _differences_table(about, differences(kept, equal_operations))
@@ -305,6 +313,23 @@ def shares_table(kept: Sequence[Kept], validation: pd.DataFrame | None = None) -
             "\n## Average maximum return\n\n"
             "The largest validation mean of each training run, averaged over seeds, as papers on MinAtar print it.\n\n"
         ) + aligned([*_maximum_cells(validation)])
+    return text
+
+
+def _games_tables(kept: Sequence[Kept]) -> str:
+    """Shares by game, a table for each tier of several games."""
+    text = ""
+    for tier in dict.fromkeys(each.tier for each in kept):
+        here = [each for each in kept if each.tier == tier]
+        games = sorted({game for each in here for game in each.games})
+        if len(games) > 1:
+            cells = [("network", *games)]
+            for each in here:
+                shares = each.by_game
+                cells.append(
+                    (each.name, *(f"{100 * shares[game]:.0f}" if game in shares else "" for game in games))
+                )
+            text += f"\n## Shares by game, {tier} (%)\n\n{aligned(cells)}"
     return text
 
 

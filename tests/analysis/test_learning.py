@@ -244,6 +244,9 @@ def test_intervals_are_widened_for_few_values() -> None:
     assert levels == sorted(levels, reverse=True)
     assert levels[-1] == pytest.approx(0.95, abs=2e-3)
     assert expanded_level(0.95, [np.zeros(1), np.zeros(9)]) == 0.95
+    # Of two values on one game, the interval is the range of all resamples.
+    assert mean_difference([np.array([1.0, 3.0])], [np.array([0.0, 1.0])])[:3] == (1.5, 0.0, 3.0)
+    assert 0.999999 < expanded_level(0.95, [np.zeros(2)]) < 1
     with pytest.raises(Refusal, match="level 1"):
         expanded_level(1.0, [np.zeros(9)])
 

@@ -65,6 +65,22 @@ def test_a_conversion_is_compared_with_its_own_dqn_and_a_training_with_all() -> 
     assert (converted.is_conversion, trained.is_conversion) == (True, False)
 
 
+def test_shares_by_game_have_the_share_as_their_mean() -> None:
+    one, both = ("minatar/breakout",), {0: 5.0, 1: 5.0, 2: 5.0}
+    rows = frame(rows_of(DQNS, DQN), rows_of({0: 5.0, 2: 10.0}, snn(8), one), rows_of(both, DSQN))
+    converted, trained = shares.shares_kept(rows)
+    assert converted.by_game == {"minatar/breakout": pytest.approx(7.5 / 20)}
+    assert trained.by_game == {game: pytest.approx(0.25) for game in RANDOM}
+    assert np.mean([*trained.by_game.values()]) == pytest.approx(trained.share.estimate)
+    text = shares.shares_table([converted, trained])
+    assert "## Shares by game, minatar (%)" in text
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    assert [line for line in cells if len(line) == 3][2:] == [
+        [converted.name, "", "38"],
+        [trained.name, "25", "25"],
+    ]
+
+
 def test_a_dqn_no_better_than_random_play_measures_nothing() -> None:
     assert shares.shares_kept(frame(rows_of({0: 0.0}, DQN), rows_of({0: 5.0}, DSQN))) == []
     assert shares.shares_kept(frame(rows_of({0: 5.0}, DSQN))) == []
