@@ -209,7 +209,8 @@ def average_performance_ratio(
             drawn together, other scores independently.
         level, resamples, seed: as in `mean_interval`.
         least: fewest scores of each game for which an interval is given.
-        expanded: whether the interval is widened for few scores (`expanded_level`).
+        expanded: whether the interval is widened for few scores (`expanded_level`). Then `least` holds for the
+            reference too.
 
     Returns:
         The share, 1 for the reference itself; n is the number of scores without the reference's.
@@ -234,10 +235,11 @@ def average_performance_ratio(
         estimates.append((values.mean() - floor) / (others.mean() - floor))
     # Games are drawn independently, so any resample of one game may be combined with any of another.
     left = min(len(shares) for shares in resampled)
+    drawn_apart = references if expanded and not paired else []
     if expanded:
-        level = expanded_level(level, games if paired else [*games, *references])
+        level = expanded_level(level, [*games, *drawn_apart])
     low, high = percentiles(np.mean([shares[:left] for shares in resampled], 0), level)
-    return _interval(float(np.mean(estimates)), low, high, games, least)
+    return _interval(float(np.mean(estimates)), low, high, games, least, drawn_apart)
 
 
 def performance_ratio_difference(
@@ -292,9 +294,10 @@ def performance_ratio_difference(
         resampled.append(share[top > 0] / top[top > 0])
         estimates.append(estimate)
     left = min(len(shares) for shares in resampled)
-    both = [*games, *opponents]
-    low, high = percentiles(np.mean([shares[:left] for shares in resampled], 0), expanded_level(level, both))
-    return _interval(float(np.mean(estimates)), low, high, both, least)
+    # Two agents that are both drawn with the reference are one sample.
+    level = expanded_level(level, games if all(paired) else [*games, *opponents])
+    low, high = percentiles(np.mean([shares[:left] for shares in resampled], 0), level)
+    return _interval(float(np.mean(estimates)), low, high, [*games, *opponents], least, references)
 
 
 def mean_difference(
@@ -437,11 +440,13 @@ def _game_means(runs: Runs) -> np.ndarray:
     return np.stack([game.mean(-1) for game in _games(runs, batched=True)], -1)
 
 
-def _interval(estimate: float, low: float, high: float, games: Runs, least: int) -> Interval:
-    """The interval, or none if a game has fewer values than needed."""
+def _interval(
+    estimate: float, low: float, high: float, games: Runs, least: int, reference: Runs = ()
+) -> Interval:
+    """The interval, or none if a game, or the reference on one, has fewer values than needed."""
     sizes = [game.size for game in games]
-    bounds = (float(low), float(high)) if min(sizes) >= least else (math.nan, math.nan)
-    return Interval(estimate, *bounds, sum(sizes))
+    is_given = min([*sizes, *(game.size for game in reference)]) >= least
+    return Interval(estimate, *((float(low), float(high)) if is_given else (math.nan, math.nan)), sum(sizes))
 
 
 def _resampled(games: Runs, resamples: int, seed: int) -> list[np.ndarray]:

@@ -172,9 +172,9 @@ class OverGames:
 def over_games(validation: pd.DataFrame) -> list[OverGames]:
     """How steadily every network learnt, by tier, in the order of tables.
 
-    Of each game, evaluations count after numbers of decisions that all its training runs have in common. Runs that were
-    too short for their recipe count as little as untrained agents do elsewhere. A game with fewer than two common
-    evaluations, or without a known score of random play, is left out.
+    Of each game, evaluations count after numbers of decisions that all its training runs have in common. Runs that are
+    shorter than others of their network were interrupted and do not count, nor do those too short for their recipe, as
+    elsewhere. A game with fewer than two common evaluations, or without a known score of random play, is left out.
 
     Args:
         validation: EpisodeRows of training runs.
@@ -184,9 +184,9 @@ def over_games(validation: pd.DataFrame) -> list[OverGames]:
             measure, or an episode occurs twice.
     """
     rows = validation.assign(family=training_families(validation))
-    run = ["game", "family", "train_seed"]
-    made = rows.groupby(run).train_steps.transform("max")
-    rows = rows[~is_untrained(made, rows.recipe_steps)]
+    made = rows.groupby(["game", "family", "train_seed"]).train_steps.transform("max")
+    longest = rows.groupby(["game", "family"]).train_steps.transform("max")
+    rows = rows[(made == longest) & ~is_untrained(made, rows.recipe_steps)]
     found = []
     for tier in get_args(Tier):
         here = rows[rows.game.map(lambda game: get_game(game).tier) == tier]
@@ -253,7 +253,7 @@ def stability_table(found: Sequence[OverGames]) -> str:
         "Mean over games and seeds, in per cent of what each training run gained: its best validation mean minus\n"
         "random play. Less is steadier. Dispersion and risk are those of Chan et al. 2020, within each run. The last\n"
         "column is the spread of scores over the episodes of the best evaluation. All hold the noise of evaluations.\n"
-        "Runs that did not learn are left out.\n\n"
+        "Runs that did not learn are left out. Evaluations count that all networks of a game have.\n\n"
     ) + aligned(
         [
             ("tier", "network", "games", "runs that learnt", "evaluations", *COMPARED.values()),

@@ -18,6 +18,7 @@ from analysis.runs import (
     Family,
     dqn_family,
     in_order,
+    is_untrained,
     names,
     own_dqn,
     prefer_best,
@@ -259,7 +260,7 @@ def _difference(network: Kept, other: Kept) -> Interval | None:
 
 
 def maximum_returns(validation: pd.DataFrame) -> pd.DataFrame:
-    """The largest mean score of validation episodes that each training run reached.
+    """The largest mean score of validation episodes that each training run reached. Untrained agents do not count.
 
     Its mean over seeds is the average maximum return that papers on MinAtar print (Xu et al. 2026). It is larger than
     the score of the best checkpoint on other episodes, because the maximum picks luck too.
@@ -271,7 +272,9 @@ def maximum_returns(validation: pd.DataFrame) -> pd.DataFrame:
         Columns: game, agent, network, recipe, train_seed, mean.
     """
     run = ["game", "agent", "network", "recipe", "train_seed"]
-    means = validation.groupby([*run, "train_steps"], as_index=False).score.mean()
+    made = validation.groupby(run).train_steps.transform("max")
+    trained = validation[~is_untrained(made, validation.recipe_steps)]
+    means = trained.groupby([*run, "train_steps"], as_index=False).score.mean()
     return means.groupby(run, as_index=False).score.max().rename(columns={"score": "mean"})
 
 
@@ -372,7 +375,7 @@ def maximum_share(maxima: pd.DataFrame, family: Family) -> Interval | None:
     """The share of the DQN's average maximum return that directly trained networks reach, as Xu et al. 2026 print it.
 
     Args:
-        maxima: from `maximum_returns`.
+        maxima: from `maximum_returns`, of one tier.
         family: the networks.
 
     Returns:
@@ -396,18 +399,20 @@ def maximum_share(maxima: pd.DataFrame, family: Family) -> Interval | None:
 def _maximum_cells(validation: pd.DataFrame) -> Iterator[tuple[str, ...]]:
     found = maximum_returns(validation)
     games = sorted(set(found.game))
-    yield ("network", "recipe", *games, "share of the DQN (%)", "95 %")
-    families = training_families(found)
-    for family in in_order(families):
-        rows = found[families == family]
-        share = maximum_share(found, family)
-        yield (
-            family.network,
-            family.recipe,
-            *(_mean_and_spread(rows[rows.game == game]["mean"]) for game in games),
-            "" if share is None else f"{100 * share.estimate:.1f}",
-            "" if share is None else _bounds(share),
-        )
+    yield ("tier", "network", "recipe", *games, "share of the DQN (%)", "95 %")
+    for tier, of_tier in found.groupby(found.game.map(lambda game: get_game(game).tier)):
+        families = training_families(of_tier)
+        for family in in_order(families):
+            rows = of_tier[families == family]
+            share = maximum_share(of_tier, family)
+            yield (
+                str(tier),
+                family.network,
+                family.recipe,
+                *(_mean_and_spread(rows[rows.game == game]["mean"]) for game in games),
+                "" if share is None else f"{100 * share.estimate:.1f}",
+                "" if share is None else _bounds(share),
+            )
 
 
 def _mean_and_spread(scores: pd.Series) -> str:

@@ -85,10 +85,12 @@ def comparisons_told(differences: Sequence[Interval]) -> str:
     return (
         f"{count(made, 'comparison')} {'was' if made == 1 else 'were'} made. {known} {'has' if known == 1 else 'have'} "
         f"seeds enough for an interval, and {told} of these {'excludes' if told == 1 else 'exclude'} 0.\n"
-        "Of intervals between equal networks, about one in twenty would, and more with one game or two seeds."
+        "Of intervals between equal networks, about one in twenty would, and more with few games or seeds."
     )
 
 
 def told(difference: Interval) -> str:
-    """Whether a difference is told, for a cell: "yes", "no", or nothing without an interval."""
-    return ("yes" if difference.excludes_zero else "no") if difference.is_given else ""
+    """Whether a difference is told, for a cell: "yes", "no", "tied", or nothing without an interval."""
+    if not difference.is_given:
+        return ""
+    return "tied" if difference.is_tied else "yes" if difference.excludes_zero else "no"

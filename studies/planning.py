@@ -338,9 +338,9 @@ class _GamePlan:
 
         Variants, as dsqn-cmc, come after the networks that are named by their kind alone.
         """
-        found = []
+        found: list[_Agent] = []
         for kind in ("dqn", "dsqn"):
-            others = [label for label, agent in self.agents.items() if agent not in known]
+            others = [label for label, agent in self.agents.items() if agent not in (*known, *found)]
             for pattern in (rf"\b{kind}(-s\d+)?$", rf"\b{kind}\b"):
                 if named := [label for label in others if re.search(pattern, label)]:
                     found.append(self.agents[named[0]])

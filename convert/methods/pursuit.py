@@ -85,6 +85,7 @@ class Pursuit(Reconstruct):
         require_dense_end(dqn)
 
     def conversion_bytes(self, dqn: DQN, states: int) -> int:
+        require_dense_end(dqn)
         neurons = math.prod(dqn.layer_shapes[-2])
         candidates = len(THRESHOLDS) * len(OFFSETS) * neurons
         counts = min(MOST_VALUES, candidates * states)
@@ -99,6 +100,8 @@ class Pursuit(Reconstruct):
 
 def require_dense_end(dqn: DQN) -> None:
     """Refuse a DQN whose neurons cannot be chosen."""
+    if not dqn.hidden:
+        raise Refusal("there is no hidden layer: pursuit chooses neurons of the last one")
     if not isinstance(dqn.hidden[-1], Dense):
         raise Refusal(
             "the last hidden layer is a convolution: pursuit chooses neurons of fully connected ones"

@@ -128,7 +128,7 @@ def test_a_network_is_compared_with_the_dqn_of_its_recipe() -> None:
     told, in_score = cells(text, "DSQN", "DQN", "best - final")
     assert (told[4:7], told[-1]) == (["own gain", "2", "+45.0"], "yes")
     assert in_score[4:7] == ["the DQN's", "2", "+45.0"]
-    assert cells(text, "DSQN", "DQN", "std of scores (Liu et al.)")[0][-1] == "no"
+    assert cells(text, "DSQN", "DQN", "std of scores (Liu et al.)")[0][-1] == "tied"
     assert "Differences" not in learning.stability_table([dqn])
 
 
@@ -184,6 +184,7 @@ def test_of_several_dqns_that_of_the_same_recipe_is_taken_and_none_if_there_are_
 def test_only_evaluations_that_all_runs_of_a_game_have_count() -> None:
     longer = curve((0.5, 10.0, 1.0), **BREAKOUT)
     dqn, dsqn = learning.over_games(frame(longer, curve((0.5, 8.0), **BREAKOUT, **DSQN)))
+    assert "Evaluations count that all networks of a game have." in learning.stability_table([dqn, dsqn])
     assert list(dqn.measures["lost"]["minatar/breakout"]) == [0.0]
     assert (dqn.evaluations, dsqn.evaluations) == ((2,), (2,))
     assert learning.over_games(frame(longer, curve((0.5,), **BREAKOUT, **DSQN))) == []
@@ -195,6 +196,12 @@ def test_runs_too_short_for_their_recipe_do_not_count() -> None:
     )
     (found,) = learning.over_games(frame(whole, short[:4]))
     assert (found.runs, found.evaluations) == (1, (3,))
+
+
+def test_an_interrupted_run_does_not_cut_the_others_short() -> None:
+    whole = [curve((0.5, 3.0, 10.0, 9.0), seed, **BREAKOUT) for seed in (0, 1)]
+    (found,) = learning.over_games(frame(*whole, curve((0.5, 3.0), 2, **BREAKOUT)))
+    assert (found.runs, found.learnt, found.evaluations) == (2, 2, (4,))
 
 
 def test_a_game_without_a_score_of_random_play_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

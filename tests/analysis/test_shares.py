@@ -120,6 +120,36 @@ def test_networks_of_equal_sim_steps_are_compared() -> None:
     )
 
 
+def test_one_seed_of_the_dqn_gives_no_interval() -> None:
+    """Its noise would not be drawn, so an interval would be far too narrow."""
+    rows = frame(
+        rows_of({0: 10.0}, DQN), rows_of({0: 5.0, 1: 6.0, 2: 7.0}, DSQN), rows_of({0: 8.0, 1: 9.0}, CMC)
+    )
+    kept = shares.shares_kept(rows)
+    assert [each.share.is_given for each in kept] == [False, False]
+    assert [each.share.n for each in kept] == [6, 4]
+    (difference,) = shares.differences(kept, shares.equal_sim_steps)
+    assert not difference.share.is_given
+
+
+def test_conversions_of_the_same_dqns_are_one_sample() -> None:
+    """With as many DQNs, a difference of two conversions has half the degrees of freedom of another one."""
+    generator = np.random.default_rng(0)
+    dqns = [generator.normal(20.0, 3.0, 3) for _ in range(2)]
+    own, others = ([share * each + generator.normal(0, 1, 3) for each in dqns] for share in (0.8, 0.7))
+    found = aggregates.performance_ratio_difference(own, others, dqns, [0.0, 0.0], (True, True))
+    level = aggregates.expanded_level(0.95, own)
+    assert level > aggregates.expanded_level(0.95, [*own, *others])
+    drawn = [np.random.default_rng(0)]
+    shares_of = []
+    for game, mine, theirs in zip(dqns, own, others, strict=True):
+        index = drawn[0].integers(3, size=(aggregates.RESAMPLES, 3))
+        shares_of.append((mine[index].mean(1) - theirs[index].mean(1)) / game[index].mean(1))
+    low, high = np.quantile(np.mean(shares_of, 0), [(1 - level) / 2, (1 + level) / 2])
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert found.n == 12
+
+
 def test_the_difference_is_that_of_the_two_shares() -> None:
     generator = np.random.default_rng(0)
     dqns = [generator.normal(20.0, 3.0, size) for size in (4, 5)]
@@ -177,7 +207,7 @@ def test_the_maximum_return_is_the_best_validation_mean_of_each_run() -> None:
     found = shares.maximum_returns(frame(rows))
     assert dict(zip(found.train_seed, found["mean"], strict=True)) == {0: 3.0, 1: 8.0}
     kept = shares.shares_kept(frame(rows_of(DQNS, DQN), rows_of(DQNS, DSQN)))
-    assert "| relu    | atari-fast | 5.50 ± 3.54 (2)  |" in shares.shares_table(kept, frame(rows))
+    assert "| minatar | relu    | atari-fast | 5.50 ± 3.54 (2)  |" in shares.shares_table(kept, frame(rows))
 
 
 def maxima(scores: Mapping[int, float], agent: Mapping[str, object], **changes: object) -> list[EpisodeRow]:
@@ -204,18 +234,23 @@ def test_maximum_returns_are_shares_of_those_of_the_dqn_that_was_trained_alike()
     assert shares.maximum_share(found, dqn) is None
     assert shares.maximum_share(shares.maximum_returns(frame(maxima(DQNS, DSQN))), dsqn) is None
     assert shares.maximum_share(found[found.recipe == "nature"], other) is None
+    # Untrained DQNs do not count, and a DQN of another tier is none of the network's.
+    untrained = [replace(row, train_seed=9, recipe_steps=100_000) for row in maxima({9: 0.1}, DQN)]
+    assert shares.maximum_share(shares.maximum_returns(frame(rows, untrained)), dsqn) == share
     # With two DQNs that were trained alike, nothing says which is meant.
     rows += maxima(DQNS, {**DQN, "network": "wide"})
     assert shares.maximum_share(shares.maximum_returns(frame(rows)), dsqn) is None
     kept = shares.shares_kept(frame(rows_of(DQNS, DQN), rows_of(DQNS, DSQN)))
+    pong = [replace(row, game="pong") for row in maxima({0: 3.0}, DQN)[:2]]
     (line,) = [
         line
-        for line in shares.shares_table(kept, frame(rows[:24])).splitlines()
+        for line in shares.shares_table(kept, frame(rows[:24], pong)).splitlines()
         if "chen2022+sim_steps=4 " in line
     ]
-    assert [cell.strip() for cell in line.strip("|").split("|")][2:5] == [
+    assert [cell.strip() for cell in line.strip("|").split("|")][3:7] == [
         "10.47 ± 2.83 (2)",
         "10.53 ± 2.83 (2)",
+        "",
         "50.0",
     ]
 

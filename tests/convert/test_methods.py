@@ -254,6 +254,8 @@ def test_a_dqn_that_a_method_cannot_convert_is_refused_before_any_work(options: 
     chosen = replace(ConversionOptions(), **options).chosen()  # type: ignore[arg-type]
     with pytest.raises(Refusal, match="the last hidden layer is a convolution"):
         chosen.require_convertible(DQN(GAME, hidden=(Conv(4, 3, 1),)))
+    with pytest.raises(Refusal, match="there is no hidden layer"):
+        chosen.require_convertible(DQN(GAME, hidden=()))
     chosen.require_convertible(make_dqn(0))
     Qcfs().require_convertible(DQN(GAME, hidden=(Conv(4, 3, 1),)))
 
