@@ -60,6 +60,7 @@ TITLES: Mapping[Section, str] = {
 TEXTS: Mapping[str, tuple[Section, str]] = {
     "games": ("scores", "Table of games"),
     "shares": ("scores", "Share of the DQN's score"),
+    "stability": ("learning", "Stability of learning"),
     "comparison": ("conversion", "Methods compared"),
     "energy": ("cost", "Operations and energy"),
 }

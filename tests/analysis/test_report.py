@@ -15,6 +15,7 @@ from analysis.report import page as report
 from analysis.report.__main__ import Report
 from analysis.report.provenance import cards
 from analysis.statistics import LEAST_EPISODES
+from analysis.study_tables import TABLES
 from analysis.tables import aligned
 from analysis.terms import TERMS, terms_in
 from analysis.words import size
@@ -507,3 +508,9 @@ def test_the_page_goes_where_one_says_and_replaces_no_other(tmp_path: Path) -> N
     with pytest.raises(Refusal, match=r"index\.html was not made by SpikeQ"):
         report.write_report(here, tmp_path)
     assert (tmp_path / "index.html").read_text() == "mine"
+
+
+def test_every_table_that_is_written_beside_figures_has_its_place_on_the_page() -> None:
+    """scores.md is shown from the rows."""
+    written = {Path(name).stem for name in TABLES if name.endswith(".md")}
+    assert written - {"scores"} <= set(report.TEXTS)
