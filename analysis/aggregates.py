@@ -325,15 +325,12 @@ def mean_difference(
         Refusal: runs are missing or not finite, games differ, or the level is outside (0, 1).
     """
     games, opponents = _same_games(runs, others)
-    generator = np.random.default_rng(seed)
-    resampled = np.zeros(resamples)
-    for sign, own in ((1, games), (-1, opponents)):
-        for game in own:
-            resampled += sign * game[resampled_indices(game.size, resamples, generator)].mean(1) / len(games)
     both = [*games, *opponents]
-    low, high = percentiles(resampled, expanded_level(level, both))
-    estimate = float(mean_of_games(games) - mean_of_games(opponents))
-    return _interval(estimate, low, high, both, least)
+
+    def difference(drawn: Runs) -> np.ndarray:
+        return mean_of_games(drawn[: len(games)]) - mean_of_games(drawn[len(games) :])
+
+    return stratified_interval(both, difference, expanded_level(level, both), resamples, seed, least)
 
 
 def probability_of_improvement(

@@ -190,7 +190,7 @@ def over_games(validation: pd.DataFrame) -> list[OverGames]:
     found = []
     for tier in get_args(Tier):
         here = rows[rows.game.map(lambda game: get_game(game).tier) == tier]
-        own = in_order(here.family)
+        name_of = names(here.family)
         games = {str(game): of_game for game, of_game in here.groupby("game")}
         points = {game: shared_points(of_game) for game, of_game in games.items()}
         games = {game: games[game] for game in games if len(points[game]) > 1 and _random(game) is not None}
@@ -198,14 +198,14 @@ def over_games(validation: pd.DataFrame) -> list[OverGames]:
             require_single(of_game.protocol, f"protocol of {game}")
             episodes = of_game.groupby(["family", "train_seed", "train_steps"]).size()
             require_single(episodes, f"number of episodes in an evaluation of {game}")
-        for family in own:
+        for family in in_order(here.family):
             played = {
                 game: of_game[of_game.family == family]
                 for game, of_game in games.items()
                 if (of_game.family == family).any()
             }
             if played:
-                found.append(_over_games(family, names(own)[family], tier, played, points))
+                found.append(_over_games(family, name_of[family], tier, played, points))
     return found
 
 
