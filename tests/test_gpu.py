@@ -43,14 +43,14 @@ def agents(states: np.ndarray) -> Mapping[str, Agent]:
     )
     assert isinstance(dqn, DQN)
     made: dict[str, Agent] = {"dqn": dqn, "dsqn": dsqn}
-    for name, sim_steps in (("tan2021", 64), ("reconstruct", 8)):
+    for name, sim_steps in (("tan2021", 64), ("reconstruct", 8), ("pursuit", 4)):
         method = METHODS[name]()
         made[name] = method.convert(dqn, states, CodingOptions().coding(sim_steps, method)).snn
     made["quantised"] = made["reconstruct"].quantised()  # type: ignore[attr-defined]
     return made
 
 
-@pytest.mark.parametrize("name", ["dqn", "dsqn", "tan2021", "reconstruct", "quantised"])
+@pytest.mark.parametrize("name", ["dqn", "dsqn", "tan2021", "reconstruct", "pursuit", "quantised"])
 def test_decisions_are_those_of_the_cpu(name: str, agents: Mapping[str, Agent], states: np.ndarray) -> None:
     """A current at a threshold may fire on one device only, so a few of many spikes may differ."""
     here, there = agents[name], copy.deepcopy(agents[name]).to(DEVICE)
@@ -67,7 +67,7 @@ def test_decisions_are_those_of_the_cpu(name: str, agents: Mapping[str, Agent], 
         assert (spikes - others).abs().sum() < 1e-3 * spikes.sum()
 
 
-@pytest.mark.parametrize("name", ["dqn", "dsqn", "tan2021", "reconstruct", "quantised"])
+@pytest.mark.parametrize("name", ["dqn", "dsqn", "tan2021", "reconstruct", "pursuit", "quantised"])
 def test_gradients_are_those_of_the_cpu(name: str, agents: Mapping[str, Agent], states: np.ndarray) -> None:
     found = []
     for device in ("cpu", DEVICE):
