@@ -6,19 +6,15 @@ Scores of several games are `Runs`: an array of training runs for each game. Def
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from core.errors import Refusal
 
 RESAMPLES = 2000
 ROUNDING = 1e-9
 """Bounds that differ by less are equal."""
-ALL_RESAMPLES = 1 - 1e-12
-"""The level of an interval that holds all resamples."""
 LEAST_RUNS = 2
 """Fewest training runs of a game for an interval over training runs. A single run has no spread to resample."""
 
@@ -194,7 +190,6 @@ def average_performance_ratio(
     resamples: int = RESAMPLES,
     seed: int = 0,
     least: int = LEAST_RUNS,
-    expanded: bool = False,
 ) -> Interval:
     """APR of Xu et al. 2026 (arXiv 2610.07808) with its percentile-bootstrap interval, stratified by game.
 
@@ -209,8 +204,6 @@ def average_performance_ratio(
             drawn together, other scores independently.
         level, resamples, seed: as in `mean_interval`.
         least: fewest scores of each game for which an interval is given.
-        expanded: whether the interval is widened for few scores (`expanded_level`). Then `least` holds for the
-            reference too.
 
     Returns:
         The share, 1 for the reference itself; n is the number of scores without the reference's.
@@ -219,14 +212,14 @@ def average_performance_ratio(
         Refusal: scores are missing or not finite, games differ, pairs are incomplete, or the reference is no better
             than random play in a game.
     """
-    games, references = _same_games(scores, reference)
-    _require_random(games, random)
+    games, references = same_games(scores, reference)
+    require_random(games, random)
     generator = np.random.default_rng(seed)
     estimates, resampled = [], []
     for index, (values, others, floor) in enumerate(zip(games, references, random, strict=True)):
         if paired:
-            require_pairs(values, others, _name(index, games))
-        _require_above(others, floor, _name(index, games))
+            require_pairs(values, others, name_of_game(index, games))
+        require_above(others, floor, name_of_game(index, games))
         drawn = resampled_indices(values.size, resamples, generator)
         others_drawn = drawn if paired else resampled_indices(others.size, resamples, generator)
         gained, possible = values[drawn].mean(1) - floor, others[others_drawn].mean(1) - floor
@@ -235,102 +228,8 @@ def average_performance_ratio(
         estimates.append((values.mean() - floor) / (others.mean() - floor))
     # Games are drawn independently, so any resample of one game may be combined with any of another.
     left = min(len(shares) for shares in resampled)
-    drawn_apart = references if expanded and not paired else []
-    if expanded:
-        level = expanded_level(level, [*games, *drawn_apart])
     low, high = percentiles(np.mean([shares[:left] for shares in resampled], 0), level)
-    return _interval(float(np.mean(estimates)), low, high, games, least, drawn_apart)
-
-
-def performance_ratio_difference(
-    scores: Runs,
-    others: Runs,
-    reference: Runs,
-    random: Sequence[float],
-    paired: tuple[bool, bool],
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    least: int = LEAST_RUNS,
-) -> Interval:
-    """Difference between the average performance ratios of two agents, with its interval, stratified by game.
-
-    Both are shares of the same reference, whose runs are drawn once for both. The interval is a percentile bootstrap,
-    widened for few scores (`expanded_level`).
-
-    Args:
-        scores: [n] for each game.
-        others: [k] for each game, of the agent that is subtracted.
-        reference: [m] for each game, scores of the reference agent.
-        random: the score of random play for each game.
-        paired: for each of the two agents, whether its scores are of the reference's seeds in the same order. Pairs are
-            drawn together with the reference, other scores independently.
-        level, resamples, seed: as in `mean_interval`.
-        least: fewest scores of each game for which an interval is given.
-
-    Returns:
-        The difference of shares; n is the number of scores of both agents.
-
-    Raises:
-        Refusal: as in `average_performance_ratio`.
-    """
-    games, references = _same_games(scores, reference)
-    opponents, _ = _same_games(others, reference)
-    _require_random(games, random)
-    generator = np.random.default_rng(seed)
-    estimates, resampled = [], []
-    for index, (possible, floor) in enumerate(zip(references, random, strict=True)):
-        _require_above(possible, floor, _name(index, games))
-        drawn = resampled_indices(possible.size, resamples, generator)
-        top = possible[drawn].mean(1) - floor
-        estimate, share = 0.0, np.zeros(resamples)
-        for sign, values, is_paired in zip((1, -1), (games[index], opponents[index]), paired, strict=True):
-            if is_paired:
-                require_pairs(values, possible, _name(index, games))
-            of_values = drawn if is_paired else resampled_indices(values.size, resamples, generator)
-            estimate += sign * float(values.mean() - floor) / float(possible.mean() - floor)
-            share += sign * (values[of_values].mean(1) - floor)
-        # Without a reference above random play, a resample has no share.
-        resampled.append(share[top > 0] / top[top > 0])
-        estimates.append(estimate)
-    left = min(len(shares) for shares in resampled)
-    # Two agents that are both drawn with the reference are one sample.
-    level = expanded_level(level, games if all(paired) else [*games, *opponents])
-    low, high = percentiles(np.mean([shares[:left] for shares in resampled], 0), level)
-    return _interval(float(np.mean(estimates)), low, high, [*games, *opponents], least, references)
-
-
-def mean_difference(
-    runs: Runs,
-    others: Runs,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    least: int = LEAST_RUNS,
-) -> Interval:
-    """Mean over games of mean(runs) - mean(others), with its interval, stratified by game.
-
-    Within each game the runs of both methods are resampled independently. The interval is a percentile bootstrap,
-    widened for few runs (`expanded_level`).
-
-    Args:
-        runs: [n] for each game.
-        others: [m] for each game, in the same units.
-        level, resamples, seed, least: as in `stratified_interval`.
-
-    Returns:
-        The difference in units of the scores; n is the number of runs of both methods.
-
-    Raises:
-        Refusal: runs are missing or not finite, games differ, or the level is outside (0, 1).
-    """
-    games, opponents = _same_games(runs, others)
-    both = [*games, *opponents]
-
-    def difference(drawn: Runs) -> np.ndarray:
-        return mean_of_games(drawn[: len(games)]) - mean_of_games(drawn[len(games) :])
-
-    return stratified_interval(both, difference, expanded_level(level, both), resamples, seed, least)
+    return _interval(float(np.mean(estimates)), low, high, games, least)
 
 
 def probability_of_improvement(
@@ -352,7 +251,7 @@ def probability_of_improvement(
     Raises:
         Refusal: runs are missing or not finite, games differ, or the level is outside (0, 1).
     """
-    games, opponents = _same_games(runs, others)
+    games, opponents = same_games(runs, others)
     generator = np.random.default_rng(seed)
     estimates, resampled = [], []
     for mine, theirs in zip(games, opponents, strict=True):
@@ -394,26 +293,29 @@ def _games(runs: Runs, batched: bool = False) -> list[np.ndarray]:
     """Checked scores in float64: [runs] for each game, or [..., runs] if batched."""
     if len(runs) == 0:
         raise Refusal("no game: an array of runs for each game is needed")
-    games = [finite(game, _name(index, runs)) for index, game in enumerate(runs)]
+    games = [finite(game, name_of_game(index, runs)) for index, game in enumerate(runs)]
     for index, game in enumerate(games):
         if game.ndim == 0 or (game.ndim > 1 and not batched):
-            raise Refusal(f"{_name(index, runs)}scores of shape {game.shape}: one for each run is needed")
+            raise Refusal(
+                f"{name_of_game(index, runs)}scores of shape {game.shape}: one for each run is needed"
+            )
     return games
 
 
-def _same_games(runs: Runs, others: Runs) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def same_games(runs: Runs, others: Runs) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Checked scores of two agents in float64, [runs] for each game. Refused if the numbers of games differ."""
     if len(runs) != len(others):
         raise Refusal(f"{len(runs)} games compared with {len(others)}: the same games are needed")
     return _games(runs), _games(others)
 
 
-def _require_random(games: Runs, random: Sequence[float]) -> None:
+def require_random(games: Runs, random: Sequence[float]) -> None:
     """Check that there is a score of random play for each game."""
     if len(random) != len(games):
         raise Refusal(f"{len(games)} games, {len(random)} scores of random play: one for each game is needed")
 
 
-def _require_above(reference: np.ndarray, random: float, name: str) -> None:
+def require_above(reference: np.ndarray, random: float, name: str) -> None:
     """Check that a reference is better than random play. `name` begins the message of a refusal."""
     if not reference.mean() > random:
         raise Refusal(
@@ -421,7 +323,7 @@ def _require_above(reference: np.ndarray, random: float, name: str) -> None:
         )
 
 
-def _name(index: int, runs: Runs) -> str:
+def name_of_game(index: int, runs: Runs) -> str:
     """The beginning of a refusal. A single game needs no number."""
     return f"game {index}: " if len(runs) > 1 else ""
 
@@ -437,13 +339,11 @@ def _game_means(runs: Runs) -> np.ndarray:
     return np.stack([game.mean(-1) for game in _games(runs, batched=True)], -1)
 
 
-def _interval(
-    estimate: float, low: float, high: float, games: Runs, least: int, reference: Runs = ()
-) -> Interval:
-    """The interval, or none if a game, or the reference on one, has fewer values than needed."""
+def _interval(estimate: float, low: float, high: float, games: Runs, least: int) -> Interval:
+    """The interval, or none if a game has fewer values than needed."""
     sizes = [game.size for game in games]
-    is_given = min([*sizes, *(game.size for game in reference)]) >= least
-    return Interval(estimate, *((float(low), float(high)) if is_given else (math.nan, math.nan)), sum(sizes))
+    bounds = (float(low), float(high)) if min(sizes) >= least else (math.nan, math.nan)
+    return Interval(estimate, *bounds, sum(sizes))
 
 
 def _resampled(games: Runs, resamples: int, seed: int) -> list[np.ndarray]:
@@ -461,27 +361,6 @@ def require_level(level: float) -> None:
     """Check that the coverage of an interval is in (0, 1)."""
     if not 0 < level < 1:
         raise Refusal(f"level {level}: it must be in (0, 1)")
-
-
-def expanded_level(level: float, samples: Runs) -> float:
-    """The level whose percentiles of a bootstrap hold a mean of few values as often as `level` says.
-
-    The bootstrap's variance is (n - 1)/n of the true one, and few values know their own variance badly. The expanded
-    percentile interval of Hesterberg 2015 (arXiv 1411.5279) takes the percentiles at Phi(-sqrt(n/(n - 1)) t) in place
-    of Phi(-z), where t is the quantile of Student's distribution with n - 1 degrees of freedom. Here n/(n - 1) is the
-    mean over the samples, and the degrees of freedom add up. `python -m benchmarks.intervals` measures what it does.
-
-    Args:
-        level: in (0, 1).
-        samples: [n] each, drawn independently. If one has a single value, the level stays.
-    """
-    require_level(level)
-    sizes = np.array([sample.size for sample in samples])
-    if sizes.min() < LEAST_RUNS:
-        return level
-    t = float(stdtrit((sizes - 1).sum(), (1 + level) / 2))
-    expanded = 2 * NormalDist().cdf(math.sqrt(float(np.mean(sizes / (sizes - 1)))) * t) - 1
-    return min(expanded, ALL_RESAMPLES)
 
 
 def percentiles(values: np.ndarray, level: float) -> np.ndarray:

@@ -156,7 +156,7 @@ def dqn_of(
 def _weights(layers: Sequence[OperationsRow]) -> TrainedAgent:
     row = layers[0]
     # Operation rows do not hold the length of a recipe, so no agent is called untrained here.
-    return TrainedAgent(row.game, row.agent, row.recipe, False, row.train_seed, row.train_steps)
+    return TrainedAgent(row.game, row.agent, row.network, row.recipe, False, row.train_seed, row.train_steps)
 
 
 def verdict(energy: float, of_dqn: float) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from analysis import statistics
-from analysis.aggregates import Interval, mean_difference, mean_of_games
-from analysis.runs import Family, dqn_family, in_order, is_untrained, names, training_families
+from analysis.aggregates import Interval, mean_of_games
+from analysis.over_seeds import mean_difference
+from analysis.runs import Family, dqn_family, in_order, names, whole_runs
 from analysis.stability import (
     dispersion_across_runs,
     dispersion_across_time,
@@ -145,8 +146,8 @@ class OverGames:
     """For each of COMPARED and each game, values of these seeds [seeds] in units of the score; NaN where none."""
     runs: int
     """Training runs on all games, those that did not learn included."""
-    evaluations: tuple[int, ...]
-    """Of each game."""
+    points: Mapping[str, Sequence[int]]
+    """Of each game, the numbers of decisions after which all runs were evaluated."""
 
     @property
     def learnt(self) -> int:
@@ -169,12 +170,36 @@ class OverGames:
         return found
 
 
-def over_games(validation: pd.DataFrame) -> list[OverGames]:
-    """How steadily every network learnt, by tier, in the order of tables.
+@dataclass(frozen=True)
+class LearningCurves:
+    """The validation episodes of one network on the games of a tier."""
 
-    Of each game, evaluations count after numbers of decisions that all its training runs have in common. Runs that are
-    shorter than others of their network were interrupted and do not count, nor do those too short for their recipe, as
-    elsewhere. A game with fewer than two common evaluations, or without a known score of random play, is left out.
+    family: Family
+    name: str
+    tier: Tier
+    games: Mapping[str, pd.DataFrame]
+
+    def over_games(self, other: "LearningCurves | None" = None) -> OverGames:
+        """How steadily it learnt.
+
+        Measures grow with the number of evaluations. Beside another network, only those count that both have.
+
+        Args:
+            other: if given, games and evaluations that only one of the two has do not count.
+        """
+        points = {}
+        for game, rows in self.games.items():
+            if other is not None and game in other.games:
+                rows = pd.concat([rows, other.games[game]])
+            if other is None or game in other.games:
+                points[game] = shared_points(rows)
+        return _over_games(self, {game: common for game, common in points.items() if len(common) > 1})
+
+
+def learning_curves(validation: pd.DataFrame) -> list[LearningCurves]:
+    """The networks of training runs that are over (`runs.whole_runs`), by tier, in the order of tables.
+
+    A game without a known score of random play is left out, as is one that a network was evaluated on less than twice.
 
     Args:
         validation: EpisodeRows of training runs.
@@ -183,48 +208,37 @@ def over_games(validation: pd.DataFrame) -> list[OverGames]:
         Refusal: evaluations of one game have different protocols or numbers of episodes, whose noise is part of every
             measure, or an episode occurs twice.
     """
-    rows = validation.assign(family=training_families(validation))
-    made = rows.groupby(["game", "family", "train_seed"]).train_steps.transform("max")
-    longest = rows.groupby(["game", "family"]).train_steps.transform("max")
-    rows = rows[(made == longest) & ~is_untrained(made, rows.recipe_steps)]
+    rows = whole_runs(validation)
     found = []
     for tier in get_args(Tier):
         here = rows[rows.game.map(lambda game: get_game(game).tier) == tier]
         name_of = names(here.family)
-        games = {str(game): of_game for game, of_game in here.groupby("game")}
-        points = {game: shared_points(of_game) for game, of_game in games.items()}
-        games = {game: games[game] for game in games if len(points[game]) > 1 and _random(game) is not None}
+        games = {
+            str(game): of_game for game, of_game in here.groupby("game") if _random(str(game)) is not None
+        }
         for game, of_game in games.items():
             require_single(of_game.protocol, f"protocol of {game}")
             episodes = of_game.groupby(["family", "train_seed", "train_steps"]).size()
             require_single(episodes, f"number of episodes in an evaluation of {game}")
         for family in in_order(here.family):
-            played = {
-                game: of_game[of_game.family == family]
-                for game, of_game in games.items()
-                if (of_game.family == family).any()
-            }
-            if played:
-                found.append(_over_games(family, name_of[family], tier, played, points))
+            played = {game: of_game[of_game.family == family] for game, of_game in games.items()}
+            enough = {game: own for game, own in played.items() if len(own) and len(shared_points(own)) > 1}
+            if enough:
+                found.append(LearningCurves(family, name_of[family], tier, enough))
     return found
 
 
-def _over_games(
-    family: Family,
-    name: str,
-    tier: Tier,
-    played: Mapping[str, pd.DataFrame],
-    points: Mapping[str, Sequence[int]],
-) -> OverGames:
+def _over_games(curves_of: LearningCurves, points: Mapping[str, Sequence[int]]) -> OverGames:
     gains: dict[str, np.ndarray] = {}
     measures: dict[str, dict[str, np.ndarray]] = {measure: {} for measure in COMPARED}
-    for game, rows in played.items():
+    for game, of_game in points.items():
         random = _random(game)
         assert random is not None
-        rows = rows[rows.train_steps.isin(points[game])]
+        rows = curves_of.games[game]
+        rows = rows[rows.train_steps.isin(of_game)]
         curves = seed_curves(rows, "score")
         best = curves.max().to_numpy()
-        measured = stability(rows, points[game])._asdict()
+        measured = stability(rows, of_game)._asdict()
         measured["lost"] = best - curves.iloc[-1].to_numpy()
         # With one episode the error is unknown.
         errors = np.nan_to_num(measured["best_std"]) / np.sqrt(rows.episode.nunique())
@@ -234,26 +248,30 @@ def _over_games(
         gains[game] = best[learnt] - random
         for measure in COMPARED:
             measures[measure][game] = measured[measure][learnt]
-    runs = sum(rows.train_seed.nunique() for rows in played.values())
-    return OverGames(family, name, tier, gains, measures, runs, tuple(len(points[game]) for game in played))
+    runs = sum(curves_of.games[game].train_seed.nunique() for game in points)
+    return OverGames(curves_of.family, curves_of.name, curves_of.tier, gains, measures, runs, points)
 
 
 def _random(game: str) -> float | None:
     return reference(get_game(game)).random
 
 
-def stability_table(found: Sequence[OverGames]) -> str:
-    """Measures over games, and how each network differs from the DQN, as Markdown.
+def stability_table(found: Sequence[LearningCurves]) -> str:
+    """Measures over games, and how each network differs from the DQN, as Markdown. Empty if no game has two runs that
+    learnt.
 
     Args:
-        found: from `over_games`.
+        found: from `learning_curves`.
     """
+    alone = [each.over_games() for each in found]
+    if not any(len(gains) > 1 for each in alone for gains in each.gains.values()):
+        return ""
     text = (
         "# Stability of learning\n\n"
         "Mean over games and seeds, in per cent of what each training run gained: its best validation mean minus\n"
         "random play. Less is steadier. Dispersion and risk are those of Chan et al. 2020, within each run. The last\n"
         "column is the spread of scores over the episodes of the best evaluation. All hold the noise of evaluations.\n"
-        "Runs that did not learn are left out. Evaluations count that all networks of a game have.\n\n"
+        "Runs that did not learn are left out, as are those that are not over.\n\n"
     ) + aligned(
         [
             ("tier", "network", "games", "runs that learnt", "evaluations", *COMPARED.values()),
@@ -261,12 +279,12 @@ def stability_table(found: Sequence[OverGames]) -> str:
                 (
                     each.tier,
                     each.name,
-                    str(len(each.evaluations)),
+                    str(len(each.points)),
                     f"{each.learnt} of {each.runs}",
-                    span(each.evaluations, "d"),
+                    span(map(len, each.points.values()), "d"),
                     *(_cell(each.relative(measure)) for measure in COMPARED),
                 )
-                for each in found
+                for each in alone
             ),
         ]
     )
@@ -292,8 +310,9 @@ def stability_table(found: Sequence[OverGames]) -> str:
         f"{comparisons_told([difference for *_, difference in compared])} Measures of a run are related.\n\n"
         "A positive difference is less steady than the DQN. In per cent of its own gain, a network that learns less\n"
         "is less steady if its score falls as far. In per cent of the DQN's mean gain on the game, it is not. The\n"
-        "first says how much of what was learnt is lost, the second how much score. Intervals: 95 %, bootstrap over\n"
-        "training seeds, stratified by game and widened for few seeds (Hesterberg 2015). Two a game are needed.\n\n"
+        "first says how much of what was learnt is lost, the second how much score. Evaluations count that both\n"
+        "networks have. Intervals: 95 %, t-intervals over training seeds, stratified by game. Two seeds a game are\n"
+        "needed.\n\n"
     ) + aligned(
         [("tier", "network", "minus", "measure", "per cent of", "games", "points", "95 %", "told"), *cells]
     )
@@ -304,15 +323,15 @@ def _cell(games: Mapping[str, np.ndarray]) -> str:
 
 
 def _differences(
-    found: Sequence[OverGames],
+    found: Sequence[LearningCurves],
 ) -> Iterator[tuple[OverGames, OverGames, str, str, int, Interval]]:
     """Each network, its DQN, the measure, what is 100 %, the number of games, and the difference over them."""
-    for network in found:
-        of_tier = {each.family: each for each in found if each.tier == network.tier}
-        family = dqn_family(network.family, of_tier)
+    for each in found:
+        of_tier = {other.family: other for other in found if other.tier == each.tier}
+        family = dqn_family(each.family, of_tier)
         if family is None:
             continue
-        dqn = of_tier[family]
+        network, dqn = each.over_games(of_tier[family]), of_tier[family].over_games(each)
         for measure, (unit, gains) in itertools.product(
             COMPARED, (("own gain", None), ("the DQN's", dqn.gains))
         ):

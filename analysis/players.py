@@ -111,8 +111,9 @@ def dqns_of(player: Player, dqns: Sequence[Player]) -> list[Player]:
 
 def _weights(player: Player) -> TrainedAgent:
     row = player.first
+    untrained = player.line.family.untrained
     return TrainedAgent(
-        row.game, row.agent, row.recipe, player.line.family.untrained, row.train_seed, row.train_steps
+        row.game, row.agent, row.network, row.recipe, untrained, row.train_seed, row.train_steps
     )
 
 

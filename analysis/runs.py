@@ -89,6 +89,21 @@ def is_untrained(train_steps: Any, recipe_steps: Any) -> Any:
     return (train_steps >= 0) & (train_steps < TRAINED_SHARE * recipe_steps)
 
 
+def whole_runs(validation: pd.DataFrame) -> pd.DataFrame:
+    """Validation rows of training runs that are over, with a column `family`.
+
+    A run that is shorter than others of its network on the game is not over, and one that is too short for its recipe
+    trained nothing (`is_untrained`). Neither compares with runs that are.
+
+    Args:
+        validation: EpisodeRows of training runs.
+    """
+    rows = validation.assign(family=training_families(validation))
+    made = rows.groupby(["game", "family", "train_seed"]).train_steps.transform("max")
+    longest = rows.groupby(["game", "family"]).train_steps.transform("max")
+    return rows[(made == longest) & ~is_untrained(made, rows.recipe_steps)]
+
+
 def in_order(found: Iterable[Family]) -> list[Family]:
     """Each family once, in the order used by all tables and figures."""
     return sorted(set(found), key=lambda each: (order(each.agent), *each[1:]))
@@ -197,6 +212,7 @@ class TrainedAgent(NamedTuple):
 
     game: str
     agent: str
+    network: str
     recipe: str
     untrained: bool
     train_seed: int
@@ -241,15 +257,16 @@ def dqn_family(family: Family, others: Iterable[Family]) -> Family | None:
 def is_own_dqn(dqn: TrainedAgent, agent: TrainedAgent) -> bool:
     """Whether an agent may be compared with a DQN: both were trained alike on the same game.
 
-    A converted network carries the seed, recipe and decisions of its source DQN and is compared with that DQN only. A
-    DSQN has no source and may be compared with any seed. Imported weights have no known origin and match no other DQN.
+    A converted network carries the network, seed, recipe and decisions of its source DQN and is compared with that DQN
+    only. A DSQN has no source and may be compared with any seed. Imported weights have no known origin and match no
+    other DQN.
     """
     if dqn == agent:
         return True
     alike = dqn.agent == "dqn" and dqn.game == agent.game and trained_alike(dqn, agent)
     if kind_of(agent.agent).is_conversion:
-        origin = (agent.recipe, agent.train_seed, agent.train_steps)
-        alike = alike and (dqn.recipe, dqn.train_seed, dqn.train_steps) == origin
+        origin = (agent.network, agent.recipe, agent.train_seed, agent.train_steps)
+        alike = alike and (dqn.network, dqn.recipe, dqn.train_seed, dqn.train_steps) == origin
     return alike and min(dqn.train_seed, agent.train_seed) >= 0
 
 
@@ -287,6 +304,6 @@ def own_dqn(runs: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
 def _weights(runs: pd.DataFrame) -> list[TrainedAgent]:
     columns = zip(runs.game, runs.family, runs.train_seed, runs.train_steps, strict=True)
     return [
-        TrainedAgent(game, family.agent, family.recipe, family.untrained, seed, steps)
+        TrainedAgent(game, family.agent, family.network, family.recipe, family.untrained, seed, steps)
         for game, family, seed, steps in columns
     ]

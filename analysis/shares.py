@@ -1,40 +1,36 @@
 """The share of the DQN's score that networks keep, over games and training seeds, and what can be told apart.
 
-The share is the average performance ratio of Xu et al. 2026 (`aggregates.average_performance_ratio`). Never imports
-torch.
+The share is the average performance ratio of Xu et al. 2026. Never imports torch.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 
-from analysis.aggregates import Interval, average_performance_ratio, performance_ratio_difference
+from analysis import over_seeds
+from analysis.aggregates import Interval
 from analysis.energy import by_agent, dqn_of
 from analysis.runs import (
     Family,
     dqn_family,
     in_order,
-    is_untrained,
     names,
     own_dqn,
     prefer_best,
     training_families,
     training_runs,
+    whole_runs,
 )
-from analysis.tables import aligned
-from analysis.words import comparisons_told, told
 from core.games import Tier, get_game, reference
 from core.kinds import kind_of
 from core.rows import OperationsRow
 
-Scores = Mapping[str, Mapping[int, float]]
-"""The mean score of each training run: by game, then by training seed."""
-
-
+ByRun = Mapping[str, Mapping[int, float]]
+"""A number for each training run: by game, then by training seed."""
 EQUAL_OPERATIONS = 0.1
 """Operations of two networks that differ by no more than this share are taken as equal."""
 
@@ -48,14 +44,14 @@ class Kept:
     tier: Tier
     sim_steps: int
     """0 for a network without spikes."""
-    runs: Scores
-    """Its own scores."""
-    dqns: Scores
-    """The scores of the DQNs that it is compared with, on the same games."""
-    share: Interval
-    """1 for the DQN itself. The interval is over training seeds, stratified by game."""
-    operations: float | None = None
-    """Operations of a decision relative to its DQN's, the mean over games. None if they were not counted.
+    runs: ByRun
+    """Its mean scores."""
+    dqns: ByRun
+    """The mean scores of the DQNs that it is compared with, on the same games. A conversion's have its seeds."""
+    dqn_of: Mapping[str, Family]
+    """The family of these DQNs on each game."""
+    counted: ByRun = field(default_factory=dict)
+    """Operations of a decision relative to the DQN's, of the runs for which they were counted.
 
     Operations are additions and multiply-accumulates. The DQN's are those of a dense pass.
     """
@@ -71,16 +67,47 @@ class Kept:
         return tuple(self.runs)
 
     @property
-    def by_game(self) -> dict[str, float]:
-        """The share on each game. Their mean is `share`."""
-        games = zip(_arrays(self.runs), _arrays(self.dqns), _random(self.runs), strict=True)
-        shares = [float((own.mean() - random) / (dqn.mean() - random)) for own, dqn, random in games]
-        return dict(zip(self.runs, shares, strict=True))
+    def seeds(self) -> tuple[int, int]:
+        """The fewest and the most training seeds of a game."""
+        sizes = [len(of_game) for of_game in self.runs.values()]
+        return min(sizes), max(sizes)
 
     @property
-    def seeds(self) -> int:
-        """Training seeds of each game, the fewest."""
-        return min(map(len, self.runs.values()))
+    def share(self) -> Interval:
+        """Its share of the DQN's score. The interval is over training seeds, stratified by game."""
+        return _share(self.runs, self.dqns, self.is_conversion)
+
+    @property
+    def by_game(self) -> dict[str, float]:
+        """The share on each game. Their mean is `share`."""
+        return {game: self.on([game]).share.estimate for game in self.games}
+
+    @property
+    def operations(self) -> float | None:
+        """Operations relative to the DQN's: the mean over games of that over the runs that were counted.
+
+        None if a game has no such run.
+        """
+        if not all(self.counted.get(game) for game in self.games):
+            return None
+        return float(np.mean([np.mean([*self.counted[game].values()]) for game in self.games]))
+
+    def on(self, games: Sequence[str]) -> "Kept":
+        """The same network, on some of its games only."""
+        return replace(
+            self,
+            runs={game: self.runs[game] for game in games},
+            dqns={game: self.dqns[game] for game in games},
+        )
+
+
+class LeftOut(NamedTuple):
+    """Runs of a network on a game that have no share, because no DQN above random play was trained alike."""
+
+    tier: Tier
+    name: str
+    game: str
+    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -91,6 +118,11 @@ class Difference:
     other: Kept
     share: Interval
 
+    @property
+    def games(self) -> tuple[str, ...]:
+        """The games of the comparison. Both networks are given on these alone."""
+        return self.network.games
+
 
 def shares_kept(episodes: pd.DataFrame, operations: Sequence[OperationsRow] = ()) -> list[Kept]:
     """What every trained network keeps of the DQN of its recipe. The best checkpoint of each training run counts.
@@ -100,90 +132,97 @@ def shares_kept(episodes: pd.DataFrame, operations: Sequence[OperationsRow] = ()
         operations: rows of `evaluate probe`, if there are any.
 
     Returns:
-        Networks in the order of tables. One without a DQN above random play on any game is left out.
+        Networks in the order of tables. What they have no DQN for is left out (see `left_out`).
 
     Raises:
         Refusal: the rows do not compare (see `runs.training_runs`).
     """
-    played = episodes[episodes.agent != "random"]
-    if played.empty:
-        return []
-    checkpoints = training_runs(played)
-    trained = checkpoints[[not family.untrained for family in checkpoints.family]]
     counted = _relative_operations(operations)
     found = []
-    for tier in get_args(Tier):
-        here = trained[trained.game.map(lambda game: get_game(game).tier) == tier]
-        if here.empty:
-            continue
-        name_of, runs = names(here.family), prefer_best(here)
-        for family in in_order(runs.family):
-            if family.agent != "dqn":
-                kept = _kept(here, runs[runs.family == family], name_of[family], counted)
-                found += [] if kept is None else [kept]
+    for name, runs, own in _networks(episodes):
+        kept = _kept(name, runs, own)
+        if kept is not None:
+            of_games = {
+                game: {
+                    seed: counted[game, kept.family, seed]
+                    for seed in seeds
+                    if (game, kept.family, seed) in counted
+                }
+                for game, seeds in kept.runs.items()
+            }
+            found.append(replace(kept, counted=of_games))
     return found
 
 
-def _kept(
-    runs: pd.DataFrame, own: pd.DataFrame, name: str, operations: Mapping[tuple[str, Family, int], float]
-) -> Kept | None:
-    """What one network keeps; None without a DQN above random play.
+def left_out(episodes: pd.DataFrame) -> list[LeftOut]:
+    """The runs that `shares_kept` leaves out, in the order of tables. Arguments are as there."""
+    found = []
+    for name, runs, own in _networks(episodes):
+        kept = _kept(name, runs, own)
+        for game, of_game in own.groupby("game"):
+            used = kept.runs.get(str(game), {}) if kept is not None else {}
+            seeds = tuple(sorted({int(seed) for seed in of_game.train_seed} - used.keys()))
+            if seeds:
+                found.append(LeftOut(get_game(str(game)).tier, name, str(game), seeds))
+    return found
 
-    Args:
-        runs: all trained runs of the tier.
-        own: those of the network, one checkpoint of each.
-        name: its name.
-        operations: from `_relative_operations`.
-    """
+
+def _networks(episodes: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """For each trained network but DQNs: its name, all trained runs of its tier, and its own, one checkpoint each."""
+    played = episodes[episodes.agent != "random"]
+    if played.empty:
+        return
+    checkpoints = training_runs(played)
+    trained = checkpoints[[not family.untrained for family in checkpoints.family]]
+    for tier in get_args(Tier):
+        here = trained[trained.game.map(lambda game: get_game(game).tier) == tier]
+        name_of, runs = names(here.family), prefer_best(here)
+        for family in in_order(here.family):
+            if family.agent != "dqn":
+                yield name_of[family], here, runs[runs.family == family]
+
+
+def _kept(name: str, runs: pd.DataFrame, own: pd.DataFrame) -> Kept | None:
+    """What one network keeps, from what `_networks` gives; None without a DQN above random play."""
     family = own.family.iloc[0]
-    pairs = {str(game): _with_dqn(runs, group) for game, group in own.groupby("game")}
-    pairs = {game: pair for game, pair in pairs.items() if pair[0] and _is_above_random(game, pair[1])}
-    if not pairs:
+    scores: dict[str, dict[int, float]] = {}
+    dqns: dict[str, dict[int, float]] = {}
+    dqn_families: dict[str, Family] = {}
+    for game, of_game in own.groupby("game"):
+        found = prefer_best(own_dqn(runs, of_game))
+        mine, theirs = _by_seed(of_game), _by_seed(found)
+        if kind_of(family.agent).is_conversion:
+            both = sorted(mine.keys() & theirs.keys())
+            mine, theirs = ({seed: of[seed] for seed in both} for of in (mine, theirs))
+        if is_above_random(str(game), theirs):
+            scores[str(game)], dqns[str(game)] = mine, theirs
+            dqn_families[str(game)] = found.family.iloc[0]
+    if not scores:
         return None
-    scores = {game: pair[0] for game, pair in pairs.items()}
-    dqns = {game: pair[1] for game, pair in pairs.items()}
-    keys = [(game, family, seed) for game, of_game in scores.items() for seed in of_game]
-    counted = [operations[key] for key in keys if key in operations]
-    return Kept(
-        family,
-        name,
-        get_game(next(iter(pairs))).tier,
-        int(own.sim_steps.max()),
-        scores,
-        dqns,
-        _share(scores, dqns, kind_of(family.agent).is_conversion),
-        float(np.mean(counted)) if len(counted) == len(keys) else None,
-    )
-
-
-def _with_dqn(runs: pd.DataFrame, own: pd.DataFrame) -> tuple[dict[int, float], dict[int, float]]:
-    """The scores of a network on a game and those of its DQN, by training seed."""
-    dqns = _by_seed(prefer_best(own_dqn(runs, own)))
-    scores = _by_seed(own)
-    if kind_of(own.family.iloc[0].agent).is_conversion:
-        both = sorted(scores.keys() & dqns.keys())
-        return {seed: scores[seed] for seed in both}, {seed: dqns[seed] for seed in both}
-    return scores, dqns
+    tier = get_game(next(iter(scores))).tier
+    return Kept(family, name, tier, int(own.sim_steps.max()), scores, dqns, dqn_families)
 
 
 def _by_seed(runs: pd.DataFrame) -> dict[int, float]:
     return {int(seed): float(mean) for seed, mean in zip(runs.train_seed, runs["mean"], strict=True)}
 
 
-def _is_above_random(game: str, dqns: Mapping[int, float]) -> bool:
+def is_above_random(game: str, scores: Mapping[int, float]) -> bool:
+    """Whether the mean score of some training runs is above that of random play, so that there is a share of it."""
     random = reference(get_game(game)).random
-    return random is not None and bool(dqns) and float(np.mean([*dqns.values()])) > random
+    return random is not None and bool(scores) and float(np.mean([*scores.values()])) > random
 
 
-def _share(runs: Scores, dqns: Scores, paired: bool) -> Interval:
-    return average_performance_ratio(_arrays(runs), _arrays(dqns), _random(runs), paired, expanded=True)
+def _share(runs: ByRun, dqns: ByRun, paired: bool) -> Interval:
+    return over_seeds.share(_arrays(runs), _arrays(dqns), _random(runs), paired)
 
 
-def _arrays(scores: Scores) -> list[np.ndarray]:
+def _arrays(scores: ByRun) -> list[np.ndarray]:
     return [np.array([of_game[seed] for seed in sorted(of_game)]) for of_game in scores.values()]
 
 
-def _random(games: Iterable[str]) -> list[float]:
+def _random(games: ByRun) -> list[float]:
+    """Scores of random play on games of which it is known (see `is_above_random`)."""
     found = [reference(get_game(game)).random for game in games]
     return [score for score in found if score is not None]
 
@@ -201,24 +240,35 @@ def _relative_operations(rows: Sequence[OperationsRow]) -> dict[tuple[str, Famil
     return found
 
 
+# Differences -----------------------------------------------------------------------------------------
+
+
 def differences(kept: Sequence[Kept], are_equal: Callable[[Kept, Kept], bool]) -> list[Difference]:
     """Every comparison that is made: all pairs of networks of equal cost.
 
-    Shares are of the DQNs of those seeds that both have, if one of them is a conversion. So a difference need not be
-    that of two shares in the table.
+    If one of two networks is a conversion, both shares are of the DQNs that it was made from. So a difference need not
+    be that of two shares in the table. Games on which the two have other DQNs do not count.
 
     Args:
         kept: from `shares_kept`.
-        are_equal: whether two networks cost the same: `equal_sim_steps` or `equal_operations`.
+        are_equal: whether two networks cost the same on the games that they are compared on: `equal_sim_steps` or
+            `equal_operations`.
     """
     found = []
     for network, other in itertools.combinations(kept, 2):
-        is_spiking = network.sim_steps and other.sim_steps
-        if network.tier != other.tier or not is_spiking or not are_equal(network, other):
+        if network.tier != other.tier or not (network.sim_steps and other.sim_steps):
             continue
-        share = _difference(network, other)
-        if share is not None:
-            found.append(Difference(network, other, share))
+        compared = _matched(network, other)
+        if compared is not None and are_equal(*compared):
+            first, second = compared
+            share = over_seeds.share_difference(
+                _arrays(first.runs),
+                _arrays(second.runs),
+                _arrays(first.dqns),
+                _random(first.runs),
+                (first.is_conversion, second.is_conversion),
+            )
+            found.append(Difference(first, second, share))
     return found
 
 
@@ -235,32 +285,38 @@ def equal_operations(network: Kept, other: Kept) -> bool:
     return more <= (1 + EQUAL_OPERATIONS) * less
 
 
-def _difference(network: Kept, other: Kept) -> Interval | None:
-    """The difference of shares on the games that both played; None if they have no game or no DQN in common."""
-    games = [game for game in network.games if game in other.games]
-    own: list[np.ndarray] = []
-    others: list[np.ndarray] = []
-    dqns_of: list[np.ndarray] = []
-    for game in games:
-        dqns = {**network.dqns[game], **other.dqns[game]}
-        for each in (network, other):
-            if each.is_conversion:
-                dqns = {seed: score for seed, score in dqns.items() if seed in each.runs[game]}
-        if not _is_above_random(game, dqns):
-            return None
-        for side, each in ((own, network), (others, other)):
-            scores = each.runs[game]
-            seeds = dqns if each.is_conversion else scores
-            side.append(np.array([scores[seed] for seed in sorted(seeds)]))
-        dqns_of.append(np.array([dqns[seed] for seed in sorted(dqns)]))
-    if not games:
+def _matched(network: Kept, other: Kept) -> tuple[Kept, Kept] | None:
+    """Two networks on the games and DQNs that they have in common; None if there are none."""
+    runs: tuple[dict[str, Mapping[int, float]], ...] = ({}, {})
+    dqns: dict[str, Mapping[int, float]] = {}
+    for game in network.games:
+        if game not in other.games or network.dqn_of[game] != other.dqn_of[game]:
+            continue
+        own, theirs = network.dqns[game], other.dqns[game]
+        if network.is_conversion and other.is_conversion:
+            # Of the same training, one may have been made from the best weights and one from the last.
+            shared = {seed: own[seed] for seed in own if own[seed] == theirs.get(seed)}
+        else:
+            shared = {**own} if network.is_conversion else {**theirs}
+        if not is_above_random(game, shared):
+            continue
+        dqns[game] = shared
+        for side, each in zip(runs, (network, other), strict=True):
+            of_game = each.runs[game]
+            side[game] = {seed: of_game[seed] for seed in shared} if each.is_conversion else of_game
+    if not dqns:
         return None
-    paired = (network.is_conversion, other.is_conversion)
-    return performance_ratio_difference(own, others, dqns_of, _random(games), paired)
+    first, second = (
+        replace(each, runs=of_games, dqns=dqns) for each, of_games in zip((network, other), runs, strict=True)
+    )
+    return first, second
+
+
+# Maximum returns -------------------------------------------------------------------------------------
 
 
 def maximum_returns(validation: pd.DataFrame) -> pd.DataFrame:
-    """The largest mean score of validation episodes that each training run reached. Untrained agents do not count.
+    """The largest mean score of validation episodes that each training run reached (see `runs.whole_runs`).
 
     Its mean over seeds is the average maximum return that papers on MinAtar print (Xu et al. 2026). It is larger than
     the score of the best checkpoint on other episodes, because the maximum picks luck too.
@@ -272,103 +328,8 @@ def maximum_returns(validation: pd.DataFrame) -> pd.DataFrame:
         Columns: game, agent, network, recipe, train_seed, mean.
     """
     run = ["game", "agent", "network", "recipe", "train_seed"]
-    made = validation.groupby(run).train_steps.transform("max")
-    trained = validation[~is_untrained(made, validation.recipe_steps)]
-    means = trained.groupby([*run, "train_steps"], as_index=False).score.mean()
+    means = whole_runs(validation).groupby([*run, "train_steps"], as_index=False).score.mean()
     return means.groupby(run, as_index=False).score.max().rename(columns={"score": "mean"})
-
-
-def shares_table(kept: Sequence[Kept], validation: pd.DataFrame | None = None) -> str:
-    """Shares, the differences between them, and maximum returns, as Markdown.
-
-    Args:
-        kept: from `shares_kept`.
-        validation: EpisodeRows of training runs, if there are any.
-    """
-    cells = [
-        ("tier", "network", "sim steps", "games", "seeds", "share of the DQN (%)", "95 %", "operations / DQN")
-    ]
-    for each in kept:
-        cells.append(
-            (
-                each.tier,
-                each.name,
-                str(each.sim_steps or ""),
-                str(len(each.games)),
-                str(each.seeds),
-                f"{100 * each.share.estimate:.1f}",
-                _bounds(each.share),
-                "" if each.operations is None else f"{each.operations:.3g}",
-            )
-        )
-    text = (
-        "# Share of the DQN's score\n\n"
-        "Mean over games of (score - random) / (DQN's score - random), best checkpoints. Intervals: stratified\n"
-        "bootstrap over training seeds, widened for few of them (Hesterberg 2015); a conversion is drawn with its own\n"
-        "DQN. An interval needs two seeds a game.\n\n" + aligned(cells)
-    )
-    text += _games_tables(kept)
-    text += _differences_table("equal sim steps", differences(kept, equal_sim_steps))
-    about = f"equal operations, within {round(100 * EQUAL_OPERATIONS)} %"
-    text += _differences_table(about, differences(kept, equal_operations))
-    if validation is not None and len(validation):
-        text += (
-            "\n## Average maximum return\n\n"
-            "The largest validation mean of each training run, averaged over seeds, as papers on MinAtar print it.\n\n"
-        ) + aligned([*_maximum_cells(validation)])
-    return text
-
-
-def _games_tables(kept: Sequence[Kept]) -> str:
-    """Shares by game, a table for each tier of several games."""
-    text = ""
-    for tier in dict.fromkeys(each.tier for each in kept):
-        here = [each for each in kept if each.tier == tier]
-        games = sorted({game for each in here for game in each.games})
-        if len(games) > 1:
-            cells = [("network", *games)]
-            for each in here:
-                shares = each.by_game
-                cells.append(
-                    (each.name, *(f"{100 * shares[game]:.0f}" if game in shares else "" for game in games))
-                )
-            text += f"\n## Shares by game, {tier} (%)\n\n{aligned(cells)}"
-    return text
-
-
-def _differences_table(about: str, compared: Sequence[Difference]) -> str:
-    """Differences at something equal, under a heading of their own; nothing if there are none."""
-    if not compared:
-        return ""
-    return (
-        f"\n## Differences at {about}\n\n{comparisons_told([each.share for each in compared])}\n"
-        "A conversion is compared on the DQNs that it was made from, so shares may be of fewer seeds than above. Runs\n"
-        "are those of both networks.\n\n"
-    ) + aligned(
-        [
-            ("tier", "network", "minus", "games", "runs", "points", "95 %", "told"),
-            *map(_difference_cells, compared),
-        ]
-    )
-
-
-def _bounds(share: Interval, sign: str = "") -> str:
-    return f"{100 * share.low:{sign}.1f} to {100 * share.high:{sign}.1f}" if share.is_given else ""
-
-
-def _difference_cells(each: Difference) -> tuple[str, ...]:
-    games = len([game for game in each.network.games if game in each.other.games])
-    points = f"{100 * each.share.estimate:+.1f}"
-    names_of = (each.network.name, each.other.name)
-    return (
-        each.network.tier,
-        *names_of,
-        str(games),
-        str(each.share.n),
-        points,
-        _bounds(each.share, "+"),
-        told(each.share),
-    )
 
 
 def maximum_share(maxima: pd.DataFrame, family: Family) -> Interval | None:
@@ -390,34 +351,7 @@ def maximum_share(maxima: pd.DataFrame, family: Family) -> Interval | None:
         {str(game): _by_seed(rows) for game, rows in maxima[families == each].groupby("game")}
         for each in (family, dqn)
     )
-    games = [game for game in scores if game in others and _is_above_random(game, others[game])]
+    games = [game for game in scores if game in others and is_above_random(game, others[game])]
     if not games:
         return None
     return _share({game: scores[game] for game in games}, {game: others[game] for game in games}, False)
-
-
-def _maximum_cells(validation: pd.DataFrame) -> Iterator[tuple[str, ...]]:
-    found = maximum_returns(validation)
-    games = sorted(set(found.game))
-    yield ("tier", "network", "recipe", *games, "share of the DQN (%)", "95 %")
-    for tier, of_tier in found.groupby(found.game.map(lambda game: get_game(game).tier)):
-        families = training_families(of_tier)
-        for family in in_order(families):
-            rows = of_tier[families == family]
-            share = maximum_share(of_tier, family)
-            yield (
-                str(tier),
-                family.network,
-                family.recipe,
-                *(_mean_and_spread(rows[rows.game == game]["mean"]) for game in games),
-                "" if share is None else f"{100 * share.estimate:.1f}",
-                "" if share is None else _bounds(share),
-            )
-
-
-def _mean_and_spread(scores: pd.Series) -> str:
-    """The mean over seeds, their sample standard deviation, and their number."""
-    if scores.empty:
-        return ""
-    spread = f" ± {scores.std(ddof=1):,.2f}" if len(scores) > 1 else ""
-    return f"{scores.mean():,.2f}{spread} ({len(scores)})"

@@ -9,9 +9,10 @@ from analysis.energy import energy_table
 from analysis.game_table import Block, game_table
 from analysis.game_table_formats import game_table_csv, game_table_markdown
 from analysis.game_table_latex import game_table_latex, require_columns
-from analysis.learning import over_games, stability_table
+from analysis.learning import learning_curves, stability_table
 from analysis.rows import EPISODES, OPERATIONS, VALIDATION, StudyRows
-from analysis.shares import shares_kept, shares_table
+from analysis.shares import left_out, shares_kept
+from analysis.shares_table import shares_table
 from analysis.tables import markdown, score_lines
 from analysis.words import tenths
 from core.errors import Refusal
@@ -56,11 +57,13 @@ def write_tables(study: StudyRows, drawn: Drawn, columns: Sequence[str] = ()) ->
     if operations:
         tables["energy.md"] = energy_table(operations)
     if lines and (kept := shares_kept(study.frame(EPISODES), operations)):
-        tables["shares.md"] = shares_table(kept, study.frame(VALIDATION) if study.rows(VALIDATION) else None)
+        validation = study.frame(VALIDATION) if study.rows(VALIDATION) else None
+        tables["shares.md"] = shares_table(kept, left_out(study.frame(EPISODES)), validation)
     try:
-        learnt = over_games(study.frame(VALIDATION)) if study.rows(VALIDATION) else []
-        if any(len(gains) > 1 for each in learnt for gains in each.gains.values()):
-            tables["stability.md"] = stability_table(learnt)
+        if study.rows(VALIDATION) and (
+            steadiness := stability_table(learning_curves(study.frame(VALIDATION)))
+        ):
+            tables["stability.md"] = steadiness
     except Refusal as refusal:
         print(f"stability.md: refused, {refusal}")
     for name in TABLES:

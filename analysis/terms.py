@@ -12,8 +12,8 @@ TERMS: Mapping[str, str] = {
     "Kept": "Share of the DQN's score above random play that another network reaches on the same starts.",
     "Flip": "A greedy action that an attack changes.",
     "Distilled": "Trained to give the Q-values of a DQN, without rewards.",
-    "Epsilon": "The size of an attack: the largest change of an input, in the units of the network's input. The papers "
-    "give the exploration rate the same name.",
+    "Epsilon": "The size of an attack: the largest change of an input, in the units of the network's input. On "
+    "CartPole it counts in each element's scale. Protocols and recipes call the share of random actions epsilon too.",
     "Victim": "The network that is attacked.",
     "White-box": "An attack that follows a gradient of its victim. A transfer attack follows another network's.",
     "Black-box": "An attack that only asks its victim for scores.",

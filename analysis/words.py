@@ -85,7 +85,7 @@ def comparisons_told(differences: Sequence[Interval]) -> str:
     return (
         f"{count(made, 'comparison')} {'was' if made == 1 else 'were'} made. {known} {'has' if known == 1 else 'have'} "
         f"seeds enough for an interval, and {told} of these {'excludes' if told == 1 else 'exclude'} 0.\n"
-        "Of intervals between equal networks, about one in twenty would, and more with few games or seeds."
+        "Of intervals between equal networks, about one in twenty would."
     )
 
 

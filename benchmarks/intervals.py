@@ -1,12 +1,12 @@
-"""How often a bootstrap interval of a mean holds the mean, by the number of episodes: what LEAST_EPISODES rests on.
-How often a difference between equal networks is told, by the number of seeds: what `expanded_level` rests on.
+"""How often intervals hold the truth, and tell equal networks apart: what LEAST_EPISODES and over_seeds.py rest on.
 
-The scores of a network in results/ stand for all its games, and n of them are drawn again and again. Networks with tied
-scores are left out. Exponential scores are an example of skewed ones. The interval says 0.95.
+Episodes: the scores of a network in results/ stand for all its games, and n of them are drawn again and again. Networks
+with tied scores are left out. Exponential scores are an example of skewed ones. The interval says 0.95.
 
-Scores of equal networks are drawn from one distribution, for two networks with equally many training seeds. Their
-difference is judged by the percentiles of a plain bootstrap, and by those that are widened for few seeds. One in twenty
-should be told.
+Training seeds: scores of equal networks are drawn from one distribution, with equally many seeds for each of two. The
+difference is judged by the percentiles of a bootstrap, and by a t-interval (`over_seeds.mean_difference`). One in
+twenty should be told. Shares are of DQNs whose scores have a spread of a quarter. Conversions keep four fifths of each,
+with a spread that is the same on all games, or not.
 """
 
 import itertools
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.aggregates import Runs, mean_difference, mean_of_games, stratified_interval
+from analysis import over_seeds
+from analysis.aggregates import Runs, average_performance_ratio, mean_of_games, stratified_interval
 from analysis.rows import EPISODES, StudyRows
 from benchmarks.report import Measurement, report
 
@@ -25,6 +26,8 @@ LEAST_SCORES = 30
 """Networks with fewer games are left out."""
 SEEDS = (2, 3, 5, 10)
 GAMES = (1, 2, 5)
+SPREADS = {"equal": (1.0, 1.0, 1.0, 1.0, 1.0), "unequal": (2.0, 0.3, 0.1, 0.5, 1.0)}
+"""Of conversions' scores on five games, on which DQNs score 10."""
 COMPARED = 1000
 """Comparisons of each kind."""
 DRAWS = 100
@@ -44,8 +47,8 @@ def holds(draw: Callable[[], np.ndarray], mean: float, draws: int) -> list[bool]
     return [each.low <= mean <= each.high for each in intervals]
 
 
-def plain_is_told(scores: list[np.ndarray], others: list[np.ndarray], seed: int) -> bool:
-    """Whether the percentiles of a plain bootstrap of the difference exclude 0. Arguments as in `mean_difference`."""
+def bootstrap_tells(scores: list[np.ndarray], others: list[np.ndarray], seed: int) -> bool:
+    """Whether the percentiles of a bootstrap of the difference exclude 0. Arguments as in `mean_difference`."""
 
     def difference(runs: Runs) -> np.ndarray:
         return mean_of_games(runs[: len(scores)]) - mean_of_games(runs[len(scores) :])
@@ -53,10 +56,9 @@ def plain_is_told(scores: list[np.ndarray], others: list[np.ndarray], seed: int)
     return stratified_interval([*scores, *others], difference, seed=seed).excludes_zero
 
 
-def measure() -> Iterator[Measurement]:
-    """The share of intervals that hold the mean, and of differences between equal networks that are told."""
+def of_episodes(generator: np.random.Generator) -> Iterator[Measurement]:
+    """The share of intervals over episodes that hold the mean."""
     everyone = networks()
-    generator = np.random.default_rng(0)
     for n in SIZES:
         of_networks = [
             hold
@@ -66,13 +68,54 @@ def measure() -> Iterator[Measurement]:
         yield f"scores_{n}_episodes", float(np.mean(of_networks)), "coverage"
         skewed = holds(lambda: generator.exponential(size=n), 1.0, DRAWS * len(everyone))  # noqa: B023
         yield f"exponential_{n}_episodes", float(np.mean(skewed)), "coverage"
+
+
+def of_seeds(generator: np.random.Generator) -> Iterator[Measurement]:
+    """The share of differences between equal networks that are told."""
     for games, seeds in itertools.product(GAMES, SEEDS):
         for name, draw in (("normal", generator.normal), ("exponential", generator.exponential)):
             pairs = [[list(draw(size=(games, seeds))) for _ in range(2)] for _ in range(COMPARED)]
-            widened = [mean_difference(*pair, seed=i).excludes_zero for i, pair in enumerate(pairs)]
-            plain = [plain_is_told(*pair, seed=i) for i, pair in enumerate(pairs)]
-            for how, told in (("plain", plain), ("widened", widened)):
+            by_t = [over_seeds.mean_difference(*pair).excludes_zero for pair in pairs]
+            by_bootstrap = [bootstrap_tells(*pair, seed=i) for i, pair in enumerate(pairs)]
+            for how, told in (("bootstrap", by_bootstrap), ("t", by_t)):
                 yield f"{name}_{seeds}_seeds_{games}_games_{how}", float(np.mean(told)), "told of equals"
+
+
+def of_shares(
+    name: str, spreads: tuple[float, ...], seeds: int, generator: np.random.Generator
+) -> Iterator[Measurement]:
+    """How often intervals hold the share that conversions keep, and how often two equal ones are told apart."""
+    kept, floors = 0.8, [0.0] * len(spreads)
+    held: dict[str, list[bool]] = {"bootstrap": [], "t": []}
+    told = []
+    for seed in range(COMPARED):
+        dqns = [generator.normal(10.0, 2.5, seeds) for _ in spreads]
+        own, others = (
+            [
+                kept * dqn + generator.normal(0.0, spread, seeds)
+                for dqn, spread in zip(dqns, spreads, strict=True)
+            ]
+            for _ in range(2)
+        )
+        found = {
+            "bootstrap": average_performance_ratio(own, dqns, floors, True, seed=seed),
+            "t": over_seeds.share(own, dqns, floors, True),
+        }
+        for how, interval in found.items():
+            held[how].append(interval.low <= kept <= interval.high)
+        told.append(over_seeds.share_difference(own, others, dqns, floors, (True, True)).excludes_zero)
+    for how, hold in held.items():
+        yield f"{name}_{how}", float(np.mean(hold)), "coverage"
+    yield f"{name}_difference_t", float(np.mean(told)), "told of equals"
+
+
+def measure() -> Iterator[Measurement]:
+    """How often intervals hold the truth, and how often equal networks are told apart."""
+    generator = np.random.default_rng(0)
+    yield from of_episodes(generator)
+    yield from of_seeds(generator)
+    for (spread, spreads), seeds in itertools.product(SPREADS.items(), SEEDS):
+        yield from of_shares(f"shares_{spread}_{seeds}_seeds", spreads, seeds, generator)
 
 
 if __name__ == "__main__":

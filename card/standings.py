@@ -13,13 +13,13 @@ from analysis.aggregates import Interval, average_performance_ratio
 from analysis.evidence import evidence
 from analysis.gates import gates, is_allowed
 from analysis.rows import ATTACKS, EPISODES, OPERATIONS, STATE_ATTACKS, StudyRows
-from analysis.runs import families, in_order, names, own_dqn, prefer_best, training_runs
+from analysis.runs import families, in_order, names, prefer_best, training_runs
+from analysis.shares import Kept, is_above_random, shares_kept
 from analysis.statistics import LEAST_EPISODES
 from analysis.tables import aligned
 from card.check import is_checked
 from card.files import CARD, is_of_card, read_card
-from core import kinds
-from core.games import get_game, reference
+from core.games import get_game
 
 
 class Entry(NamedTuple):
@@ -68,7 +68,7 @@ def leaderboard(folders: Sequence[Path]) -> str:
     parts = [
         "# Leaderboard",
         "Made by `make leaderboard` from all studies and cards below these folders. Best weights of each training run. "
-        "Intervals of studies are over training seeds, stratified by game and widened for few seeds; those of cards "
+        "Intervals of studies are over training seeds, stratified by game; those of cards "
         "are over the games of one network. Networks that were trained for less than a tenth of their recipe are left "
         "out. Gates: whether a network passed all that a claim about its robustness needs. No line compares the "
         "robustness of two networks.",
@@ -111,6 +111,7 @@ def _of_study(study: StudyRows, runs: pd.DataFrame, known: Known) -> Iterator[En
     of_episodes = families(episodes)
     shown = [family for family in in_order(runs.family) if not family.untrained and family.agent != "random"]
     labels = names(shown)
+    kept = {(str(each.tier), each.family): each for each in shares_kept(episodes)}
     for family in shown:
         of_family = runs[[each == family for each in runs.family]]
         by_tier: dict[str, list[str]] = defaultdict(list)
@@ -132,7 +133,7 @@ def _of_study(study: StudyRows, runs: pd.DataFrame, known: Known) -> Iterator[En
                 str(own.sim_steps.max() or ""),
                 len(games),
                 " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))),
-                _share(runs, own, games, family.agent == "dqn" or kinds.kind_of(family.agent).is_conversion),
+                _share(kept.get((tier, family)), own, games),
                 _range([known.microjoules[name] for name in weights if name in known.microjoules]),
                 _verdict([known.allowed[name] for name in weights if name in known.allowed]),
                 f"study {study.folders[0].name}",
@@ -140,22 +141,15 @@ def _of_study(study: StudyRows, runs: pd.DataFrame, known: Known) -> Iterator[En
             )
 
 
-def _share(runs: pd.DataFrame, own: pd.DataFrame, games: Sequence[str], paired: bool) -> Interval | None:
-    """The mean over games of the share of the own DQN's score above random play, with its interval over seeds."""
-    scores, references, floors = [], [], []
-    for game in games:
-        here = own[own.game == game].sort_values("train_seed")
-        dqn = prefer_best(own_dqn(runs, here)).sort_values("train_seed") if len(here) else here
-        random = reference(get_game(game)).random
-        if random is None or dqn.empty or not dqn["mean"].mean() > random:
-            return None
-        if paired:
-            here = here[here.train_seed.isin(dqn.train_seed)]
-            dqn = dqn[dqn.train_seed.isin(here.train_seed)]
-        scores.append(here["mean"].to_numpy())
-        references.append(dqn["mean"].to_numpy())
-        floors.append(random)
-    return average_performance_ratio(scores, references, floors, paired, expanded=True)
+def _share(kept: Kept | None, own: pd.DataFrame, games: Sequence[str]) -> Interval | None:
+    """The share of the DQN's score over all games of a family, which a DQN keeps in full; None if one game has none."""
+    if kept is not None:
+        return kept.share if set(kept.games) == set(games) else None
+    scores = {game: dict(enumerate(own[own.game == game]["mean"])) for game in games}
+    is_dqn = all(family.agent == "dqn" for family in own.family)
+    if not is_dqn or not all(is_above_random(game, scores[game]) for game in games):
+        return None
+    return Interval(1.0, 1.0, 1.0, sum(map(len, scores.values())))
 
 
 def _range(values: Sequence[float]) -> str:

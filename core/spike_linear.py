@@ -18,7 +18,8 @@ from core.compiled import compiled
 from core.neurons.compiled import on_threads
 
 BREAK_EVEN = 0.2
-"""Share of inputs that fire from which on the dense product is faster (benchmarks/spike_linear.py)."""
+"""Share of inputs that fire from which on the dense product is faster. benchmarks/training.py measures trainings with
+and without sparse products."""
 LEAST_ROWS = 64
 """Rows below which the dense product is used."""
 

@@ -284,7 +284,7 @@ class _GamePlan:
         """Labels of the agents that a command attacks.
 
         Raises:
-            Refusal: it names an agent that the game does not have.
+            Refusal: it names an agent or a training seed that the game does not have.
         """
         victims = self.settings.victims[setting]
         known = [*dict.fromkeys(map(_name_of, self.agents))]
@@ -293,6 +293,13 @@ class _GamePlan:
                 self.study.source.refuse(
                     self._keys(setting, "agents"),
                     f"names {name!r}: {nearest(name, known)}agents of {self.name} are {', '.join(known)}",
+                )
+        seeds = [*dict.fromkeys(seed for seed in map(_seed_of, self.agents) if seed is not None)]
+        for seed in victims.train_seeds or ():
+            if seed not in seeds:
+                self.study.source.refuse(
+                    self._keys(setting, "train_seeds"),
+                    f"names {seed}: training seeds of {self.name} are {', '.join(map(str, seeds)) or 'none'}",
                 )
         if setting not in self.settings.commands:
             return []

@@ -23,6 +23,7 @@ from analysis.figures.style import (
 from analysis.rows import EPISODES, OPERATIONS
 from analysis.runs import Family, in_order, names
 from analysis.shares import Kept, shares_kept
+from analysis.words import span
 from core.games import PUBLISHED
 from core.rows import OperationsRow
 
@@ -39,8 +40,8 @@ PUBLISHED_LINES = {"DSQN-CVT": "x", "CRPI": "+", "DSQN(Liu)": "2", "CMC-DSQN": "
 def share_against_sim_steps(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Share of the DQN's score above random play that each network keeps, over games, against its simulation steps.
 
-    Bars: 95 % intervals over training seeds, widened for few. Black markers: published for MinAtar (Xu et al. 2026,
-    Table 2; maximum returns after 5 M decisions). Only networks that played most games are shown.
+    Bars: 95 % intervals over training seeds. Black markers: published for MinAtar (Xu et al. 2026, Table 2; maximum
+    returns after 5 M decisions). Shown are the networks that played the games that at least half of them played.
     """
     missing = "no trained spiking network with a DQN of its recipe on two games; evaluate run scores both"
     return _figures(shares_kept(rows), False, missing)
@@ -53,7 +54,7 @@ def share_against_operations(rows: pd.DataFrame, operations: pd.DataFrame) -> It
     decision relative to the DQN's.
 
     Operations are additions and multiply-accumulates, with the first layer computed once. Points of a line differ in
-    simulation steps. Bars: 95 % intervals over training seeds, widened for few.
+    simulation steps. Bars: 95 % intervals over training seeds.
     """
     records: list[dict[Any, Any]] = operations.to_dict("records")
     kept = shares_kept(rows, [OperationsRow(**record) for record in records])
@@ -78,19 +79,32 @@ def _figures(kept: Sequence[Kept], against_operations: bool, missing: str) -> It
 
 
 def _lines(kept: Sequence[Kept]) -> Iterator[tuple[str, list[Line]]]:
-    """The methods of each tier with two games. Shares over different games do not compare: those of most are taken."""
+    """The methods of each tier on the games that they have in common (`_common_games`), if these are two."""
     spiking = [each for each in kept if each.sim_steps]
     for tier, group in groupby(spiking, key=lambda each: each.tier):
         here = [*group]
-        most = max(len(each.games) for each in here)
-        if most < LEAST_GAMES:
+        games = _common_games(here)
+        if len(games) < LEAST_GAMES:
             continue
-        here = [each for each in here if len(each.games) == most]
         methods: dict[Family, list[Kept]] = {}
         for each in sorted(here, key=lambda each: each.sim_steps):
-            methods.setdefault(_method(each.family), []).append(each)
+            if set(games) <= set(each.games):
+                methods.setdefault(_method(each.family), []).append(each.on(games))
         name_of = names(methods)
         yield tier, [(name_of[method], methods[method]) for method in in_order(methods)]
+
+
+def _common_games(kept: Sequence[Kept]) -> list[str]:
+    """The most games that some network played and that half of the networks played too.
+
+    Shares over different games do not compare. A study under way shows all its networks on the games that are done.
+    """
+    sets = {frozenset(each.games) for each in kept}
+    played = {games: sum(games <= set(each.games) for each in kept) for games in sets}
+    enough = [games for games in sets if 2 * played[games] >= len(kept)]
+    # Without such games, those that most networks played.
+    best = max(enough or sets, key=lambda games: (len(games) if enough else played[games], sorted(games)))
+    return sorted(best)
 
 
 def _method(family: Family) -> Family:
@@ -106,8 +120,8 @@ def _figure(lines: Sequence[Line], tier: str, against_operations: bool) -> Figur
         at = [float((each.operations if against_operations else each.sim_steps) or 0) for each in points]
         shares = [100 * each.share.estimate for each in points]
         family = points[0].family
-        colour, seeds = colour_of(family.agent, family.variant), sorted({each.seeds for each in points})
-        count = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
+        colour = colour_of(family.agent, family.variant)
+        count = span((size for each in points for size in each.seeds), "d")
         label = f"{name}, {count} seed{'' if count == '1' else 's'}"
         if against_operations:
             label = f"{label}, {'/'.join(str(each.sim_steps) for each in points)} sim steps"

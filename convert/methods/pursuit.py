@@ -53,6 +53,8 @@ DEPENDENT = 1e-3
 """A candidate is not chosen once those chosen explain all but this share of its variance."""
 TIE = 1e-5
 """Of candidates that explain as much but for this share, the first is taken, so that rounding does not decide."""
+SPENT = 1e-12
+"""A candidate that explains less than this share of the targets explains nothing but rounding."""
 EXACT = 2**24
 """Sums of whole numbers are exact in float32 up to here."""
 BLOCK = 1024
@@ -235,6 +237,7 @@ def orthogonal_least_squares(columns: Tensor, targets: Tensor, most: int) -> Ten
     free = torch.zeros_like(means)  # [M]: what the chosen columns do not explain of each
     told = means.new_zeros(len(means), targets.shape[1])
     targets = targets.double() - targets.double().mean(0)
+    nothing = SPENT * targets.square().sum()
     # In so many rows, products of counts add up without rounding.
     rows_at_once = min(BLOCK, max(1, int(EXACT / max(1.0, float(columns.abs().max()) ** 2))))
     blocks = columns.split(rows_at_once)
@@ -249,7 +252,7 @@ def orthogonal_least_squares(columns: Tensor, targets: Tensor, most: int) -> Ten
     while len(chosen) < most:
         explained = torch.where(free > least, told.square().sum(1) / free, 0.0)
         highest = explained.max()
-        if not highest > 0:
+        if not highest > nothing:
             break
         best = int((explained >= (1 - TIE) * highest).nonzero()[0])
         before = loads[:, : len(chosen)]

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from analysis import learning
-from analysis.aggregates import expanded_level, mean_difference, mean_of_games, stratified_interval
 from analysis.learning import OverGames
 from analysis.runs import Family, dqn_family
 from core.errors import Refusal
@@ -37,6 +36,10 @@ def frame(*curves: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(
         [vars(episode(**{"recipe_steps": 400, **row})) for rows in curves for row in rows]  # type: ignore[arg-type]
     )
+
+
+def over_games(rows: pd.DataFrame) -> list[OverGames]:
+    return [each.over_games() for each in learning.learning_curves(rows)]
 
 
 def test_stability_by_hand() -> None:
@@ -69,8 +72,8 @@ def test_measures_are_shares_of_what_a_run_gained_or_of_what_others_gained() -> 
     """Twice the gain with twice the falls is as steady. In units of the score it is not."""
     ups, random = np.array([0.0, 20.0, 8.0, 16.0]), RANDOM["minatar/breakout"]
     rows = frame(curve(tuple(random + ups), **BREAKOUT), curve(tuple(random + 2 * ups), seed=1, **BREAKOUT))
-    (found,) = learning.over_games(rows)
-    assert (found.learnt, found.runs, found.evaluations) == (2, 2, (4,))
+    (found,) = over_games(rows)
+    assert (found.learnt, found.runs, len(found.points["minatar/breakout"])) == (2, 2, 4)
     own = {measure: list(found.relative(measure)["minatar/breakout"]) for measure in learning.COMPARED}
     # Differences 20, -12, 8: quartiles -2 and 14.
     assert own["across_time"] == pytest.approx([80.0, 80.0])
@@ -92,12 +95,18 @@ def test_a_run_that_does_not_learn_has_no_stability() -> None:
         for number, score in enumerate(scores)
     ]
     learnt = curve(tuple(np.linspace(0.5, 10.0, 80)), off=(-1.0, 1.0) * 15, **BREAKOUT)
-    (found,) = learning.over_games(frame(learnt, played))
+    (found,) = over_games(frame(learnt, played))
     assert (found.learnt, found.runs) == (1, 2)
     assert len(found.gains["minatar/breakout"]) == 1
-    (failed,) = learning.over_games(frame(played))
+    (failed,) = over_games(frame(played))
     assert (failed.learnt, failed.runs) == (0, 1)
-    assert "0 of 1" in learning.stability_table([failed])
+    others = [
+        curve(tuple(np.linspace(0.5, 10.0, 80)), seed, (-1.0, 1.0) * 15, **BREAKOUT, **DSQN)
+        for seed in (0, 1)
+    ]
+    assert "0 of 1" in learning.stability_table(learning.learning_curves(frame(played, *others)))
+    # A table of no game with two runs that learnt would say nothing.
+    assert learning.stability_table(learning.learning_curves(frame(learnt, played))) == ""
 
 
 def unsteady(
@@ -120,21 +129,22 @@ def cells(text: str, *words: str) -> list[list[str]]:
 
 def test_a_network_is_compared_with_the_dqn_of_its_recipe() -> None:
     rows = frame([*unsteady({0: 0.1, 1: 0.2, 2: 0.3}, DQN)], [*unsteady({0: 0.6, 1: 0.7}, DSQN)])
-    dqn, dsqn = learning.over_games(rows)
+    dqn, dsqn = over_games(rows)
     assert (dqn.name, dqn.learnt, dsqn.name, dsqn.learnt) == ("DQN", 6, "DSQN", 4)
-    text = learning.stability_table([dqn, dsqn])
+    curves = learning.learning_curves(rows)
+    text = learning.stability_table(curves)
     assert "10 comparisons were made. 10 have seeds enough for an interval, and 8 of these exclude 0." in text
     assert cells(text, "DQN", "6 of 6")[0][-2] == "20.0"
     told, in_score = cells(text, "DSQN", "DQN", "best - final")
     assert (told[4:7], told[-1]) == (["own gain", "2", "+45.0"], "yes")
     assert in_score[4:7] == ["the DQN's", "2", "+45.0"]
     assert cells(text, "DSQN", "DQN", "std of scores (Liu et al.)")[0][-1] == "tied"
-    assert "Differences" not in learning.stability_table([dqn])
+    assert "Differences" not in learning.stability_table(curves[:1])
 
 
 def test_with_one_seed_nothing_is_told() -> None:
     rows = frame([*unsteady({0: 0.1}, DQN)], [*unsteady({0: 0.6, 1: 0.7}, DSQN)])
-    text = learning.stability_table(learning.over_games(rows))
+    text = learning.stability_table(learning.learning_curves(rows))
     assert "10 comparisons were made. 0 have seeds enough for an interval, and 0 of these exclude 0." in text
     assert {line[-1] for line in cells(text, "DSQN", "DQN")} == {""}
 
@@ -142,22 +152,22 @@ def test_with_one_seed_nothing_is_told() -> None:
 def test_a_difference_is_over_the_games_of_both() -> None:
     falls = {0: 0.1, 1: 0.2}
     rows = frame([*unsteady(falls, DQN)], [*unsteady(falls, DSQN, ("minatar/asterix",))])
-    text = learning.stability_table(learning.over_games(rows))
+    text = learning.stability_table(learning.learning_curves(rows))
     assert {line[5] for line in cells(text, "DSQN", "DQN")} == {"1"}
 
 
 def test_a_dqn_of_another_tier_recipe_or_training_is_not_compared() -> None:
-    found = learning.over_games(
-        frame([*unsteady({0: 0.1}, DQN)], [*unsteady({0: 0.6}, DSQN, recipe="nature")])
+    found = learning.learning_curves(
+        frame([*unsteady({0: 0.1, 1: 0.1}, DQN)], [*unsteady({0: 0.6}, DSQN, recipe="nature")])
     )
     assert "Differences" not in learning.stability_table(found)
     pong = {"game": "pong", "recipe": "minatar-fast"}
-    dqns, dsqn = [*unsteady({0: 0.1}, DQN)], curve((0.0, 5.0, 1.0), **pong, **DSQN)
-    found = learning.over_games(frame(dqns, dsqn))
+    dqns, dsqn = [*unsteady({0: 0.1, 1: 0.1}, DQN)], curve((0.0, 5.0, 1.0), **pong, **DSQN)
+    found = learning.learning_curves(frame(dqns, dsqn))
     assert [each.tier for each in found] == ["minatar", "atari"]
     assert "Differences" not in learning.stability_table(found)
     # The DQN of one name learnt games of both tiers: that of the network's tier counts.
-    found = learning.over_games(frame(dqns, dsqn, curve((0.0, 5.0, 5.0), **pong, **DQN)))
+    found = learning.learning_curves(frame(dqns, dsqn, curve((0.0, 5.0, 5.0), **pong, **DQN)))
     lost = [line for line in cells(learning.stability_table(found), "DSQN") if "best - final" in line]
     assert [(line[0], line[4], line[6]) for line in lost] == [
         ("atari", "own gain", "+15.6"),
@@ -181,34 +191,42 @@ def test_of_several_dqns_that_of_the_same_recipe_is_taken_and_none_if_there_are_
     assert dqn_family(dsqn, [family("dqn", "nature")]) is None
 
 
-def test_only_evaluations_that_all_runs_of_a_game_have_count() -> None:
-    longer = curve((0.5, 10.0, 1.0), **BREAKOUT)
-    dqn, dsqn = learning.over_games(frame(longer, curve((0.5, 8.0), **BREAKOUT, **DSQN)))
-    assert "Evaluations count that all networks of a game have." in learning.stability_table([dqn, dsqn])
-    assert list(dqn.measures["lost"]["minatar/breakout"]) == [0.0]
-    assert (dqn.evaluations, dsqn.evaluations) == ((2,), (2,))
-    assert learning.over_games(frame(longer, curve((0.5,), **BREAKOUT, **DSQN))) == []
+def test_evaluations_count_that_both_networks_have() -> None:
+    """A network that is still being trained does not cut the others short, and is compared as far as it got."""
+    longer = [curve((0.5, 10.0, 1.0), seed, **BREAKOUT) for seed in (0, 1)]
+    rows = frame(*longer, curve((0.5, 8.0), **BREAKOUT, **DSQN))
+    dqn, dsqn = learning.learning_curves(rows)
+    assert list(dqn.over_games().measures["lost"]["minatar/breakout"]) == [9.0, 9.0]
+    assert list(dqn.over_games(dsqn).measures["lost"]["minatar/breakout"]) == [0.0, 0.0]
+    assert [*dqn.over_games(dsqn).points.values()] == [*dsqn.over_games().points.values()] == [[100, 200]]
+    text = learning.stability_table([dqn, dsqn])
+    assert [line[4] for line in cells(text, "DQN", "2 of 2") + cells(text, "DSQN", "1 of 1")] == ["3", "2"]
+    lost = cells(text, "DSQN", "DQN", "best - final", "own gain")
+    assert [line[6] for line in lost] == ["+0.0"]
+    # One evaluation in common has no measures.
+    short = learning.learning_curves(frame(*longer, curve((0.5,), **BREAKOUT, **DSQN)))
+    assert [each.name for each in short] == ["DQN"]
 
 
 def test_runs_too_short_for_their_recipe_do_not_count() -> None:
     whole, short = (
         curve((0.5, 10.0, 1.0), seed, **BREAKOUT, recipe_steps=steps) for seed, steps in ((0, 300), (1, 9000))
     )
-    (found,) = learning.over_games(frame(whole, short[:4]))
-    assert (found.runs, found.evaluations) == (1, (3,))
+    (found,) = over_games(frame(whole, short[:4]))
+    assert (found.runs, len(found.points["minatar/breakout"])) == (1, 3)
 
 
 def test_an_interrupted_run_does_not_cut_the_others_short() -> None:
     whole = [curve((0.5, 3.0, 10.0, 9.0), seed, **BREAKOUT) for seed in (0, 1)]
-    (found,) = learning.over_games(frame(*whole, curve((0.5, 3.0), 2, **BREAKOUT)))
-    assert (found.runs, found.learnt, found.evaluations) == (2, 2, (4,))
+    (found,) = over_games(frame(*whole, curve((0.5, 3.0), 2, **BREAKOUT)))
+    assert (found.runs, found.learnt, len(found.points["minatar/breakout"])) == (2, 2, 4)
 
 
 def test_a_game_without_a_score_of_random_play_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = frame([*unsteady({0: 0.1}, DQN)])
     known = learning._random
     monkeypatch.setattr(learning, "_random", lambda game: None if "asterix" in game else known(game))
-    (found,) = learning.over_games(rows)
+    (found,) = over_games(rows)
     assert [*found.gains] == ["minatar/breakout"]
 
 
@@ -217,53 +235,10 @@ def test_evaluations_of_different_protocols_or_lengths_do_not_compare() -> None:
         [*unsteady({0: 0.1}, DQN, protocol="minatar")], [*unsteady({0: 0.1}, DSQN, protocol="other")]
     )
     with pytest.raises(Refusal, match="protocol of minatar/asterix"):
-        learning.over_games(rows)
+        learning.learning_curves(rows)
     rows = frame(curve((0.5, 9.0), **BREAKOUT), curve((0.5, 9.0), off=(-1.0, 0.0, 1.0), **BREAKOUT, **DSQN))
     with pytest.raises(Refusal, match="number of episodes in an evaluation of minatar/breakout"):
-        learning.over_games(rows)
-
-
-def test_a_mean_difference_is_that_of_the_means_and_is_drawn_within_games() -> None:
-    generator = np.random.default_rng(0)
-    runs = [generator.normal(5.0, 1.0, 60), generator.normal(1.0, 1.0, 40)]
-    others = [generator.normal(2.0, 1.0, 50), generator.normal(1.0, 1.0, 30)]
-    found = mean_difference(runs, others)
-    own, theirs = (stratified_interval(each, mean_of_games) for each in (runs, others))
-    assert found.estimate == pytest.approx(own.estimate - theirs.estimate)
-    assert found.n == 180
-    # Of independent draws, squared widths add up.
-    widths = [each.high - each.low for each in (found, own, theirs)]
-    assert widths[0] == pytest.approx(np.hypot(widths[1], widths[2]), rel=0.1)
-    assert found.excludes_zero
-    assert not mean_difference(others, others).excludes_zero
-    assert not mean_difference([np.ones(3)], [np.zeros(1)]).is_given
-    # Equal values say nothing about others.
-    assert not mean_difference([np.ones(3)], [np.zeros(3)]).excludes_zero
-    with pytest.raises(Refusal, match="1 games compared with 2"):
-        mean_difference(runs[:1], others)
-
-
-def test_intervals_are_widened_for_few_values() -> None:
-    """Hesterberg 2015: for one sample, percentiles at Phi(-sqrt(n/(n - 1)) t)."""
-    # Of n = 5 and 95 %: t = 2.776, so 2 Phi(1.118 * 2.776) - 1.
-    assert expanded_level(0.95, [np.zeros(5)]) == pytest.approx(0.99809, abs=2e-5)
-    levels = [expanded_level(0.95, [np.zeros(n)] * 10) for n in (2, 3, 5, 100)]
-    assert levels == sorted(levels, reverse=True)
-    assert levels[-1] == pytest.approx(0.95, abs=2e-3)
-    assert expanded_level(0.95, [np.zeros(1), np.zeros(9)]) == 0.95
-    # Of two values on one game, the interval is the range of all resamples.
-    assert mean_difference([np.array([1.0, 3.0])], [np.array([0.0, 1.0])])[:3] == (1.5, 0.0, 3.0)
-    assert 0.999999 < expanded_level(0.95, [np.zeros(2)]) < 1
-    with pytest.raises(Refusal, match="level 1"):
-        expanded_level(1.0, [np.zeros(9)])
-
-
-def test_few_equal_networks_differ_once_in_twenty() -> None:
-    """Three seeds on five games. Without widening, one comparison in eight would be told."""
-    generator = np.random.default_rng(0)
-    both = [[list(generator.normal(size=(5, 3))) for _ in range(2)] for _ in range(600)]
-    told = [mean_difference(*pair, resamples=500).excludes_zero for pair in both]
-    assert 0.03 < np.mean(told) < 0.08
+        learning.learning_curves(rows)
 
 
 def test_over_games_holds_what_was_measured() -> None:
@@ -274,7 +249,7 @@ def test_over_games_holds_what_was_measured() -> None:
         {"a": np.array([10.0, 20.0]), "b": np.array([5.0])},
         {"lost": {"a": np.array([1.0, np.nan]), "b": np.array([np.nan])}},
         4,
-        (80, 40),
+        {"a": (1, 2), "b": (1, 2)},
     )
     assert found.learnt == 3
     assert {game: list(values) for game, values in found.relative("lost").items()} == {"a": [10.0]}

@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import aggregates, shares
+from analysis import shares
 from analysis.figures.shares import share_against_operations, share_against_sim_steps
 from analysis.runs import Family
-from analysis.statistics import average_performance_ratio
+from analysis.shares_table import shares_table
 from core.errors import Refusal
 from core.rows import EpisodeRow, OperationsRow
 from tests.conftest import episode
 
 RANDOM = {"minatar/breakout": 0.534, "minatar/asterix": 0.474}
-"""Scores of random play that core/data has."""
+"""Scores of random play that core/data has, of the games that are played unless others are named."""
 DQN = {"agent": "dqn", "network": "relu"}
 DSQN = {"agent": "dsqn", "network": "chen2022+sim_steps=4", "sim_steps": 4}
 CMC = {"agent": "dsqn", "network": "chen2022+sim_steps=4+cmc", "sim_steps": 4}
@@ -38,7 +38,7 @@ def rows_of(
             recipe="minatar-fast",
             checkpoint_id=f"{agent['network']}{agent.get('variant')}{agent.get('sim_steps')}{seed}"[-12:],
             train_seed=seed,
-            score=score + RANDOM[game],
+            score=score + RANDOM.get(game, 0.0),
             **agent,
         )
         for game in games
@@ -60,7 +60,7 @@ def test_a_conversion_is_compared_with_its_own_dqn_and_a_training_with_all() -> 
     assert converted.share == pytest.approx((0.5, 0.5, 0.5, 4))
     assert trained.share.estimate == pytest.approx(20 / 20)
     assert trained.share.low < 0.6 < 1.4 < trained.share.high
-    assert (converted.seeds, converted.sim_steps, converted.tier) == (2, 8, "minatar")
+    assert (converted.seeds, converted.sim_steps, converted.tier) == ((2, 2), 8, "minatar")
     assert converted.games == ("minatar/asterix", "minatar/breakout")
     assert (converted.is_conversion, trained.is_conversion) == (True, False)
 
@@ -72,7 +72,7 @@ def test_shares_by_game_have_the_share_as_their_mean() -> None:
     assert converted.by_game == {"minatar/breakout": pytest.approx(7.5 / 20)}
     assert trained.by_game == {game: pytest.approx(0.25) for game in RANDOM}
     assert np.mean([*trained.by_game.values()]) == pytest.approx(trained.share.estimate)
-    text = shares.shares_table([converted, trained])
+    text = shares_table([converted, trained])
     assert "## Shares by game, minatar (%)" in text
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     assert [line for line in cells if len(line) == 3][2:] == [
@@ -107,13 +107,13 @@ def test_networks_of_equal_sim_steps_are_compared() -> None:
     assert found == {
         ("SNN (qcfs, 4 sim steps)", "SNN (reconstruct, 4 sim steps)"): (-0.4, True),
         ("SNN (qcfs, 4 sim steps)", "DSQN (chen2022)"): (0.45, True),
-        ("SNN (qcfs, 4 sim steps)", "DSQN (cmc)"): (-0.5, True),
+        ("SNN (qcfs, 4 sim steps)", "DSQN (cmc)"): (-0.5, False),
         ("SNN (reconstruct, 4 sim steps)", "DSQN (chen2022)"): (0.85, True),
         ("SNN (reconstruct, 4 sim steps)", "DSQN (cmc)"): (-0.1, False),
-        ("DSQN (chen2022)", "DSQN (cmc)"): (-0.95, True),
+        ("DSQN (chen2022)", "DSQN (cmc)"): (-0.95, False),
     }
-    text = shares.shares_table(kept)
-    assert "6 comparisons were made. 6 have seeds enough for an interval, and 5 of these exclude 0." in text
+    text = shares_table(kept)
+    assert "6 comparisons were made. 6 have seeds enough for an interval, and 3 of these exclude 0." in text
     assert (
         "| minatar | SNN (reconstruct, 4 sim steps) | DSQN (cmc)                     | 1     | 6    | -10.0  |"
         in text
@@ -132,68 +132,6 @@ def test_one_seed_of_the_dqn_gives_no_interval() -> None:
     assert not difference.share.is_given
 
 
-def test_conversions_of_the_same_dqns_are_one_sample() -> None:
-    """With as many DQNs, a difference of two conversions has half the degrees of freedom of another one."""
-    generator = np.random.default_rng(0)
-    dqns = [generator.normal(20.0, 3.0, 3) for _ in range(2)]
-    own, others = ([share * each + generator.normal(0, 1, 3) for each in dqns] for share in (0.8, 0.7))
-    found = aggregates.performance_ratio_difference(own, others, dqns, [0.0, 0.0], (True, True))
-    level = aggregates.expanded_level(0.95, own)
-    assert level > aggregates.expanded_level(0.95, [*own, *others])
-    drawn = [np.random.default_rng(0)]
-    shares_of = []
-    for game, mine, theirs in zip(dqns, own, others, strict=True):
-        index = drawn[0].integers(3, size=(aggregates.RESAMPLES, 3))
-        shares_of.append((mine[index].mean(1) - theirs[index].mean(1)) / game[index].mean(1))
-    low, high = np.quantile(np.mean(shares_of, 0), [(1 - level) / 2, (1 + level) / 2])
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
-    assert found.n == 12
-
-
-def test_the_difference_is_that_of_the_two_shares() -> None:
-    generator = np.random.default_rng(0)
-    dqns = [generator.normal(20.0, 3.0, size) for size in (4, 5)]
-    own = [0.8 * each for each in dqns]
-    others = [generator.normal(10.0, 3.0, 3), generator.normal(10.0, 3.0, 6)]
-    random = [1.0, 0.0]
-    found = aggregates.performance_ratio_difference(own, others, dqns, random, (True, False))
-    first = average_performance_ratio(own, dqns, random, paired=True)
-    second = average_performance_ratio(others, dqns, random, paired=False)
-    assert found.estimate == pytest.approx(first.estimate - second.estimate)
-    assert found.n == 18
-    # The same network twice: drawn with the DQN there is no doubt; drawn by itself there is.
-    same = aggregates.performance_ratio_difference(own, own, dqns, random, (True, True))
-    assert same[:3] == pytest.approx((0.0, 0.0, 0.0))
-    apart = aggregates.performance_ratio_difference(own, own, dqns, random, (False, False))
-    assert apart.low < -0.05 < 0.05 < apart.high
-    back = aggregates.performance_ratio_difference(others, own, dqns, random, (False, True))
-    assert back[:3] == pytest.approx((-found.estimate, -found.high, -found.low), abs=0.02)
-
-
-def test_an_interval_of_a_difference_covers_the_truth_about_as_often_as_it_says() -> None:
-    covered = 0
-    for seed in range(400):
-        generator = np.random.default_rng(seed)
-        dqns = [generator.normal(10.0, 1.0, 8) for _ in range(5)]
-        own = [0.9 * each + generator.normal(0.0, 0.3, 8) for each in dqns]
-        others = [generator.normal(8.0, 1.0, 8) for _ in range(5)]
-        interval = aggregates.performance_ratio_difference(
-            own, others, dqns, [0.0] * 5, (True, False), resamples=300
-        )
-        covered += interval.low <= 0.1 <= interval.high
-    assert 0.88 < covered / 400 < 0.98
-
-
-def test_differences_of_nothing_are_refused() -> None:
-    one = [np.array([1.0])]
-    with pytest.raises(Refusal, match="pairs are needed"):
-        aggregates.performance_ratio_difference(one, one, [np.array([1.0, 2.0])], [0.0], (True, False))
-    with pytest.raises(Refusal, match="is not above random"):
-        aggregates.performance_ratio_difference(one, one, one, [1.0], (True, False))
-    with pytest.raises(Refusal, match="1 games, 0 scores of random play"):
-        aggregates.performance_ratio_difference(one, one, one, [], (True, False))
-
-
 def test_the_maximum_return_is_the_best_validation_mean_of_each_run() -> None:
     rows = [
         episode(game="minatar/breakout", train_seed=seed, train_steps=steps, episode=index, score=score)
@@ -207,7 +145,9 @@ def test_the_maximum_return_is_the_best_validation_mean_of_each_run() -> None:
     found = shares.maximum_returns(frame(rows))
     assert dict(zip(found.train_seed, found["mean"], strict=True)) == {0: 3.0, 1: 8.0}
     kept = shares.shares_kept(frame(rows_of(DQNS, DQN), rows_of(DQNS, DSQN)))
-    assert "| minatar | relu    | atari-fast | 5.50 ± 3.54 (2)  |" in shares.shares_table(kept, frame(rows))
+    assert "| minatar | relu    | atari-fast | 5.50 ± 3.54 (2)  |" in shares_table(
+        kept, validation=frame(rows)
+    )
 
 
 def maxima(scores: Mapping[int, float], agent: Mapping[str, object], **changes: object) -> list[EpisodeRow]:
@@ -244,7 +184,7 @@ def test_maximum_returns_are_shares_of_those_of_the_dqn_that_was_trained_alike()
     pong = [replace(row, game="pong") for row in maxima({0: 3.0}, DQN)[:2]]
     (line,) = [
         line
-        for line in shares.shares_table(kept, frame(rows[:24], pong)).splitlines()
+        for line in shares_table(kept, validation=frame(rows[:24], pong)).splitlines()
         if "chen2022+sim_steps=4 " in line
     ]
     assert [cell.strip() for cell in line.strip("|").split("|")][3:7] == [
@@ -293,9 +233,10 @@ def test_operations_are_relative_to_the_dense_pass_of_the_dqn() -> None:
     converted, trained = shares.shares_kept(rows, operations)
     assert not shares.differences([converted, trained], shares.equal_operations)
     for cost, is_equal in ((0.27, False), (0.28, True), (0.33, True), (0.34, False)):
-        (each,) = shares.differences([converted, replace(trained, operations=cost)], lambda *_: True)
-        assert [*shares.differences([each.network, each.other], shares.equal_operations)] == [each] * is_equal
-        text = shares.shares_table([each.network, each.other])
+        costly = replace(trained, counted={game: {0: cost} for game in RANDOM})
+        (each,) = shares.differences([converted, costly], lambda *_: True)
+        assert shares.differences([converted, costly], shares.equal_operations) == [each] * is_equal
+        text = shares_table([converted, costly])
         assert ("## Differences at equal operations, within 10 %" in text) == is_equal
     assert converted.operations == pytest.approx(0.3)
     assert trained.operations is None  # on one game they were not counted
@@ -304,6 +245,138 @@ def test_operations_are_relative_to_the_dense_pass_of_the_dqn() -> None:
     (axis,) = figure.axes
     assert axis.lines[0].get_label() == "SNN, 3 seeds, 4 sim steps"
     assert float(np.asarray(axis.lines[0].get_xdata())[0]) == pytest.approx(0.3)
+
+
+def test_operations_are_means_of_games_over_the_runs_that_were_counted() -> None:
+    """A game of more seeds weighs no more, and a run that was not counted hides nothing."""
+    rows = frame(rows_of(DQNS, DQN), rows_of(DQNS, snn(4)))
+    breakout, asterix = RANDOM
+    operations = [counted(DQN, game, seed, 0.0) for game in RANDOM for seed in DQNS]
+    operations += [counted(snn(4), breakout, seed, 200.0) for seed in DQNS]
+    operations += [counted(snn(4), asterix, 0, 400.0)]
+    (found,) = shares.shares_kept(rows, operations)
+    assert found.operations == pytest.approx(0.3)
+    assert "| 0.3 (4 of 6 runs) |" in shares_table([found])
+    assert found.on([asterix]).operations == pytest.approx(0.4)
+
+
+def test_networks_are_equal_in_operations_on_the_games_that_they_are_compared_on() -> None:
+    rows = frame(rows_of(DQNS, DQN), rows_of(DQNS, snn(4)), rows_of(DQNS, DSQN, ("minatar/breakout",)))
+    converted, trained = shares.shares_kept(rows)
+    breakout, asterix = RANDOM
+    converted = replace(converted, counted={breakout: {0: 0.2}, asterix: {0: 0.4}})
+    for cost, is_equal in ((0.3, False), (0.2, True)):
+        costly = replace(trained, counted={breakout: {0: cost}})
+        found = shares.differences([converted, costly], shares.equal_operations)
+        assert [each.games for each in found] == [(breakout,)] * is_equal
+
+
+def test_networks_of_different_dqns_are_not_compared() -> None:
+    """Both keep nine tenths, of DQNs of which one scores twice as much."""
+    double = {"recipe": "minatar-fast+double=True"}
+    kept = shares.shares_kept(
+        frame(
+            *(
+                [replace(row, **changes) for row in rows_of({s: k * x for s, x in DQNS.items()}, agent)]
+                for scale, changes in ((1, {}), (2, double))
+                for k, agent in ((scale, DQN), (0.9 * scale, snn(4)))
+            ),
+            rows_of(DQNS, DSQN),
+        )
+    )
+    assert [round(each.share.estimate, 3) for each in kept] == [0.9, 0.9, 1.0]
+    found = shares.differences(kept, shares.equal_sim_steps)
+    assert [(each.network.name, each.other.name) for each in found] == [(kept[0].name, kept[2].name)]
+    assert found[0].share.estimate == pytest.approx(-0.1)
+
+
+def test_a_conversion_belongs_to_the_dqn_of_its_network() -> None:
+    """Two DQNs of one recipe, seed and number of decisions, which differ in their layers."""
+    wide = {"network": "relu+layers=wide"}
+    kept = shares.shares_kept(
+        frame(
+            rows_of(DQNS, DQN),
+            rows_of({seed: 2 * score for seed, score in DQNS.items()}, {**DQN, **wide}),
+            rows_of({seed: 0.5 * score for seed, score in DQNS.items()}, snn(4)),
+            rows_of(DQNS, {**snn(4), **wide}),
+        )
+    )
+    assert [round(each.share.estimate, 3) for each in kept] == [0.5, 0.5]
+    assert {each.dqn_of["minatar/breakout"].network for each in kept} == {"relu", "relu+layers=wide"}
+
+
+def test_a_game_without_a_dqn_in_common_does_not_take_the_others_along() -> None:
+    one, both = ("minatar/asterix",), (*RANDOM,)
+    rows = frame(
+        rows_of(DQNS, DQN),
+        rows_of({0: 5.0, 1: 9.0}, snn(4)),
+        rows_of({2: 9.0}, {**snn(4), "variant": "qcfs"}, one),
+        rows_of({0: 9.0, 1: 9.0}, {**snn(4), "variant": "qcfs"}, ("minatar/breakout",)),
+    )
+    kept = shares.shares_kept(rows)
+    (found,) = shares.differences(kept, shares.equal_sim_steps)
+    assert found.games == ("minatar/breakout",)
+    assert [
+        line for line in shares_table(kept).splitlines() if "| SNN (qcfs" in line and "| 1     | 4" in line
+    ]
+    assert all(each.games == tuple(sorted(both)) for each in kept)
+
+
+def test_conversions_of_other_weights_of_the_same_training_are_not_compared() -> None:
+    """One was made from the best weights and one from the last, which scored less."""
+    last = rows_of({0: 8.0, 1: 15.0, 2: 20.0}, DQN)
+    rows = frame(
+        [replace(row, checkpoint="best", train_steps=1000) for row in rows_of(DQNS, DQN)],
+        [replace(row, checkpoint="final", train_steps=2000) for row in last],
+        [replace(row, train_steps=1000) for row in rows_of(DQNS, snn(4))],
+        [replace(row, train_steps=2000) for row in rows_of(DQNS, {**snn(4), "variant": "qcfs"})],
+    )
+    kept = shares.shares_kept(rows)
+    assert [round(each.share.estimate, 2) for each in kept] == [1.4, 1.0]
+    assert shares.differences(kept, shares.equal_sim_steps) == []
+
+
+def test_what_has_no_dqn_is_named() -> None:
+    rows = frame(
+        rows_of(DQNS, DQN, ("minatar/breakout",)),
+        rows_of({0: 5.0, 7: 5.0}, snn(4)),
+        rows_of({0: 5.0}, DSQN, ("minatar/asterix",)),
+    )
+    found = shares.left_out(rows)
+    assert [(each.name, each.game, each.seeds) for each in found] == [
+        ("SNN", "minatar/asterix", (0, 7)),
+        ("SNN", "minatar/breakout", (7,)),
+        ("DSQN", "minatar/asterix", (0,)),
+    ]
+    text = shares_table(shares.shares_kept(rows), found)
+    assert (
+        "- SNN: minatar/asterix (seeds 0, 7); minatar/breakout (seeds 7)\n- DSQN: minatar/asterix (seeds 0)\n"
+        in text
+    )
+    assert shares.left_out(frame(rows_of(DQNS, DQN), rows_of(DQNS, snn(4)))) == []
+    assert "Left out" not in shares_table(shares.shares_kept(rows))
+
+
+def test_a_run_that_is_not_over_has_no_maximum_return() -> None:
+    whole = maxima(DQNS, DSQN, recipe_steps=200)
+    begun = [row for row in maxima({3: 99.0}, DSQN, recipe_steps=200) if row.train_steps == 100]
+    assert set(shares.maximum_returns(frame(whole, begun)).train_seed) == set(DQNS)
+
+
+def test_a_study_under_way_shows_its_networks_on_the_games_that_are_done() -> None:
+    """Of four networks, one played a third game. The others are not left out for that."""
+    two, three = (*RANDOM,), (*RANDOM, "minatar/freeway")
+    rows = frame(
+        rows_of(DQNS, DQN, three),
+        rows_of(DQNS, snn(4), three),
+        *(rows_of(DQNS, {**snn(4), "variant": method}, two) for method in ("qcfs", "exact")),
+        rows_of(DQNS, CMC, ("minatar/breakout",)),
+    )
+    ((_, figure),) = share_against_sim_steps(rows).items()
+    (axis,) = figure.axes
+    lines = [str(line.get_label()) for line in axis.lines if not str(line.get_label()).startswith("_")]
+    assert lines == ["SNN (exact), 3 seeds", "SNN (qcfs), 3 seeds", "SNN (reconstruct), 3 seeds"]
+    assert axis.get_title() == "minatar, 2 games"
 
 
 def test_the_figure_has_a_line_a_method_and_the_published_ones() -> None:

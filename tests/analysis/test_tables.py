@@ -195,8 +195,10 @@ def test_an_own_dqn_has_the_recipe_and_the_seeds() -> None:
 
 
 def test_one_rule_says_which_dqn_is_an_agents_own() -> None:
-    dqn = TrainedAgent("pong", "dqn", "atari-fast", False, 0, 1000)
-    dsqn = dqn._replace(agent="dsqn", recipe="atari-fast+cmc=True", train_seed=7, train_steps=900)
+    dqn = TrainedAgent("pong", "dqn", "relu", "atari-fast", False, 0, 1000)
+    dsqn = dqn._replace(
+        agent="dsqn", network="chen2022", recipe="atari-fast+cmc=True", train_seed=7, train_steps=900
+    )
     assert is_own_dqn(dqn, dsqn)
     for recipe in ("atari-fast+double=True", "atari", "minatar-fast"):
         assert not is_own_dqn(dqn, dsqn._replace(recipe=recipe))
@@ -205,7 +207,12 @@ def test_one_rule_says_which_dqn_is_an_agents_own() -> None:
     for agent in ("rate-coded", "quantised"):
         conversion = dqn._replace(agent=agent)
         assert is_own_dqn(dqn, conversion)
-        for changes in ({"train_steps": 900}, {"train_seed": 1}, {"recipe": "atari-fast+cmc=True"}):
+        for changes in (
+            {"train_steps": 900},
+            {"train_seed": 1},
+            {"recipe": "atari-fast+cmc=True"},
+            {"network": "relu+layers=wide"},
+        ):
             assert not is_own_dqn(dqn, conversion._replace(**changes))
     # A DQN that was changed alike goes before the plain one.
     alike = dqn._replace(recipe="atari-fast+sticky=0.25")

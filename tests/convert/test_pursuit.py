@@ -55,6 +55,14 @@ def test_columns_that_say_the_same_are_chosen_once() -> None:
     assert len(orthogonal_least_squares(same, column @ torch.ones(1, 2), 5)) == 1
 
 
+def test_nothing_is_chosen_on_rounding() -> None:
+    """Three columns explain the targets in full. What is left of them is rounding, which no other column explains."""
+    generator = torch.Generator().manual_seed(0)
+    columns = torch.randint(9, (300, 30), generator=generator).float()
+    targets = columns[:, [4, 11, 25]].double() @ torch.randn(3, 2, generator=generator, dtype=torch.float64)
+    assert sorted(orthogonal_least_squares(columns, targets, 10).tolist()) == [4, 11, 25]
+
+
 def test_of_columns_that_tell_the_same_the_first_is_taken() -> None:
     """Rounding does not decide: it differs with the number of threads and the kind of processor."""
     generator = torch.Generator().manual_seed(0)

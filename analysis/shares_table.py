@@ -1,0 +1,164 @@
+"""Shares of the DQN's score, their differences, and maximum returns, as Markdown. Never imports torch."""
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from analysis.aggregates import Interval
+from analysis.runs import in_order, training_families
+from analysis.shares import (
+    EQUAL_OPERATIONS,
+    Difference,
+    Kept,
+    LeftOut,
+    differences,
+    equal_operations,
+    equal_sim_steps,
+    maximum_returns,
+    maximum_share,
+)
+from analysis.tables import aligned
+from analysis.words import comparisons_told, span, told
+from core.games import get_game
+
+
+def shares_table(
+    kept: Sequence[Kept], left_out: Sequence[LeftOut] = (), validation: pd.DataFrame | None = None
+) -> str:
+    """Shares, the differences between them, and maximum returns, as Markdown.
+
+    Args:
+        kept: from `shares.shares_kept`.
+        left_out: from `shares.left_out`.
+        validation: EpisodeRows of training runs, if there are any.
+    """
+    text = (
+        "# Share of the DQN's score\n\n"
+        "Mean over games of (score - random) / (DQN's score - random), best checkpoints. Intervals: t-intervals over\n"
+        "training seeds, stratified by game; a conversion and its own DQN are a pair. An interval needs two seeds a\n"
+        "game.\n\n"
+    ) + aligned(
+        [
+            ("tier", "network", "sim steps", "games", "seeds", "share of the DQN (%)", "95 %", "operations / DQN"),
+            *map(_cells, kept),
+        ]
+    )  # fmt: skip
+    text += _left_out(left_out) + _games_tables(kept)
+    text += _differences_table("equal sim steps", differences(kept, equal_sim_steps))
+    about = f"equal operations, within {round(100 * EQUAL_OPERATIONS)} %"
+    text += _differences_table(about, differences(kept, equal_operations))
+    if validation is not None and len(found := maximum_returns(validation)):
+        text += (
+            "\n## Average maximum return\n\n"
+            "The largest validation mean of each training run, averaged over seeds, as papers on MinAtar print it.\n\n"
+        ) + aligned([*_maximum_cells(found)])
+    return text
+
+
+def _cells(each: Kept) -> tuple[str, ...]:
+    operations = ""
+    if each.operations is not None:
+        known, runs = (sum(len(of.get(game, ())) for game in each.games) for of in (each.counted, each.runs))
+        operations = f"{each.operations:.3g}" + ("" if known == runs else f" ({known} of {runs} runs)")
+    return (
+        each.tier,
+        each.name,
+        str(each.sim_steps or ""),
+        str(len(each.games)),
+        span(each.seeds, "d"),
+        f"{100 * each.share.estimate:.1f}",
+        _bounds(each.share),
+        operations,
+    )
+
+
+def _left_out(left_out: Sequence[LeftOut]) -> str:
+    """What has no share, in a sentence for each network; nothing if nothing was left out."""
+    if not left_out:
+        return ""
+    networks: dict[tuple[str, str], list[LeftOut]] = {}
+    for each in left_out:
+        networks.setdefault((each.tier, each.name), []).append(each)
+    lines = [
+        f"- {name}: " + "; ".join(f"{each.game} (seeds {', '.join(map(str, each.seeds))})" for each in games)
+        for (_, name), games in networks.items()
+    ]
+    return "\nLeft out, because no DQN above random play was trained alike and scored:\n\n" + "\n".join(
+        [*lines, ""]
+    )
+
+
+def _games_tables(kept: Sequence[Kept]) -> str:
+    """Shares by game, a table for each tier of several games."""
+    text = ""
+    for tier in dict.fromkeys(each.tier for each in kept):
+        here = [each for each in kept if each.tier == tier]
+        games = sorted({game for each in here for game in each.games})
+        if len(games) > 1:
+            cells = [("network", *games)]
+            for each in here:
+                shares = each.by_game
+                cells.append(
+                    (each.name, *(f"{100 * shares[game]:.0f}" if game in shares else "" for game in games))
+                )
+            text += f"\n## Shares by game, {tier} (%)\n\n{aligned(cells)}"
+    return text
+
+
+def _differences_table(about: str, compared: Sequence[Difference]) -> str:
+    """Differences at something equal, under a heading of their own; nothing if there are none."""
+    if not compared:
+        return ""
+    return (
+        f"\n## Differences at {about}\n\n{comparisons_told([each.share for each in compared])}\n"
+        "A conversion is compared on the DQNs that it was made from, so shares may be of fewer seeds than above. Runs\n"
+        "are those of both networks.\n\n"
+    ) + aligned(
+        [
+            ("tier", "network", "minus", "games", "runs", "points", "95 %", "told"),
+            *map(_difference_cells, compared),
+        ]
+    )
+
+
+def _difference_cells(each: Difference) -> tuple[str, ...]:
+    return (
+        each.network.tier,
+        each.network.name,
+        each.other.name,
+        str(len(each.games)),
+        str(each.share.n),
+        f"{100 * each.share.estimate:+.1f}",
+        _bounds(each.share, "+"),
+        told(each.share),
+    )
+
+
+def _bounds(share: Interval, sign: str = "") -> str:
+    return f"{100 * share.low:{sign}.1f} to {100 * share.high:{sign}.1f}" if share.is_given else ""
+
+
+def _maximum_cells(found: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    games = sorted(set(found.game))
+    yield ("tier", "network", "recipe", *games, "share of the DQN (%)", "95 %")
+    for tier, of_tier in found.groupby(found.game.map(lambda game: get_game(game).tier)):
+        families = training_families(of_tier)
+        for family in in_order(families):
+            rows = of_tier[families == family]
+            share = maximum_share(of_tier, family)
+            yield (
+                str(tier),
+                family.network,
+                family.recipe,
+                *(_mean_and_spread(rows[rows.game == game]["mean"]) for game in games),
+                "" if share is None else f"{100 * share.estimate:.1f}",
+                "" if share is None else _bounds(share),
+            )
+
+
+def _mean_and_spread(scores: pd.Series) -> str:
+    """The mean over seeds, their sample standard deviation, and their number."""
+    if scores.empty:
+        return ""
+    spread = f" ± {scores.std(ddof=1):,.2f}" if len(scores) > 1 else ""
+    return f"{scores.mean():,.2f}{spread} ({len(scores)})"
