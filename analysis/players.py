@@ -143,13 +143,13 @@ def share(player: Player, dqns: Sequence[Player], how: str = "") -> Share:
 def paired_scores(player: Player, dqns: Sequence[Player]) -> np.ndarray:
     """A network's scores beside the mean scores of some DQNs, on the same starts: [episodes, 2]."""
     of_dqns = [{(row.settings, row.episode_seed): row.score for row in dqn.rows} for dqn in dqns]
-    return np.array(
-        [
-            (row.score, np.mean([scores[start] for scores in of_dqns]))
-            for row in player.rows
-            if all((start := (row.settings, row.episode_seed)) in scores for scores in of_dqns)
-        ]
-    ).reshape(-1, 2)
+    pairs = []
+    for row in player.rows:
+        others = [scores.get((row.settings, row.episode_seed)) for scores in of_dqns]
+        known = [score for score in others if score is not None]
+        if len(known) == len(dqns):
+            pairs.append((row.score, np.mean(known)))
+    return np.array(pairs).reshape(-1, 2)
 
 
 def chosen_conversions(

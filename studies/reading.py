@@ -246,17 +246,7 @@ def _game(
     victims: dict[str, Victims] = {}
     for key in ATTACKS:
         victims[key], options[key] = _victims(source, options.get(key, {}), (*place.get(key, keys), key))
-    agents: dict[str, NamedAgent] = {}
-    example = '["my-agents/a-dqn.safetensors"]'
-    for path in source.list_of(tables.get("shipped", []), (*keys, "shipped"), str, f"paths, as in {example}"):
-        label = "shipped-" + Path(path).stem.removeprefix(f"{name.replace('/', '-')}-")
-        if label in agents:
-            source.refuse(
-                (*keys, "shipped"), f"has two files named {Path(path).name}: give one a name in agents"
-            )
-        if not (source.file.parent / path).is_file():
-            source.refuse((*keys, "shipped"), f"names {path}, which is not there")
-        agents[label] = NamedAgent("checkpoint", at_base(path), {})
+    agents = _shipped(source, name, tables.get("shipped", []), (*keys, "shipped"), at_base)
     named = (*place.get("agents", keys), "agents")
     for label, value in source.table(tables.get("agents", {}), named).items():
         if not AGENT_NAME.fullmatch(label) or label in agents:
@@ -265,10 +255,10 @@ def _game(
                 "is taken, or not made of small letters, digits, and '-' or '_' between them",
             )
         agents[label] = _agent(source, value, (*named, label), at_base)
+    if "train_seeds" in tables:
+        train_seeds = source.seeds(tables["train_seeds"], (*place["train_seeds"], "train_seeds"))
     return GameSettings(
-        source.seeds(tables["train_seeds"], (*place["train_seeds"], "train_seeds"))
-        if "train_seeds" in tables
-        else train_seeds,
+        train_seeds,
         {key: value for key, value in options.items() if TRAINING.fullmatch(key)},
         agents,
         {key: value for key, value in options.items() if CONVERSION.fullmatch(key)},
@@ -276,6 +266,21 @@ def _game(
         victims,
         frozenset(tables) - frozenset(own),
     )
+
+
+def _shipped(
+    source: Source, game: str, paths: object, keys: tuple[str, ...], at_base: Callable[[str], str]
+) -> dict[str, NamedAgent]:
+    """The agents of a game that the file names by their paths alone, by label."""
+    agents: dict[str, NamedAgent] = {}
+    for path in source.list_of(paths, keys, str, 'paths, as in ["my-agents/a-dqn.safetensors"]'):
+        label = "shipped-" + Path(path).stem.removeprefix(f"{game.replace('/', '-')}-")
+        if label in agents:
+            source.refuse(keys, f"has two files named {Path(path).name}: give one a name in agents")
+        if not (source.file.parent / path).is_file():
+            source.refuse(keys, f"names {path}, which is not there")
+        agents[label] = NamedAgent("checkpoint", at_base(path), {})
+    return agents
 
 
 def _victims(source: Source, options: Options, keys: tuple[str, ...]) -> tuple[Victims, Options]:

@@ -22,9 +22,12 @@ import pytest
 import core.cli
 from analysis.attackers import Victim, masking_gaps, network_of
 from analysis.rows import STATE_ATTACKS, StudyRows
+from analysis.shares import shares_kept
 from core.games import GAMES, get_game, reference
 from core.kinds import kind_of
+from core.records import read_rows
 from core.registry import EXTENSIONS, Registry
+from core.rows import EpisodeRow
 from spikeq.__main__ import VERBS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -398,6 +401,7 @@ def marked_tables(page: Path, mark: str) -> list[list[dict[str, str]]]:
 
 TRAINED = REPOSITORY / "results" / "trained"
 MINATAR = REPOSITORY / "results" / "minatar"
+FIVE = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
 SHORT = {
     "minatar/breakout": "minatar-breakout",
     "minatar/space_invaders": "minatar-space_invaders",
@@ -451,28 +455,42 @@ def test_shares_kept_are_those_of_the_rows() -> None:
 
 
 @pytest.mark.parametrize("page", [REPOSITORY / "README.md", MINATAR / "README.md"], ids=name_of)
-def test_shares_of_the_minatar_study_are_those_of_its_table(page: Path) -> None:
+def test_shares_of_the_minatar_study_are_those_of_the_leaderboard(page: Path) -> None:
     """Each cell is a share with its interval, as in "45 % (39 to 51)", or a share alone where there is none."""
     lines = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in (MINATAR / "shares.md").read_text().splitlines()
-        if line.startswith("| minatar | ")
+        for line in (REPOSITORY / "results/leaderboard.md").read_text().splitlines()
+        if "| study minatar" in line
     ]
-    shares = {(network, steps): (share, interval) for _, network, steps, _, _, share, interval, *_ in lines}
+    shares = {(network, steps): share for network, steps, _, _, share, *_ in lines}
     (table,) = marked_tables(page, "shares")
     for row in table:
         method = re.fullmatch(r"(?:converted|distilled), `(\S+)`", row.pop("network"))
         for steps, cell in row.items():
             steps = steps.removeprefix("T = ")
             network = f"SNN ({method[1]}, {steps} sim steps)" if method else "DSQN (4 sim steps)"
-            if not cell:
-                assert (network, steps) not in shares
-                continue
-            share, interval = shares[network, steps]
-            ends = (
-                f" ({' to '.join(f'{float(end):.0f}' for end in interval.split(' to '))})" if interval else ""
-            )
-            assert cell == f"{float(share):.0f} %{ends}", (network, steps)
+            assert cell == shares.get((network, steps), ""), (network, steps)
+
+
+def test_shares_on_dqns_that_pursuit_was_not_chosen_on_are_those_of_the_rows() -> None:
+    (table,) = marked_tables(MINATAR / "README.md", "held out")
+    for row in table:
+        first, *last = map(int, re.findall(r"\d+", row.pop("`pursuit` on the DQNs of")))
+        seeds = range(first, last[0] + 1) if last else (first,)
+        for steps, cell in row.items():
+            names = ("dqn", f"snn-pursuit-t{steps.removeprefix('T = ')}")
+            files = [
+                MINATAR / game / f"evaluate-{name}-s{seed}" / "episodes.parquet"
+                for game in ("minatar-" + each for each in FIVE)
+                for name in names
+                for seed in seeds
+            ]
+            rows = [row for file in files if file.exists() for row in read_rows(file, EpisodeRow)]
+            (kept,) = shares_kept(pd.DataFrame(map(vars, rows)))
+            assert len(kept.games) == len(FIVE)
+            share = kept.share
+            bounds = f" ({100 * share.low:.0f} to {100 * share.high:.0f})" if share.is_given else ""
+            assert cell == f"{100 * share.estimate:.0f} %{bounds}", (first, steps)
 
 
 def energies() -> pd.DataFrame:
