@@ -16,7 +16,7 @@ RESAMPLES = 2000
 ROUNDING = 1e-9
 """Bounds that differ by less are equal."""
 LEAST_RUNS = 2
-"""Fewest training runs of a game for an interval over training runs. A single run has no spread to resample."""
+"""Fewest training runs of a game for an interval over training runs. A single run has no spread."""
 
 Runs = Sequence[np.ndarray]
 """The scores of the training runs (seeds) of each game: an array [runs] per game. Numbers of runs may differ."""
@@ -25,7 +25,7 @@ Aggregate = Callable[[Runs], np.ndarray]
 
 
 class Interval(NamedTuple):
-    """An estimate, its interval, and the number of values behind it. Intervals are percentile bootstrap by default."""
+    """An estimate, its interval, and the number of values behind it."""
 
     estimate: float
     low: float
@@ -46,7 +46,7 @@ class Interval(NamedTuple):
 
     @property
     def is_tied(self) -> bool:
-        """Whether all resamples had the same estimate, up to rounding, because all values are equal."""
+        """Whether the interval has no width, up to rounding, because all values are equal or in one proportion."""
         return math.isclose(self.low, self.high, rel_tol=ROUNDING, abs_tol=ROUNDING)
 
 

@@ -3,7 +3,6 @@
 Never imports torch.
 """
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, get_args
@@ -11,9 +10,8 @@ from typing import NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
-from analysis import statistics
+from analysis import over_seeds, statistics
 from analysis.aggregates import Interval, mean_of_games
-from analysis.over_seeds import mean_difference
 from analysis.runs import Family, dqn_family, in_order, names, whole_runs
 from analysis.stability import (
     dispersion_across_runs,
@@ -154,20 +152,21 @@ class OverGames:
         """Training runs that learnt."""
         return sum(map(len, self.gains.values()))
 
-    def relative(self, measure: str, gains: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-        """Values of a measure for each game [seeds], in per cent of a gain.
+    def known(self, measure: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """For each game, the values of a measure and the gains of the same runs, [seeds] each. `measure`: of COMPARED.
 
-        Args:
-            measure: one of COMPARED.
-            gains: those whose mean on each game is 100 %. If None, the gain of each run itself.
+        Runs without a value are left out, as are games without such a run.
         """
         found = {}
         for game, values in self.measures[measure].items():
-            whole = self.gains[game] if gains is None else np.mean(gains[game]) if game in gains else np.nan
-            relative = 100 * values / whole
-            if len(known := relative[~np.isnan(relative)]):
-                found[game] = known
+            is_known = ~np.isnan(values)
+            if is_known.any():
+                found[game] = values[is_known], self.gains[game][is_known]
         return found
+
+    def relative(self, measure: str) -> dict[str, np.ndarray]:
+        """For each game, the values of a measure [seeds], in per cent of the gain of each run. As in `known`."""
+        return {game: 100 * values / gains for game, (values, gains) in self.known(measure).items()}
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ class LearningCurves:
 
 
 def learning_curves(validation: pd.DataFrame) -> list[LearningCurves]:
-    """The networks of training runs that are over (`runs.whole_runs`), by tier, in the order of tables.
+    """The networks of training runs that were not cut short (`runs.whole_runs`), by tier, in the order of tables.
 
     A game without a known score of random play is left out, as is one that a network was evaluated on less than twice.
 
@@ -271,7 +270,7 @@ def stability_table(found: Sequence[LearningCurves]) -> str:
         "Mean over games and seeds, in per cent of what each training run gained: its best validation mean minus\n"
         "random play. Less is steadier. Dispersion and risk are those of Chan et al. 2020, within each run. The last\n"
         "column is the spread of scores over the episodes of the best evaluation. All hold the noise of evaluations.\n"
-        "Runs that did not learn are left out, as are those that are not over.\n\n"
+        "Runs that did not learn are left out, as are those that were cut short.\n\n"
     ) + aligned(
         [
             ("tier", "network", "games", "runs that learnt", "evaluations", *COMPARED.values()),
@@ -332,10 +331,27 @@ def _differences(
         if family is None:
             continue
         network, dqn = each.over_games(of_tier[family]), of_tier[family].over_games(each)
-        for measure, (unit, gains) in itertools.product(
-            COMPARED, (("own gain", None), ("the DQN's", dqn.gains))
-        ):
-            own, others = (each.relative(measure, gains) for each in (network, dqn))
-            if games := [game for game in own if game in others]:
-                difference = mean_difference([own[game] for game in games], [others[game] for game in games])
-                yield network, dqn, measure, unit, len(games), difference
+        for measure in COMPARED:
+            own, others = network.known(measure), dqn.known(measure)
+            games = [game for game in own if game in others]
+            if games:
+                for unit, of_games in (("own gain", _of_own_gain), ("the DQN's", _of_the_dqns)):
+                    difference = of_games([own[game] for game in games], [others[game] for game in games])
+                    yield network, dqn, measure, unit, len(games), difference
+
+
+_Known = Sequence[tuple[np.ndarray, np.ndarray]]
+"""For each game, values of a measure and the gains of the same runs."""
+
+
+def _of_own_gain(own: _Known, dqns: _Known) -> Interval:
+    """The difference in per cent of the gain of each run itself."""
+    first, second = ([100 * values / gains for values, gains in each] for each in (own, dqns))
+    return over_seeds.mean_difference(first, second)
+
+
+def _of_the_dqns(own: _Known, dqns: _Known) -> Interval:
+    """The difference in per cent of the DQN's mean gain on each game, of whose runs its measures are too."""
+    values, others = ([100 * values for values, _ in each] for each in (own, dqns))
+    gains = [gains for _, gains in dqns]
+    return over_seeds.share_difference(values, others, gains, [0.0] * len(gains), (False, True))

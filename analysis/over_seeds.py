@@ -1,7 +1,8 @@
 """Intervals over training seeds, of which there are few: t-intervals, stratified by game. Never imports torch.
 
 A bootstrap of two or three values does not see their spread. These intervals hold the truth about as often as they say,
-also with two seeds and with games of unequal spread (`python -m benchmarks.intervals`).
+also with two seeds and with games of unequal spread (`python -m benchmarks.intervals`). Of two or three DQNs, one that
+fails altogether makes them too narrow.
 """
 
 import math

@@ -1,11 +1,13 @@
 """Group rows by training run and by network, and match networks with DQNs. Never imports torch."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
 from analysis.trainings import in_words, plain, told_apart
+from core.games import get_game
 from core.kinds import kind_of, label, order
 from core.records import require_single
 
@@ -90,10 +92,10 @@ def is_untrained(train_steps: Any, recipe_steps: Any) -> Any:
 
 
 def whole_runs(validation: pd.DataFrame) -> pd.DataFrame:
-    """Validation rows of training runs that are over, with a column `family`.
+    """Validation rows of training runs that were not cut short, with a column `family`.
 
-    A run that is shorter than others of its network on the game is not over, and one that is too short for its recipe
-    trained nothing (`is_untrained`). Neither compares with runs that are.
+    Cut short are runs too short for their recipe (`is_untrained`), and those shorter than others of their network on
+    the game, unless they ended at the game's stop score (`train_direct --early-stop`).
 
     Args:
         validation: EpisodeRows of training runs.
@@ -101,7 +103,10 @@ def whole_runs(validation: pd.DataFrame) -> pd.DataFrame:
     rows = validation.assign(family=training_families(validation))
     made = rows.groupby(["game", "family", "train_seed"]).train_steps.transform("max")
     longest = rows.groupby(["game", "family"]).train_steps.transform("max")
-    return rows[(made == longest) & ~is_untrained(made, rows.recipe_steps)]
+    last = rows.score.where(rows.train_steps == made)
+    reached = last.groupby([rows.game, rows.family, rows.train_seed]).transform("mean")
+    is_solved = reached >= rows.game.map(lambda game: get_game(game).stop_score or math.inf)
+    return rows[((made == longest) | is_solved) & ~is_untrained(made, rows.recipe_steps)]
 
 
 def in_order(found: Iterable[Family]) -> list[Family]:

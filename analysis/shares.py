@@ -48,6 +48,8 @@ class Kept:
     """Its mean scores."""
     dqns: ByRun
     """The mean scores of the DQNs that it is compared with, on the same games. A conversion's have its seeds."""
+    dqn_steps: Mapping[str, Mapping[int, int]]
+    """Decisions that the weights of these DQNs were trained on, which tell the best weights of a run from the last."""
     dqn_of: Mapping[str, Family]
     """The family of these DQNs on each game."""
     counted: ByRun = field(default_factory=dict)
@@ -102,7 +104,8 @@ class Kept:
 
 
 class LeftOut(NamedTuple):
-    """Runs of a network on a game that have no share, because no DQN above random play was trained alike."""
+    """Runs of a network on a game that have no share: no DQN that was trained alike scored above random play, or
+    several DQNs were trained alike."""
 
     tier: Tier
     name: str
@@ -187,6 +190,7 @@ def _kept(name: str, runs: pd.DataFrame, own: pd.DataFrame) -> Kept | None:
     family = own.family.iloc[0]
     scores: dict[str, dict[int, float]] = {}
     dqns: dict[str, dict[int, float]] = {}
+    dqn_steps: dict[str, dict[int, int]] = {}
     dqn_families: dict[str, Family] = {}
     for game, of_game in own.groupby("game"):
         found = prefer_best(own_dqn(runs, of_game))
@@ -196,11 +200,13 @@ def _kept(name: str, runs: pd.DataFrame, own: pd.DataFrame) -> Kept | None:
             mine, theirs = ({seed: of[seed] for seed in both} for of in (mine, theirs))
         if is_above_random(str(game), theirs):
             scores[str(game)], dqns[str(game)] = mine, theirs
+            steps = dict(zip(found.train_seed, found.train_steps, strict=True))
+            dqn_steps[str(game)] = {seed: int(steps[seed]) for seed in theirs}
             dqn_families[str(game)] = found.family.iloc[0]
     if not scores:
         return None
     tier = get_game(next(iter(scores))).tier
-    return Kept(family, name, tier, int(own.sim_steps.max()), scores, dqns, dqn_families)
+    return Kept(family, name, tier, int(own.sim_steps.max()), scores, dqns, dqn_steps, dqn_families)
 
 
 def _by_seed(runs: pd.DataFrame) -> dict[int, float]:
@@ -288,6 +294,7 @@ def equal_operations(network: Kept, other: Kept) -> bool:
 def _matched(network: Kept, other: Kept) -> tuple[Kept, Kept] | None:
     """Two networks on the games and DQNs that they have in common; None if there are none."""
     runs: tuple[dict[str, Mapping[int, float]], ...] = ({}, {})
+    counted: tuple[dict[str, Mapping[int, float]], ...] = ({}, {})
     dqns: dict[str, Mapping[int, float]] = {}
     for game in network.games:
         if game not in other.games or network.dqn_of[game] != other.dqn_of[game]:
@@ -295,19 +302,23 @@ def _matched(network: Kept, other: Kept) -> tuple[Kept, Kept] | None:
         own, theirs = network.dqns[game], other.dqns[game]
         if network.is_conversion and other.is_conversion:
             # Of the same training, one may have been made from the best weights and one from the last.
-            shared = {seed: own[seed] for seed in own if own[seed] == theirs.get(seed)}
+            steps, other_steps = network.dqn_steps[game], other.dqn_steps[game]
+            shared = {seed: own[seed] for seed in own if steps[seed] == other_steps.get(seed)}
         else:
             shared = {**own} if network.is_conversion else {**theirs}
         if not is_above_random(game, shared):
             continue
         dqns[game] = shared
-        for side, each in zip(runs, (network, other), strict=True):
-            of_game = each.runs[game]
-            side[game] = {seed: of_game[seed] for seed in shared} if each.is_conversion else of_game
+        for each, its_runs, its_counted in zip((network, other), runs, counted, strict=True):
+            seeds = shared if each.is_conversion else each.runs[game]
+            its_runs[game] = {seed: each.runs[game][seed] for seed in seeds}
+            known = each.counted.get(game, {})
+            its_counted[game] = {seed: known[seed] for seed in seeds if seed in known}
     if not dqns:
         return None
     first, second = (
-        replace(each, runs=of_games, dqns=dqns) for each, of_games in zip((network, other), runs, strict=True)
+        replace(each, runs=its_runs, dqns=dqns, counted=its_counted)
+        for each, its_runs, its_counted in zip((network, other), runs, counted, strict=True)
     )
     return first, second
 
@@ -332,7 +343,7 @@ def maximum_returns(validation: pd.DataFrame) -> pd.DataFrame:
     return means.groupby(run, as_index=False).score.max().rename(columns={"score": "mean"})
 
 
-def maximum_share(maxima: pd.DataFrame, family: Family) -> Interval | None:
+def maximum_share(maxima: pd.DataFrame, family: Family) -> tuple[int, Interval] | None:
     """The share of the DQN's average maximum return that directly trained networks reach, as Xu et al. 2026 print it.
 
     Args:
@@ -340,8 +351,8 @@ def maximum_share(maxima: pd.DataFrame, family: Family) -> Interval | None:
         family: the networks.
 
     Returns:
-        The interval over training seeds, stratified by game. None without a DQN above random play that was trained
-        alike, if there are several, and for the DQN itself.
+        The number of games that both have, and the share over them with its interval over training seeds. None without
+        a DQN above random play that was trained alike, if there are several, and for the DQN itself.
     """
     families = training_families(maxima)
     dqn = dqn_family(family, families)
@@ -354,4 +365,5 @@ def maximum_share(maxima: pd.DataFrame, family: Family) -> Interval | None:
     games = [game for game in scores if game in others and is_above_random(game, others[game])]
     if not games:
         return None
-    return _share({game: scores[game] for game in games}, {game: others[game] for game in games}, False)
+    own, dqns = ({game: each[game] for game in games} for each in (scores, others))
+    return len(games), _share(own, dqns, False)

@@ -79,13 +79,16 @@ def _left_out(left_out: Sequence[LeftOut]) -> str:
     networks: dict[tuple[str, str], list[LeftOut]] = {}
     for each in left_out:
         networks.setdefault((each.tier, each.name), []).append(each)
-    lines = [
-        f"- {name}: " + "; ".join(f"{each.game} (seeds {', '.join(map(str, each.seeds))})" for each in games)
-        for (_, name), games in networks.items()
-    ]
-    return "\nLeft out, because no DQN above random play was trained alike and scored:\n\n" + "\n".join(
-        [*lines, ""]
+    lines = [f"- {name}: {'; '.join(map(_runs_left_out, games))}" for (_, name), games in networks.items()]
+    return (
+        "\nLeft out, because there is not exactly one DQN that was trained alike and scored above random play:\n\n"
+        + "\n".join([*lines, ""])
     )
+
+
+def _runs_left_out(each: LeftOut) -> str:
+    seeds = [str(seed) for seed in each.seeds if seed >= 0]  # weights from elsewhere have none
+    return f"{each.game} (seeds {', '.join(seeds)})" if seeds else each.game
 
 
 def _games_tables(kept: Sequence[Kept]) -> str:
@@ -135,24 +138,28 @@ def _difference_cells(each: Difference) -> tuple[str, ...]:
 
 
 def _bounds(share: Interval, sign: str = "") -> str:
-    return f"{100 * share.low:{sign}.1f} to {100 * share.high:{sign}.1f}" if share.is_given else ""
+    if not share.is_given:
+        return ""
+    return "tied" if share.is_tied else f"{100 * share.low:{sign}.1f} to {100 * share.high:{sign}.1f}"
 
 
 def _maximum_cells(found: pd.DataFrame) -> Iterator[tuple[str, ...]]:
     games = sorted(set(found.game))
-    yield ("tier", "network", "recipe", *games, "share of the DQN (%)", "95 %")
+    yield ("tier", "network", "recipe", *games, "share of the DQN (%)", "95 %", "of games")
     for tier, of_tier in found.groupby(found.game.map(lambda game: get_game(game).tier)):
         families = training_families(of_tier)
         for family in in_order(families):
             rows = of_tier[families == family]
-            share = maximum_share(of_tier, family)
+            reached = maximum_share(of_tier, family)
+            share = ("", "", "")
+            if reached is not None:
+                share = f"{100 * reached[1].estimate:.1f}", _bounds(reached[1]), str(reached[0])
             yield (
                 str(tier),
                 family.network,
                 family.recipe,
                 *(_mean_and_spread(rows[rows.game == game]["mean"]) for game in games),
-                "" if share is None else f"{100 * share.estimate:.1f}",
-                "" if share is None else _bounds(share),
+                *share,
             )
 
 

@@ -109,6 +109,19 @@ def of_shares(
     yield f"{name}_difference_t", float(np.mean(told)), "told of equals"
 
 
+def of_trainings(seeds: int, generator: np.random.Generator) -> Iterator[Measurement]:
+    """How often intervals hold the share of trained networks on five games; and if one run in four learns nothing."""
+    mean, floors = 8.0, [0.0] * 5
+    for failing in (0.0, 0.25):
+        held = []
+        for _ in range(COMPARED):
+            dqns = [generator.normal(10.0, 2.5, seeds) for _ in floors]
+            own = [generator.normal(mean, 2.0, seeds) * (generator.random(seeds) >= failing) for _ in floors]
+            found = over_seeds.share(own, dqns, floors, False)
+            held.append(found.low <= mean * (1 - failing) / 10 <= found.high)
+        yield f"trainings_{failing:g}_failing_{seeds}_seeds_t", float(np.mean(held)), "coverage"
+
+
 def measure() -> Iterator[Measurement]:
     """How often intervals hold the truth, and how often equal networks are told apart."""
     generator = np.random.default_rng(0)
@@ -116,6 +129,8 @@ def measure() -> Iterator[Measurement]:
     yield from of_seeds(generator)
     for (spread, spreads), seeds in itertools.product(SPREADS.items(), SEEDS):
         yield from of_shares(f"shares_{spread}_{seeds}_seeds", spreads, seeds, generator)
+    for seeds in SEEDS:
+        yield from of_trainings(seeds, generator)
 
 
 if __name__ == "__main__":

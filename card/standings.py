@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from analysis import energy
-from analysis.aggregates import Interval, average_performance_ratio
+from analysis.aggregates import Interval
 from analysis.evidence import evidence
 from analysis.gates import gates, is_allowed
 from analysis.rows import ATTACKS, EPISODES, OPERATIONS, STATE_ATTACKS, StudyRows
 from analysis.runs import families, in_order, names, prefer_best, training_runs
 from analysis.shares import Kept, is_above_random, shares_kept
-from analysis.statistics import LEAST_EPISODES
+from analysis.statistics import mean_interval, normalised
 from analysis.tables import aligned
 from card.check import is_checked
 from card.files import CARD, is_of_card, read_card
@@ -68,10 +68,10 @@ def leaderboard(folders: Sequence[Path]) -> str:
     parts = [
         "# Leaderboard",
         "Made by `make leaderboard` from all studies and cards below these folders. Best weights of each training run. "
-        "Intervals of studies are over training seeds, stratified by game; those of cards "
-        "are over the games of one network. Networks that were trained for less than a tenth of their recipe are left "
-        "out. Gates: whether a network passed all that a claim about its robustness needs. No line compares the "
-        "robustness of two networks.",
+        "Intervals of studies are over training seeds, stratified by game. Those of cards are over the games of one "
+        "network, with the DQN's mean score as it is. Networks that were trained for less than a tenth of their recipe "
+        "are left out. Gates: whether a network passed all that a claim about its robustness needs. No line compares "
+        "the robustness of two networks.",
     ]
     for tier in dict.fromkeys(entry.tier for entry in sorted(found, key=lambda each: each.tier)):
         parts += [f"## {tier}", aligned([HEADER, *map(_cells, _ordered(found, tier))]).rstrip()]
@@ -173,10 +173,8 @@ def _of_card(path: Path, card: Mapping[str, Any], dqns: Mapping[tuple[str, str],
     others = dqns.get((game.name, card["protocol"]["name"]), [])
     share = None
     if scores["random_play"] is not None and others and np.mean(others) > scores["random_play"]:
-        own = [np.array([episode["score"] for episode in scores["episodes"]])]
-        share = average_performance_ratio(
-            own, [np.array(others)], [scores["random_play"]], paired=False, least=LEAST_EPISODES
-        )
+        own = [episode["score"] for episode in scores["episodes"]]
+        share = mean_interval(normalised(own, scores["random_play"], float(np.mean(others))))
     checked = is_checked(path)
     standard = "" if card["battery"]["standard"] else ", not the standard battery"
     seed = f"seed {agent['train_seed']}" if agent["train_seed"] >= 0 else ""

@@ -294,16 +294,22 @@ class _GamePlan:
                     self._keys(setting, "agents"),
                     f"names {name!r}: {nearest(name, known)}agents of {self.name} are {', '.join(known)}",
                 )
-        seeds = [*dict.fromkeys(seed for seed in map(_seed_of, self.agents) if seed is not None)]
-        for seed in victims.train_seeds or ():
-            if seed not in seeds:
-                self.study.source.refuse(
-                    self._keys(setting, "train_seeds"),
-                    f"names {seed}: training seeds of {self.name} are {', '.join(map(str, seeds)) or 'none'}",
-                )
         if setting not in self.settings.commands:
             return []
-        return [label for label in self.agents if victims.have(_name_of(label), _seed_of(label))]
+        chosen = [
+            label for label in self.agents if victims.agents is None or _name_of(label) in victims.agents
+        ]
+        seeds = [*dict.fromkeys(seed for seed in map(_seed_of, chosen) if seed is not None)]
+        for seed in victims.train_seeds or ():
+            # What the file says of all games may name seeds that only some of them have.
+            if seed not in seeds and chosen and setting not in self.settings.shared:
+                self.study.source.refuse(
+                    self._keys(setting, "train_seeds"),
+                    f"names {seed}: training seeds of these agents are {', '.join(map(str, seeds)) or 'none'}",
+                )
+        return [
+            label for label in chosen if victims.train_seeds is None or _seed_of(label) in victims.train_seeds
+        ]
 
     def _attack(
         self,

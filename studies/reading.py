@@ -57,12 +57,6 @@ class Victims:
     """Names without training seeds, as in dqn or snn-t8."""
     train_seeds: tuple[int, ...] | None = None
 
-    def have(self, agent_name: str, seed: int | None) -> bool:
-        """Whether an agent is one of them."""
-        return (self.agents is None or agent_name in self.agents) and (
-            self.train_seeds is None or seed in self.train_seeds
-        )
-
 
 @dataclass(frozen=True)
 class GameSettings:

@@ -387,7 +387,7 @@ def test_a_command_attacks_the_agents_that_its_table_chooses(
         ),
         ('agents = "dqn"', "attack.agents is 'dqn': a list of names"),
         ("train_seeds = [-1]", "attack.train_seeds is "),
-        ("train_seeds = [0, 7]", "attack.train_seeds names 7: training seeds of cartpole are 0, 1"),
+        ("train_seeds = [0, 7]", "attack.train_seeds names 7: training seeds of these agents are 0, 1"),
     ],
 )
 def test_a_choice_of_victims_that_means_nothing_is_refused(tmp_path: Path, chosen: str, message: str) -> None:

@@ -54,14 +54,14 @@ def share_against_operations(rows: pd.DataFrame, operations: pd.DataFrame) -> It
     decision relative to the DQN's.
 
     Operations are additions and multiply-accumulates, with the first layer computed once. Points of a line differ in
-    simulation steps. Bars: 95 % intervals over training seeds.
+    simulation steps. Bars: 95 % intervals over training seeds. Shown are the networks that were counted on the games
+    that at least half of them were counted on.
     """
     records: list[dict[Any, Any]] = operations.to_dict("records")
     kept = shares_kept(rows, [OperationsRow(**record) for record in records])
-    missing = (
-        "no network whose operations were counted on two games for all seeds; evaluate probe counts them"
-    )
-    return _figures([each for each in kept if each.operations is not None], True, missing)
+    counted = [each.on([game for game in each.games if each.counted.get(game)]) for each in kept]
+    missing = "no network whose operations were counted on two games; evaluate probe counts them"
+    return _figures([each for each in counted if each.games], True, missing)
 
 
 Line = tuple[str, Sequence[Kept]]
@@ -82,29 +82,38 @@ def _lines(kept: Sequence[Kept]) -> Iterator[tuple[str, list[Line]]]:
     """The methods of each tier on the games that they have in common (`_common_games`), if these are two."""
     spiking = [each for each in kept if each.sim_steps]
     for tier, group in groupby(spiking, key=lambda each: each.tier):
-        here = [*group]
-        games = _common_games(here)
-        if len(games) < LEAST_GAMES:
-            continue
         methods: dict[Family, list[Kept]] = {}
-        for each in sorted(here, key=lambda each: each.sim_steps):
-            if set(games) <= set(each.games):
-                methods.setdefault(_method(each.family), []).append(each.on(games))
-        name_of = names(methods)
-        yield tier, [(name_of[method], methods[method]) for method in in_order(methods)]
+        for each in sorted(group, key=lambda each: each.sim_steps):
+            methods.setdefault(_method(each.family), []).append(each)
+        games = _common_games([*methods.values()])
+        shown = {
+            method: points
+            for method, of_method in methods.items()
+            if (points := [each.on(games) for each in of_method if set(games) <= set(each.games)])
+        }
+        if games:
+            name_of = names(shown)
+            yield tier, [(name_of[method], shown[method]) for method in in_order(shown)]
 
 
-def _common_games(kept: Sequence[Kept]) -> list[str]:
-    """The most games that some network played and that half of the networks played too.
+def _common_games(methods: Sequence[Sequence[Kept]]) -> list[str]:
+    """The most games, two or more, that half of those methods played that played two; none if no method did.
 
-    Shares over different games do not compare. A study under way shows all its networks on the games that are done.
+    Shares over different games do not compare. A study under way shows its methods on the games that are done.
     """
-    sets = {frozenset(each.games) for each in kept}
-    played = {games: sum(games <= set(each.games) for each in kept) for games in sets}
-    enough = [games for games in sets if 2 * played[games] >= len(kept)]
-    # Without such games, those that most networks played.
-    best = max(enough or sets, key=lambda games: (len(games) if enough else played[games], sorted(games)))
-    return sorted(best)
+    everyone = [
+        {frozenset(each.games) for each in method if len(each.games) >= LEAST_GAMES} for method in methods
+    ]
+    played = [sets for sets in everyone if sets]
+    number = {
+        games: sum(any(games <= own for own in others) for others in played)
+        for sets in played
+        for games in sets
+    }
+    # Without games that half of them played, those that most did.
+    least = min(len(played) / 2, max(number.values(), default=0))
+    enough = [sorted(games) for games in number if number[games] >= least]
+    return max(enough, key=lambda games: (len(games), games), default=[])
 
 
 def _method(family: Family) -> Family:

@@ -9,6 +9,7 @@ import pytest
 
 from analysis import learning
 from analysis.learning import OverGames
+from analysis.over_seeds import welch_interval
 from analysis.runs import Family, dqn_family
 from core.errors import Refusal
 from tests.conftest import episode
@@ -81,9 +82,37 @@ def test_measures_are_shares_of_what_a_run_gained_or_of_what_others_gained() -> 
     assert own["long_term_risk"] == pytest.approx([60.0, 60.0])
     assert own["lost"] == pytest.approx([20.0, 20.0])
     assert own["best_std"] == pytest.approx([5.0, 2.5])
-    others = found.relative("lost", {"minatar/breakout": np.array([5.0, 15.0])})
-    assert list(others["minatar/breakout"]) == pytest.approx([40.0, 80.0])
-    assert found.relative("lost", {"minatar/asterix": np.array([5.0])}) == {}
+    values, gains = found.known("lost")["minatar/breakout"]
+    assert (list(values), list(gains)) == (pytest.approx([4.0, 8.0]), pytest.approx([20.0, 40.0]))
+
+
+def test_in_per_cent_of_the_dqns_gain_its_measures_and_gains_are_of_the_same_runs() -> None:
+    """The DQN gains 10, 20 and 30 and loses a fifth of it. The network gains 20 and loses 13, 14 and 15."""
+    random = RANDOM["minatar/breakout"]
+    dqns, dsqns = (
+        [
+            curve((random, random + gain, random + gain - loss), seed, **BREAKOUT, **agent)
+            for seed, (gain, loss) in enumerate(zip(gains, losses, strict=True))
+        ]
+        for agent, gains, losses in (
+            (DQN, (10.0, 20.0, 30.0), (2.0, 4.0, 6.0)),
+            (DSQN, (20.0, 20.0, 20.0), (13.0, 14.0, 15.0)),
+        )
+    )
+    text = learning.stability_table(learning.learning_curves(frame(*dqns, *dsqns)))
+    own, of_the_dqns = cells(text, "DSQN", "DQN", "best - final")
+    assert own[6:8] == ["+50.0", "+37.6 to +62.4"]  # 65, 70 and 75 %, against 20 %
+    # (14 - 4) / 20: to first order the network's loss / 20, and -(the DQN's loss + a half of its gain) / 20.
+    samples = [100 * np.array(each) / 20 for each in ((13.0, 14.0, 15.0), (7.0, 14.0, 21.0))]
+    expected = welch_interval(50.0, samples, 6)
+    assert of_the_dqns[6:8] == ["+50.0", f"{expected.low:+.1f} to {expected.high:+.1f}"]
+
+
+def test_evaluations_of_a_network_with_more_than_the_dqn_count_as_far_as_the_dqns() -> None:
+    dqns = [curve((0.5, 8.0), seed, **BREAKOUT, **DQN) for seed in (0, 1)]
+    longer = [curve((0.5, 8.0, 3.0), seed, **BREAKOUT, **DSQN) for seed in (0, 1)]
+    text = learning.stability_table(learning.learning_curves(frame(*dqns, *longer)))
+    assert [line[6] for line in cells(text, "DSQN", "DQN", "best - final")] == ["+0.0", "+0.0"]
 
 
 def test_a_run_that_does_not_learn_has_no_stability() -> None:

@@ -79,6 +79,14 @@ def test_the_difference_is_that_of_the_two_shares() -> None:
     assert apart.low < -0.05 < 0.05 < apart.high
 
 
+def test_the_dqn_of_two_trainings_counts_once() -> None:
+    """Linearised by hand: their difference is a quarter of the DQN's mean score, so that much of it is drawn."""
+    own, others, dqns = np.array([9.0, 11.0, 13.0]), np.array([5.0, 7.0]), np.array([10.0, 20.0, 30.0])
+    found = over_seeds.share_difference([own], [others], [dqns], [0.0], (False, False))
+    expected = over_seeds.welch_interval(0.25, [own / 20, others / 20, 0.25 * dqns / 20], 5)
+    assert found == pytest.approx(expected)
+
+
 def test_two_conversions_of_the_same_dqns_are_one_sample() -> None:
     """Their difference is that of a paired t-test, if the DQNs score the same."""
     dqns, own, others = np.full(4, 10.0), np.array([8.0, 9.0, 7.0, 9.0]), np.array([6.0, 8.0, 6.0, 7.0])

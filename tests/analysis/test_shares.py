@@ -1,6 +1,7 @@
 """Shares of the DQN's score over games, the differences between them, and their figures."""
 
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import shares
+from analysis import over_seeds, shares
 from analysis.figures.shares import share_against_operations, share_against_sim_steps
 from analysis.runs import Family
 from analysis.shares_table import shares_table
@@ -120,6 +121,42 @@ def test_networks_of_equal_sim_steps_are_compared() -> None:
     )
 
 
+def test_differences_pair_conversions_with_their_dqns_and_take_all_runs_of_trainings() -> None:
+    """Against the scores by hand, of unequal seeds, on one game."""
+    one = ("minatar/breakout",)
+    converted, other = {0: 9.0, 1: 15.0, 2: 28.0}, {1: 12.0, 2: 26.0}
+    trained, also = {3: 12.0, 5: 17.0, 6: 15.0}, {0: 9.0, 1: 13.0, 2: 8.0}
+    kept = shares.shares_kept(
+        frame(
+            rows_of(DQNS, DQN, one),
+            rows_of(converted, snn(4), one),
+            rows_of(other, {**snn(4), "variant": "qcfs"}, one),
+            rows_of(trained, DSQN, one),
+            rows_of(also, CMC, one),
+        )
+    )
+    arrays = {
+        each.name: np.array([*of.values()])
+        for each, of in zip(kept, (other, converted, trained, also), strict=True)
+    }
+    qcfs, reconstruct, dsqn, cmc = arrays
+    everyone, two = np.array([*DQNS.values()]), np.array([20.0, 30.0])
+    expected = {
+        (qcfs, reconstruct): (arrays[qcfs], arrays[reconstruct][1:], two, (True, True)),
+        (qcfs, dsqn): (arrays[qcfs], arrays[dsqn], two, (True, False)),
+        (qcfs, cmc): (arrays[qcfs], arrays[cmc], two, (True, False)),
+        (reconstruct, dsqn): (arrays[reconstruct], arrays[dsqn], everyone, (True, False)),
+        (reconstruct, cmc): (arrays[reconstruct], arrays[cmc], everyone, (True, False)),
+        (dsqn, cmc): (arrays[dsqn], arrays[cmc], everyone, (False, False)),
+    }
+    found = shares.differences(kept, shares.equal_sim_steps)
+    assert [(each.network.name, each.other.name) for each in found] == [*expected]
+    for each in found:
+        own, others, dqns, paired = expected[each.network.name, each.other.name]
+        by_hand = over_seeds.share_difference([own], [others], [dqns], [0.0], paired)
+        assert each.share == pytest.approx(by_hand)
+
+
 def test_one_seed_of_the_dqn_gives_no_interval() -> None:
     """Its noise would not be drawn, so an interval would be far too narrow."""
     rows = frame(
@@ -166,8 +203,10 @@ def test_maximum_returns_are_shares_of_those_of_the_dqn_that_was_trained_alike()
         Family(str(agent["agent"]), str(agent["network"]), recipe, 0)
         for agent, recipe in ((DSQN, "minatar-fast"), (DQN, "minatar-fast"), (DSQN, "nature"))
     )
-    share = shares.maximum_share(found, dsqn)
-    assert share is not None
+    reached = shares.maximum_share(found, dsqn)
+    assert reached is not None
+    games, share = reached
+    assert games == 2
     assert (share.estimate, share.n) == (pytest.approx(0.5), 4)
     # Seeds of both are drawn independently.
     assert share.low < 10 / 25 < 10 / 15 < share.high
@@ -176,7 +215,11 @@ def test_maximum_returns_are_shares_of_those_of_the_dqn_that_was_trained_alike()
     assert shares.maximum_share(found[found.recipe == "nature"], other) is None
     # Untrained DQNs do not count, and a DQN of another tier is none of the network's.
     untrained = [replace(row, train_seed=9, recipe_steps=100_000) for row in maxima({9: 0.1}, DQN)]
-    assert shares.maximum_share(shares.maximum_returns(frame(rows, untrained)), dsqn) == share
+    assert shares.maximum_share(shares.maximum_returns(frame(rows, untrained)), dsqn) == reached
+    # A DQN that is no better than random play measures nothing on its game.
+    poor = [row for row in maxima({4: 1.0}, DSQN) if row.game == "minatar/breakout"]
+    fallen = [replace(row, score=-1.0) for row in maxima(DQNS, DQN) if row.game == "minatar/breakout"]
+    assert shares.maximum_share(shares.maximum_returns(frame(poor, fallen)), dsqn) is None
     # With two DQNs that were trained alike, nothing says which is meant.
     rows += maxima(DQNS, {**DQN, "network": "wide"})
     assert shares.maximum_share(shares.maximum_returns(frame(rows)), dsqn) is None
@@ -187,12 +230,9 @@ def test_maximum_returns_are_shares_of_those_of_the_dqn_that_was_trained_alike()
         for line in shares_table(kept, validation=frame(rows[:24], pong)).splitlines()
         if "chen2022+sim_steps=4 " in line
     ]
-    assert [cell.strip() for cell in line.strip("|").split("|")][3:7] == [
-        "10.47 ± 2.83 (2)",
-        "10.53 ± 2.83 (2)",
-        "",
-        "50.0",
-    ]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[3:7] == ["10.47 ± 2.83 (2)", "10.53 ± 2.83 (2)", "", "50.0"]
+    assert cells[8] == "2"
 
 
 def counted(agent: Mapping[str, object], game: str, seed: int, acs: float) -> OperationsRow:
@@ -323,8 +363,8 @@ def test_a_game_without_a_dqn_in_common_does_not_take_the_others_along() -> None
 
 
 def test_conversions_of_other_weights_of_the_same_training_are_not_compared() -> None:
-    """One was made from the best weights and one from the last, which scored less."""
-    last = rows_of({0: 8.0, 1: 15.0, 2: 20.0}, DQN)
+    """One was made from the best weights and one from the last, which scored less, or once as much."""
+    last = rows_of({0: 10.0, 1: 15.0, 2: 20.0}, DQN)
     rows = frame(
         [replace(row, checkpoint="best", train_steps=1000) for row in rows_of(DQNS, DQN)],
         [replace(row, checkpoint="final", train_steps=2000) for row in last],
@@ -332,8 +372,17 @@ def test_conversions_of_other_weights_of_the_same_training_are_not_compared() ->
         [replace(row, train_steps=2000) for row in rows_of(DQNS, {**snn(4), "variant": "qcfs"})],
     )
     kept = shares.shares_kept(rows)
-    assert [round(each.share.estimate, 2) for each in kept] == [1.4, 1.0]
+    assert [round(each.share.estimate, 2) for each in kept] == [1.33, 1.0]
     assert shares.differences(kept, shares.equal_sim_steps) == []
+
+
+def test_operations_of_a_comparison_are_of_its_runs() -> None:
+    """On the one DQN that both were made from they take as many, though not on the others."""
+    rows = frame(rows_of(DQNS, DQN), rows_of(DQNS, snn(4)), rows_of({0: 9.0}, snn(8)))
+    first, second = shares.shares_kept(rows)
+    first = replace(first, counted={game: {0: 0.2, 1: 0.8, 2: 0.8} for game in RANDOM})
+    second = replace(second, counted={game: {0: 0.2} for game in RANDOM})
+    assert len(shares.differences([first, second], shares.equal_operations)) == 1
 
 
 def test_what_has_no_dqn_is_named() -> None:
@@ -354,6 +403,8 @@ def test_what_has_no_dqn_is_named() -> None:
         in text
     )
     assert shares.left_out(frame(rows_of(DQNS, DQN), rows_of(DQNS, snn(4)))) == []
+    foreign = shares.left_out(frame(rows_of({-1: 5.0}, snn(4), ("minatar/asterix",))))
+    assert "- SNN: minatar/asterix\n" in shares_table([], foreign)
     assert "Left out" not in shares_table(shares.shares_kept(rows))
 
 
@@ -361,6 +412,17 @@ def test_a_run_that_is_not_over_has_no_maximum_return() -> None:
     whole = maxima(DQNS, DSQN, recipe_steps=200)
     begun = [row for row in maxima({3: 99.0}, DSQN, recipe_steps=200) if row.train_steps == 100]
     assert set(shares.maximum_returns(frame(whole, begun)).train_seed) == set(DQNS)
+
+
+def test_a_run_that_ended_at_the_stop_score_has_one() -> None:
+    """With --early-stop, runs of a network end after different numbers of decisions. Pong's stop score is 20."""
+    solved = [
+        replace(row, game="pong", train_seed=seed, train_steps=steps, score=score, recipe_steps=1000)
+        for seed, ends, last in ((0, 500, 20.5), (1, 800, 21.0), (2, 600, 12.0))
+        for steps, score in ((100, 0.0), (ends, last))
+        for row in rows_of({0: 0.0}, DQN, ("pong",))
+    ]
+    assert set(shares.maximum_returns(frame(solved)).train_seed) == {0, 1}
 
 
 def test_a_study_under_way_shows_its_networks_on_the_games_that_are_done() -> None:
@@ -377,6 +439,53 @@ def test_a_study_under_way_shows_its_networks_on_the_games_that_are_done() -> No
     lines = [str(line.get_label()) for line in axis.lines if not str(line.get_label()).startswith("_")]
     assert lines == ["SNN (exact), 3 seeds", "SNN (qcfs), 3 seeds", "SNN (reconstruct), 3 seeds"]
     assert axis.get_title() == "minatar, 2 games"
+
+
+def drawn(*methods: tuple[str, tuple[str, ...], tuple[int, ...]]) -> tuple[str, list[str]]:
+    """Title and methods of the figure of conversions: their method, games and simulation steps."""
+    rows = frame(
+        rows_of(DQNS, DQN, FOUR),
+        *(
+            rows_of(DQNS, {**snn(steps), "variant": method}, games)
+            for method, games, sim_steps in methods
+            for steps in sim_steps
+        ),
+    )
+    ((_, figure),) = share_against_sim_steps(rows).items()
+    (axis,) = figure.axes
+    lines = [str(line.get_label()) for line in axis.lines if not str(line.get_label()).startswith("_")]
+    return axis.get_title(), [re.sub(r"SNN \((.*)\), .*", r"\1", line) for line in lines]
+
+
+FOUR = (*RANDOM, "minatar/freeway", "minatar/seaquest")
+
+
+def test_sweeps_of_one_game_hide_no_methods() -> None:
+    """A method counts once, however many simulation steps it was measured with."""
+    sweep = ("qcfs", FOUR[:1], (2, 4, 6, 8))
+    assert drawn(
+        ("reconstruct", FOUR[:3], (4,)), ("exact", FOUR[:3], (4,)), sweep, ("max", FOUR[:1], (4,))
+    ) == (
+        "minatar, 3 games",
+        ["exact", "reconstruct"],
+    )
+
+
+def test_without_games_that_half_of_them_played_those_of_most_are_shown() -> None:
+    """Each of five methods played other two games, but for two of them."""
+    pairs = [FOUR[:2], FOUR[1:3], FOUR[2:], (FOUR[0], FOUR[3])]
+    methods = ("reconstruct", "qcfs", "exact", "max")
+    alone = [(method, games, (4,)) for method, games in zip(methods, pairs, strict=True)]
+    assert drawn(*alone, ("tan2021", FOUR[:2], (4,))) == ("minatar, 2 games", ["reconstruct", "tan2021"])
+
+
+def test_operations_are_shown_on_the_games_on_which_they_were_counted() -> None:
+    rows = frame(rows_of(DQNS, DQN, FOUR[:3]), rows_of(DQNS, snn(4), FOUR[:3]))
+    operations = [counted(DQN, game, 0, 0.0) for game in FOUR[:2]]
+    operations += [counted(snn(4), game, 0, 200.0) for game in FOUR[:2]]
+    figures = share_against_operations(rows, pd.DataFrame([vars(row) for row in operations]))
+    ((_, figure),) = figures.items()
+    assert figure.axes[0].get_title() == "minatar, 2 games"
 
 
 def test_the_figure_has_a_line_a_method_and_the_published_ones() -> None:
