@@ -390,7 +390,7 @@ class _GamePlan:
     def _keys(self, setting: str, *keys: str) -> tuple[str, ...]:
         """Where the study's file has a setting of the game, or an entry of it."""
         table = ("defaults",) if setting in self.settings.shared else ("games", self.name)
-        return (*table, setting, *keys)
+        return (*table, self.settings.written.get(setting, setting), *keys)
 
     def _options(self, command: str) -> list[str]:
         return _words(self.settings.commands[command])

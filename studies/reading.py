@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
@@ -75,6 +75,8 @@ class GameSettings:
     """By name, see ATTACKS."""
     shared: frozenset[str] = frozenset()
     """Names of the settings that stand in `defaults`, and not in the game's own table."""
+    written: Mapping[str, str] = field(default_factory=dict)
+    """Names of settings in the file, of those that it writes as one for several numbers of simulation steps."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,7 @@ def _game(
         for key, value in tables.items()
         if key not in ("train_seeds", "shipped", "agents")
     }
+    options, written = _for_all_sim_steps(source, options, place)
     victims: dict[str, Victims] = {}
     for key in ATTACKS:
         victims[key], options[key] = _victims(source, options.get(key, {}), (*place.get(key, keys), key))
@@ -258,8 +261,38 @@ def _game(
         {key: value for key, value in options.items() if CONVERSION.fullmatch(key)},
         {key: options[key] for key in COMMANDS if key in tables},
         victims,
-        frozenset(tables) - frozenset(own),
+        frozenset(name for name in (*tables, *options) if written.get(name, name) not in own),
+        written,
     )
+
+
+def _for_all_sim_steps(
+    source: Source, options: Mapping[str, Options], place: Mapping[str, tuple[str, ...]]
+) -> tuple[dict[str, Options], dict[str, str]]:
+    """Settings in which each training and conversion has one number of simulation steps.
+
+    From convert-max = { sim_steps = [4, 8] } become convert-max-t4 and convert-max-t8.
+
+    Returns:
+        The settings, and the names in the file of those that were made from a list.
+    """
+    found: dict[str, Options] = {}
+    written: dict[str, str] = {}
+    for key, own in options.items():
+        each = {key: own}
+        several = own.get("sim_steps")
+        if isinstance(several, list) and (TRAINING.fullmatch(key) or CONVERSION.fullmatch(key)):
+            keys = (*place[key], key, "sim_steps")
+            numbers = source.list_of(several, keys, int, "whole numbers, as in [4, 8]")
+            if min(numbers, default=0) < 1 or len(set(numbers)) < len(numbers):
+                source.refuse(keys, f"is {shown(several)}: different numbers of 1 or more are needed")
+            each = {f"{key}-t{number}": {**own, "sim_steps": number} for number in numbers}
+            written.update(dict.fromkeys(each, key))
+        for name in each:
+            if name in found or (name != key and name in options):
+                source.refuse((*place[key], key), f"makes {name}, which is there already")
+        found.update(each)
+    return found, written
 
 
 def _shipped(

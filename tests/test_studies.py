@@ -352,6 +352,72 @@ def test_extensions_are_found_beside_the_study(
     del sys.modules["beside_the_study"]
 
 
+SWEEP = (
+    'train_seeds = [0]\nevaluation_seed = 1\nthreads = 1\ncheckpoint = "best"\n[defaults]\n'
+    "dqn = {}\nconvert-max = { sim_steps = %s, method = 'max' }\n[games.cartpole]\n%s\n"
+)
+
+
+def test_a_list_of_sim_steps_stands_for_a_conversion_with_each(tmp_path: Path) -> None:
+    written = [stage.arguments for stage in planned(tmp_path, SWEEP % ("[4, 8]", ""))]
+    one_by_one = SWEEP.replace(
+        "convert-max = ", "convert-max-t4 = { sim_steps = 4, method = 'max' }\nconvert-max-t8 = "
+    )
+    assert written == [stage.arguments for stage in planned(tmp_path, one_by_one % ("8", ""))]
+    # A setting of the game's own takes the place of all of them.
+    own = planned(tmp_path, SWEEP % ("[4, 8]", "convert-max = { sim_steps = [2], method = 'max' }"))
+    assert [stage.agent for stage in own if stage.kind == "convert"] == ["snn-max-t2-s0"]
+    # Trainings too.
+    trained = planned(tmp_path, SWEEP % ("[4]", "dsqn = { sim_steps = [2, 4] }"))
+    assert [stage.agent for stage in trained if stage.kind == "train"] == [
+        "dqn-s0",
+        "dsqn-t2-s0",
+        "dsqn-t4-s0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sim_steps", "own", "message"),
+    [
+        (
+            "[4, 4]",
+            "",
+            "line 7: defaults.convert-max.sim_steps is [4, 4]: different numbers of 1 or more are needed",
+        ),
+        ("[]", "", "line 7: defaults.convert-max.sim_steps is []: different numbers of 1 or more"),
+        ("[0]", "", "line 7: defaults.convert-max.sim_steps is [0]: different numbers of 1 or more"),
+        (
+            '["4"]',
+            "",
+            "line 7: defaults.convert-max.sim_steps is ['4']: a list of whole numbers, as in [4, 8]",
+        ),
+        (
+            "[4]",
+            "convert-max-t4 = { sim_steps = 4 }",
+            "line 7: defaults.convert-max makes convert-max-t4, which is",
+        ),
+        (
+            "[4], percentile = 'x'",
+            "",
+            "line 7: defaults.convert-max is not accepted by python -m convert run: percentile is x",
+        ),
+    ],
+)
+def test_a_list_of_sim_steps_that_means_nothing_is_refused(
+    tmp_path: Path, sim_steps: str, own: str, message: str
+) -> None:
+    file = tmp_path / "made.toml"
+    file.write_text(SWEEP % (sim_steps, own))
+
+    def read() -> None:
+        study = read_study(file)
+        require_accepted(study, plan(study))
+
+    with pytest.raises(Refusal) as refused:
+        read()
+    assert message in str(refused.value)
+
+
 VICTIMS = (
     'train_seeds = [0, 1]\nevaluation_seed = 1\nthreads = 1\ncheckpoint = "best"\n[games.cartpole]\n'
     "dqn = {}\nconvert-t8 = { sim_steps = 8 }\nstates = { states = 64 }\nattack = { episodes = 3, %s }\n"
