@@ -133,11 +133,8 @@ Of some hundred evaluations of random play itself, the best hardly ever does.
 
 @dataclass(frozen=True)
 class OverGames:
-    """How steadily one network learnt the games of a tier."""
+    """How steadily a network learnt the games of a tier."""
 
-    family: Family
-    name: str
-    tier: Tier
     gains: Mapping[str, np.ndarray]
     """For each game, the best evaluation minus random play [seeds], of the seeds that learnt."""
     measures: Mapping[str, Mapping[str, np.ndarray]]
@@ -192,7 +189,7 @@ class LearningCurves:
                 rows = pd.concat([rows, other.games[game]])
             if other is None or game in other.games:
                 points[game] = shared_points(rows)
-        return _over_games(self, {game: common for game, common in points.items() if len(common) > 1})
+        return _over_games(self.games, {game: common for game, common in points.items() if len(common) > 1})
 
 
 def learning_curves(validation: pd.DataFrame) -> list[LearningCurves]:
@@ -227,13 +224,14 @@ def learning_curves(validation: pd.DataFrame) -> list[LearningCurves]:
     return found
 
 
-def _over_games(curves_of: LearningCurves, points: Mapping[str, Sequence[int]]) -> OverGames:
+def _over_games(played: Mapping[str, pd.DataFrame], points: Mapping[str, Sequence[int]]) -> OverGames:
+    """The measures of a network's validation episodes by game, at some numbers of decisions."""
     gains: dict[str, np.ndarray] = {}
     measures: dict[str, dict[str, np.ndarray]] = {measure: {} for measure in COMPARED}
     for game, of_game in points.items():
         random = _random(game)
         assert random is not None
-        rows = curves_of.games[game]
+        rows = played[game]
         rows = rows[rows.train_steps.isin(of_game)]
         curves = seed_curves(rows, "score")
         best = curves.max().to_numpy()
@@ -247,8 +245,8 @@ def _over_games(curves_of: LearningCurves, points: Mapping[str, Sequence[int]]) 
         gains[game] = best[learnt] - random
         for measure in COMPARED:
             measures[measure][game] = measured[measure][learnt]
-    runs = sum(curves_of.games[game].train_seed.nunique() for game in points)
-    return OverGames(curves_of.family, curves_of.name, curves_of.tier, gains, measures, runs, points)
+    runs = sum(played[game].train_seed.nunique() for game in points)
+    return OverGames(gains, measures, runs, points)
 
 
 def _random(game: str) -> float | None:
@@ -278,12 +276,12 @@ def stability_table(found: Sequence[LearningCurves]) -> str:
                 (
                     each.tier,
                     each.name,
-                    str(len(each.points)),
-                    f"{each.learnt} of {each.runs}",
-                    span(map(len, each.points.values()), "d"),
-                    *(_cell(each.relative(measure)) for measure in COMPARED),
+                    str(len(measured.points)),
+                    f"{measured.learnt} of {measured.runs}",
+                    span(map(len, measured.points.values()), "d"),
+                    *(_cell(measured.relative(measure)) for measure in COMPARED),
                 )
-                for each in alone
+                for each, measured in zip(found, alone, strict=True)
             ),
         ]
     )
@@ -323,16 +321,17 @@ def _cell(games: Mapping[str, np.ndarray]) -> str:
 
 def _differences(
     found: Sequence[LearningCurves],
-) -> Iterator[tuple[OverGames, OverGames, str, str, int, Interval]]:
+) -> Iterator[tuple[LearningCurves, LearningCurves, str, str, int, Interval]]:
     """Each network, its DQN, the measure, what is 100 %, the number of games, and the difference over them."""
-    for each in found:
-        of_tier = {other.family: other for other in found if other.tier == each.tier}
-        family = dqn_family(each.family, of_tier)
+    for network in found:
+        of_tier = {each.family: each for each in found if each.tier == network.tier}
+        family = dqn_family(network.family, of_tier)
         if family is None:
             continue
-        network, dqn = each.over_games(of_tier[family]), of_tier[family].over_games(each)
+        dqn = of_tier[family]
+        measured, of_dqn = network.over_games(dqn), dqn.over_games(network)
         for measure in COMPARED:
-            own, others = network.known(measure), dqn.known(measure)
+            own, others = measured.known(measure), of_dqn.known(measure)
             games = [game for game in own if game in others]
             if games:
                 for unit, of_games in (("own gain", _of_own_gain), ("the DQN's", _of_the_dqns)):

@@ -42,7 +42,7 @@ def families(rows: pd.DataFrame, longest: Mapping[tuple[Any, ...], int] | None =
     """
     made = steps_of_runs(rows, longest)
     columns = [rows[name] for name in ("agent", "network", "recipe", "sim_steps", "variant")]
-    found = map(_family, *columns, is_untrained(made, rows.recipe_steps))
+    found = map(family_of, *columns, is_untrained(made, rows.recipe_steps))
     return pd.Series(list(found), rows.index, dtype=object)
 
 
@@ -81,7 +81,10 @@ def training_families(rows: pd.DataFrame) -> pd.Series:
     return pd.Series(list(found), rows.index, dtype=object)
 
 
-def _family(agent: str, network: str, recipe: str, sim_steps: int, variant: str, untrained: bool) -> Family:
+def family_of(
+    agent: str, network: str, recipe: str, sim_steps: int, variant: str, untrained: bool = False
+) -> Family:
+    """The family of a row. The simulation steps of networks that were not converted stand in their names."""
     shown_steps = sim_steps if kind_of(agent).is_conversion else 0
     return Family(agent, network, recipe, shown_steps, variant, bool(untrained))
 

@@ -4,7 +4,7 @@ The share is the average performance ratio of Xu et al. 2026. Never imports torc
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, get_args
 
@@ -17,6 +17,7 @@ from analysis.energy import by_agent, dqn_of
 from analysis.runs import (
     Family,
     dqn_family,
+    family_of,
     in_order,
     names,
     own_dqn,
@@ -127,46 +128,38 @@ class Difference:
         return self.network.games
 
 
+class Shares(NamedTuple):
+    """What networks keep, and the runs that have no share, each in the order of tables."""
+
+    kept: list[Kept]
+    left_out: list[LeftOut]
+
+
 def shares_kept(episodes: pd.DataFrame, operations: Sequence[OperationsRow] = ()) -> list[Kept]:
+    """`shares` without what was left out."""
+    return shares(episodes, operations).kept
+
+
+def shares(episodes: pd.DataFrame, operations: Sequence[OperationsRow] = ()) -> Shares:
     """What every trained network keeps of the DQN of its recipe. The best checkpoint of each training run counts.
 
     Args:
         episodes: EpisodeRows of `evaluate run`.
         operations: rows of `evaluate probe`, if there are any.
 
-    Returns:
-        Networks in the order of tables. What they have no DQN for is left out (see `left_out`).
-
     Raises:
         Refusal: the rows do not compare (see `runs.training_runs`).
     """
     counted = _relative_operations(operations)
-    found = []
+    found = Shares([], [])
     for name, runs, own in _networks(episodes):
-        kept = _kept(name, runs, own)
-        if kept is not None:
-            of_games = {
-                game: {
-                    seed: counted[game, kept.family, seed]
-                    for seed in seeds
-                    if (game, kept.family, seed) in counted
-                }
-                for game, seeds in kept.runs.items()
-            }
-            found.append(replace(kept, counted=of_games))
-    return found
-
-
-def left_out(episodes: pd.DataFrame) -> list[LeftOut]:
-    """The runs that `shares_kept` leaves out, in the order of tables. Arguments are as there."""
-    found = []
-    for name, runs, own in _networks(episodes):
-        kept = _kept(name, runs, own)
+        kept = _kept(name, runs, own, counted)
+        used = {} if kept is None else kept.runs
+        found.kept.extend([] if kept is None else [kept])
         for game, of_game in own.groupby("game"):
-            used = kept.runs.get(str(game), {}) if kept is not None else {}
-            seeds = tuple(sorted({int(seed) for seed in of_game.train_seed} - used.keys()))
+            seeds = sorted({int(seed) for seed in of_game.train_seed} - used.get(str(game), {}).keys())
             if seeds:
-                found.append(LeftOut(get_game(str(game)).tier, name, str(game), seeds))
+                found.left_out.append(LeftOut(get_game(str(game)).tier, name, str(game), tuple(seeds)))
     return found
 
 
@@ -185,8 +178,15 @@ def _networks(episodes: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.Da
                 yield name_of[family], here, runs[runs.family == family]
 
 
-def _kept(name: str, runs: pd.DataFrame, own: pd.DataFrame) -> Kept | None:
-    """What one network keeps, from what `_networks` gives; None without a DQN above random play."""
+def _kept(
+    name: str, runs: pd.DataFrame, own: pd.DataFrame, counted: Mapping[tuple[str, Family, int], float]
+) -> Kept | None:
+    """What one network keeps; None without a DQN above random play.
+
+    Args:
+        name, runs, own: from `_networks`.
+        counted: from `_relative_operations`.
+    """
     family = own.family.iloc[0]
     scores: dict[str, dict[int, float]] = {}
     dqns: dict[str, dict[int, float]] = {}
@@ -198,7 +198,7 @@ def _kept(name: str, runs: pd.DataFrame, own: pd.DataFrame) -> Kept | None:
         if kind_of(family.agent).is_conversion:
             both = sorted(mine.keys() & theirs.keys())
             mine, theirs = ({seed: of[seed] for seed in both} for of in (mine, theirs))
-        if is_above_random(str(game), theirs):
+        if is_above_random(str(game), theirs.values()):
             scores[str(game)], dqns[str(game)] = mine, theirs
             steps = dict(zip(found.train_seed, found.train_steps, strict=True))
             dqn_steps[str(game)] = {seed: int(steps[seed]) for seed in theirs}
@@ -206,17 +206,23 @@ def _kept(name: str, runs: pd.DataFrame, own: pd.DataFrame) -> Kept | None:
     if not scores:
         return None
     tier = get_game(next(iter(scores))).tier
-    return Kept(family, name, tier, int(own.sim_steps.max()), scores, dqns, dqn_steps, dqn_families)
+    operations = {
+        game: {seed: counted[game, family, seed] for seed in seeds if (game, family, seed) in counted}
+        for game, seeds in scores.items()
+    }
+    return Kept(
+        family, name, tier, int(own.sim_steps.max()), scores, dqns, dqn_steps, dqn_families, operations
+    )
 
 
 def _by_seed(runs: pd.DataFrame) -> dict[int, float]:
     return {int(seed): float(mean) for seed, mean in zip(runs.train_seed, runs["mean"], strict=True)}
 
 
-def is_above_random(game: str, scores: Mapping[int, float]) -> bool:
+def is_above_random(game: str, scores: Collection[float]) -> bool:
     """Whether the mean score of some training runs is above that of random play, so that there is a share of it."""
     random = reference(get_game(game)).random
-    return random is not None and bool(scores) and float(np.mean([*scores.values()])) > random
+    return random is not None and len(scores) > 0 and float(np.mean([*scores])) > random
 
 
 def _share(runs: ByRun, dqns: ByRun, paired: bool) -> Interval:
@@ -239,8 +245,7 @@ def _relative_operations(rows: Sequence[OperationsRow]) -> dict[tuple[str, Famil
     for layers in agents:
         dqn, row = dqn_of(layers, agents), layers[0]
         if row.agent != "dqn" and dqn is not None:
-            shown = row.sim_steps if kind_of(row.agent).is_conversion else 0
-            family = Family(row.agent, row.network, row.recipe, shown, row.variant)
+            family = family_of(row.agent, row.network, row.recipe, row.sim_steps, row.variant)
             counted = sum(layer.effective_macs + layer.acs for layer in layers)
             found[row.game, family, row.train_seed] = counted / sum(layer.dense_macs for layer in dqn)
     return found
@@ -300,13 +305,12 @@ def _matched(network: Kept, other: Kept) -> tuple[Kept, Kept] | None:
         if game not in other.games or network.dqn_of[game] != other.dqn_of[game]:
             continue
         own, theirs = network.dqns[game], other.dqns[game]
+        shared: Mapping[int, float] = own if network.is_conversion else theirs
         if network.is_conversion and other.is_conversion:
             # Of the same training, one may have been made from the best weights and one from the last.
             steps, other_steps = network.dqn_steps[game], other.dqn_steps[game]
             shared = {seed: own[seed] for seed in own if steps[seed] == other_steps.get(seed)}
-        else:
-            shared = {**own} if network.is_conversion else {**theirs}
-        if not is_above_random(game, shared):
+        if not is_above_random(game, shared.values()):
             continue
         dqns[game] = shared
         for each, its_runs, its_counted in zip((network, other), runs, counted, strict=True):
@@ -362,7 +366,7 @@ def maximum_share(maxima: pd.DataFrame, family: Family) -> tuple[int, Interval] 
         {str(game): _by_seed(rows) for game, rows in maxima[families == each].groupby("game")}
         for each in (family, dqn)
     )
-    games = [game for game in scores if game in others and is_above_random(game, others[game])]
+    games = [game for game in scores if game in others and is_above_random(game, others[game].values())]
     if not games:
         return None
     own, dqns = ({game: each[game] for game in games} for each in (scores, others))

@@ -28,8 +28,7 @@ def shares_table(
     """Shares, the differences between them, and maximum returns, as Markdown.
 
     Args:
-        kept: from `shares.shares_kept`.
-        left_out: from `shares.left_out`.
+        kept, left_out: from `shares.shares`.
         validation: EpisodeRows of training runs, if there are any.
     """
     text = (

@@ -11,7 +11,7 @@ from analysis.game_table_formats import game_table_csv, game_table_markdown
 from analysis.game_table_latex import game_table_latex, require_columns
 from analysis.learning import learning_curves, stability_table
 from analysis.rows import EPISODES, OPERATIONS, VALIDATION, StudyRows
-from analysis.shares import left_out, shares_kept
+from analysis.shares import shares
 from analysis.shares_table import shares_table
 from analysis.tables import markdown, score_lines
 from analysis.words import tenths
@@ -56,13 +56,13 @@ def write_tables(study: StudyRows, drawn: Drawn, columns: Sequence[str] = ()) ->
     operations = study.rows(OPERATIONS)
     if operations:
         tables["energy.md"] = energy_table(operations)
-    if lines and (kept := shares_kept(study.frame(EPISODES), operations)):
+    kept, left_out = shares(study.frame(EPISODES), operations) if lines else ([], [])
+    if kept:
         validation = study.frame(VALIDATION) if study.rows(VALIDATION) else None
-        tables["shares.md"] = shares_table(kept, left_out(study.frame(EPISODES)), validation)
+        tables["shares.md"] = shares_table(kept, left_out, validation)
     try:
-        if study.rows(VALIDATION) and (
-            steadiness := stability_table(learning_curves(study.frame(VALIDATION)))
-        ):
+        learnt = learning_curves(study.frame(VALIDATION)) if study.rows(VALIDATION) else []
+        if steadiness := stability_table(learnt):
             tables["stability.md"] = steadiness
     except Refusal as refusal:
         print(f"stability.md: refused, {refusal}")

@@ -17,6 +17,7 @@ from analysis.runs import families, in_order, names, prefer_best, training_runs
 from analysis.shares import Kept, is_above_random, shares_kept
 from analysis.statistics import mean_interval, normalised
 from analysis.tables import aligned
+from analysis.words import span
 from card.check import is_checked
 from card.files import CARD, is_of_card, read_card
 from core.games import get_game
@@ -119,7 +120,7 @@ def _of_study(study: StudyRows, runs: pd.DataFrame, known: Known) -> Iterator[En
             by_tier[get_game(game).tier].append(game)
         for tier, games in by_tier.items():
             own = of_family[of_family.game.isin(games)]
-            counts = sorted({len(set(own[own.game == game].train_seed)) for game in games})
+            counts = [own[own.game == game].train_seed.nunique() for game in games]
             weights = {
                 weights
                 for game, each, weights in zip(
@@ -132,7 +133,7 @@ def _of_study(study: StudyRows, runs: pd.DataFrame, known: Known) -> Iterator[En
                 labels[family],
                 str(own.sim_steps.max() or ""),
                 len(games),
-                " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))),
+                span(counts, "d"),
                 _share(kept.get((tier, family)), own, games),
                 _range([known.microjoules[name] for name in weights if name in known.microjoules]),
                 _verdict([known.allowed[name] for name in weights if name in known.allowed]),
@@ -145,18 +146,14 @@ def _share(kept: Kept | None, own: pd.DataFrame, games: Sequence[str]) -> Interv
     """The share of the DQN's score over all games of a family, which a DQN keeps in full; None if one game has none."""
     if kept is not None:
         return kept.share if set(kept.games) == set(games) else None
-    scores = {game: dict(enumerate(own[own.game == game]["mean"])) for game in games}
     is_dqn = all(family.agent == "dqn" for family in own.family)
-    if not is_dqn or not all(is_above_random(game, scores[game]) for game in games):
+    if not is_dqn or not all(is_above_random(game, own[own.game == game]["mean"]) for game in games):
         return None
-    return Interval(1.0, 1.0, 1.0, sum(map(len, scores.values())))
+    return Interval(1.0, 1.0, 1.0, len(own))
 
 
 def _range(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    low, high = f"{min(values):.2g}", f"{max(values):.2g}"
-    return low if low == high else f"{low} to {high}"
+    return span(values, ".2g") if values else ""
 
 
 def _verdict(allowed: Sequence[bool]) -> str:

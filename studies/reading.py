@@ -282,10 +282,7 @@ def _for_all_sim_steps(
         each = {key: own}
         several = own.get("sim_steps")
         if isinstance(several, list) and (TRAINING.fullmatch(key) or CONVERSION.fullmatch(key)):
-            keys = (*place[key], key, "sim_steps")
-            numbers = source.list_of(several, keys, int, "whole numbers, as in [4, 8]")
-            if min(numbers, default=0) < 1 or len(set(numbers)) < len(numbers):
-                source.refuse(keys, f"is {shown(several)}: different numbers of 1 or more are needed")
+            numbers = source.different(several, (*place[key], key, "sim_steps"), 1, "[4, 8]")
             each = {f"{key}-t{number}": {**own, "sim_steps": number} for number in numbers}
             written.update(dict.fromkeys(each, key))
         for name in each:

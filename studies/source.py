@@ -118,11 +118,15 @@ class Source:
         return tuple(value)
 
     def seeds(self, value: object, keys: Sequence[str]) -> tuple[int, ...]:
-        """Different whole numbers."""
-        seeds = self.list_of(value, keys, int, "whole numbers, as in [0, 1]")
-        if min(seeds, default=0) < 0 or len(set(seeds)) < len(seeds):
-            self.refuse(keys, f"is {shown(value)}: different numbers of 0 or more are needed")
-        return seeds
+        """Different whole numbers of 0 or more."""
+        return self.different(value, keys, 0, "[0, 1]")
+
+    def different(self, value: object, keys: Sequence[str], least: int, example: str) -> tuple[int, ...]:
+        """Different whole numbers that are not too small; one or more, if 0 is too small."""
+        numbers = self.list_of(value, keys, int, f"whole numbers, as in {example}")
+        if min(numbers, default=0) < least or len(set(numbers)) < len(numbers):
+            self.refuse(keys, f"is {shown(value)}: different numbers of {least} or more are needed")
+        return numbers
 
     def whole(self, value: object, keys: Sequence[str], least: int) -> int:
         """A whole number that is not too small."""

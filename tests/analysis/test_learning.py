@@ -158,9 +158,9 @@ def cells(text: str, *words: str) -> list[list[str]]:
 
 def test_a_network_is_compared_with_the_dqn_of_its_recipe() -> None:
     rows = frame([*unsteady({0: 0.1, 1: 0.2, 2: 0.3}, DQN)], [*unsteady({0: 0.6, 1: 0.7}, DSQN)])
-    dqn, dsqn = over_games(rows)
-    assert (dqn.name, dqn.learnt, dsqn.name, dsqn.learnt) == ("DQN", 6, "DSQN", 4)
     curves = learning.learning_curves(rows)
+    learnt = [(each.name, each.over_games().learnt) for each in curves]
+    assert learnt == [("DQN", 6), ("DSQN", 4)]
     text = learning.stability_table(curves)
     assert "10 comparisons were made. 10 have seeds enough for an interval, and 8 of these exclude 0." in text
     assert cells(text, "DQN", "6 of 6")[0][-2] == "20.0"
@@ -272,9 +272,6 @@ def test_evaluations_of_different_protocols_or_lengths_do_not_compare() -> None:
 
 def test_over_games_holds_what_was_measured() -> None:
     found = OverGames(
-        Family("dqn", "relu", "minatar-fast", 0),
-        "DQN",
-        "minatar",
         {"a": np.array([10.0, 20.0]), "b": np.array([5.0])},
         {"lost": {"a": np.array([1.0, np.nan]), "b": np.array([np.nan])}},
         4,

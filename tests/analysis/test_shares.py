@@ -391,7 +391,7 @@ def test_what_has_no_dqn_is_named() -> None:
         rows_of({0: 5.0, 7: 5.0}, snn(4)),
         rows_of({0: 5.0}, DSQN, ("minatar/asterix",)),
     )
-    found = shares.left_out(rows)
+    found = shares.shares(rows).left_out
     assert [(each.name, each.game, each.seeds) for each in found] == [
         ("SNN", "minatar/asterix", (0, 7)),
         ("SNN", "minatar/breakout", (7,)),
@@ -402,8 +402,8 @@ def test_what_has_no_dqn_is_named() -> None:
         "- SNN: minatar/asterix (seeds 0, 7); minatar/breakout (seeds 7)\n- DSQN: minatar/asterix (seeds 0)\n"
         in text
     )
-    assert shares.left_out(frame(rows_of(DQNS, DQN), rows_of(DQNS, snn(4)))) == []
-    foreign = shares.left_out(frame(rows_of({-1: 5.0}, snn(4), ("minatar/asterix",))))
+    assert shares.shares(frame(rows_of(DQNS, DQN), rows_of(DQNS, snn(4)))).left_out == []
+    foreign = shares.shares(frame(rows_of({-1: 5.0}, snn(4), ("minatar/asterix",)))).left_out
     assert "- SNN: minatar/asterix\n" in shares_table([], foreign)
     assert "Left out" not in shares_table(shares.shares_kept(rows))
 
