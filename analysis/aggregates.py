@@ -181,57 +181,6 @@ def performance_profile_band(
     return low, high
 
 
-def average_performance_ratio(
-    scores: Runs,
-    reference: Runs,
-    random: Sequence[float],
-    paired: bool,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    least: int = LEAST_RUNS,
-) -> Interval:
-    """APR of Xu et al. 2026 (arXiv 2610.07808) with its percentile-bootstrap interval, stratified by game.
-
-    It is the mean over games of (mean(scores) - random) / (mean(reference) - random). Xu et al. use the best returns
-    of training runs. The caller chooses which scores to pass.
-
-    Args:
-        scores: [n] for each game.
-        reference: [m] for each game, scores of the reference agent.
-        random: the score of random play for each game.
-        paired: whether scores and reference are of the same episodes or seeds in the same order (m = n). Pairs are
-            drawn together, other scores independently.
-        level, resamples, seed: as in `mean_interval`.
-        least: fewest scores of each game for which an interval is given.
-
-    Returns:
-        The share, 1 for the reference itself; n is the number of scores without the reference's.
-
-    Raises:
-        Refusal: scores are missing or not finite, games differ, pairs are incomplete, or the reference is no better
-            than random play in a game.
-    """
-    games, references = same_games(scores, reference)
-    require_random(games, random)
-    generator = np.random.default_rng(seed)
-    estimates, resampled = [], []
-    for index, (values, others, floor) in enumerate(zip(games, references, random, strict=True)):
-        if paired:
-            require_pairs(values, others, name_of_game(index, games))
-        require_above(others, floor, name_of_game(index, games))
-        drawn = resampled_indices(values.size, resamples, generator)
-        others_drawn = drawn if paired else resampled_indices(others.size, resamples, generator)
-        gained, possible = values[drawn].mean(1) - floor, others[others_drawn].mean(1) - floor
-        # Without a reference above random play, a resample has no share.
-        resampled.append(gained[possible > 0] / possible[possible > 0])
-        estimates.append((values.mean() - floor) / (others.mean() - floor))
-    # Games are drawn independently, so any resample of one game may be combined with any of another.
-    left = min(len(shares) for shares in resampled)
-    low, high = percentiles(np.mean([shares[:left] for shares in resampled], 0), level)
-    return _interval(float(np.mean(estimates)), low, high, games, least)
-
-
 def probability_of_improvement(
     runs: Runs, others: Runs, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
@@ -315,7 +264,7 @@ def require_random(games: Runs, random: Sequence[float]) -> None:
         raise Refusal(f"{len(games)} games, {len(random)} scores of random play: one for each game is needed")
 
 
-def require_above(reference: np.ndarray, random: float, name: str) -> None:
+def require_above(reference: np.ndarray, random: float, name: str = "") -> None:
     """Check that a reference is better than random play. `name` begins the message of a refusal."""
     if not reference.mean() > random:
         raise Refusal(

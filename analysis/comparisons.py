@@ -14,7 +14,6 @@ from analysis.statistics import (
     Interval,
     kept_difference,
     kept_interval,
-    mean_interval,
     paired_difference,
 )
 from analysis.words import size
@@ -29,14 +28,10 @@ class Contrast:
     epsilon: float
     kept: Interval
     """Share that the first network keeps of its own clean score above random play."""
-    others_kept: Interval
-    """The same share of the other network."""
-    score: Interval
-    others_score: Interval
     kept_difference: Interval
-    """`kept` minus `others_kept`."""
+    """`kept` minus the same share of the other network."""
     score_difference: Interval
-    """`score` minus `others_score`."""
+    """The first network's score minus the other's."""
     flips: Interval
     """Share of states flipped by the strongest attack on states. Both networks were attacked on the same states."""
     others_flips: Interval
@@ -134,9 +129,6 @@ def compare(shown: Evidence, other: Evidence) -> RobustnessComparison:
             Contrast(
                 epsilon=epsilon,
                 kept=kept,
-                others_kept=kept_interval(theirs, theirs_clean, random),
-                score=mean_interval(scores(played[epsilon][0])),
-                others_score=mean_interval(theirs),
                 kept_difference=more_kept,
                 score_difference=more_scored,
                 flips=flips(of_states[0]),

@@ -29,7 +29,10 @@ from analysis.aggregates import (
 def share(
     scores: Runs, reference: Runs, random: Sequence[float], paired: bool, level: float = 0.95
 ) -> Interval:
-    """The average performance ratio of training runs (`aggregates.average_performance_ratio`), with its interval.
+    """The average performance ratio (APR) of training runs, with its interval.
+
+    It is the mean over games of (mean(scores) - random) / (mean(reference) - random), as in Xu et al. 2026 (arXiv
+    2610.07808), who use the best returns of training runs. The caller chooses which scores to pass.
 
     Args:
         scores: [n] for each game, a score of each training run.
@@ -44,7 +47,8 @@ def share(
         if a game has fewer than LEAST_RUNS of either.
 
     Raises:
-        Refusal: as in `average_performance_ratio`.
+        Refusal: scores are missing or not finite, games differ, pairs are incomplete, the reference is no better than
+            random play in a game, or the level is outside (0, 1).
     """
     return _sum_of_shares([_Term(1, scores, paired)], reference, random, level)
 
@@ -71,7 +75,7 @@ def share_difference(
         The difference; n is the number of scores of both agents.
 
     Raises:
-        Refusal: as in `average_performance_ratio`.
+        Refusal: as in `share`.
     """
     terms = [_Term(1, scores, paired[0]), _Term(-1, others, paired[1])]
     return _sum_of_shares(terms, reference, random, level)

@@ -6,16 +6,15 @@ Aggregates over games are in analysis/aggregates.py, and measures of learning cu
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import NamedTuple
 
 import numpy as np
 
 from analysis.aggregates import (
     RESAMPLES,
-    average_performance_ratio,
     finite,
     mean_of_games,
     percentiles,
+    require_above,
     require_level,
     require_pairs,
     resampled_indices,
@@ -31,14 +30,6 @@ With few values the bootstrap does not see the spread. Of 95 % intervals over sc
 mean at 2 episodes, 79 at 5, 87 at 10 and 90 at 20 (`python -m benchmarks.intervals`). From 10 on they miss it less than
 three times as often as they say.
 """
-
-
-class NonInferiority(NamedTuple):
-    """The result of a non-inferiority test. `margin` and `difference` are in units of the score."""
-
-    holds: bool
-    margin: float
-    difference: Interval
 
 
 # Scores of one game ----------------------------------------------------------------------------------
@@ -168,8 +159,8 @@ def kept_interval(
 ) -> Interval:
     """Share of a reference agent's score above random play that an agent keeps, with its paired bootstrap interval.
 
-    This is `average_performance_ratio` for one game, with episodes drawn in pairs (percentile bootstrap). Below
-    LEAST_EPISODES there is no interval.
+    It is (mean(scores) - random) / (mean(reference) - random). Both scores of an episode are drawn together (percentile
+    bootstrap). Below LEAST_EPISODES there is no interval.
 
     Args:
         scores: [n], finite.
@@ -177,19 +168,21 @@ def kept_interval(
         random: score of random play.
         level, resamples, seed: as in `mean_interval`.
 
+    Returns:
+        The share, 1 for the reference itself.
+
     Raises:
         Refusal: scores are missing, not finite or not in pairs, or the reference is no better than random play.
     """
-    return average_performance_ratio(
-        [np.asarray(scores)],
-        [np.asarray(reference)],
-        [random],
-        paired=True,
-        level=level,
-        resamples=resamples,
-        seed=seed,
-        least=LEAST_EPISODES,
-    )
+    values, others = finite(scores), finite(reference)
+    require_pairs(values, others)
+    require_above(others, random)
+    drawn = resampled_indices(values.size, resamples, np.random.default_rng(seed))
+    gained, possible = values[drawn].mean(1) - random, others[drawn].mean(1) - random
+    # Without a reference above random play, a resample has no share.
+    telling = possible > 0
+    estimate = (values.mean() - random) / (others.mean() - random)
+    return _paired_interval(float(estimate), gained[telling] / possible[telling], values.size, level)
 
 
 def kept_difference(
@@ -220,19 +213,15 @@ def kept_difference(
     for each in values[1:]:
         require_pairs(values[0], each)
     for each in (values[1], values[3]):
-        if not each.mean() > random:
-            raise Refusal(
-                f"the reference's mean score {each.mean():.4g} is not above random play's {random:.4g}"
-            )
+        require_above(each, random)
     drawn = resampled_indices(values[0].size, resamples, np.random.default_rng(seed))
     attacked, clean, attacked_other, clean_other = (each[drawn].mean(1) - random for each in values)
     # Without a reference above random play, a resample has no share.
     telling = (clean > 0) & (clean_other > 0)
     shares = attacked[telling] / clean[telling] - attacked_other[telling] / clean_other[telling]
     means = [each.mean() - random for each in values]
-    n = values[0].size
-    low, high = percentiles(shares, level) if n >= LEAST_EPISODES else (math.nan, math.nan)
-    return Interval(float(means[0] / means[1] - means[2] / means[3]), float(low), float(high), n)
+    estimate = float(means[0] / means[1] - means[2] / means[3])
+    return _paired_interval(estimate, shares, values[0].size, level)
 
 
 def paired_difference(
@@ -259,18 +248,7 @@ def paired_difference(
     return mean_interval(values - others, level, resamples, seed)
 
 
-def non_inferior(difference: Interval, margin: float) -> NonInferiority:
-    """Test for non-inferiority: whether the interval of a difference lies above -margin. Without one it does not hold.
-
-    With the two-sided 95 % interval of `paired_difference` this is a one-sided test at 2.5 %.
-
-    Args:
-        difference: the scores in question minus the reference scores.
-        margin: the largest acceptable loss, in units of the score. Choose it before looking at the scores.
-
-    Raises:
-        Refusal: the margin is negative or not finite.
-    """
-    if not (np.isfinite(margin) and margin >= 0):
-        raise Refusal(f"margin {margin}: it must be finite and at least 0")
-    return NonInferiority(difference.low > -margin, margin, difference)
+def _paired_interval(estimate: float, resampled: np.ndarray, n: int, level: float) -> Interval:
+    """The percentile interval of what was computed on resamples of n pairs, or none below LEAST_EPISODES."""
+    low, high = percentiles(resampled, level) if n >= LEAST_EPISODES else (math.nan, math.nan)
+    return Interval(estimate, float(low), float(high), n)

@@ -16,7 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from analysis import over_seeds
-from analysis.aggregates import Runs, average_performance_ratio, mean_of_games, stratified_interval
+from analysis.aggregates import (
+    RESAMPLES,
+    Interval,
+    Runs,
+    mean_of_games,
+    percentiles,
+    resampled_indices,
+    stratified_interval,
+)
 from analysis.rows import EPISODES, StudyRows
 from benchmarks.report import Measurement, report
 
@@ -54,6 +62,18 @@ def bootstrap_tells(scores: list[np.ndarray], others: list[np.ndarray], seed: in
         return mean_of_games(runs[: len(scores)]) - mean_of_games(runs[len(scores) :])
 
     return stratified_interval([*scores, *others], difference, seed=seed).excludes_zero
+
+
+def bootstrapped_share(scores: list[np.ndarray], dqns: list[np.ndarray], seed: int) -> Interval:
+    """The mean over games of mean(scores) / mean(dqns), with the percentiles of a bootstrap of pairs."""
+    generator = np.random.default_rng(seed)
+    shares = []
+    for own, dqn in zip(scores, dqns, strict=True):
+        drawn = resampled_indices(own.size, RESAMPLES, generator)
+        shares.append(own[drawn].mean(1) / dqn[drawn].mean(1))
+    low, high = percentiles(np.mean(shares, 0), 0.95)
+    estimate = np.mean([own.mean() / dqn.mean() for own, dqn in zip(scores, dqns, strict=True)])
+    return Interval(float(estimate), float(low), float(high), sum(own.size for own in scores))
 
 
 def of_episodes(generator: np.random.Generator) -> Iterator[Measurement]:
@@ -98,7 +118,7 @@ def of_shares(
             for _ in range(2)
         )
         found = {
-            "bootstrap": average_performance_ratio(own, dqns, floors, True, seed=seed),
+            "bootstrap": bootstrapped_share(own, dqns, seed),
             "t": over_seeds.share(own, dqns, floors, True),
         }
         for how, interval in found.items():

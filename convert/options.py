@@ -19,6 +19,7 @@ from play.options import AnAgent, ComputeOptions, GameOfAgent
 
 if TYPE_CHECKING:
     from convert.method import Method
+    from core.agents import Agent
     from core.checkpoint import Checkpoint
     from core.dqn import DQN
     from core.rate_coded.network import RateCoding
@@ -153,21 +154,34 @@ class SourceOptions(ComputeOptions):
 
     def begin(self) -> "tuple[Checkpoint, DQN]":
         """Set up torch, and read the DQN."""
-        from core.dqn import DQN
         from play.entrants import load
 
         set_up_torch(self.threads)
         game = None if self.game is None else get_game(self.game)
         checkpoint = load(self.agent, game, pick_device(self.device))
-        dqn = checkpoint.agent
-        if not isinstance(dqn, DQN) or dqn.kind != DQN.kind:  # the logits of an actor are not Q-values
-            raise Refusal(f"{self.agent} holds the agent {dqn.kind!r}: only a dqn can be converted")
-        return checkpoint, dqn
+        return checkpoint, require_dqn(checkpoint.agent, self.agent)
 
     @property
     def of_game(self) -> dict[str, str]:
         """The game for the manifest. Those from before there was --game must stay those of the same work."""
         return {} if self.game is None else {"game": self.game}
+
+
+def require_dqn(agent: "Agent", named: str) -> "DQN":
+    """The agent, if it can be converted. The logits of an actor are not Q-values.
+
+    Args:
+        agent: what was read.
+        named: as what the user named it.
+
+    Raises:
+        Refusal: the agent is not a DQN.
+    """
+    from core.dqn import DQN
+
+    if not isinstance(agent, DQN) or agent.kind != DQN.kind:
+        raise Refusal(f"{named} holds the agent {agent.kind!r}: only a dqn can be converted")
+    return agent
 
 
 def options_of(method: "type[Method]") -> tuple[str, ...]:

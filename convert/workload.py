@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from convert.measurement import ANYTIME_STATES
 from convert.method import METHODS, Method
 from convert.methods.qcfs import BATCH, ROUNDS
-from convert.options import Compare, Import, Run
+from convert.options import Compare, Import, Run, require_dqn
 from convert.scaling import scaled_network
 from convert.variants import Variant, all_variants
 from core import seeding
@@ -83,10 +83,7 @@ def of_import(options: Import, expected: Expected) -> Workload:
 
 
 def _dqn(options: Run | Compare, expected: Expected) -> DQN:
-    agent = expected.agents(str(options.agent))[0]
-    if not isinstance(agent, DQN):
-        raise Refusal(f"{options.agent} holds the agent {agent.kind!r}: only a dqn can be converted")
-    return agent
+    return require_dqn(expected.agents(str(options.agent))[0], str(options.agent))
 
 
 def _converted(dqn: DQN, coding: RateCoding) -> RateCodedNetwork:

@@ -657,7 +657,6 @@ def test_more_is_kept_and_scored_on_the_same_episodes() -> None:
     (contrast,) = comparison.contrasts
     # (10 + 20.7)/(15 + 20.7) of its own, (-20 + 20.7)/(18 + 20.7) of the other's.
     assert contrast.kept.estimate == pytest.approx(30.7 / 35.7)
-    assert contrast.others_kept.estimate == pytest.approx(0.7 / 38.7)
     assert contrast.kept_difference.estimate == pytest.approx(30.7 / 35.7 - 0.7 / 38.7)
     assert contrast.score_difference.estimate == pytest.approx(30.0)
     assert (round(512 * contrast.flips.estimate), round(512 * contrast.others_flips.estimate)) == (154, 461)
@@ -697,7 +696,7 @@ def test_the_other_does_not_look_worse_for_having_met_more_attacks() -> None:
     changes = {**DQN, "network": "relu"}
     unlucky = in_games("random-sign", -21.0, flip_share=0.1, **changes)
     (contrast,) = compare(only(sound()), only((states, [*games, *unlucky]))).contrasts
-    assert contrast.others_score.estimate == -20.0
+    assert contrast.score_difference.estimate == 30.0  # 10 above -20
 
 
 def test_of_several_attacks_in_games_the_strongest_flips_most_decisions() -> None:
@@ -720,7 +719,7 @@ def test_more_robust_is_so_under_every_attack_that_was_met() -> None:
     for score, expected in ((2.0, True), (-20.8, False)):
         rows = (states, [*games, *in_games("random-sign", score, flip_share=0.1)])
         (contrast,) = compare(only(rows), only(of_dqn(sound()))).contrasts
-        assert contrast.score.estimate == 10.0
+        assert contrast.score_difference.estimate == 30.0  # 10 above -20
         assert contrast.is_better is expected
         assert contrast.not_under == ("" if expected else "random-sign")
         # Of attacks that are told in the same words each counts.

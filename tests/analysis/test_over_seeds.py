@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from analysis import over_seeds
-from analysis.aggregates import average_performance_ratio
 from core.errors import Refusal
 
 UNEQUAL = (4.0, 1.0, 0.2, 2.0, 4.0)
@@ -40,12 +39,17 @@ def test_a_share_by_hand() -> None:
     found = over_seeds.share(scores, dqns, [1.0], paired=True)
     # Linearised: (score - share x DQN) / 20 is -0.05 and 0.05 off its mean. t of one degree: 12.7062.
     assert found == pytest.approx((0.5, 0.5 - 12.7062 * 0.05, 0.5 + 12.7062 * 0.05, 2), abs=1e-4)
-    assert found.estimate == average_performance_ratio(scores, dqns, [1.0], paired=True).estimate
     # Unpaired: the variances of 12/20/2 and, half as much for half the share, 20/20/2 add up.
     apart = over_seeds.share(scores, dqns, [1.0], paired=False)
     variances = np.array([(6 / 20) ** 2, (0.5 * 10 / 20) ** 2])
     freedom = variances.sum() ** 2 / (variances**2).sum()
     assert apart.high - 0.5 == pytest.approx(stats.t.ppf(0.975, freedom) * math.sqrt(variances.sum()))
+
+
+def test_games_weigh_the_same() -> None:
+    """Shares (2 - 1)/(5 - 1) and (30 - 10)/(20 - 10), of different numbers of seeds."""
+    scores, dqns = [np.full(2, 2.0), np.full(3, 30.0)], [np.full(2, 5.0), np.full(3, 20.0)]
+    assert over_seeds.share(scores, dqns, [1.0, 10.0], paired=True) == (1.125, 1.125, 1.125, 5)
 
 
 def test_a_pair_deviates_together() -> None:
@@ -116,6 +120,12 @@ def test_shares_of_nothing_are_refused() -> None:
         over_seeds.share_difference(one, one, [np.array([1.0, 2.0])], [0.0], (True, False))
     with pytest.raises(Refusal, match="is not above random"):
         over_seeds.share(one, one, [1.0], True)
+    with pytest.raises(Refusal, match="game 1: the reference's mean score 1 is not above"):
+        over_seeds.share(2 * one, 2 * one, [0.0, 1.0], True)
+    with pytest.raises(Refusal, match="1 scores, 1 of them not finite"):
+        over_seeds.share(one, [np.array([math.nan])], [0.0], True)
+    with pytest.raises(Refusal, match="2 games compared with 1"):
+        over_seeds.share(2 * one, one, [0.0], True)
     with pytest.raises(Refusal, match="1 games, 0 scores of random play"):
         over_seeds.share(one, one, [], True)
     with pytest.raises(Refusal, match="level 1"):
