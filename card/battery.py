@@ -12,8 +12,8 @@ from pathlib import Path
 
 from core import memory, processes
 from core.errors import Refusal
+from core.extensions import EXTENSIONS
 from core.games import Game, Tier
-from core.registry import EXTENSIONS
 
 VERSION = 1
 """Cards of different batteries are not compared. It grows when the commands change."""

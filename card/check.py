@@ -12,12 +12,12 @@ from card.battery import Battery
 from card.content import measured
 from card.files import read_card
 from core.errors import Refusal
+from core.extensions import EXTENSIONS
 from core.games import get_game
 from core.machine import machine
 from core.manifest import library_versions
 from core.reading import read_json
 from core.records import digest, read_rows, write_bytes
-from core.registry import EXTENSIONS
 from core.rows import EpisodeRow
 
 CHECK = "check.json"

@@ -15,12 +15,12 @@ from analysis.statistics import Interval, mean_interval
 from card.battery import SEED, VERSION, Battery
 from core import kinds
 from core.errors import Refusal
+from core.extensions import EXTENSIONS
 from core.games import get_game, reference
 from core.machine import machine
 from core.manifest import library_versions
 from core.reading import parse_json
 from core.records import digest, read_rows
-from core.registry import EXTENSIONS
 from core.rows import AttackRow, EpisodeRow, OperationsRow, StateAttackRow
 
 SCHEMA = "spikeq-card-1"

@@ -6,7 +6,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from core.errors import failure
-from core.registry import EXTENSIONS
+from core.extensions import extension_of
 
 
 def told(error: BaseException) -> str | None:
@@ -35,6 +35,5 @@ def _steps(trace: TracebackType | None) -> Iterator[TracebackType]:
 
 
 def _extension(frame: FrameType) -> str | None:
-    """The extension whose code a frame runs: its module, or one of its package."""
-    module = str(frame.f_globals.get("__name__", ""))
-    return next((name for name in EXTENSIONS if module == name or module.startswith(f"{name}.")), None)
+    """The extension whose code a frame runs."""
+    return extension_of(str(frame.f_globals.get("__name__", "")))

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from core import locks, registry
+from core import extensions, locks
 from core.errors import Refusal
 from core.machine import machine
 from core.reading import is_of_texts, is_plain_name, parse_json, read_json
@@ -59,7 +59,7 @@ class Record:
     versions: Mapping[str, str]
     """Versions of the libraries that can change numbers."""
     extensions: Mapping[str, str]
-    """SHA-256 of each extension that was imported, by name."""
+    """SHA-256 of each extension of which something was used, by name."""
     made_with: Mapping[str, Any]
     """Source code, machine, threads, and the time it took; empty in older manifests. See `Manifest`."""
 
@@ -220,8 +220,8 @@ class Manifest:
         grows_from: specification of finished work here, to which this work adds.
 
     Raises:
-        Refusal: other work was recorded here, the manifest is damaged, a finished result was changed, a file is in the
-            way, or the folder is not writable.
+        Refusal: other work was recorded here, an extension has changed since, the manifest is damaged, a finished
+            result was changed, a file is in the way, or the folder is not writable.
     """
 
     def __init__(
@@ -311,6 +311,11 @@ class Manifest:
             raise Refusal(
                 f"{self.path} is of another version of SpikeQ, whose rows differ; choose another --out"
             )
+        for name in extensions.changed_extensions(record.extensions):
+            raise Refusal(
+                f"{self.path} is of the extension {name!r} before it was changed; remove its folder, or choose another "
+                "--out"
+            )
         grows = record.spec == self._grows_from
         if not grows:
             self.require_same(record.spec, finished=bool(record.outputs))
@@ -344,8 +349,8 @@ class Manifest:
                 "wall_s": round(time.monotonic() - self._began, 1),
             },
         }
-        if registry.EXTENSIONS:
-            content["extensions"] = registry.EXTENSIONS
+        if used := extensions.used_extensions():
+            content["extensions"] = used
         self._write_content(content)
 
     def _write_content(self, content: dict[str, Any]) -> None:

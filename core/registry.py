@@ -10,52 +10,19 @@ Never imports torch.
 """
 
 import importlib
-import importlib.util
-import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from core import extensions
 from core.errors import Refusal
+from core.nearest import nearest
 from core.records import digest
 
 Entry = TypeVar("Entry")
 Registered = TypeVar("Registered")
-
-
-def nearest(name: object, accepted: Iterable[str]) -> str:
-    """The words that suggest the accepted name nearest to one that is not; empty if none is near.
-
-    Near is what a slip of the fingers makes of it: one edit in each four letters of its last part, or one. So the game
-    of minatar/brekout is minatar/breakout, and that of minatar/tetris is none.
-    """
-    given = str(name)
-
-    def edits(other: str) -> tuple[int, int]:
-        last, other_last = (each.rpartition("/")[2].lstrip("-") for each in (given, other))
-        return _edits(last, other_last), _edits(given, other)
-
-    near = min(accepted, key=edits, default="")
-    allowed = max(1, len(given.rpartition("/")[2]) // 4)
-    return f"did you mean {near!r}? " if near and edits(near)[0] <= allowed else ""
-
-
-def _edits(one: str, other: str) -> int:
-    """Letters to insert, remove, replace or swap with the next, to make one word of another."""
-    before: list[int] = []
-    above = [*range(len(other) + 1)]
-    for i, letter in enumerate(one[:100], 1):
-        row = [i]
-        for j, wanted in enumerate(other, 1):
-            least = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (letter != wanted))
-            if i > 1 and j > 1 and one[i - 2] == wanted and letter == other[j - 2]:
-                least = min(least, before[j - 2] + 1)
-            row.append(least)
-        before, above = above, row
-    return above[-1]
 
 
 class Registry(Generic[Entry]):
@@ -119,6 +86,7 @@ class Registry(Generic[Entry]):
         """
         self._load()
         if name in self._entries:
+            extensions.use(self._origins[name])
             return self._entries[name]
         raise self.unknown(name, self._entries)
 
@@ -127,7 +95,7 @@ class Registry(Generic[Entry]):
     def unknown(self, name: object, accepted: Iterable[str]) -> Refusal:
         """What is said of a name that is none of those accepted. Nothing is imported for it."""
         accepted = list(accepted)
-        missing = "" if EXTENSIONS else "; one of your own needs its --extension"
+        missing = "" if extensions.EXTENSIONS else "; one of your own needs its --extension"
         return Refusal(
             f"unknown {self.concept} {name!r}: {nearest(self._spelling(str(name)), accepted)}accepted are "
             f"{', '.join(accepted)}{missing}"
@@ -139,7 +107,7 @@ class Registry(Generic[Entry]):
         return tuple(self._entries)
 
     def items(self) -> tuple[tuple[str, Entry], ...]:
-        """All names with their entries, in order of registration."""
+        """All names with their entries, in order of registration, to list them. To use one, `get` it."""
         self._load()
         return tuple(self._entries.items())
 
@@ -165,10 +133,11 @@ class Registry(Generic[Entry]):
                 return name
         raise Refusal(f"{self.concept} {getattr(entry, '__name__', entry)} is not registered")
 
-    def origin(self, name: str) -> str:
-        """Dotted name of the module that registered an entry."""
+    def source(self, name: str) -> str:
+        """SHA-256 of the file that registered an entry; empty if no file did."""
         self._load()
-        return self._origins[name]
+        file = getattr(sys.modules.get(self._origins[name]), "__file__", None)
+        return digest(Path(file).read_bytes()) if file else ""
 
     def __contains__(self, name: object) -> bool:
         self._load()
@@ -187,50 +156,3 @@ class Registry(Generic[Entry]):
             own = {entry: self._origins[entry].startswith(f"{name}.") for entry in self._entries}
             order = sorted(filter(own.get, own)) + [entry for entry in own if not own[entry]]
             self._entries = {entry: self._entries[entry] for entry in order}
-
-
-EXTENSIONS: dict[str, str] = {}
-"""SHA-256 of every loaded extension, by name. It has only those that the user named."""
-
-
-def load_extension(name: str, folder: str | os.PathLike[str] = ".") -> None:
-    """Import a module that the user named (--extension NAME), which registers what it defines.
-
-    Args:
-        name: a module on Python's path or in the folder, as in my_module or my_package.my_module.
-        folder: the working directory, or that of the study which names the extension.
-
-    Raises:
-        Refusal: there is no such module, or it cannot be imported.
-    """
-    if name in EXTENSIONS:
-        return
-    here = str(Path(folder).absolute())
-    if here not in sys.path:
-        sys.path.append(here)  # last: nothing there hides a module of ours or of Python
-    try:
-        spec = _find(name)
-        if spec is None or spec.origin is None or not spec.has_location:
-            is_path = name.endswith(".py") or "/" in name
-            hint = f"; the name of a module is needed, as in --extension {Path(name).stem}" if is_path else ""
-            raise Refusal(f"no such module in {here} or on Python's path{hint}")
-        importlib.import_module(name)
-    except Refusal as refusal:
-        raise Refusal(f"extension {name!r}: {refusal}")
-    except (Exception, SystemExit) as error:
-        raise Refusal(f"extension {name!r} cannot be imported: {type(error).__name__}: {error}")
-    EXTENSIONS[name] = digest(Path(spec.origin).read_bytes())
-
-
-def _find(name: str) -> ModuleSpec | None:
-    """Where Python finds a module; None if it does not. Packages around the module are imported."""
-    if name.startswith("."):
-        return None
-    try:
-        return importlib.util.find_spec(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            return None
-        raise  # a package around the module imports something that is missing
-    except ValueError:
-        return None

@@ -9,7 +9,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 from core.errors import Refusal
-from core.registry import nearest
+from core.nearest import nearest
 
 Parsed = TypeVar("Parsed")
 _WIDTH = "100000"

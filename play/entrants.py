@@ -125,8 +125,8 @@ def _registered(name: str, game: Game, device: torch.device | None) -> Checkpoin
 
 
 def _identity(name: str, agent: Agent) -> str:
-    """12 hex digits for a registered agent, from its name, kind, options and weights: two networks never share them."""
-    content = hashlib.sha256(to_json([name, agent.kind, agent.config()]).encode())
+    """12 hex digits for a registered agent, from its name, kind, options, weights and the file that registers it."""
+    content = hashlib.sha256(to_json([name, agent.kind, agent.config(), AGENTS.source(name)]).encode())
     for key, tensor in sorted(agent.state_dict().items()):
         content.update(to_json([key, str(tensor.dtype), list(tensor.shape)]).encode())
         content.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -42,7 +42,7 @@ _PLACES: Mapping[str, str] = {
     "get_game": "core.games",
     "get_protocol": "play.protocols",
     "load_agent": "core.checkpoint",
-    "load_extension": "core.registry",
+    "load_extension": "core.extensions",
     "parse_layers": "core.layers",
     "play": "play.episodes",
     "read_rows": "core.records",

@@ -5,6 +5,7 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 
 from core.errors import Refusal
+from core.extensions import changed_extensions
 from core.manifest import Record, lock_of, read_manifest, recorded_digests
 from core.records import digest, to_json
 from core.rows import ROWS_FORMAT
@@ -63,8 +64,8 @@ def _is_weights(path: Path) -> bool:
 def remove_outdated_results(stage: Stage) -> None:
     """Remove results of other inputs than the present ones.
 
-    Weights may have been trained again, perhaps on a machine that rounds differently, or an extension with a registered
-    agent may have been edited. The command would refuse to mix the results.
+    Weights may have been trained again, perhaps on a machine that rounds differently, or an extension may have been
+    edited. The command would refuse to mix the results.
     """
     manifest = read_manifest(stage.manifest)
     if manifest is not None and manifest.outputs and not _is_made_from_needs(stage, manifest):
@@ -80,8 +81,13 @@ def remove_outdated_results(stage: Stage) -> None:
 
 
 def _is_made_from_needs(stage: Stage, manifest: Record) -> bool:
-    """Whether the manifest names the digests of all inputs, in full or by their first 12 digits."""
-    named = to_json([manifest.spec, manifest.extensions])
+    """Whether the manifest names the digests of all inputs, in full or by their first 12 digits.
+
+    An extension is an input too. Trainings are kept although it has changed, for they take days.
+    """
+    if stage.kind != "train" and changed_extensions(manifest.extensions):
+        return False
+    named = to_json(manifest.spec)
     return all(any(f'"{each[:12]}' in named for each in _digests(need)) for need in stage.needs)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, assert_never
 
 from core.errors import Refusal
-from core.registry import nearest
+from core.nearest import nearest
 from studies.reading import ATTACKS, TRAINING, GameSettings, NamedAgent, Study
 from studies.source import Options
 
@@ -26,7 +26,7 @@ class Stage:
     manifest: Path
     """The manifest that it writes."""
     needs: tuple[Path, ...]
-    """Files that it reads: results of other stages, agents that exist already, or extensions with registered agents."""
+    """Files that it reads: results of other stages, or agents that exist already."""
     results: tuple[Path, ...]
     """Files that it writes and that later stages may need."""
     setting: tuple[str, ...]
@@ -132,8 +132,8 @@ class _Agent(NamedTuple):
 
     word: str
     """What names it on command lines: a checkpoint from the study's base, or a registered name."""
-    needs: tuple[str, ...]
-    """Files that decide what it is."""
+    needs: tuple[str, ...] = ()
+    """Files that hold it."""
     is_registered: bool = False
 
 
@@ -184,8 +184,7 @@ class _GamePlan:
         for label, named in self.settings.agents.items():
             match named.kind:
                 case "registered":
-                    files = tuple(map(str, self.study.extension_files))
-                    yield from self._take(label, _Agent(named.name, files, is_registered=True))
+                    yield from self._take(label, _Agent(named.name, is_registered=True))
                 case "checkpoint":
                     yield from self._take(label, _Agent(named.name, (named.name,)))
                 case "run":

@@ -17,7 +17,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from core import interrupts, registry, seeding
+from core import extensions, interrupts, seeding
 from core.agents import Agent
 from core.games import get_game
 from core.memory import available_bytes
@@ -119,15 +119,15 @@ def only(made: dict[str, Figure]) -> Figure:
 @pytest.fixture(autouse=True)
 def forget_named_extensions() -> Iterator[None]:
     """An extension that a test named is unknown to the next, which shares this process."""
-    known = set(registry.EXTENSIONS)
+    known = set(extensions.EXTENSIONS)
     yield
-    loaded = set(registry.EXTENSIONS) - known
+    loaded = set(extensions.EXTENSIONS) - known
     for each in registries() if loaded else ():
         for name, origin in list(each._origins.items()):
             if origin in loaded:
                 del each._entries[name], each._origins[name]
     for name in loaded:
-        del registry.EXTENSIONS[name]
+        del extensions.EXTENSIONS[name]
         sys.modules.pop(name, None)
 
 
@@ -138,7 +138,7 @@ def forget_extensions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         each.names()
         monkeypatch.setattr(each, "_entries", dict(each._entries))
         monkeypatch.setattr(each, "_origins", dict(each._origins))
-    monkeypatch.setattr(registry, "EXTENSIONS", {})
+    monkeypatch.setattr(extensions, "EXTENSIONS", {})
     yield
     for name in [name for name in sys.modules if name.startswith("tests.extensions.")]:
         del sys.modules[name]

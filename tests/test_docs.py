@@ -23,10 +23,11 @@ import core.cli
 from analysis.attackers import Victim, masking_gaps, network_of
 from analysis.rows import STATE_ATTACKS, StudyRows
 from analysis.shares import shares_kept
+from core.extensions import EXTENSIONS
 from core.games import GAMES, get_game, reference
 from core.kinds import kind_of
 from core.records import read_rows
-from core.registry import EXTENSIONS, Registry
+from core.registry import Registry
 from core.rows import EpisodeRow
 from spikeq.__main__ import VERBS
 

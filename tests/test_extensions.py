@@ -4,12 +4,14 @@ The files lie in tests/extensions. Nothing else knows of what they register.
 """
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from core import registry
+from core import extensions
 from core.checkpoint import load_agent
 from core.records import digest, read_rows
 from core.rows import ConversionRow, EpisodeRow, StateAttackRow
@@ -17,6 +19,7 @@ from tests.conftest import AGENTS, Command, registries
 from tests.test_house import own_sources
 from tests.test_refusals import is_refused
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 REGISTRIES = registries()
 DQN = AGENTS / "minatar-breakout-dqn-s0.safetensors"
 BRIEFLY = (
@@ -193,7 +196,7 @@ def test_a_foreign_network_goes_the_whole_way(command: Command, tmp_path: Path) 
 def test_one_file_is_all_that_it_takes(name: str, registered: str) -> None:
     before = {each: len(each) for each in REGISTRIES}
     modules = set(sys.modules)
-    registry.load_extension(f"tests.extensions.{name}")
+    extensions.load_extension(f"tests.extensions.{name}")
     assert {each for each in set(sys.modules) - modules if each.startswith("tests.")} <= {
         "tests.extensions",
         f"tests.extensions.{name}",
@@ -214,3 +217,61 @@ def _draws(study: Path, *figures: str) -> None:
         assert pictures, figure
         assert all(path.stat().st_size > 1000 for path in pictures), figure
     assert (study / "scores.md").read_text()
+
+
+def test_an_edited_extension_does_not_pass_for_what_it_was(tmp_path: Path) -> None:
+    """Neither its finished rows nor the identity of its network."""
+    extension = tmp_path / "mine.py"
+    played = (
+        "evaluate",
+        "run",
+        "--agent",
+        "leaning",
+        "--game",
+        "cartpole",
+        "--episodes",
+        "2",
+        "--threads",
+        "1",
+    )
+    built_in = (
+        "evaluate",
+        "run",
+        "--agent",
+        "random",
+        "--game",
+        "cartpole",
+        "--episodes",
+        "2",
+        "--threads",
+        "1",
+    )
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "spikeq", *words, "--extension", "mine"]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    def finished(*words: str) -> None:
+        done = run(*words)
+        assert done.returncode == 0, done.stderr
+
+    leaning = (REPOSITORY / "examples" / "my_study" / "my_agents.py").read_text()
+    extension.write_text(leaning)
+    finished(*played, "--out", "a")
+    finished(*played, "--out", "a")
+    finished(*built_in, "--out", "random")
+    extension.write_text(leaning.replace("[-to_the_right, to_the_right]", "[to_the_right, -to_the_right]"))
+    refused = run(*played, "--out", "a")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "error: a/manifest.json is of the extension 'mine' before it was changed; remove its folder, or choose another "
+        "--out\n"
+    )
+    finished(*built_in, "--out", "random")  # nothing of the extension is in it
+    finished(*played, "--out", "b")
+    one, other = (
+        {row.checkpoint_id for row in read_rows(tmp_path / out / "episodes.parquet", EpisodeRow)}
+        for out in "ab"
+    )
+    assert len(one | other) == 2

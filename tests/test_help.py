@@ -10,7 +10,7 @@ from adversarial.attack import ATTACKS
 from convert.foreign import FORMATS
 from convert.method import METHODS
 from convert.variants import VARIANTS
-from core import registry
+from core import extensions
 from core.agents import AGENTS
 from core.games import GAMES
 from core.networks import NETWORKS
@@ -80,7 +80,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         each.names()
         monkeypatch.setattr(each, "_entries", dict(each._entries))
         monkeypatch.setattr(each, "_origins", dict(each._origins))
-    monkeypatch.setattr(registry, "EXTENSIONS", {})
+    monkeypatch.setattr(extensions, "EXTENSIONS", {})
     yield
     for name in [name for name in sys.modules if name.startswith("tests.extensions.")]:
         del sys.modules[name]

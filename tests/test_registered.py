@@ -76,7 +76,7 @@ def test_registries_are_named() -> None:
 def test_sources_tell_what_is_registered(place: str, unimported: dict[str, list[Listed]]) -> None:
     module, name = place.split(":")
     registry: Registry[object] = getattr(importlib.import_module(module), name)
-    own = [(key, entry) for key, entry in registry.items() if not registry.origin(key).startswith("tests.")]
+    own = [(key, entry) for key, entry in registry.items() if not registry._origins[key].startswith("tests.")]
     assert [entry.name for entry in unimported[place]] == [key for key, _ in own]
     assert [entry.explanation for entry in unimported[place]] == [explanation(entry) for _, entry in own]
 
@@ -87,8 +87,8 @@ def test_an_unknown_name_is_refused_in_the_words_of_the_registry(
 ) -> None:
     module, name = place.split(":")
     registry: Registry[object] = getattr(importlib.import_module(module), name)
-    own = [key for key in registry if not registry.origin(key).startswith("tests.")]
-    monkeypatch.setattr("core.registry.EXTENSIONS", {})
+    own = [key for key in registry if not registry._origins[key].startswith("tests.")]
+    monkeypatch.setattr("core.extensions.EXTENSIONS", {})
     assert refused[place] == str(registry.unknown("no-such-name", own))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core import registry
+from core import extensions
 from core.errors import Refusal
 from reproduce import Reproduce
 from studies.checking import require_accepted
@@ -348,7 +348,7 @@ def test_extensions_are_found_beside_the_study(
     monkeypatch.setattr(sys, "path", [*sys.path])
     study = read_study(tmp_path / "made.toml")
     assert study.extension_files == (tmp_path / "beside_the_study.py",)
-    assert "beside_the_study" in registry.EXTENSIONS
+    assert "beside_the_study" in extensions.EXTENSIONS
     del sys.modules["beside_the_study"]
 
 

@@ -6,7 +6,7 @@ Names of recipes and networks do not tell what they stood for on the day of the 
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from core import registry
+from core import extensions
 from core.dqn import DQN
 from core.dsqn import DSQN
 from core.games import Game
@@ -56,7 +56,7 @@ def training_digest(
         "sim_steps_in_turn": list(sim_steps_in_turn),
         "precision": precision,
         "early_stop": early_stop,
-        "extensions": registry.EXTENSIONS,
+        "extensions": extensions.EXTENSIONS,
     }
     known = {name: value for name, value in values.items() if value is not None}
     return digest(to_json(known).encode())[:12]

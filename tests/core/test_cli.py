@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core import registry
+from core import extensions
 from core.cli import Switch, main
 
 
@@ -73,7 +73,7 @@ def extension(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cli_extension.py").write_text("print('imported')\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(registry, "EXTENSIONS", {})
+    monkeypatch.setattr(extensions, "EXTENSIONS", {})
     monkeypatch.delitem(sys.modules, "cli_extension", raising=False)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from core import registry
+from core import extensions
 from core.errors import Refusal
-from core.registry import EXTENSIONS, Registry, load_extension
+from core.extensions import EXTENSIONS, load_extension
+from core.registry import Registry
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Write = Callable[..., None]
@@ -21,7 +22,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Write a module to the working directory; what tests load is forgotten after them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(registry, "EXTENSIONS", {})
+    for known, empty in (("EXTENSIONS", {}), ("_USED", set())):
+        monkeypatch.setattr(extensions, known, empty)
     for name in ("ext_one", "ext_two", "ext_package", "ext_package.inner"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
@@ -77,7 +79,7 @@ def test_the_decorator_gives_back_what_it_registers() -> None:
 def test_an_unknown_name_is_refused_with_the_nearest_one(
     name: str, message: str, colours: Registry[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "EXTENSIONS", {})
+    monkeypatch.setattr(extensions, "EXTENSIONS", {})
     with pytest.raises(Refusal, match=message):
         colours.get(name)
 
@@ -85,7 +87,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(
 def test_the_hint_of_an_extension_is_left_out_when_one_is_loaded(
     colours: Registry[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "EXTENSIONS", {"mine": "0" * 64})
+    monkeypatch.setattr(extensions, "EXTENSIONS", {"mine": "0" * 64})
     with pytest.raises(Refusal) as refused:
         colours.get("pink")
     assert "--extension" not in str(refused.value)
@@ -124,9 +126,41 @@ def test_an_extension_is_imported_once(write: Write, capsys: pytest.CaptureFixtu
     load_extension("ext_one")
     load_extension("ext_one")
     assert capsys.readouterr().out == "imported\n"
-    assert list(registry.EXTENSIONS) == ["ext_one"]
-    assert len(registry.EXTENSIONS["ext_one"]) == 64
-    assert EXTENSIONS is not registry.EXTENSIONS  # the fixture's own
+    assert list(extensions.EXTENSIONS) == ["ext_one"]
+    assert len(extensions.EXTENSIONS["ext_one"]) == 64
+    assert EXTENSIONS is not extensions.EXTENSIONS  # the fixture's own
+
+
+def test_what_an_extension_consists_of_is_digested(write: Write) -> None:
+    """A module by its file, a package by all its files."""
+    found = []
+    for lines in ("", "# changed\n", "# changed\n"):
+        write("ext_one", lines)
+        write("ext_package.__init__", "")
+        write("ext_package.inner", lines)
+        for name in ("ext_one", "ext_package", "ext_package.inner"):
+            sys.modules.pop(name, None)
+        extensions.EXTENSIONS.clear()
+        load_extension("ext_one")
+        load_extension("ext_package")
+        found.append(dict(extensions.EXTENSIONS))
+    before, changed, again = found
+    assert changed == again
+    assert extensions.changed_extensions(before) == ["ext_one", "ext_package"]
+    assert extensions.changed_extensions({"ext_two": "0" * 64}) == []
+
+
+def test_an_extension_is_used_when_something_of_it_is(write: Write, colours: Registry[int]) -> None:
+    write("ext_package.__init__", "import ext_package.inner\n")
+    write("ext_package.inner", "")
+    load_extension("ext_package")
+    colours.register("pink")(4)
+    colours._origins["pink"] = "ext_package.inner"
+    assert colours["red"] == 0
+    assert "pink" in colours.names()
+    assert extensions.used_extensions() == {}
+    assert colours["pink"] == 4
+    assert list(extensions.used_extensions()) == ["ext_package"]
 
 
 def test_two_extensions_that_register_one_name_are_refused(
@@ -141,7 +175,7 @@ def test_two_extensions_that_register_one_name_are_refused(
     load_extension("ext_one")
     with pytest.raises(Refusal, match=r"'ext_two': neuron 'twice' is registered by both ext_one and ext_two"):
         load_extension("ext_two")
-    assert list(registry.EXTENSIONS) == ["ext_one"]
+    assert list(extensions.EXTENSIONS) == ["ext_one"]
 
 
 def test_an_extension_cannot_replace_what_is_built_in(write: Write) -> None:
@@ -170,7 +204,7 @@ def test_an_extension_that_fails_is_refused(text: str, message: str, write: Writ
     write("ext_one", text)
     with pytest.raises(Refusal, match=message):
         load_extension("ext_one")
-    assert registry.EXTENSIONS == {}
+    assert extensions.EXTENSIONS == {}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +215,7 @@ def test_an_extension_that_is_missing_is_refused(name: str, write: Write) -> Non
     write("ext_one", "")
     with pytest.raises(Refusal, match="no such module in"):
         load_extension(name)
-    assert registry.EXTENSIONS == {}
+    assert extensions.EXTENSIONS == {}
 
 
 def test_a_path_instead_of_a_module_is_answered_with_the_name(write: Write) -> None:

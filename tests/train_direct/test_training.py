@@ -13,7 +13,7 @@ from analysis.check import findings
 from analysis.game_table import game_table
 from analysis.rows import CURVES, EPISODES, RESPONSES, ROW_FILES, VALIDATION, StudyRows
 from analysis.runs import names, training_families
-from core import registry, rows
+from core import extensions, rows
 from core.checkpoint import load_agent, save_agent
 from core.dqn import DQN
 from core.dsqn import DSQN
@@ -125,7 +125,7 @@ def test_extensions_count(monkeypatch: pytest.MonkeyPatch) -> None:
     agent, recipe = DQN(get_game("cartpole")), RECIPES["tutorial"]
     found = []
     for loaded in ({}, {"mine": "0" * 64}, {"mine": "1" * 64}):
-        monkeypatch.setattr(registry, "EXTENSIONS", loaded)
+        monkeypatch.setattr(extensions, "EXTENSIONS", loaded)
         found.append(training_digest(agent, recipe))
     assert len(set(found)) == 3
 
