@@ -12,11 +12,12 @@ from adversarial.attack import ATTACKS, Attack
 from adversarial.hook import make_attack
 from adversarial.options import AttackOptions
 from adversarial.threat import Threat
-from core.agents import Agent, require_decidable
+from core.agents import Agent, RandomPlay, require_decidable
 from core.checkpoint import Checkpoint
 from core.cli import specification
+from core.device import pick_device
 from core.errors import Refusal
-from core.games import Game
+from core.games import Game, get_game
 from core.gradients import GradientSource
 from core.memory import require_fits
 from core.options import parse_settings
@@ -114,6 +115,21 @@ class AskedAttacks(AttackOptions):
         """The options that decide the numbers, for the manifest."""
         # Manifests from before there was --set must stay those of the same work.
         return specification(self, *without, *(() if self.set else ("set",)))
+
+    def victim(self, agent: str, game: str | None) -> Checkpoint:
+        """Load the agent that is attacked.
+
+        Args:
+            agent: what the user named.
+            game: the game that the user named.
+
+        Raises:
+            Refusal: it is random play, which decides nothing that an attack could change, or it cannot be loaded.
+        """
+        found = load(agent, get_game(game) if game else None, pick_device(self.device))
+        if isinstance(found.agent, RandomPlay):
+            raise Refusal(f"agent is {agent}: random play looks at nothing; an agent that decides is needed")
+        return found
 
     def others(self, victim: Checkpoint, game: Game) -> Others:
         """Load the other agents that are asked for, on the victim's device."""

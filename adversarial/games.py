@@ -11,13 +11,12 @@ from adversarial.threat import Threat
 from analysis.statistics import mean_interval
 from analysis.words import scored
 from core.checkpoint import Checkpoint
-from core.device import pick_device, set_up_torch
+from core.device import set_up_torch
 from core.games import Game, get_game
 from core.manifest import Manifest
 from core.progress import Progress
 from core.records import Journal
 from core.rows import AttackRow
-from play.entrants import load
 from play.episodes import Played, episode_row, play
 from play.film.film import Film
 from play.film.video import require_ffmpeg
@@ -32,9 +31,8 @@ class AttackOnGames(Run, AskedAttacks):
         self.require_sound()
         if self.record:
             require_ffmpeg()
-        game = get_game(self.game) if self.game else None
-        checkpoint = load(self.agent, game, pick_device(self.device))
-        game = game or checkpoint.agent.game
+        checkpoint = self.victim(self.agent, self.game)
+        game = get_game(self.game) if self.game else checkpoint.agent.game
         protocol = get_protocol(self.protocol, game)
         others = self.others(checkpoint, game)
         rows_file = self.out / "attacks.parquet"

@@ -51,7 +51,7 @@ class GradientOptions:
 class AttackOptions(LimitOptions, GradientOptions, ComputeOptions):
     """Which attacks are made, and how strong they are."""
 
-    agent: Annotated[str, AnAgent("The victim.")]
+    agent: Annotated[str, AnAgent("The victim.", random=False)]
     out: Path
     """Folder for the rows. The same command again continues an attack that was killed."""
     attack: Annotated[tuple[str, ...], OneOf("Names of attacks.", "adversarial.attack:ATTACKS")] = (

@@ -11,9 +11,8 @@ from adversarial.options import States
 from adversarial.threat import Threat
 from analysis.statistics import share_interval
 from core.checkpoint import Checkpoint
-from core.device import pick_device, set_up_torch
+from core.device import set_up_torch
 from core.errors import Refusal
-from core.games import get_game
 from core.manifest import Manifest
 from core.progress import Progress
 from core.records import Journal
@@ -37,10 +36,9 @@ class AttackOnStates(States, AskedAttacks):
         if not any(self.epsilon):
             raise Refusal("no epsilon above 0 given: at least one is needed")
         self.require_sound()
-        device = pick_device(self.device)
-        checkpoint = load(self.agent, get_game(self.game) if self.game else None, device)
+        checkpoint = self.victim(self.agent, self.game)
         game = checkpoint.agent.game
-        player = checkpoint if self.states_of is None else load(self.states_of, game, device)
+        player = checkpoint if self.states_of is None else load(self.states_of, game, checkpoint.agent.device)
         others = self.others(checkpoint, game)
         rows_file = self.out / "state_attacks.parquet"
         self.require_room([checkpoint.agent, *others.agents], min(BATCH, self.states))

@@ -24,13 +24,18 @@ def processor() -> str:
 
 @functools.cache
 def source_code() -> dict[str, Any]:
-    """The commit of the source code and whether it was changed; None for both outside a Git checkout."""
+    """The commit of the source code, and whether it was changed: any file of our packages, new ones too, or a script.
+
+    None for both outside a Git checkout.
+    """
     head = _git("rev-parse", "HEAD")
     if head is None or Path(_git("rev-parse", "--show-toplevel") or "") != HOUSE:
         return {"commit": None, "changed": None}
+    packages = sorted(file.parent.name for file in HOUSE.glob("*/__init__.py"))
+    scripts = sorted(file.name for file in HOUSE.glob("*.py"))
     return {
         "commit": head,
-        "changed": bool(_git("status", "--porcelain", "--untracked-files=no", "--", "*.py")),
+        "changed": bool(_git("status", "--porcelain", "--", *packages, *scripts)),
     }
 
 

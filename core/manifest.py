@@ -26,6 +26,11 @@ from core.records import digest, to_json, write_bytes
 from core.rows import ROWS_FORMAT
 
 LIBRARIES = ("torch", "numpy", "gymnasium", "ale-py", "minatar")
+IMPORTED_LIBRARIES = {
+    "sklearn": "scikit-learn",
+    **{name: name for name in ("bindsnet", "norse", "snntorch", "spikingjelly", "stable_baselines3")},
+}
+"""Libraries that some work takes numbers from, by the name of their module."""
 LOCK_PATIENCE_S = 30.0
 """Seconds to wait for another process that holds the lock."""
 _REQUIRED: Mapping[str, type] = {
@@ -42,6 +47,12 @@ _OPTIONAL: Mapping[str, type] = {"versions": dict, "extensions": dict, "made_wit
 def library_versions() -> Mapping[str, str]:
     """Versions of the libraries that can change numbers. They are read once, because every row names them."""
     return {name: version(name) for name in LIBRARIES}
+
+
+def versions() -> dict[str, str]:
+    """Versions of these libraries, and of those of IMPORTED_LIBRARIES that this process has imported."""
+    imported = {name: version(name) for module, name in IMPORTED_LIBRARIES.items() if module in sys.modules}
+    return {**library_versions(), **imported}
 
 
 @dataclass(frozen=True)
@@ -340,7 +351,7 @@ class Manifest:
             "command": _command(),
             "format": ROWS_FORMAT,
             "spec": self.spec,
-            "versions": library_versions(),
+            "versions": versions(),
             "outputs": outputs,
             "made_with": {
                 **machine(),

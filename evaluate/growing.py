@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Refusal
-from core.manifest import library_versions, read_manifest
+from core.manifest import read_manifest, versions
 
 LISTS = ("agent", "game", "protocol", "episodes")
 """Entries of the specification of `evaluate run` with one element for each evaluation."""
@@ -38,7 +38,7 @@ def grown(path: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
         return dict(record.spec), None
     if not record.outputs:
         return dict(spec), None  # unfinished, with other agents
-    if dict(record.versions) != dict(library_versions()):
+    if any(record.versions.get(name, version) != version for name, version in versions().items()):
         raise Refusal(
             f"{path} has rows of other library versions, which do not compare with new ones; choose another --out"
         )

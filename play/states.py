@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from core import seeding
-from core.agents import Agent, require_decidable
+from core.agents import Agent, RandomPlay, require_decidable
 from core.errors import Refusal
 from core.games import Game
 from core.memory import require_fits
@@ -44,7 +44,7 @@ def collect(
     """Draw states evenly from whole episodes, so that late play counts as much as openings.
 
     Args:
-        agent: the agent that plays, at epsilon 0.05, under its game's usual protocol.
+        agent: the agent that plays, at epsilon 0.05, under its game's usual protocol. Random play plays at random.
         num_states: number of states.
         seed: of the episodes and of the drawing.
         stream: name of the purpose. States of different streams come from different episodes.
@@ -62,6 +62,7 @@ def collect(
     require_room(agent.game, num_states, stream)
     require_decidable(agent, num_envs)
     dynamics = get_protocol(None, agent.game).dynamics
+    epsilon = 1.0 if isinstance(agent, RandomPlay) else STATE_EPSILON
     environments = make_environments(agent.game, num_envs, dynamics)
     # Reservoir sampling (Vitter 1985, algorithm R) keeps every state with the same probability.
     drawing = seeding.generator(seed, f"{stream} states")
@@ -77,7 +78,7 @@ def collect(
                 agent,
                 episode_seed=lambda index: seeding.episode_seed(seed, stream, index),
                 episodes=range(first_episode, first_episode + num_envs),
-                policy=exploring(lambda steps: STATE_EPSILON),
+                policy=exploring(lambda steps: epsilon),
             ):
                 for observation in step.observations:
                     if passed_over and observation.tobytes() in passed_over:

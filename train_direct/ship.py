@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from core.checkpoint import Checkpoint, load_agent, save_agent
 from core.errors import Refusal
 from core.games import Game
 from core.manifest import Record, read_manifest, write_copy
+from core.records import write_bytes
 from play.entrants import load
 
 ENDING = ".safetensors"
@@ -76,16 +78,16 @@ def ship_run(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> bool:
             return False
         raise Refusal(f"{out} exists; remove it, or choose another --out")
     # All or nothing: a folder without its manifest would belong to nobody.
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     try:
-        partial.mkdir(parents=True)
         for name in record.outputs:
             if name.endswith(ENDING):
                 ship(run / name, partial / name)
             else:
-                shutil.copyfile(run / name, partial / name)
+                write_bytes(partial / name, (run / name).read_bytes())
         write_copy(record.path, partial, [partial / name for name in record.outputs])
+        partial.chmod(run.stat().st_mode)  # temporary folders are their maker's alone
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

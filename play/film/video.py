@@ -213,6 +213,8 @@ class Encoder:
         if self._process.returncode != 0:
             reason = errors.decode(errors="replace").strip() or f"exit code {self._process.returncode}"
             raise Refusal(f"{self._path}: ffmpeg could not write it: {reason.splitlines()[0]}")
+        with open(self._partial, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(self._partial, self._path)
 
     def __enter__(self) -> "Encoder":

@@ -284,9 +284,12 @@ def test_a_registered_agent_is_attacked_by_its_name(
     rows = state_rows(tmp_path / "out")
     assert [(row.attack, row.attacker) for row in rows] == [("fgsm", "white-box"), ("random-sign", "noise")]
     assert {(row.network, len(row.checkpoint_id)) for row in rows} == {("fresh", 12)}
-    # Random play has no gradient; the refusal comes before anything is written.
-    named = ("--agent", "random", "--game", "minatar/breakout", *options[:-1], tmp_path / "random")
-    is_refused(command("adversarial", "states", *named), "random play has no gradient")
+    # Nothing can be changed of random play; the refusal comes before anything is written.
+    for verb in ("states", "run"):
+        named = ("--agent", "random", "--game", "minatar/breakout", "--epsilon", 0.1, "--threads", 1)
+        refused = command("adversarial", verb, *named, "--out", tmp_path / "random")
+        is_refused(refused, "agent is random: random play looks at nothing")
+    assert not (tmp_path / "random").exists()
 
 
 def test_options_are_set_for_the_attacks_that_have_them(command: Command, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 
 from core import manifest
 from core.errors import Refusal
+from core.machine import source_code
 from core.manifest import Manifest, read_manifest
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SPEC = {"verb": "evaluate run", "game": "pong", "seed": 0, "epsilons": (0.0, 1 / 255), "out": None}
 
 
@@ -218,6 +221,53 @@ def test_a_lock_left_by_a_kill_is_tidied_up_by_the_next_who_asks(tmp_path: Path)
         assert not needed
     assert not (tmp_path / "manifest.lock").exists()
     assert Manifest(path, SPEC, []).done
+
+
+def test_a_file_of_somebody_elses_is_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.lock"
+    path.write_text("mine")
+    with (
+        pytest.raises(Refusal, match=r"manifest\.lock is not a lock of SpikeQ"),
+        Manifest(tmp_path / "manifest.json", SPEC, []).work(),
+    ):
+        pass
+    assert path.read_text() == "mine"
+
+
+def test_libraries_that_give_numbers_are_recorded_when_they_are_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from core.manifest import versions; before = versions()\n"
+        "import sklearn; print(*sorted(versions().keys() - before.keys()))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.split() == ["scikit-learn"]
+
+
+def test_code_that_no_commit_holds_counts_as_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New files of packages too. Results and files beside the packages are no code of ours."""
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core" / "__init__.py").write_text("")
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "first")):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr("core.machine.HOUSE", tmp_path)
+
+    def is_changed() -> object:
+        source_code.cache_clear()
+        return source_code()["changed"]
+
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "scores.csv").write_text("1")
+    assert is_changed() is False
+    (tmp_path / "core" / "scores.csv").write_text("1")
+    assert is_changed() is True
+    (tmp_path / "core" / "scores.csv").unlink()
+    (tmp_path / "core" / "method.py").write_text("")
+    assert is_changed() is True
+    monkeypatch.undo()
+    source_code.cache_clear()
 
 
 def test_who_asks_in_other_words_is_recognised_next_time(

@@ -112,8 +112,17 @@ def test_nothing_is_replaced_and_nothing_half_written(run: Path) -> None:
     with pytest.raises(Refusal, match="was changed after"):
         ship_run(run, "small")
     best.write_bytes(whole)
+    Path(".small.partial").mkdir()
+    Path(".small.partial", "thesis.txt").write_text("mine")
     assert ship_run(run, "small")
+    assert Path(".small.partial", "thesis.txt").read_text() == "mine"
     Path("small", "curve.parquet").write_bytes(b"")
     with pytest.raises(Refusal, match="small exists"):
         ship_run(run, "small")
-    assert sorted(path.name for path in Path().iterdir()) == ["made", "made.toml", "mine", "small"]
+    assert sorted(path.name for path in Path().iterdir()) == [
+        ".small.partial",
+        "made",
+        "made.toml",
+        "mine",
+        "small",
+    ]
