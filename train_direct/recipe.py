@@ -19,7 +19,8 @@ from play.protocols import PROTOCOLS, Dynamics, get_protocol
 IDENTITY = ("name", "tier", "is_default", "protocol")
 """Fields that say which recipe it is. A command cannot set them, and they are not part of a run's specification."""
 UNLABELLED = ("total_steps", "eval_interval_steps", "eval_episodes")
-"""Fields whose changes are not part of the recipe's label: rows hold these counts themselves."""
+"""Fields whose changes are not part of the recipe's label. They say how long a run is and how its best weights are
+found, not how it learns. Rows hold the number of decisions, and the digest of the training holds the other two."""
 
 
 TotalSteps = Annotated[int, Whole(1, 500_000_000)]

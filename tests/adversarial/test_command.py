@@ -276,7 +276,9 @@ def test_a_registered_agent_is_attacked_by_its_name(
     def fresh(game: Game) -> Agent:
         return NETWORKS["relu"].make(game, seeding.torch_generator(0, "weights"))
 
-    monkeypatch.setattr(AGENTS_BY_NAME, "_entries", {**dict(AGENTS_BY_NAME.items()), "fresh": fresh})
+    monkeypatch.setattr(AGENTS_BY_NAME, "_entries", dict(AGENTS_BY_NAME.items()))
+    monkeypatch.setattr(AGENTS_BY_NAME, "_origins", dict(AGENTS_BY_NAME._origins))
+    AGENTS_BY_NAME.register("fresh")(fresh)
     options = ("--epsilon", 0.1, "--states", 20, "--threads", 1, "--out", tmp_path / "out")
     is_refused(command("adversarial", "states", "--agent", "fresh", *options), "fresh", "--game")
     named = ("--agent", "fresh", "--game", "minatar/breakout")

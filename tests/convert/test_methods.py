@@ -210,8 +210,12 @@ def test_names_of_variants_of_others_count_only_what_was_given(monkeypatch: pyte
         "mine-steep": Variant(method="mine", options={"slope": 1.0}),
         "mine-late": Variant(method="mine", coding=afterwards),
     }
-    monkeypatch.setattr(METHODS, "_entries", {**dict(METHODS.items()), "mine": Mine})
-    monkeypatch.setattr(VARIANTS, "_entries", {**dict(VARIANTS.items()), **theirs})
+    for registry in (METHODS, VARIANTS):
+        monkeypatch.setattr(registry, "_entries", dict(registry.items()))
+        monkeypatch.setattr(registry, "_origins", dict(registry._origins))
+    METHODS.register("mine")(Mine)
+    for name, variant in theirs.items():
+        VARIANTS.register(name)(variant)
     assert name_of(Mine(), CodingOptions()) == "mine"
     assert name_of(Mine(gain=2.0), CodingOptions()) == "mine-loud"
     assert name_of(Mine(gain=2.0, slope=1.0), CodingOptions()) == "mine-loud"
