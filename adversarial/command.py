@@ -102,7 +102,7 @@ class AskedAttacks(AttackOptions):
             if ATTACKS[name].kind == "white-box"
             for attack in self.variants(name)
         ]
-        starts = max((getattr(attack, "restarts", 1) for attack in chosen), default=0)
+        starts = max((attack.recorded(0.0).get("restarts", 1) for attack in chosen), default=0)
         for agent in agents if chosen else ():
             if agent.device.type == "cpu":
                 name, value = (

@@ -1,6 +1,7 @@
 """What attacks are forecast to do."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from adversarial.attack import ATTACKS, Attack
 from adversarial.command import SEARCH_STATES, AskedAttacks
@@ -41,7 +42,9 @@ def of_states(options: States, expected: Expected) -> Workload:
     parts = [*collecting(player, options.states, expected), *_search(options, victim, expected)]
     for attack, lender in _attacks(options, victim, lenders):
         states = (
-            min(options.query_states, options.states) if _queries(attack) >= MANY_QUERIES else options.states
+            min(options.query_states, options.states)
+            if _told(attack, "queries") >= MANY_QUERIES
+            else options.states
         )
         parts += _asking(attack, victim, lender, states, states)
         parts.append(WorkPart("decide", victim.game.tier, victim.kind, victim.sim_steps, states))
@@ -64,9 +67,9 @@ def _attacks(options: AttackOptions, victim: Agent, lenders: list[Agent]) -> Ite
 _FIELDS = frozenset(AskedAttacks.__dataclass_fields__)
 
 
-def _queries(attack: Attack) -> int:
-    """How often an attack asks the victim about a state."""
-    return int(getattr(attack, "queries", 0))
+def _told(attack: Attack, number: Literal["steps", "restarts", "queries"]) -> int:
+    """A number that rows tell of an attack; 0 if it has none."""
+    return int(attack.recorded(0.0).get(number, 0))
 
 
 def _asking(
@@ -75,11 +78,12 @@ def _asking(
     """The gradients or queries of an attack on so many states, some of them at once."""
     tier = victim.game.tier
     if attack.kind == "white-box":
-        gradients = states * getattr(attack, "steps", 1) * getattr(attack, "restarts", 1)
+        steps = max(1, _told(attack, "steps"))
+        gradients = states * steps * max(1, _told(attack, "restarts"))
         yield WorkPart("gradient", tier, lender.kind, lender.sim_steps, gradients, at_once)
-        judged = gradients if getattr(attack, "steps", 1) > 1 else 0
+        judged = gradients if steps > 1 else 0
     else:
-        judged = states * _queries(attack)
+        judged = states * _told(attack, "queries")
     if judged:
         yield WorkPart("decide", tier, victim.kind, victim.sim_steps, judged, at_once)
 

@@ -28,6 +28,8 @@ from core.ranges import require_ranges
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.records import to_json
 from core.registry import Registry
+from core.workload import WorkPart
+from play.expected import Expected
 
 
 class Converted(NamedTuple):
@@ -88,6 +90,17 @@ class Method(abc.ABC):
     def conversion_bytes(self, dqn: DQN, states: int) -> int:
         """Forecast of the memory that converting on so many states takes, in bytes; 0 if it is small."""
         return 0
+
+    def work(self, snn: RateCodedNetwork, states: int, expected: Expected, taught: bool) -> list[WorkPart]:
+        """What making a network is forecast to do. A method that trains adds its training.
+
+        Args:
+            snn: a network of the shape that it makes.
+            states: number of states to calibrate on.
+            expected: what is known of agents and games before they are played.
+            taught: whether the weights come from an earlier run of the same training.
+        """
+        return [WorkPart("convert", snn.game.tier, self.name, snn.sim_steps, states)]
 
     def training_key(self, coding: RateCoding) -> str:
         """What decides the weights that training makes. Methods with equal keys share them."""

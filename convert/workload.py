@@ -4,8 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from convert.measurement import ANYTIME_STATES
-from convert.method import METHODS, Method
-from convert.methods.qcfs import BATCH, ROUNDS
+from convert.method import Method
 from convert.options import Compare, Import, Run, require_dqn
 from convert.scaling import scaled_network
 from convert.variants import Variant, all_variants
@@ -34,7 +33,7 @@ def of_conversion(options: Run, expected: Expected) -> Workload:
         [
             *collecting(dqn, options.calibration_states, expected),
             *collecting(dqn, options.test_states, expected),
-            *_making(method, snn, options.calibration_states, expected),
+            *method.work(snn, options.calibration_states, expected, taught=False),
             *_judging(snn, options.test_states),
             WorkPart("convert", snn.game.tier, "bindsnet", snn.sim_steps, options.bindsnet_states),
         ],
@@ -60,7 +59,7 @@ def of_comparison(options: Compare, expected: Expected) -> Workload:
         for sim_steps in numbers if method.depends_on_sim_steps else numbers[-1:]:
             snn = _converted(dqn, variant.coding.coding(sim_steps, method))
             key = method.training_key(snn.coding)
-            parts += _making(method, snn, options.calibration_states, expected, key in trained)
+            parts += method.work(snn, options.calibration_states, expected, key in trained)
             if method.name == method.training:
                 trained.add(key)
         for sim_steps in numbers:
@@ -106,22 +105,6 @@ def _chosen(options: Compare, dqn: DQN) -> Iterator[tuple[Variant, Method]]:
         except Refusal:
             continue  # the command leaves it out, or refuses it if it was named
         yield variant, method
-
-
-def _making(
-    method: Method, snn: RateCodedNetwork, states: int, expected: Expected, taught: bool = False
-) -> Sequence[WorkPart]:
-    """Conversion, and distillation if the method trains and no other conversion has trained these weights."""
-    tier = snn.game.tier
-    parts = [WorkPart("convert", tier, METHODS.name_of(type(method)), snn.sim_steps, states)]
-    if getattr(method, "start", "") == "pursuit":
-        parts.append(WorkPart("convert", tier, "pursuit", snn.sim_steps, states))
-    updates = getattr(method, "distil_updates", 0)
-    if updates and not taught:
-        parts.append(WorkPart("update", tier, "quantised", 1, ROUNDS * updates * BATCH))
-        for _ in range(1, ROUNDS):
-            parts += collecting(snn.quantised(), states // 2, expected)
-    return parts
 
 
 def _judging(snn: RateCodedNetwork, states: int) -> Sequence[WorkPart]:

@@ -160,20 +160,20 @@ READOUT_OF_NETWORK = {
     **{"chen2022": "max-mem", "liu2022": "rate", "liu2022-spike": "spike-rate", "liu2022-if": "rate"},
     **{"tutorial": "last-mem"},
 }
-"""Read-outs of the networks whose name in rows does not contain it (see core/networks.py)."""
+"""Read-outs of the built-in networks, whose names in rows do not contain it (see core/networks.py)."""
 
 
-def readout(family: Family) -> str | None:
-    """The read-out of a DSQN. None if the network is from outside and its name does not contain one."""
+def readout(family: Family) -> str:
+    """The read-out of a DSQN. Rows do not tell which one a network of an extension has if none is chosen."""
     base, *changes = family.network.split("+")
     given = [change.removeprefix("readout=") for change in changes if change.startswith("readout=")]
-    return given[0] if given else READOUT_OF_NETWORK.get(base)
+    return given[0] if given else READOUT_OF_NETWORK.get(base, f"that of {base}")
 
 
-def _readout_order(name: str | None) -> tuple[int, str]:
+def _readout_order(name: str) -> tuple[int, str]:
     """Sort key of read-outs: those of the papers in the order of READOUT_ORDER, then others by name."""
     known = READOUT_ORDER.index(name) if name in READOUT_ORDER else len(READOUT_ORDER)
-    return known, str(name)
+    return known, name
 
 
 @FIGURES.register("chen2022_table1_decoders")
@@ -187,7 +187,7 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]
     """
     by_panel: dict[str, list[Line]] = {}
     for line in _lines(rows):
-        if line.agent == "dsqn" and readout(line.family) is not None:
+        if line.agent == "dsqn":
             rest = [part for part in line.network.split("+") if not part.startswith("readout=")]
             by_panel.setdefault(f"{line.game}\n{'+'.join(rest)}, {line.recipe}", []).append(line)
     by_panel = {
@@ -208,7 +208,7 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]
     played = {line.game for lines in by_panel.values() for line in lines} & set(published.game)
     yield from _bar_figures(
         by_panel,
-        label_of=lambda family: str(readout(family)),
+        label_of=readout,
         published=lambda line: theirs.get((line.game, readout(line.family))),
         remark=" Diamonds: means of Chen et al. at 8 sim steps." if played else "",
     )

@@ -35,7 +35,9 @@ from core.quantised import QuantisedDQN
 from core.ranges import Whole
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron
+from core.workload import WorkPart
 from play.environments import network_input
+from play.expected import Expected, collecting
 from play.states import collect, q_values
 
 Start = Literal["threshold-search", "pursuit"]
@@ -72,6 +74,17 @@ class Qcfs(Method):
 
     def conversion_bytes(self, dqn: DQN, states: int) -> int:
         return Pursuit().conversion_bytes(dqn, states) if self.start == "pursuit" else 0
+
+    def work(self, snn: RateCodedNetwork, states: int, expected: Expected, taught: bool) -> list[WorkPart]:
+        parts = super().work(snn, states, expected, taught)
+        tier = snn.game.tier
+        if self.start == "pursuit":
+            parts.append(WorkPart("convert", tier, "pursuit", snn.sim_steps, states))
+        if self.distil_updates and not taught:
+            parts.append(WorkPart("update", tier, "quantised", 1, ROUNDS * self.distil_updates * BATCH))
+            for _ in range(1, ROUNDS):
+                parts += collecting(snn.quantised(), states // 2, expected)
+        return parts
 
     def convert(
         self,

@@ -89,6 +89,12 @@ def test_the_readout_is_read_from_the_networks_name() -> None:
     assert set(scores.READOUT_OF_NETWORK.values()) <= set(scores.READOUT_ORDER)
 
 
+def test_the_readout_of_an_extensions_network_is_drawn_too() -> None:
+    rows = [{"score": 3.0, **DSQN, "network": network} for network in ("small", "small+readout=max-mem")]
+    (axis,) = only(scores.chen2022_table1_decoders(frame(rows))).axes
+    assert labels(axis) == ["max-mem, n = 1 x 1", "that of small, n = 1 x 1"]
+
+
 def test_decoders_meet_where_nothing_else_differs() -> None:
     other = {**DSQN, "network": "chen2022+sim_steps=4+readout=mean-mem"}
     longer = {**DSQN, "network": "chen2022+readout=last-mem"}
