@@ -4,9 +4,17 @@ from dataclasses import dataclass
 
 import torch
 
-from convert.methods.tan2021 import percentiles
-from convert.scaling import scaled_network
-from spikeq import METHODS, NEURONS, Converted, Method, Neuron, SteppedPopulation, spike
+from spikeq import (
+    METHODS,
+    NEURONS,
+    Converted,
+    Method,
+    Neuron,
+    SteppedPopulation,
+    percentiles,
+    scaled_network,
+    spike,
+)
 
 
 class AdaptivePopulation(SteppedPopulation):
