@@ -40,8 +40,10 @@ class Interval(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether 0 is outside the interval: whether a difference is told. False without an interval, or if all values
-        are equal, which says nothing about others."""
+        """Whether 0 is outside the interval: whether a difference is significant.
+
+        False without an interval, or if all values are equal, which says nothing about others.
+        """
         return self.is_given and not self.is_tied and not self.low <= 0 <= self.high
 
     @property

@@ -21,7 +21,7 @@ from analysis.stability import (
     short_term_risk,
 )
 from analysis.tables import aligned
-from analysis.words import comparisons_told, span, told
+from analysis.words import comparisons_made, significant, span
 from core.errors import Refusal
 from core.games import Tier, get_game, reference
 from core.records import require_single
@@ -298,20 +298,23 @@ def stability_table(found: Sequence[LearningCurves]) -> str:
             str(games),
             f"{difference.estimate:+.1f}",
             f"{difference.low:+.1f} to {difference.high:+.1f}" if difference.is_given else "",
-            told(difference),
+            significant(difference),
         )
         for network, dqn, measure, unit, games, difference in compared
     ]
     return (
         f"{text}\n## Differences from the DQN\n\n"
-        f"{comparisons_told([difference for *_, difference in compared])} Measures of a run are related.\n\n"
+        f"{comparisons_made([difference for *_, difference in compared])} Measures of a run are related.\n\n"
         "A positive difference is less steady than the DQN. In per cent of its own gain, a network that learns less\n"
         "is less steady if its score falls as far. In per cent of the DQN's mean gain on the game, it is not. The\n"
         "first says how much of what was learnt is lost, the second how much score. Evaluations count that both\n"
         "networks have. Intervals: 95 %, t-intervals over training seeds, stratified by game. Two seeds a game are\n"
         "needed.\n\n"
     ) + aligned(
-        [("tier", "network", "minus", "measure", "per cent of", "games", "points", "95 %", "told"), *cells]
+        [
+            ("tier", "network", "minus", "measure", "per cent of", "games", "points", "95 %", "significant"),
+            *cells,
+        ]
     )
 
 

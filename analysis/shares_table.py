@@ -18,7 +18,7 @@ from analysis.shares import (
     maximum_share,
 )
 from analysis.tables import aligned
-from analysis.words import comparisons_told, span, told
+from analysis.words import comparisons_made, significant, span
 from core.games import get_game
 
 
@@ -112,12 +112,12 @@ def _differences_table(about: str, compared: Sequence[Difference]) -> str:
     if not compared:
         return ""
     return (
-        f"\n## Differences at {about}\n\n{comparisons_told([each.share for each in compared])}\n"
+        f"\n## Differences at {about}\n\n{comparisons_made([each.share for each in compared])}\n"
         "A conversion is compared on the DQNs that it was made from, so shares may be of fewer seeds than above. Runs\n"
         "are those of both networks.\n\n"
     ) + aligned(
         [
-            ("tier", "network", "minus", "games", "runs", "points", "95 %", "told"),
+            ("tier", "network", "minus", "games", "runs", "points", "95 %", "significant"),
             *map(_difference_cells, compared),
         ]
     )
@@ -132,7 +132,7 @@ def _difference_cells(each: Difference) -> tuple[str, ...]:
         str(each.share.n),
         f"{100 * each.share.estimate:+.1f}",
         _bounds(each.share, "+"),
-        told(each.share),
+        significant(each.share),
     )
 
 

@@ -78,19 +78,19 @@ def signed(difference: Interval) -> str:
     return f"{difference.estimate:+,.2f} ({instead(difference) or found})"
 
 
-def comparisons_told(differences: Sequence[Interval]) -> str:
-    """How many comparisons were made, how many of them have an interval, and how many are told."""
-    made, told = len(differences), sum(each.excludes_zero for each in differences)
+def comparisons_made(differences: Sequence[Interval]) -> str:
+    """How many comparisons were made, how many of them have an interval, and how many are significant."""
+    made, found = len(differences), sum(each.excludes_zero for each in differences)
     known = sum(each.is_given for each in differences)
     return (
         f"{count(made, 'comparison')} {'was' if made == 1 else 'were'} made. {known} {'has' if known == 1 else 'have'} "
-        f"seeds enough for an interval, and {told} of these {'excludes' if told == 1 else 'exclude'} 0.\n"
+        f"seeds enough for an interval, and {found} of these {'excludes' if found == 1 else 'exclude'} 0.\n"
         "Of intervals between equal networks, about one in twenty would."
     )
 
 
-def told(difference: Interval) -> str:
-    """Whether a difference is told, for a cell: "yes", "no", "tied", or nothing without an interval."""
+def significant(difference: Interval) -> str:
+    """Whether a difference is significant, for a cell: "yes", "no", "tied", or nothing without an interval."""
     if not difference.is_given:
         return ""
     return "tied" if difference.is_tied else "yes" if difference.excludes_zero else "no"
