@@ -27,10 +27,11 @@ from analysis.players import (
 )
 from analysis.statistics import Interval, kept_interval
 from analysis.tables import score_lines
-from analysis.words import count, instead, percent, percents, scored, size, span
+from analysis.words import instead, percent, percents, scored, size, span
 from core import kinds
 from core.games import get_game, reference
 from core.rows import AttackRow, ConversionRow, EpisodeRow
+from core.words import count
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ import numpy as np
 from analysis.evidence import COLLAPSE_EPSILON, Evidence, Left, attacked_scores
 from analysis.gates import gates, is_allowed
 from analysis.statistics import LEAST_EPISODES
-from analysis.words import count, size
+from analysis.words import size
 from core import kinds
+from core.words import count
 
 BROKEN = 0.5
 """An agent is broken at a size where it keeps less than this share of its clean score above random play."""
@@ -94,8 +95,7 @@ def _grouped(networks: Sequence[Evidence]) -> list[Group]:
     for (agent, variant, sim_steps), same in found.items():
         several = sum(key[:2] == (agent, variant) for key in found) > 1
         told = ", ".join(filter(None, (variant, f"{sim_steps} sim steps" if several else "")))
-        # The method's name already implies "converted".
-        label = kinds.label(agent).removeprefix("converted ") if variant else kinds.label(agent)
+        label = kinds.label(agent, variant)
         groups.append(Group(f"{label} ({told})" if told else label, same))
     return groups
 

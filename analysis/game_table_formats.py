@@ -12,6 +12,7 @@ from analysis.statistics import LEAST_EPISODES
 from analysis.tables import aligned
 from core import kinds
 from core.games import get_game, reference
+from core.words import count
 
 FOOT = "better / equal / worse"
 MEAN = "mean % of DQN"
@@ -225,7 +226,7 @@ def verdicts(block: Block, column: Column) -> tuple[str, str]:
     percents = [cell.percent_of_dqn for cell in cells if cell.percent_of_dqn is not None]
     found = [cell.verdict for cell in cells]
     counts = " / ".join(str(found.count(each)) for each in ("better", "equal", "worse"))
-    games = f"{len(percents)} game{'s' if len(percents) > 1 else ''}"
+    games = count(len(percents), "game")
     return counts, f"{sum(percents) / len(percents):.0f} ({games})" if percents else ""
 
 

@@ -25,7 +25,7 @@ from analysis.game_table_formats import (
 from core import kinds
 from core.errors import Refusal
 from core.games import get_game, reference
-from core.nearest import nearest
+from core.words import nearest
 
 MOST_COLUMNS = 8
 """Columns of a table, the games included. More do not fit the width of a page."""

@@ -13,10 +13,10 @@ from analysis.runs import CHECKPOINT_ORDER, TrainedAgent, longest_steps, own_dqn
 from analysis.statistics import Interval, kept_interval
 from analysis.tables import Line, score_lines
 from analysis.trainings import told_apart
-from analysis.words import count
 from core import kinds
 from core.games import get_game, reference
 from core.rows import AttackRow, ConversionRow, EpisodeRow
+from core.words import count
 
 GameRow = TypeVar("GameRow", EpisodeRow, AttackRow)
 

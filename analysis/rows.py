@@ -24,6 +24,7 @@ from core.rows import (
     EpisodeRow,
     OperationsRow,
     ResponseRow,
+    Row,
     StateAttackRow,
 )
 
@@ -72,6 +73,11 @@ ROW_FILES = (
     *(OPERATIONS, RESPONSES, EMBEDDINGS),
 )
 """All kinds of files that SpikeQ writes. A file name fits one of them at most."""
+
+
+def typed(rows: pd.DataFrame, row_type: type[Row]) -> list[Row]:
+    """The rows of a table as the type that they were read as."""
+    return [row_type(**{str(name): value for name, value in row.items()}) for row in rows.to_dict("records")]
 
 
 @dataclass(frozen=True)

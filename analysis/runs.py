@@ -124,14 +124,13 @@ def names(found: Iterable[Family]) -> dict[Family, str]:
 
 
 def _name(family: Family, siblings: list[Family]) -> str:
-    agent = f"Double {label(family.agent)}" if is_double(family) else label(family.agent)
+    named = label(family.agent, family.variant)
+    agent = f"Double {named}" if is_double(family) else named
     of_siblings = [dict.fromkeys(_parts(each)) for each in siblings]
     own = [part for part in _parts(family) if not all(part in parts for parts in of_siblings)]
     # A family that differs only by lacking something is named by its network.
     if not own and any(_parts(each) != _parts(family) for each in siblings):
         own = [family.network.split("+")[0]]
-    # The method's name already implies "converted".
-    agent = agent.removeprefix("converted ") if family.variant else agent
     return f"{agent} ({', '.join(own)})" if own else agent
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from analysis.runs import names
 from analysis.tables import Line, score_lines
 from core.rows import EpisodeRow
+from core.words import count
 
 MOST_GAMES, MOST_NETWORKS = 6, 8
 """How many are named. Tables have all of them."""
@@ -29,7 +30,7 @@ def summary(rows: Sequence[EpisodeRow]) -> list[str]:
         games.setdefault(line.game, {}).setdefault(name, []).append(line)
     told = [f"{game}: {', '.join(_networks(networks))}" for game, networks in sorted(games.items())]
     more = len(told) - MOST_GAMES
-    return [*told[:MOST_GAMES], *([f"and {more} more game{'s'[: more != 1]}"] if more > 0 else [])]
+    return [*told[:MOST_GAMES], *([f"and {count(more, 'more game')}"] if more > 0 else [])]
 
 
 def _networks(networks: dict[str, list[Line]]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from analysis.statistics import Interval
+from core.words import count
 
 
 def instead(found: Interval) -> str:
@@ -57,11 +58,6 @@ def span(values: Iterable[float], form: str) -> str:
     ordered = sorted(values)
     low, high = f"{ordered[0]:{form}}", f"{ordered[-1]:{form}}"
     return low if low == high else f"{low} to {high}"
-
-
-def count(number: int, what: str) -> str:
-    """A number of things, as in "1 network" or "2 networks"."""
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def points(difference: Interval) -> str:

@@ -20,9 +20,9 @@ from core import extension_errors, interrupts, processes
 from core.errors import Refusal, naming
 from core.extensions import load_extension
 from core.help import help_of_command, help_of_verbs
-from core.nearest import nearest
 from core.ranges import require_words
 from core.registered import Listed, listed, require_registered
+from core.words import nearest
 from core.wrong_options import parsed
 
 LONGEST = 500

@@ -39,9 +39,10 @@ def kind_of(agent: str) -> Kind:
     return KINDS[agent] if agent in KINDS else Kind(agent)
 
 
-def label(agent: str) -> str:
-    """The name of a kind of agent in tables and figures."""
-    return kind_of(agent).label
+def label(agent: str, variant: str = "") -> str:
+    """The name of a kind of agent in tables and figures. Beside the variant of a method, "converted" says nothing."""
+    named = kind_of(agent).label
+    return named.removeprefix("converted ") if variant else named
 
 
 def order(agent: str) -> tuple[int, str]:

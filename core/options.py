@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from core.errors import Refusal, shown
-from core.nearest import nearest
 from core.ranges import parse_real, parse_whole
 from core.registry import Registry
+from core.words import nearest
 
 Entry = TypeVar("Entry")
 

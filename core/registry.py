@@ -18,8 +18,8 @@ from typing import Generic, TypeVar
 
 from core import extensions
 from core.errors import Refusal
-from core.nearest import nearest
 from core.records import digest
+from core.words import nearest
 
 Entry = TypeVar("Entry")
 Registered = TypeVar("Registered")

@@ -9,7 +9,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 from core.errors import Refusal
-from core.nearest import nearest
+from core.words import nearest
 
 Parsed = TypeVar("Parsed")
 _WIDTH = "100000"

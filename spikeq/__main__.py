@@ -57,7 +57,7 @@ def main() -> None:
         print(usage())
         return
     if verb not in VERBS:
-        from core.nearest import nearest
+        from core.words import nearest
 
         print(
             f"error: spikeq: no verb {verb!r}: {nearest(verb, VERBS)}verbs are {', '.join(VERBS)}",

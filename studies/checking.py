@@ -9,7 +9,7 @@ from typing import Any
 import spikeq
 from core.cli import parse
 from core.errors import Refusal
-from core.nearest import nearest
+from core.words import nearest
 from studies.planning import Stage
 from studies.reading import ATTACKS, CHOICES, Study
 

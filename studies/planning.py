@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, assert_never
 
 from core.errors import Refusal
-from core.nearest import nearest
+from core.words import nearest
 from studies.reading import ATTACKS, TRAINING, GameSettings, NamedAgent, Study
 from studies.source import Options
 

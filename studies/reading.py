@@ -15,8 +15,8 @@ from typing import Literal, get_args
 from core.errors import Refusal
 from core.extensions import load_extension
 from core.games import get_game
-from core.nearest import nearest
 from core.places import home
+from core.words import nearest
 from studies.source import Options, Source, read_source, shown
 
 BUILT_IN = Path(__file__).resolve().parent

@@ -17,6 +17,7 @@ from core.durations import duration
 from core.errors import Refusal
 from core.manifest import lock_of
 from core.memory import GIB
+from core.words import count
 from studies.done import remove_outdated_results
 from studies.engine import Ending, Engine, Needs
 from studies.logs import Cause, Log, Run, log_of
@@ -201,8 +202,8 @@ class _Driver:
 def report(study: Study, failures: Sequence[Failure]) -> None:
     """Say on standard error which stages failed, how each is run alone, and what could not start because of it."""
     blocked = {stage for failure in failures for stage in failure.blocked}
-    count = f"{len(failures)} stage{'s'[: len(failures) != 1]} failed"
-    lines = [f"{count}, and {len(blocked)} that need them could not start:" if blocked else f"{count}:"]
+    failed = f"{count(len(failures), 'stage')} failed"
+    lines = [f"{failed}, and {len(blocked)} that need them could not start:" if blocked else f"{failed}:"]
     for failure in failures:
         lines.append(f"{failure.stage.name}: {failure.told} ({_path(log_of(study, failure.stage))})")
         lines.append(f"    alone, in {study.base}: python -m {shlex.join(failure.stage.arguments)}")

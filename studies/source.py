@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from core.errors import Refusal
-from core.nearest import nearest
+from core.words import nearest
 
 Scalar: TypeAlias = bool | int | float | str
 Options: TypeAlias = Mapping[str, Scalar | Sequence[Scalar]]

@@ -17,6 +17,7 @@ from core.manifest import lock_of
 from core.reading import read_json
 from core.records import read_rows
 from core.rows import EpisodeRow
+from core.words import count
 from studies.done import is_done, remaining
 from studies.logs import Log, Pace, folder_of, log_of, stop_runs
 from studies.planning import Stage
@@ -131,7 +132,7 @@ def score_of(stage: Stage) -> str:
         f"{checkpoint} {math.fsum(of) / len(of):,.2f}".strip() for checkpoint, of in sorted(scores.items())
     ]
     games = max(map(len, scores.values()))
-    return f"mean score {', '.join(means)} of {games} game{'s'[: games != 1]}"
+    return f"mean score {', '.join(means)} of {count(games, 'game')}"
 
 
 def counts(found: Sequence[Status]) -> Mapping[State, int]:

@@ -41,7 +41,7 @@ from analysis.figures.style import (
     reference_lines,
     steps_of,
 )
-from analysis.rows import ATTACKS, STATE_ATTACKS
+from analysis.rows import ATTACKS, STATE_ATTACKS, typed
 from analysis.runs import Family, families, in_order, names, require_comparable
 from analysis.statistics import LEAST_EPISODES, Interval
 from core import kinds
@@ -187,8 +187,7 @@ def _by_network(rows: pd.DataFrame) -> list[tuple[str, list[StateAttackRow]]]:
         Refusal: the states of one network come from several drawings.
     """
     found: dict[tuple[Victim, str], list[StateAttackRow]] = {}
-    for values in rows.to_dict("records"):
-        row = StateAttackRow(**{str(name): value for name, value in values.items()})
+    for row in typed(rows, StateAttackRow):
         # Sizes of controls have other units, and clean states belong to every setting.
         if kind_of(row) in ("clean", "control"):
             continue
@@ -212,12 +211,7 @@ def _by_network(rows: pd.DataFrame) -> list[tuple[str, list[StateAttackRow]]]:
 
 def _short(network: Victim) -> str:
     """As in "SNN (qcfs), 8 sim steps". Seeds, decisions and digests of weights are provenance."""
-    # The method's name already implies "converted".
-    label = (
-        kinds.label(network.agent).removeprefix("converted ")
-        if network.variant
-        else kinds.label(network.agent)
-    )
+    label = kinds.label(network.agent, network.variant)
     named = f"{label} ({network.variant})" if network.variant else label
     return f"{named}, {network.sim_steps} sim steps" if network.sim_steps else named
 
@@ -309,27 +303,24 @@ def _attack_figure(
     return figure
 
 
-def _panels_of_attackers(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Title and rows of the panels: one for each game and kind of attack. Each includes the clean games."""
+def _panels_of_attackers(here: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Title and rows of the panels of one game: one for each kind of attack. Each includes the clean games."""
     found = []
-    for _, here in rows.groupby("game"):
-        clean, attacked = here[here.kind == "clean"], here[here.kind != "clean"]
-        settings = [setting_of(row) for row in attacked.itertuples()]  # type: ignore[arg-type]
-        for setting, own in attacked.groupby(settings):
-            after = f"\n{setting}" if len(set(settings)) > 1 else ""
-            strong = own[own.kind.isin(AIMED)]
-            attackers = {
-                "FGSM, training gradient": own[own.usual],
-                # If FGSM is the only attack, "strongest" would repeat it.
-                "strongest attack": strong.iloc[:0] if strong.usual.all() else strong,
-                "noise": own[own.kind == "noise"],
-                **{str(name): those for name, those in own[own.kind == "control"].groupby("attack")},
-            }
-            found += [
-                (f"{name}{after}", pd.concat([clean, those]))
-                for name, those in attackers.items()
-                if len(those)
-            ]
+    clean, attacked = here[here.kind == "clean"], here[here.kind != "clean"]
+    settings = [setting_of(row) for row in attacked.itertuples()]  # type: ignore[arg-type]
+    for setting, own in attacked.groupby(settings):
+        after = f"\n{setting}" if len(set(settings)) > 1 else ""
+        strong = own[own.kind.isin(AIMED)]
+        attackers = {
+            "FGSM, training gradient": own[own.usual],
+            # If FGSM is the only attack, "strongest" would repeat it.
+            "strongest attack": strong.iloc[:0] if strong.usual.all() else strong,
+            "noise": own[own.kind == "noise"],
+            **{str(name): those for name, those in own[own.kind == "control"].groupby("attack")},
+        }
+        found += [
+            (f"{name}{after}", pd.concat([clean, those])) for name, those in attackers.items() if len(those)
+        ]
     return found
 
 

@@ -28,7 +28,7 @@ from analysis.figures.style import (
     reference_lines,
     row_labels,
 )
-from analysis.rows import EPISODES, OPERATIONS
+from analysis.rows import EPISODES, OPERATIONS, typed
 from analysis.runs import require_comparable
 from analysis.statistics import Interval, mean_interval
 from core import kinds
@@ -49,18 +49,13 @@ class _Agent(NamedTuple):
 
 def _agents(rows: pd.DataFrame) -> list[_Agent]:
     """The agents of a game, with distinct names."""
-    typed = (
-        OperationsRow(**{str(name): value for name, value in row.items()}) for row in rows.to_dict("records")
-    )
-    agents = by_agent(typed)
+    agents = by_agent(typed(rows, OperationsRow))
     names = []
     for layers in agents:
         row = layers[0]
         steps = f", {row.mean_sim_steps:.4g} sim steps" if is_spiking(layers) else ""
-        name = label(row.agent, row.train_seed, rows)
-        if row.variant:  # The method's name already implies "converted".
-            name = f"{name.removeprefix('converted ')}, {row.variant}"
-        names.append(name + steps)
+        name = label(row.agent, row.train_seed, rows, row.variant)
+        names.append(", ".join(filter(None, (name, row.variant))) + steps)
     alike = Counter(names)
     return [
         _Agent(name if alike[name] == 1 else f"{name} ({layers[0].checkpoint_id[:6]})", layers)

@@ -30,9 +30,9 @@ from analysis.figures.style import (
 from analysis.learning import MEASURES, Stability, seed_curves, shared_points, stability
 from analysis.rows import CURVES, VALIDATION
 from analysis.runs import Family, in_order, names, training_families
-from analysis.words import count
 from core.kinds import kind_of
 from core.records import require_single
+from core.words import count
 
 
 @FIGURES.register("liu2022_fig7_learning_curves")

@@ -39,6 +39,7 @@ from analysis.runs import (
 )
 from analysis.statistics import Interval
 from core.games import Tier, get_game, reference
+from core.words import count
 
 
 class Normalised(NamedTuple):
@@ -174,7 +175,7 @@ def _aggregates(
         axis.xaxis.set_major_locator(MaxNLocator(4))
     row = row_labels(axes[0], [f"{name_of[each]}, {_count(block.runs[each])}" for each in found], 1.6)
     figure.set_size_inches(TWO_COLUMNS if len(shown) > 1 else ONE_COLUMN, max(0.22, row) * len(found) + 0.9)
-    figure.suptitle(f"{block.title}; {_games(block.games)}")
+    figure.suptitle(f"{block.title}; {count(len(block.games), 'game')}")
     foot(figure, [], _aggregates_note(block))
     return figure
 
@@ -247,7 +248,7 @@ def performance_profiles(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
 
 
 def _profiles(block: Normalised, found: Sequence[Family]) -> Figure:
-    title = f"{block.title}; {_games(block.games)}"
+    title = f"{block.title}; {count(len(block.games), 'game')}"
     figure, axes = grid([title], PANEL_HEIGHT + 0.6)
     axis, name_of, look = axes[title], names(block.runs), looks(list(block.runs))
     pooled = np.concatenate([game for family in found for game in block.runs[family]])
@@ -351,7 +352,3 @@ def _rivals(found: Sequence[Family]) -> list[tuple[Family, Family]]:
         )
         or (is_double(better) and not is_double(worse) and single_q(worse) == single_q(better))
     ]
-
-
-def _games(games: Sequence[str]) -> str:
-    return f"{len(games)} game{'s' if len(games) > 1 else ''}"

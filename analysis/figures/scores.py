@@ -18,7 +18,7 @@ from analysis.figures.style import (
     reference_lines,
     row_labels,
 )
-from analysis.rows import EPISODES
+from analysis.rows import EPISODES, typed
 from analysis.runs import (
     Family,
     in_order,
@@ -45,9 +45,7 @@ def score_bars(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
 
 
 def _lines(rows: pd.DataFrame) -> list[Line]:
-    return score_lines(
-        [EpisodeRow(**{str(name): value for name, value in row.items()}) for row in rows.to_dict("records")]
-    )
+    return score_lines(typed(rows, EpisodeRow))
 
 
 def _bar_figures(

@@ -20,12 +20,13 @@ from analysis.figures.style import (
     parts,
     sim_steps,
 )
-from analysis.rows import EPISODES, OPERATIONS
+from analysis.rows import EPISODES, OPERATIONS, typed
 from analysis.runs import Family, in_order, names
 from analysis.shares import Kept, shares_kept
 from analysis.words import span
 from core.games import PUBLISHED
 from core.rows import OperationsRow
+from core.words import count
 
 MAX_METHODS = 8
 """The most methods that one figure shows: more than other figures, because they are there to be compared."""
@@ -57,8 +58,7 @@ def share_against_operations(rows: pd.DataFrame, operations: pd.DataFrame) -> It
     simulation steps. Bars: 95 % intervals over training seeds. Shown are the networks that were counted on the games
     that at least half of them were counted on.
     """
-    records: list[dict[Any, Any]] = operations.to_dict("records")
-    kept = shares_kept(rows, [OperationsRow(**record) for record in records])
+    kept = shares_kept(rows, typed(operations, OperationsRow))
     counted = [each.on([game for game in each.games if each.counted.get(game)]) for each in kept]
     missing = "no network whose operations were counted on two games; evaluate probe counts them"
     return _figures([each for each in counted if each.games], True, missing)
@@ -130,8 +130,8 @@ def _figure(lines: Sequence[Line], tier: str, against_operations: bool) -> Figur
         shares = [100 * each.share.estimate for each in points]
         family = points[0].family
         colour = colour_of(family.agent, family.variant)
-        count = span((size for each in points for size in each.seeds), "d")
-        label = f"{name}, {count} seed{'' if count == '1' else 's'}"
+        seeds = span((size for each in points for size in each.seeds), "d")
+        label = f"{name}, {seeds} seed{'' if seeds == '1' else 's'}"
         if against_operations:
             label = f"{label}, {'/'.join(str(each.sim_steps) for each in points)} sim steps"
         axis.plot(at, shares, color=colour, marker=marker_of(family.agent), label=label)
@@ -153,7 +153,7 @@ def _figure(lines: Sequence[Line], tier: str, against_operations: bool) -> Figur
         )
     axis.set_ylabel("share of the DQN's score (%)")
     games = len(lines[0][1][0].games)
-    axis.set_title(f"{tier}, {games} game{'s'[: games != 1]}")
+    axis.set_title(f"{tier}, {count(games, 'game')}")
     foot(figure, [axis])
     return figure
 

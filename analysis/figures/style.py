@@ -182,11 +182,11 @@ def runs(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
             yield agent, label(agent, seed, rows), rows[(rows.agent == agent) & (rows.train_seed == seed)]
 
 
-def label(agent: str, seed: int, rows: pd.DataFrame) -> str:
-    """The agent's name, with its training seed if there are several."""
+def label(agent: str, seed: int, rows: pd.DataFrame, variant: str = "") -> str:
+    """The agent's name, with its training seed if there are several. Variant: as in `kinds.label`."""
     several = rows[rows.agent == agent].train_seed.nunique() > 1
-    name = "imported" if seed < 0 else f"seed {seed}"
-    return f"{kinds.label(agent)}, {name}" if several else kinds.label(agent)
+    name, of_seed = kinds.label(agent, variant), "imported" if seed < 0 else f"seed {seed}"
+    return f"{name}, {of_seed}" if several else name
 
 
 def decisions(axis: Axes) -> None:

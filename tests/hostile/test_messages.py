@@ -19,8 +19,8 @@ import core.cli
 from core.cli import LONGEST
 from core.errors import Refusal
 from core.manifest import Manifest
-from core.nearest import nearest
 from core.ranges import _takes_list
+from core.words import nearest
 from core.wrong_options import _options
 from spikeq.__main__ import VERBS
 from tests.conftest import AGENTS

@@ -1,6 +1,11 @@
-"""Which of the accepted names a wrong one is a slip of. Never imports torch."""
+"""Words of messages: counts, and the name that was meant. Never imports torch."""
 
 from collections.abc import Iterable
+
+
+def count(number: int, what: str) -> str:
+    """A number of things, as in "1 network" or "2 networks"."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def nearest(name: object, accepted: Iterable[str]) -> str:
