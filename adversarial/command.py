@@ -11,7 +11,7 @@ from adversarial import sources, timing
 from adversarial.attack import ATTACKS, Attack
 from adversarial.hook import make_attack
 from adversarial.options import AttackOptions
-from adversarial.threat import Threat
+from adversarial.threat import Threat, make_threat
 from core.agents import Agent, RandomPlay, require_decidable
 from core.checkpoint import Checkpoint
 from core.cli import specification
@@ -164,7 +164,7 @@ class AskedAttacks(AttackOptions):
         limits: dict[str, Any] = {"scope": self.scope, "eight_bit": self.eight_bit, "seed": seed}
         if self.frequency < 1.0:
             limits |= {"frequency": self.frequency, "gap_threshold": gap}
-        clean = PlannedAttack(*make_attack(self.attack[0], 0.0, agent, game))
+        clean = PlannedAttack(make_threat(self.attack[0], 0.0, game), None)
         made = {clean.threat.key: clean} if 0.0 in self.epsilon else {}
         for name in self.attack:
             for epsilon in sizes:

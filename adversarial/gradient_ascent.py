@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -85,12 +85,6 @@ def iterates(
         delta = box.change(torch.add(delta, gradient.sign(), alpha=step_size))
         inputs = box.inputs(delta)
     yield Iterate(inputs, zero_gradient, None)
-
-
-def last_iterate(source: Scores, goal: Goal, box: Box, **how: Any) -> Iterate:
-    """The last of `iterates`, which takes the same arguments."""
-    *_, last = iterates(source, goal, box, **how)
-    return last
 
 
 def worst_iterate(

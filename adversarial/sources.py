@@ -74,8 +74,6 @@ class SourceTrial(NamedTuple):
     source: GradientSource
     flip_shares: tuple[float, ...]
     """For each epsilon, the share of states whose greedy action changes."""
-    zero_gradient_share: float
-    """Share of states at which the gradient is zero everywhere."""
 
 
 def try_sources(
@@ -99,7 +97,6 @@ def try_sources(
     low, high = bounds(victim.game, victim.device)
     unit = scale(victim.game, victim.device)
     flips = np.zeros((len(candidates), len(epsilons)), dtype=np.int64)
-    vanished = np.zeros(len(candidates), dtype=np.int64)
     for inputs in batches(victim, states):
         with torch.no_grad():
             actions = victim(inputs).argmax(1)
@@ -109,14 +106,13 @@ def try_sources(
                 raise Refusal(
                     f"the gradient {candidate.name} ({candidate.surrogate}) is not finite: a wider surrogate is needed"
                 )
-            vanished[index] += int((gradient == 0).flatten(1).all(1).sum())
             for column, epsilon in enumerate(epsilons):
                 with torch.no_grad():
                     moved = victim((inputs + epsilon * unit * gradient.sign()).clamp(low, high)).argmax(1)
                 flips[index, column] += int((moved != actions).sum())
     return [
-        SourceTrial(candidate, tuple((flipped / len(states)).tolist()), float(zero / len(states)))
-        for candidate, flipped, zero in zip(candidates, flips, vanished, strict=True)
+        SourceTrial(candidate, tuple((flipped / len(states)).tolist()))
+        for candidate, flipped in zip(candidates, flips, strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ this. A gate that was not measured does not pass. One gate that does not pass fo
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -147,12 +147,11 @@ def _black_box_beats_noise(shown: Evidence) -> Gate:
                     measured.add(epsilon)
                     lead = _lead(search, noise)
                     (passed if _keeps_up(lead) else failed).append((lead, _compared(search, noise)))
-    missing = [
-        f"at {size(epsilon)} a black-box attack and noise with as many queries and the same loss, on {LEAST_STATES} "
-        "states or more"
-        for epsilon in shown.sizes
-        if epsilon not in measured
-    ]
+    missing = _lacking(
+        shown,
+        measured,
+        f"a black-box attack and noise with as many queries and the same loss, on {LEAST_STATES} states or more",
+    )
     return _ordered("black-box beats noise", shown, failed, missing, passed)
 
 
@@ -168,10 +167,16 @@ def _ordered(
     failed: Sequence[tuple[float, str]],
     missing: Sequence[str],
     passed: Sequence[tuple[float, str]],
+    word: str = "closest",
 ) -> Gate:
-    """A gate made of leads (shares). It reports the smallest one."""
-    closest = [f"closest: {text}" for _, text in sorted(passed)[:1]]
+    """A gate made of numbers with their texts. The smallest of those that passed is reported, after a word for it."""
+    closest = [f"{word}: {text}" for _, text in sorted(passed)[:1]]
     return _gate(name, [text for _, text in sorted(failed)], missing, closest if shown.sizes else [])
+
+
+def _lacking(shown: Evidence, measured: Set[float], text: str) -> list[str]:
+    """What is missing at each size that was not measured."""
+    return [f"at {size(epsilon)} {text}" for epsilon in shown.sizes if epsilon not in measured]
 
 
 def _closest(rival: StateAttackRow, rows: Sequence[StateAttackRow]) -> tuple[float, StateAttackRow]:
@@ -231,9 +236,9 @@ def _collapses(shown: Evidence) -> Gate:
     chance = 1 - 1 / get_game(shown.network.game).num_actions
     attacked = best.attacked_share if best.attacked_share > 0 else 1.0
     n = round(best.num_states * attacked)
-    share = share_interval(round(best.flip_share * best.num_states), n)
-    numbers = f"{described(best)} flips {percent(share)}, a random action would flip {100 * chance:.0f} %"
-    return Gate(name, "pass" if _keeps_up(share.estimate - chance) else "fail", numbers)
+    flipped = share_interval(round(best.flip_share * best.num_states), n)
+    numbers = f"{described(best)} flips {percent(flipped)}, a random action would flip {100 * chance:.0f} %"
+    return Gate(name, "pass" if _keeps_up(flipped.estimate - chance) else "fail", numbers)
 
 
 def _converged(shown: Evidence) -> Gate:
@@ -258,14 +263,9 @@ def _converged(shown: Evidence) -> Gate:
             change = round(twice.flip_share - row.flip_share, DIGITS)
             numbers = f"{_compared(twice, row)}; {100 * change:+.2f} points with twice the steps"
             (passed if change < CONVERGED else failed).append((-change, numbers))
-    missing = [
-        f"at {size(epsilon)} an iterated attack as strong as the best, with half its steps on as many states"
-        for epsilon in shown.sizes
-        if epsilon not in measured
-    ]
-    largest = [f"largest change: {text}" for _, text in sorted(passed)[:1]]
-    failures = [text for _, text in sorted(failed)]
-    return _gate("iterations converged", failures, missing, largest if shown.sizes else [])
+    text = "an iterated attack as strong as the best, with half its steps on as many states"
+    missing = _lacking(shown, measured, text)
+    return _ordered("iterations converged", shown, failed, missing, passed, "largest change")
 
 
 def _doublings(cell: Sequence[StateAttackRow]) -> Iterator[tuple[StateAttackRow, StateAttackRow]]:
@@ -286,7 +286,9 @@ def _doublings(cell: Sequence[StateAttackRow]) -> Iterator[tuple[StateAttackRow,
 
 def _gradients(shown: Evidence) -> Gate:
     """The gradient of the best white-box attack must rarely be zero everywhere, where the attack cannot move."""
-    failed, passed, measured = [], [], set()
+    failed: list[tuple[float, str]] = []
+    passed: list[tuple[float, str]] = []
+    measured: set[float] = set()
     for (_, epsilon), cell in cells(shown.states).items():
         best = strongest(cell, "white-box")
         if best is None or not math.isfinite(best.zero_gradient_share):
@@ -297,14 +299,11 @@ def _gradients(shown: Evidence) -> Gate:
         if best.zero_gradient_share < VANISHED:
             passed.append((-best.zero_gradient_share, numbers))
         else:
-            failed.append(f"{numbers}, but less than {100 * VANISHED:.0f} % is required")
-    missing = [
-        f"at {size(epsilon)} the share of states with zero gradient under the best white-box attack"
-        for epsilon in shown.sizes
-        if epsilon not in measured
-    ]
-    most = [f"most: {text}" for _, text in sorted(passed)[:1]]
-    return _gate("gradients are there", failed, missing, most if shown.sizes else [])
+            required = f"less than {100 * VANISHED:.0f} % is required"
+            failed.append((-best.zero_gradient_share, f"{numbers}, but {required}"))
+    text = "the share of states with zero gradient under the best white-box attack"
+    missing = _lacking(shown, measured, text)
+    return _ordered("gradients are there", shown, failed, missing, passed, "most")
 
 
 def _rests_on_the_best(shown: Evidence) -> Gate:

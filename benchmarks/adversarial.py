@@ -17,11 +17,10 @@ from torch import nn
 from torch.profiler import profile
 from torchattack import FGSM, PGD
 
-from adversarial.attacks.fgsm import fgsm
 from adversarial.box import Box, ball
 from adversarial.frozen import frozen
 from adversarial.goals import Goal, goal
-from adversarial.gradient_ascent import last_iterate
+from adversarial.gradient_ascent import iterates
 from benchmarks.ours import chen2022
 from benchmarks.report import Measurement, report
 from convert.methods import tan2021
@@ -55,10 +54,12 @@ def median_seconds(works: Mapping[str, Callable[[], object]], rounds: int) -> di
 
 def attacks(source: nn.Module, its_goal: Goal, box: Box) -> dict[str, Callable[[], torch.Tensor]]:
     """Our attacks along the gradient of a network."""
-    return {
-        "fgsm": lambda: fgsm(source, its_goal, box, EPSILON).inputs,
-        "pgd10": lambda: last_iterate(source, its_goal, box, steps=STEPS, step_size=EPSILON / 4).inputs,
-    }
+
+    def stepping(steps: int, step_size: float) -> torch.Tensor:
+        *_, last = iterates(source, its_goal, box, steps=steps, step_size=step_size)
+        return last.inputs
+
+    return {"fgsm": lambda: stepping(1, EPSILON), "pgd10": lambda: stepping(STEPS, EPSILON / 4)}
 
 
 def measurements() -> Iterator[Measurement]:

@@ -85,7 +85,7 @@ def is_lack(refusal: str) -> bool:
     return _TOLD.search(refusal) is not None
 
 
-def require_fits(name: str, value: int, needed: float, what: str, fixed: float = 0) -> None:
+def require_fits(name: str, value: int, needed: float, what: str) -> None:
     """Refuse work whose forecast does not fit into the available memory.
 
     Args:
@@ -93,14 +93,13 @@ def require_fits(name: str, value: int, needed: float, what: str, fixed: float =
         value: its value. What is needed grows in proportion to it.
         needed: forecast, in bytes.
         what: what needs it, as in "its states".
-        fixed: bytes of `needed` that do not depend on the value.
 
     Raises:
         Refusal: the message has a value that would fit.
     """
     room = SHARE * available_bytes()
     if needed > room:
-        fitting = int(value * max(0.0, room - fixed) / (needed - fixed))
+        fitting = int(value * room / needed)
         told = f"about {fitting:,} would fit" if fitting else "not even 1 would fit"
         raise Refusal(
             f"{name} is {value}: {what} would take {gib(needed)} of memory, and {gib(room)} can be used: {told}"

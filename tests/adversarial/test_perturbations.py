@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 
 from adversarial.attack import Problem
 from adversarial.attacks.brightness import Brightness
-from adversarial.attacks.fgsm import fgsm
 from adversarial.attacks.gaussian import Gaussian
 from adversarial.attacks.occlusion import Occlusion
 from adversarial.attacks.random_sign import RandomSign
@@ -20,7 +20,7 @@ from adversarial.attacks.uniform import Uniform
 from adversarial.box import Box, ball, eight_bit, newest_frame_only
 from adversarial.frozen import FrozenConv2d, frozen
 from adversarial.goals import Goal, Scores, goal
-from adversarial.gradient_ascent import input_gradient, last_iterate
+from adversarial.gradient_ascent import Iterate, input_gradient, iterates
 from adversarial.noise import Noise, uniform_change
 from adversarial.queries import worst_of
 from core import seeding
@@ -44,6 +44,16 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1) @ self.weight.T
+
+
+def last_iterate(source: Scores, its_goal: Goal, box: Box, **how: Any) -> Iterate:
+    """Where steps along the gradient end. Arguments as in `iterates`."""
+    *_, last = iterates(source, its_goal, box, **how)
+    return last
+
+
+def fgsm(source: Scores, its_goal: Goal, box: Box, epsilon: float) -> Iterate:
+    return last_iterate(source, its_goal, box, steps=1, step_size=epsilon)
 
 
 def linear(actions: int = 6, elements: int = 400) -> Linear:

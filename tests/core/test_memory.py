@@ -27,7 +27,7 @@ def test_what_fits_passes_and_what_does_not_names_a_value_that_would() -> None:
     fitting = int(str(refused.value).rpartition("about ")[2].partition(" would fit")[0])
     assert fitting == pytest.approx(1000 * SHARE / 100, abs=2)
     with pytest.raises(Refusal, match="not even 1 would fit"):
-        require_fits("states", 2, 2**60, "keeping them", fixed=2**59)
+        require_fits("states", 2, 2**60, "keeping them")
 
 
 def test_a_limit_of_the_process_counts() -> None:
