@@ -17,7 +17,7 @@ from core.checkpoint import Checkpoint
 from core.cli import specification
 from core.device import pick_device
 from core.errors import Refusal
-from core.games import Game, get_game
+from core.games import Game, named_game
 from core.gradients import GradientSource
 from core.memory import require_fits
 from core.options import parse_settings
@@ -126,7 +126,7 @@ class AskedAttacks(AttackOptions):
         Raises:
             Refusal: it is random play, which decides nothing that an attack could change, or it cannot be loaded.
         """
-        found = load(agent, get_game(game) if game else None, pick_device(self.device))
+        found = load(agent, named_game(game), pick_device(self.device))
         if isinstance(found.agent, RandomPlay):
             raise Refusal(f"agent is {agent}: random play looks at nothing; an agent that decides is needed")
         return found

@@ -20,6 +20,7 @@ from core.rows import StateAttackRow
 from core.seeding import generator
 from play.entrants import load
 from play.environments import require_in_bounds, scale
+from play.options import of_game
 from play.rollout import Perturb
 from play.states import batches, collect
 
@@ -46,8 +47,7 @@ class AttackOnStates(States, AskedAttacks):
             self.out / "manifest.json",
             {
                 **self.spec("out", "agent", "game", "states_of", "transfer", "twin", "device", "threads"),
-                # Manifests from before there was --game must stay those of the same work.
-                **({} if self.game is None else {"game": game.name}),
+                **of_game(self.game),
                 **others.ids,
                 "verb": "adversarial states",
                 "agent": checkpoint.id,

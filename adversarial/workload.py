@@ -8,7 +8,7 @@ from adversarial.command import SEARCH_STATES, AskedAttacks
 from adversarial.options import AttackOptions, Run, States
 from adversarial.states import BATCH, MANY_QUERIES
 from core.agents import Agent
-from core.games import get_game
+from core.games import named_game
 from core.workload import PROCESS_BYTES, Workload, WorkPart
 from play.expected import Expected, collecting, playing, side_by_side
 from play.protocols import get_protocol
@@ -16,7 +16,7 @@ from play.protocols import get_protocol
 
 def of_games(options: Run, expected: Expected) -> Workload:
     """What `adversarial run` is forecast to do."""
-    game = get_game(options.game) if options.game else None
+    game = named_game(options.game)
     victim = expected.agents(options.agent, game)[0]
     lenders = [expected.agents(word, game)[0] for word in options.transfer]
     protocol = get_protocol(options.protocol, victim.game)
@@ -35,7 +35,7 @@ def of_games(options: Run, expected: Expected) -> Workload:
 
 def of_states(options: States, expected: Expected) -> Workload:
     """What `adversarial states` is forecast to do."""
-    game = get_game(options.game) if options.game else None
+    game = named_game(options.game)
     victim = expected.agents(options.agent, game)[0]
     lenders = [expected.agents(word, game)[0] for word in options.transfer]
     player = expected.agents(options.states_of, game)[0] if options.states_of else victim

@@ -13,7 +13,7 @@ from typing import Annotated
 from card.battery import ATTACKED_EPISODES, STATES, VERSION, Battery, run
 from core.cli import main
 from core.errors import Refusal
-from core.games import get_game
+from core.games import named_game
 from core.ranges import EpisodeCount, Whole
 from play.options import AnAgent, ComputeOptions, GameOfAgent
 
@@ -84,7 +84,7 @@ class MakeCard(ComputeOptions):
             file = Path(words)
             file = file / RUN_WEIGHTS["best"] if file.is_dir() else file
             words = str(file)
-        (entrant,) = entrants(words, get_game(self.game) if self.game else None)
+        (entrant,) = entrants(words, named_game(self.game))
         require_room(entrant.game, self.states, "attacked")  # before the games of the first part
         numbers = (self.episodes, self.states, self.attacked_episodes)
         battery = Battery(words, entrant.game, *numbers, self.threads, self.device, self.transfer, self.twin)

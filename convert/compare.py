@@ -1,12 +1,11 @@
 """convert compare: measure conversions of one DQN side by side."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from convert.comparison import STREAMS, MethodComparison
 from convert.comparison_table import markdown
 from convert.method import Method
-from convert.options import Compare, named_options, options_of
+from convert.options import SHARED, Compare, named_options, options_of
 from convert.variants import Variant, all_variants
 from core.cli import specification
 from core.dqn import DQN
@@ -14,6 +13,7 @@ from core.errors import Refusal
 from core.manifest import Manifest
 from core.records import Journal, write_bytes
 from core.rows import ConversionRow, EpisodeRow
+from play.options import of_game
 from play.protocols import get_protocol
 from play.states import collect
 
@@ -31,7 +31,8 @@ class Comparison(Compare):
             raise Refusal(
                 f"{' '.join(self.variants)} is compared by whole games alone: --episodes is needed with it"
             )
-        shared = self._shared(list(chosen.values()))
+        shared = self.shared
+        self._require_taken(list(chosen.values()))
         methods = {name: variant.chosen(shared) for name, variant in chosen.items()}
         self._require_measurable([methods[name] for name in names])
         for name, method in methods.items():
@@ -46,10 +47,8 @@ class Comparison(Compare):
             self.out / "manifest.json",
             {
                 **specification(self, "agent", "game", "out", "device", "threads"),
-                **self.of_game,
-                **{
-                    name: shared.get(name, named_options()[name]) for name in ("percentile", "distil_updates")
-                },
+                **of_game(self.game),
+                **{name: shared.get(name, named_options()[name]) for name in SHARED},
                 "verb": "convert compare",
                 "agent": checkpoint.id,
                 "protocol": protocol.name,
@@ -94,18 +93,11 @@ class Comparison(Compare):
             games.close()
         print(table)
 
-    def _shared(self, variants: Sequence[Variant]) -> dict[str, Any]:
-        """The given options of methods.
-
-        Raises:
-            Refusal: no chosen method has one of them.
-        """
-        given = {"percentile": self.percentile, "distil_updates": self.distil_updates}
-        shared = {name: value for name, value in given.items() if value is not None}
-        for name, value in shared.items():
+    def _require_taken(self, variants: Sequence[Variant]) -> None:
+        """Refuse a given option that no chosen method has."""
+        for name, value in self.shared.items():
             if not any(name in options_of(variant.method_class) for variant in variants):
                 raise Refusal(f"{name} is {value}: no method of {' '.join(self.variants)} has such an option")
-        return shared
 
     def _convertible(self, names: Sequence[str], methods: Mapping[str, Method], dqn: DQN) -> list[str]:
         """The variants that can convert the DQN. Of those that were named, all must."""

@@ -7,7 +7,7 @@ from convert.options import Export, Import
 from core.checkpoint import save_agent
 from core.dsqn import DSQN
 from core.errors import Refusal
-from core.games import get_game
+from core.games import get_game, named_game
 from core.layers import format_layers
 from core.manifest import Manifest
 from core.rate_coded.network import RateCodedNetwork
@@ -84,7 +84,7 @@ class NirExport(Export):
 
     def run(self) -> None:
         require_ending(self.out, ".nir")
-        checkpoint = load(self.agent, None if self.game is None else get_game(self.game))
+        checkpoint = load(self.agent, named_game(self.game))
         agent = checkpoint.agent
         if not isinstance(agent, RateCodedNetwork | DSQN):
             raise Refusal(

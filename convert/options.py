@@ -12,7 +12,7 @@ from core.choices import ChargeReadout, Firing, Granularity, Pixels
 from core.cli import OneOf
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
-from core.games import get_game
+from core.games import named_game
 from core.options import parse_settings
 from core.ranges import Real, Seed, SimSteps, StateCount, Whole
 from play.options import AnAgent, ComputeOptions, GameOfAgent
@@ -157,14 +157,9 @@ class SourceOptions(ComputeOptions):
         from play.entrants import load
 
         set_up_torch(self.threads)
-        game = None if self.game is None else get_game(self.game)
+        game = named_game(self.game)
         checkpoint = load(self.agent, game, pick_device(self.device))
         return checkpoint, require_dqn(checkpoint.agent, self.agent)
-
-    @property
-    def of_game(self) -> dict[str, str]:
-        """The game for the manifest. Those from before there was --game must stay those of the same work."""
-        return {} if self.game is None else {"game": self.game}
 
 
 def require_dqn(agent: "Agent", named: str) -> "DQN":
@@ -245,6 +240,10 @@ class Run(ConversionOptions, SourceOptions):
         return of_conversion(self, expected)
 
 
+SHARED = ("percentile", "distil_updates")
+"""Options of methods that `convert compare` takes for all methods that have them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Compare(SourceOptions):
     """Compare conversions of one DQN at several numbers of simulation steps.
@@ -279,6 +278,11 @@ class Compare(SourceOptions):
         str | None,
         OneOf("Protocol of those games; the game's usual one if not given.", "play.protocols:PROTOCOLS"),
     ] = None
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The options of methods that were given."""
+        return {name: value for name in SHARED if (value := getattr(self, name)) is not None}
 
     def run(self) -> None:
         from convert.compare import Comparison

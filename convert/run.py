@@ -19,6 +19,7 @@ from core.manifest import Manifest, require_free
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.records import to_json, write_rows
 from core.rows import ConversionRow
+from play.options import of_game
 from play.states import collect, greedy_actions
 
 
@@ -50,7 +51,7 @@ class Conversion(Run):
         results = [self.out, rows_file, *([quantised] if self.quantised else [])]
         manifest = Manifest(
             self.out.with_suffix(".manifest.json"),
-            {**options, **self.of_game, "verb": "convert run", "agent": checkpoint.id},
+            {**options, **of_game(self.game), "verb": "convert run", "agent": checkpoint.id},
             results,
         )
         with manifest.work() as needed:

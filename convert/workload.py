@@ -92,14 +92,12 @@ def _converted(dqn: DQN, coding: RateCoding) -> RateCodedNetwork:
 
 def _chosen(options: Compare, dqn: DQN) -> Iterator[tuple[Variant, Method]]:
     """The variants that are measured, with their methods."""
-    given = {"percentile": options.percentile, "distil_updates": options.distil_updates}
-    shared = {name: value for name, value in given.items() if value is not None}
     for name in all_variants().names() if options.variants is None else options.variants:
         variant = all_variants()[name]
         # Those that carry charge from one decision to the next are compared by whole games alone.
         if variant.carries and not options.episodes:
             continue
-        method = variant.chosen(shared)
+        method = variant.chosen(options.shared)
         try:
             method.require_convertible(dqn)
         except Refusal:

@@ -118,6 +118,11 @@ def get_game(name: str) -> Game:
     return GAMES[name]
 
 
+def named_game(name: str | None) -> Game | None:
+    """The game of a name, as in `get_game`; None if none was named."""
+    return None if name is None else get_game(name)
+
+
 @dataclass(frozen=True)
 class Reference:
     """Reference scores of a game; None for one that nobody measured."""

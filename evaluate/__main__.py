@@ -18,11 +18,11 @@ import tyro
 from core.cli import Switch, main, specification
 from core.device import pick_device, set_up_torch
 from core.errors import Refusal
-from core.games import get_game
+from core.games import named_game
 from core.manifest import Manifest
 from core.progress import Progress
 from core.ranges import EpisodeCount, Seed, Whole
-from play.options import AnAgent, ComputeOptions, EpisodeOptions, GameOfAgent, PlayOptions
+from play.options import AnAgent, ComputeOptions, EpisodeOptions, GameOfAgent, PlayOptions, of_game
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -66,7 +66,7 @@ class Run(PlayOptions):
         from play.film.video import require_ffmpeg
 
         set_up_torch(self.threads)
-        game = get_game(self.game) if self.game else None
+        game = named_game(self.game)
         evaluations = []
         for entrant in line_up(self.agent, game, pick_device(self.device)):
             protocol = entrant.protocol(self.protocol)
@@ -144,9 +144,7 @@ class Watch(EpisodeOptions):
         set_up_torch(self.threads)
         if self.save is not None:
             _require_free(self.save)
-        entrant, *_ = entrants(
-            self.agent, get_game(self.game) if self.game else None, pick_device(self.device)
-        )
+        entrant, *_ = entrants(self.agent, named_game(self.game), pick_device(self.device))
         protocol = entrant.protocol(self.protocol)
 
         def watched(show: "Show") -> None:
@@ -238,7 +236,7 @@ class Probe(ComputeOptions):
         if not self.agent and not self.embedding:
             raise Refusal("--embedding False goes with --agent: single neurons have no embedding")
         set_up_torch(self.threads)
-        device, game = pick_device(self.device), get_game(self.game) if self.game else None
+        device, game = pick_device(self.device), named_game(self.game)
         checkpoints = [load(agent, game, device) for agent in self.agent]
         games = dict.fromkeys(checkpoint.agent.game.name for checkpoint in checkpoints)
         if len(games) > 1:
@@ -249,7 +247,7 @@ class Probe(ComputeOptions):
             **specification(self, "out", "agent", "device", "threads", "game", "embedding"),
             "verb": "evaluate probe",
             "agent": [checkpoint.id for checkpoint in checkpoints],
-            **({"game": game.name} if game else {}),
+            **of_game(self.game),
             **({} if self.embedding else {"only": "operations"}),
         }
         of_agents = ["operations", "embedding"] if self.embedding else ["operations"]

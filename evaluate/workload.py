@@ -1,6 +1,6 @@
 """What measurements are forecast to do."""
 
-from core.games import get_game
+from core.games import named_game
 from core.workload import PROCESS_BYTES, Workload, WorkPart
 from evaluate.__main__ import Probe, Run
 from play.expected import Expected, collecting, playing, side_by_side
@@ -9,7 +9,7 @@ from play.protocols import get_protocol
 
 def of_games(options: Run, expected: Expected) -> Workload:
     """What `evaluate run` is forecast to do."""
-    game = get_game(options.game) if options.game else None
+    game = named_game(options.game)
     agents = [agent for word in options.agent for agent in expected.agents(word, game)]
     protocols = [get_protocol(options.protocol, game or agent.game) for agent in agents]
     parts: list[WorkPart] = []
@@ -22,7 +22,7 @@ def of_games(options: Run, expected: Expected) -> Workload:
 
 def of_probe(options: Probe, expected: Expected) -> Workload:
     """What `evaluate probe` is forecast to do."""
-    game = get_game(options.game) if options.game else None
+    game = named_game(options.game)
     agents = [expected.agents(word, game)[0] for word in options.agent]
     shown = agents if options.embedding else []
     first = {agent.kind: agent for agent in reversed(shown)}

@@ -47,6 +47,11 @@ GameOfAgent = Annotated[
 """The option --game of commands that play no games of their own choice."""
 
 
+def of_game(game: str | None) -> dict[str, str]:
+    """That option in a manifest. Manifests from before it existed must stay those of the same work."""
+    return {} if game is None else {"game": game}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions:
     """Where a command computes."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from core.cli import OneOf, main
 from core.errors import Refusal
-from core.games import get_game
+from core.games import named_game
 from core.ranges import SimSteps
 from core.registered import Listed, listed
 from play.options import AnAgent, GameOfAgent
@@ -210,7 +210,7 @@ class Ship:
         from train_direct.ship import ENDING, ship, ship_run
 
         if self.out.suffix == ENDING:
-            made = ship(self.agent, self.out, None if self.game is None else get_game(self.game))
+            made = ship(self.agent, self.out, named_game(self.game))
             files = [self.out]
         else:
             made = ship_run(self.agent, self.out)
