@@ -1,6 +1,5 @@
 """What the verbs of conversion are forecast to do."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 from convert.measurement import ANYTIME_STATES
@@ -17,6 +16,7 @@ from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.workload import PROCESS_BYTES, Workload, WorkPart
 from play.expected import Expected, collecting, playing, side_by_side
 from play.protocols import get_protocol
+from play.states import states_bytes
 
 ROWS = 64
 """States that are judged at once."""
@@ -39,7 +39,7 @@ def of_conversion(options: Run, expected: Expected) -> Workload:
         ],
         PROCESS_BYTES
         + max(method.conversion_bytes(dqn, options.calibration_states), snn.decision_bytes(ROWS))
-        + _states_bytes(dqn, options),
+        + states_bytes(dqn.game, options.calibration_states + options.test_states),
         2 * sum(tensor.nbytes for tensor in snn.state_dict().values()),
     )
 
@@ -70,7 +70,10 @@ def of_comparison(options: Compare, expected: Expected) -> Workload:
             if options.episodes:
                 steps = expected.episode_steps(dqn.game, snn.kind, protocol)
                 parts += playing(snn, options.episodes * steps, side_by_side(snn.game, options.episodes))
-    return Workload(parts, PROCESS_BYTES + largest + _states_bytes(dqn, options))
+    return Workload(
+        parts,
+        PROCESS_BYTES + largest + states_bytes(dqn.game, options.calibration_states + options.test_states),
+    )
 
 
 def of_import(options: Import, expected: Expected) -> Workload:
@@ -107,9 +110,3 @@ def _chosen(options: Compare, dqn: DQN) -> Iterator[tuple[Variant, Method]]:
 
 def _judging(snn: RateCodedNetwork, states: int) -> Sequence[WorkPart]:
     return [WorkPart("decide", snn.game.tier, snn.kind, snn.sim_steps, states)]
-
-
-def _states_bytes(dqn: DQN, options: Run | Compare) -> int:
-    """Kept states, twice for a moment."""
-    size = math.prod(dqn.game.observation_shape) * (4 if dqn.game.tier == "control" else 1)
-    return 2 * (options.calibration_states + options.test_states) * size

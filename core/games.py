@@ -48,6 +48,16 @@ class Game:
     def frames_per_decision(self) -> int:
         return FRAMES_PER_DECISION[self.tier]
 
+    @property
+    def observation_dtype(self) -> Literal["float32", "uint8"]:
+        """Type of an observation's elements, as the environments give them."""
+        return "float32" if self.tier == "control" else "uint8"
+
+    @property
+    def observation_bytes(self) -> int:
+        """Bytes of one observation."""
+        return math.prod(self.observation_shape) * (4 if self.observation_dtype == "float32" else 1)
+
 
 def _atari(name: str, num_actions: int, stop_score: float) -> Game:
     return Game(name, "atari", (FRAME_STACK, 84, 84), num_actions, stop_score=stop_score)

@@ -27,10 +27,12 @@ PATIENCE = 10
 
 def require_room(game: Game, num_states: int, stream: str) -> None:
     """Refuse more states of a game than fit into memory; see `collect`."""
-    frame = np.zeros(game.observation_shape, np.float32 if game.tier == "control" else np.uint8)
-    # They are kept twice for a moment. Python's own bytes count too where observations are small.
-    needed = 2 * num_states * (frame.nbytes + 100)
-    require_fits(f"number of {stream} states", num_states, needed, "keeping them")
+    require_fits(f"number of {stream} states", num_states, states_bytes(game, num_states), "keeping them")
+
+
+def states_bytes(game: Game, num_states: int) -> int:
+    """Memory that collected states take: twice their own, for a moment, and Python's where observations are small."""
+    return 2 * num_states * (game.observation_bytes + 100)
 
 
 def collect(

@@ -284,7 +284,7 @@ def _columns(game: Game) -> dict[str, tuple[type, tuple[int, ...]]]:
     """Type and shape of what is kept of one decision."""
     frame_shape = game.observation_shape[1:] if _stack(game) > 1 else game.observation_shape
     return {
-        "frames": (np.float32 if game.tier == "control" else np.uint8, frame_shape),
+        "frames": (np.dtype(game.observation_dtype).type, frame_shape),
         "ages": (np.uint8, ()),  # decisions since the episode began, up to the stack's depth
         "actions": (np.uint8, ()),
         "rewards": (np.float32, ()),

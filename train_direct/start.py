@@ -1,7 +1,6 @@
 """Start a run: options, recipe and network become an algorithm in a run folder."""
 
 import contextlib
-import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -160,8 +159,9 @@ def _require_updates_fit(agent: Layered, batch_size: int) -> None:
 def _require_batches_fit(game: Game, recipe: Recipe) -> None:
     """Refuse batches that do not fit into memory. Those of all updates that are due at once are drawn together."""
     due = max(1, recipe.num_envs // recipe.train_interval_steps)
-    observation = math.prod(game.observation_shape) * (4 if game.tier == "control" else 1)
-    needed = 2 * 2 * due * recipe.batch_size * observation  # two observations each, put together from frames
+    needed = (
+        2 * 2 * due * recipe.batch_size * game.observation_bytes
+    )  # two observations each, put together from frames
     require_fits("batch_size", recipe.batch_size, needed, f"batches of {due} updates at once")
 
 
