@@ -114,7 +114,7 @@ class AttackRow(EpisodeRow):
     attacked_share: float = field(default=math.nan, kw_only=True)
     """Share of decisions that were attacked; NaN in older rows."""
     attacker: Name = field(default="", kw_only=True)
-    """What the attacker knows of the victim (`analysis.attackers.Kind`); empty in older rows."""
+    """What the attacker knows of the victim (`analysis.attackers.AttackerKind`); empty in older rows."""
 
 
 @dataclass(frozen=True)

@@ -223,10 +223,7 @@ def _by_sim_steps(
     coding = network.coding
     if coding.stop_gap is None:
         return scores(observations, coding.sim_steps)
-    with torch.no_grad():
-        activity = network.decide(observations).activity
-    assert activity is not None
-    taken = activity.sim_steps - (network.latency_sim_steps - coding.sim_steps)
+    taken = network.sim_steps_taken(observations)
     rows, parts = [], []
     for sim_steps in sorted({int(each) for each in taken.tolist()}):
         rows.append((taken == sim_steps).nonzero()[:, 0])

@@ -138,10 +138,11 @@ def _compile(firing: Firing) -> Callable[..., None]:
         Args:
             events_in, starts_in: spikes of the previous layer. [T, N] neurons that fired; [P + 1, T] position of each
                 pixel's first spike.
-            weights to out_channels: see `Prepared`. v_init: membrane of every neuron before the first step. events,
-            starts, lengths: spikes of this layer, to be filled. `lengths` [T] is the number of spikes. record_at: [R]
-            ascending steps (from 1) at which `counts` and `residuals` [R, out_channels] are recorded. Only
-                for a layer of one pixel.
+            weights, bias, kernel, stride, margin, in_width, in_channels, out_width, out_channels: see `Prepared`.
+            v_init: membrane of every neuron before the first step.
+            events, starts, lengths: spikes of this layer, to be filled. `lengths` [T] is the number of spikes.
+            record_at: [R] ascending steps (from 1) at which results are recorded; empty but for a layer of one pixel.
+            counts, residuals: [R, out_channels] spikes and membranes at these steps, to be filled.
         """
         sim_steps = events.shape[0]
         run = kernel * in_channels
@@ -335,8 +336,7 @@ def simulate(
 ) -> Simulation:
     """Simulate a network with neurons behind every layer and a constant image as input.
 
-    It must be on the CPU, and its neurons must not leak. Other arguments and the result are those of
-    `torch_engine.simulate`.
+    It must be on the CPU, and its neurons must not leak. The result is that of `torch_engine.simulate`.
 
     Args:
         layers: normalised convolutions and fully connected layers.
@@ -361,6 +361,7 @@ def simulate(
     until = np.array(steps) - 1
     sizes = [images.shape[1:], *((layer.out_width**2, layer.out_channels) for layer in prepared)]
     fired = [np.zeros((batch, *size), np.float32) for size in sizes] if each_neuron else []
+    fire, threads = _FIRE[neuron.firing], min(torch.get_num_threads(), batch)
 
     def one(index: int, workspace: list[_Spikes]) -> None:
         before = workspace[0]
@@ -386,8 +387,6 @@ def simulate(
         for index in range(first, batch, threads):
             one(index, workspace)
 
-    fire = _FIRE[neuron.firing]
-    threads = min(torch.get_num_threads(), batch)
     list(_pool.map(share, range(threads)))
     return Simulation(
         torch.from_numpy(counts),

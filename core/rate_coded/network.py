@@ -194,13 +194,21 @@ class RateCodedNetwork(Layered):
         return starts
 
     @torch.no_grad()
+    def sim_steps_taken(self, observations: Tensor) -> Tensor:
+        """Simulation steps [B] for which a layer runs in each decision, which `stop_gap` may reduce.
+
+        A decision takes longer by the delays of later layers.
+        """
+        if self.coding.stop_gap is None:
+            return observations.new_full((len(observations),), self.coding.sim_steps)
+        activity = self.decide(observations).activity
+        assert activity is not None
+        return activity.sim_steps - (self.latency_sim_steps - self.coding.sim_steps)
+
+    @torch.no_grad()
     def trace(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> list[LayerTrace]:
         coding = self.coding
-        steps = observations.new_full((len(observations),), coding.sim_steps)
-        if coding.stop_gap is not None:
-            activity = self.decide(observations).activity
-            assert activity is not None
-            steps = activity.sim_steps - (self.latency_sim_steps - coding.sim_steps)
+        steps = self.sim_steps_taken(observations)
         fired = [observations.new_zeros(len(steps), *shape) for shape in self.layer_shapes]
         # A decision that ended early is simulated again for the steps that it took.
         for taken in sorted({int(each) for each in steps.tolist()}):
