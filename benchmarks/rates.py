@@ -27,7 +27,7 @@ from adversarial.sources import freeze, gradient_source
 from benchmarks.ours import chen2022
 from benchmarks.report import parser
 from convert.measurement import bindsnet_agreements
-from convert.method import METHODS, Method
+from convert.method import METHODS, Method, Training
 from convert.methods import tan2021
 from convert.methods.qcfs import BATCH as DISTILLED
 from convert.methods.qcfs import _round
@@ -270,7 +270,7 @@ def converting(name: str, method: Method, dqn: DQN, states: np.ndarray) -> Item:
         f"convert {dqn.game.tier} {name}",
         8,
         len(states),
-        lambda: method.convert(dqn, states, coding, taught=taught),
+        lambda: method.convert(dqn, states, coding, Training(taught=taught)),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from convert import measurement
 from convert.measurement import OnStates, measures
-from convert.method import Converted, Method
+from convert.method import Converted, Method, Training
 from convert.options import CodingOptions, recorded
 from convert.variants import Variant, all_variants
 from core.checkpoint import Checkpoint
@@ -81,9 +81,8 @@ class MethodComparison:
                     made_for = steps if method.depends_on_sim_steps else max(sim_steps)
                     coding = options.coding(made_for, method)
                     key = method.training_key(coding)
-                    made = method.convert(
-                        self.dqn, self.calibration, coding, self.seed, held_out, taught.get(key)
-                    )
+                    training = Training(self.seed, held_out, taught.get(key))
+                    made = method.convert(self.dqn, self.calibration, coding, training)
                     if method.name == method.training:
                         taught[key] = made.snn
                     converted = {name: made}

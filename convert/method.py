@@ -8,7 +8,7 @@ file of its own, registered in `METHODS`:
     class MyMethod(Method):
         gain: float = 1.0
 
-        def convert(self, dqn, states, coding, seed=0, held_out=None, taught=None):
+        def convert(self, dqn, states, coding, training):
             ...
 
 `convert run --method my-method --method-options gain=2` runs it. `convert compare --variants my-method` measures it.
@@ -48,6 +48,17 @@ class Converted(NamedTuple):
             "scales": [scale.tolist() if len(scale) > 1 else scale.item() for scale in self.scales],
             "output_scale_guarded": self.guarded,
         }
+
+
+class Training(NamedTuple):
+    """What a method that trains needs besides the states to calibrate on. Other methods leave it alone."""
+
+    seed: int = 0
+    """Seed of everything that training draws."""
+    held_out: np.ndarray | None = None
+    """[S, *observation] that training must not use."""
+    taught: RateCodedNetwork | None = None
+    """A network with weights from an earlier run of the same training; None trains anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +123,7 @@ class Method(abc.ABC):
         dqn: DQN,
         states: np.ndarray,
         coding: RateCoding,
-        seed: int = 0,
-        held_out: np.ndarray | None = None,
-        taught: RateCodedNetwork | None = None,
+        training: Training,
     ) -> Converted:
         """Make the network.
 
@@ -122,9 +131,7 @@ class Method(abc.ABC):
             dqn: the network to convert; it is not changed.
             states: [S, *observation] to calibrate on, as the environments gave them.
             coding: how the converted network is simulated.
-            seed: seed of everything that training draws.
-            held_out: [S, *observation] that training must not use.
-            taught: a network with weights from an earlier run of the same training; None trains anew.
+            training: what a method that trains needs besides.
 
         Raises:
             Refusal: a layer is dead on the calibration states.

@@ -8,7 +8,7 @@ import numpy as np
 from convert import nir_export
 from convert.exchange import NirExport, manifest_of_graph, require_ending
 from convert.measurement import agreements, bindsnet_agreements
-from convert.method import Method
+from convert.method import Method, Training
 from convert.options import NAMED_OPTIONS, Run, recorded
 from convert.variants import name_of
 from core.checkpoint import Checkpoint, save_agent
@@ -60,7 +60,7 @@ class Conversion(Run):
                 return
             calibration = collect(dqn, self.calibration_states, self.seed, "calibration")
             test = collect(dqn, self.test_states, self.seed, "conversion test", apart_from=calibration)
-            converted = method.convert(dqn, calibration, coding, self.seed, test)
+            converted = method.convert(dqn, calibration, coding, Training(self.seed, test))
             settings = {**options, **converted.settings(), **self._named(method)}
             rows = self._rows(checkpoint, dqn, converted.snn, test, settings)
             provenance = {**checkpoint.provenance, "source_id": checkpoint.id, "conversion": settings}

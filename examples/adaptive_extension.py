@@ -52,6 +52,6 @@ class Widened(Method):
     gain: float = 1.2
     """What the percentile is multiplied by."""
 
-    def convert(self, dqn, states, coding, seed=0, held_out=None, taught=None):
+    def convert(self, dqn, states, coding, training):
         scales = [torch.tensor([self.gain * max(value, 1e-3)]) for value in percentiles(dqn, states, 99.0)]
         return Converted(scaled_network(dqn, scales, coding), scales)

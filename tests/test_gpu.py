@@ -15,7 +15,7 @@ import torch
 from adversarial.goals import goal
 from adversarial.gradient_ascent import input_gradient
 from adversarial.sources import freeze, gradient_source
-from convert.method import METHODS
+from convert.method import METHODS, Training
 from convert.options import CodingOptions
 from core.agents import Agent
 from core.checkpoint import load_agent
@@ -45,7 +45,7 @@ def agents(states: np.ndarray) -> Mapping[str, Agent]:
     made: dict[str, Agent] = {"dqn": dqn, "dsqn": dsqn}
     for name, sim_steps in (("tan2021", 64), ("reconstruct", 8), ("pursuit", 4)):
         method = METHODS[name]()
-        made[name] = method.convert(dqn, states, CodingOptions().coding(sim_steps, method)).snn
+        made[name] = method.convert(dqn, states, CodingOptions().coding(sim_steps, method), Training()).snn
     made["quantised"] = made["reconstruct"].quantised()  # type: ignore[attr-defined]
     return made
 

@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 import torch
 
-from convert.method import METHODS, Converted
+from convert.method import METHODS, Converted, Training
 from convert.methods.qcfs import Qcfs
 from core.choices import Firing
 from core.dqn import DQN
@@ -48,11 +48,9 @@ class Exact(Qcfs):
         dqn: DQN,
         states: np.ndarray,
         coding: RateCoding,
-        seed: int = 0,
-        held_out: np.ndarray | None = None,
-        taught: RateCodedNetwork | None = None,
+        training: Training,
     ) -> Converted:
-        distilled = super().convert(dqn, states, coding, seed, held_out, taught)
+        distilled = super().convert(dqn, states, coding, training)
         return distilled._replace(snn=whole_numbers(distilled.snn))
 
 

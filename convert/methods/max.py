@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from convert.method import METHODS, Converted, Method
+from convert.method import METHODS, Converted, Method, Training
 from convert.methods.tan2021 import Tan2021
 from core.dqn import DQN
-from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.rate_coded.network import RateCoding
 
 
 @METHODS.register("max")
@@ -27,8 +27,6 @@ class Max(Method):
         dqn: DQN,
         states: np.ndarray,
         coding: RateCoding,
-        seed: int = 0,
-        held_out: np.ndarray | None = None,
-        taught: RateCodedNetwork | None = None,
+        training: Training,
     ) -> Converted:
-        return Tan2021(percentile=100.0).convert(dqn, states, coding)
+        return Tan2021(percentile=100.0).convert(dqn, states, coding, training)

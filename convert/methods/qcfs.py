@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convert.method import METHODS, Converted, Method
+from convert.method import METHODS, Converted, Method, Training
 from convert.methods.pursuit import Pursuit, pursue, require_dense_end
 from convert.methods.threshold_search import least_squares
 from convert.scaling import scaled_network
@@ -91,16 +91,14 @@ class Qcfs(Method):
         dqn: DQN,
         states: np.ndarray,
         coding: RateCoding,
-        seed: int = 0,
-        held_out: np.ndarray | None = None,
-        taught: RateCodedNetwork | None = None,
+        training: Training,
     ) -> Converted:
         snn, scales = self._started(dqn, states, coding)
-        if taught is not None:
-            snn.load_state_dict(taught.state_dict())
+        if training.taught is not None:
+            snn.load_state_dict(training.taught.state_dict())
         elif self.distil_updates:
             student = snn.quantised()
-            distil(student, dqn, states, self.distil_updates, seed, held_out)
+            distil(student, dqn, states, self.distil_updates, training.seed, training.held_out)
             snn.load_state_dict(student.state_dict())
         return Converted(snn, scales)
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convert.method import METHODS, Converted, Method
+from convert.method import METHODS, Converted, Method, Training
 from convert.methods.threshold_search import search
 from convert.scaling import activations, largest_q, scaled_network
 from core.choices import Firing, Granularity
@@ -57,9 +57,7 @@ class Reconstruct(Method):
         dqn: DQN,
         states: np.ndarray,
         coding: RateCoding,
-        seed: int = 0,
-        held_out: np.ndarray | None = None,
-        taught: RateCodedNetwork | None = None,
+        training: Training,
     ) -> Converted:
         return Converted(*self.fitted(dqn, states, coding))
 

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convert.method import METHODS, Converted, Method
+from convert.method import METHODS, Converted, Method, Training
 from convert.scaling import scaled_network
 from core.dqn import DQN
 from core.errors import Refusal
 from core.ranges import Real
-from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.rate_coded.network import RateCoding
 from play.states import batches, q_values
 
 
@@ -40,9 +40,7 @@ class Tan2021(Method):
         dqn: DQN,
         states: np.ndarray,
         coding: RateCoding,
-        seed: int = 0,
-        held_out: np.ndarray | None = None,
-        taught: RateCodedNetwork | None = None,
+        training: Training,
     ) -> Converted:
         found, guarded = guarded_scales(dqn, states, self.percentile)
         scales = [torch.tensor([scale]) for scale in found]

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convert.method import METHODS, Converted, Method
+from convert.method import METHODS, Converted, Method, Training
 from convert.scaling import largest_q, scaled_network
 from core.choices import Granularity
 from core.dqn import DQN
 from core.errors import Refusal
-from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.rate_coded.network import RateCoding
 from play.states import batches
 
 CANDIDATES = 64
@@ -49,9 +49,7 @@ class ThresholdSearch(Method):
         dqn: DQN,
         states: np.ndarray,
         coding: RateCoding,
-        seed: int = 0,
-        held_out: np.ndarray | None = None,
-        taught: RateCodedNetwork | None = None,
+        training: Training,
     ) -> Converted:
         scales = least_squares(
             dqn, states, coding.sim_steps, coding.neuron.v_init, self.thresholds == "channel"

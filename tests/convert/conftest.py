@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.method import Converted, Method
+from convert.method import Converted, Method, Training
 from convert.options import CodingOptions
 from core import seeding
 from core.checkpoint import save_agent
@@ -32,7 +32,7 @@ def converted(
     seed: int = 0,
 ) -> Converted:
     """A method's network with the method's own neurons, unless a coding says otherwise."""
-    return method.convert(dqn, states, (coding or CodingOptions()).coding(sim_steps, method), seed)
+    return method.convert(dqn, states, (coding or CodingOptions()).coding(sim_steps, method), Training(seed))
 
 
 @pytest.fixture(scope="package")

@@ -11,7 +11,7 @@ import torch
 
 from convert.comparison import MethodComparison
 from convert.measurement import ANYTIME_AGREEMENT, decide_all, fan_out, measures, stop_gap
-from convert.method import METHODS
+from convert.method import METHODS, Training
 from convert.methods import qcfs
 from convert.methods.reconstruct import Reconstruct
 from convert.methods.tan2021 import Tan2021
@@ -116,7 +116,7 @@ def test_rows_say_what_decisions_one_by_one_say(command: Command, checkpoint: Pa
         assert json.loads(row.settings)["distil_updates"] == 2
         method = variant.chosen({"distil_updates": 2})
         coding = variant.coding.coding(row.sim_steps, method)
-        snn = method.convert(dqn, calibration, coding, 0, held_out).snn
+        snn = method.convert(dqn, calibration, coding, Training(0, held_out)).snn
         if row.variant == "anytime":
             snn = snn.varied(stop_gap=stop_gap(snn, calibration))
         if row.states == "dqn-driven":

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from convert.measurement import decide_all, measures
-from convert.method import METHODS, Method
+from convert.method import METHODS, Method, Training
 from convert.methods import qcfs, reconstruct
 from convert.methods.exact import Exact, whole_numbers
 from convert.methods.max import Max
@@ -147,8 +147,8 @@ def test_weights_that_a_training_gave_are_taken_and_not_trained_again(dqn: DQN, 
     taught = converted(dqn, states, Qcfs(distil_updates=2), 2).snn
     endless = 10**6
     coding = RateCoding(2, neuron=IFNeuron("afterwards", 0.5))
-    again = Qcfs(distil_updates=endless).convert(dqn, states, coding, taught=taught).snn
-    exact = Exact(distil_updates=endless).convert(dqn, states, coding, taught=taught).snn
+    again = Qcfs(distil_updates=endless).convert(dqn, states, coding, Training(taught=taught)).snn
+    exact = Exact(distil_updates=endless).convert(dqn, states, coding, Training(taught=taught)).snn
     for kept, wanted in zip(again.parameters(), taught.parameters(), strict=True):
         assert torch.equal(kept, wanted)
     for kept, wanted in zip(exact.parameters(), whole_numbers(again).parameters(), strict=True):

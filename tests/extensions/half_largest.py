@@ -5,12 +5,12 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from convert.method import METHODS, Converted, Method
+from convert.method import METHODS, Converted, Method, Training
 from convert.methods.tan2021 import Tan2021
 from convert.scaling import scaled_network
 from core.dqn import DQN
 from core.ranges import Real
-from core.rate_coded.network import RateCodedNetwork, RateCoding
+from core.rate_coded.network import RateCoding
 
 
 @METHODS.register("half-largest")
@@ -29,10 +29,8 @@ class HalfLargest(Method):
         dqn: DQN,
         states: np.ndarray,
         coding: RateCoding,
-        seed: int = 0,
-        held_out: np.ndarray | None = None,
-        taught: RateCodedNetwork | None = None,
+        training: Training,
     ) -> Converted:
-        largest = Tan2021(percentile=100.0).convert(dqn, states, coding)
+        largest = Tan2021(percentile=100.0).convert(dqn, states, coding, training)
         scales = [self.share * scale for scale in largest.scales]
         return Converted(scaled_network(dqn, scales, coding), scales, largest.guarded)
