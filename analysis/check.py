@@ -16,6 +16,7 @@ from core.rows import (
     AttackRow,
     EpisodeRow,
 )
+from core.words import command_line
 
 MOST_CHARACTERS = 500
 """A finding is one line, no longer than this."""
@@ -96,7 +97,7 @@ def _faults(study: Path) -> Iterator[str]:
 
 def _manifest_faults(record: Record) -> Iterator[str]:
     if not record.outputs:
-        yield f"{record.path}: unfinished; python -m {' '.join(record.command)} resumes it"
+        yield f"{record.path}: unfinished; {command_line(record.command)} resumes it"
     for output, mismatch in record.mismatches():
         # Weights may be absent: committed studies ship them elsewhere.
         if output.suffix == ".parquet" or output.exists():

@@ -56,17 +56,17 @@ class RowFiles:
         return fnmatchcase(path.name, self.pattern)
 
 
-EPISODES = RowFiles("episodes.parquet", EpisodeRow, "evaluate run")
-VALIDATION = RowFiles("validation.parquet", EpisodeRow, "train_direct dqn (dsqn)")
-CURVES = RowFiles("curve.parquet", CurveRow, "train_direct dqn (dsqn)")
-CONVERSIONS = RowFiles("*.conversion.parquet", ConversionRow, "convert run")
-METHODS = RowFiles("methods.parquet", ConversionRow, "convert compare")
-METHOD_GAMES = RowFiles("conversion_episodes.parquet", EpisodeRow, "convert compare --episodes N")
-ATTACKS = RowFiles("attacks.parquet", AttackRow, "adversarial run")
-STATE_ATTACKS = RowFiles("state_attacks.parquet", StateAttackRow, "adversarial states")
-OPERATIONS = RowFiles("operations.parquet", OperationsRow, "evaluate probe --agent A [B ...]")
-RESPONSES = RowFiles("responses.parquet", ResponseRow, "evaluate probe")
-EMBEDDINGS = RowFiles("embedding.parquet", EmbeddingRow, "evaluate probe --agent A [B ...]")
+EPISODES = RowFiles("episodes.parquet", EpisodeRow, "spikeq evaluate run")
+VALIDATION = RowFiles("validation.parquet", EpisodeRow, "spikeq train dqn (dsqn)")
+CURVES = RowFiles("curve.parquet", CurveRow, "spikeq train dqn (dsqn)")
+CONVERSIONS = RowFiles("*.conversion.parquet", ConversionRow, "spikeq convert run")
+METHODS = RowFiles("methods.parquet", ConversionRow, "spikeq convert compare")
+METHOD_GAMES = RowFiles("conversion_episodes.parquet", EpisodeRow, "spikeq convert compare --episodes N")
+ATTACKS = RowFiles("attacks.parquet", AttackRow, "spikeq attack run")
+STATE_ATTACKS = RowFiles("state_attacks.parquet", StateAttackRow, "spikeq attack states")
+OPERATIONS = RowFiles("operations.parquet", OperationsRow, "spikeq evaluate probe --agent A [B ...]")
+RESPONSES = RowFiles("responses.parquet", ResponseRow, "spikeq evaluate probe")
+EMBEDDINGS = RowFiles("embedding.parquet", EmbeddingRow, "spikeq evaluate probe --agent A [B ...]")
 
 ROW_FILES = (
     *(EPISODES, VALIDATION, CURVES, CONVERSIONS, METHODS, METHOD_GAMES, ATTACKS, STATE_ATTACKS),
@@ -226,5 +226,5 @@ def study_folder(study: str | os.PathLike[str]) -> Path:
         if str(study) and folder.is_dir():
             return folder
     raise Refusal(
-        f"no folder {str(study)!r}, and no results of a study of that name: python reproduce.py makes them"
+        f"no folder {str(study)!r}, and no results of a study of that name: spikeq reproduce makes them"
     )

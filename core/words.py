@@ -1,11 +1,25 @@
-"""Words of messages: counts, and the name that was meant. Never imports torch."""
+"""Words of messages: counts, commands, and the name that was meant. Never imports torch."""
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
+
+VERB_OF_MODULE = {"train_direct": "train", "adversarial": "attack"}
+"""Verbs of `spikeq` whose module has another name."""
 
 
 def count(number: int, what: str) -> str:
     """A number of things, as in "1 network" or "2 networks"."""
     return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def command_line(words: Sequence[str]) -> str:
+    """A command as users type it.
+
+    Args:
+        words: its module, as after `python -m`, and its arguments. Manifests and stages of studies hold these.
+    """
+    module, *others = words
+    return shlex.join(["spikeq", VERB_OF_MODULE.get(module, module), *others])
 
 
 def nearest(name: object, accepted: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import spikeq
 from core.cli import parse
 from core.errors import Refusal
-from core.words import nearest
+from core.words import command_line, nearest
 from studies.planning import Stage
 from studies.reading import ATTACKS, CHOICES, Study
 
@@ -32,7 +32,7 @@ def _require_accepted(study: Study, stage: Stage) -> None:
     """Refuse options of one stage."""
     module, verb, *words = stage.arguments
     command = command_class(module, verb)
-    program = f"python -m {module} {verb}"
+    program = command_line([module, verb])
     entry = _entry(study, stage)
     names = [each.name for each in fields(command)]
     # The study sets these itself: they are on the command line without being in the entry, or twice.

@@ -20,6 +20,7 @@ from core.places import HOUSE
 from core.processes import elsewhere
 from core.records import read_rows
 from core.rows import EpisodeRow
+from core.words import command_line
 from core.workload import AT_ONCE, Workload, WorkPart
 from studies.checking import command_class, require_accepted
 from studies.planning import Stage
@@ -245,7 +246,7 @@ def _stem(out: str) -> str:
 
 def _workload(stage: Stage, expected: Any) -> Workload:
     module, verb, *words = stage.arguments
-    command: Any = parse(f"python -m {module} {verb}", command_class(module, verb), words)
+    command: Any = parse(command_line([module, verb]), command_class(module, verb), words)
     workload: Workload = command.workload(expected)
     return replace(workload, can_use_gpu=getattr(command, "device", "cpu") != "cpu")
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shlex
 import signal
 import sys
 import time
@@ -17,7 +16,7 @@ from core.durations import duration
 from core.errors import Refusal
 from core.manifest import lock_of
 from core.memory import GIB
-from core.words import count
+from core.words import command_line, count
 from studies.done import remove_outdated_results
 from studies.engine import Ending, Engine, Needs
 from studies.logs import Cause, Log, Run, log_of
@@ -131,7 +130,7 @@ class _Driver:
             self._waiting.remove(stage)
             self._running[stage] = time.monotonic()
             log = self._log(stage)
-            log.say(f"--- {_now()}: python -m {shlex.join(stage.arguments)}")
+            log.say(f"--- {_now()}: {command_line(stage.arguments)}")
             log.forget()
             try:
                 remove_outdated_results(stage)
@@ -206,7 +205,7 @@ def report(study: Study, failures: Sequence[Failure]) -> None:
     lines = [f"{failed}, and {len(blocked)} that need them could not start:" if blocked else f"{failed}:"]
     for failure in failures:
         lines.append(f"{failure.stage.name}: {failure.told} ({_path(log_of(study, failure.stage))})")
-        lines.append(f"    alone, in {study.base}: python -m {shlex.join(failure.stage.arguments)}")
+        lines.append(f"    alone, in {study.base}: {command_line(failure.stage.arguments)}")
         if failure.blocked:
             lines.append(f"    not started: {', '.join(stage.name for stage in failure.blocked)}")
     print(*lines, sep="\n", file=sys.stderr)

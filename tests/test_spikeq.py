@@ -10,6 +10,7 @@ import pytest
 
 import spikeq
 from core.registry import Registry
+from core.words import command_line
 from spikeq.__main__ import VERBS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -74,6 +75,13 @@ def test_the_verbs_are_listed_and_unknown_ones_refused() -> None:
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.count("\n") == 1
     assert "did you mean 'evaluate'?" in wrong.stderr
+
+
+def test_commands_are_told_as_they_are_typed() -> None:
+    assert command_line(["adversarial", "run", "--out", "a b"]) == "spikeq attack run --out 'a b'"
+    for verb, (module, _) in VERBS.items():
+        if "." not in module:
+            assert command_line([module]) == f"spikeq {verb}"
 
 
 def test_a_verb_is_the_command_of_its_module(tmp_path: Path) -> None:

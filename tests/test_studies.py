@@ -240,7 +240,7 @@ WRONG = {
     ),
     "an unknown option": (
         f"{GAME}dqn = {{ totl_steps = 5 }}\n",
-        "line 6: games.cartpole.dqn.totl_steps is no option of python -m train_direct dqn: did you mean 'total_steps'?",
+        "line 6: games.cartpole.dqn.totl_steps is no option of spikeq train dqn: did you mean 'total_steps'?",
     ),
     "an option that the study sets": (
         f"{GAME}dqn = {{ seed = 5 }}\n",
@@ -248,7 +248,7 @@ WRONG = {
     ),
     "a value that is not accepted": (
         f'{GAME}# attack =\nattack = {{ epsilon = "x" }}\nagents = {{ a = "random" }}\n',
-        "line 7: games.cartpole.attack is not accepted by python -m adversarial run: ",
+        "line 7: games.cartpole.attack is not accepted by spikeq attack run: ",
     ),
     "an unknown setting": (
         f"{GAME}dqm = {{ }}\n",
@@ -399,7 +399,7 @@ def test_a_list_of_sim_steps_stands_for_a_conversion_with_each(tmp_path: Path) -
         (
             "[4], percentile = 'x'",
             "",
-            "line 7: defaults.convert-max is not accepted by python -m convert run: percentile is x",
+            "line 7: defaults.convert-max is not accepted by spikeq convert run: percentile is x",
         ),
     ],
 )

@@ -139,9 +139,7 @@ def masking_gap(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
         if (gaps := {gap.epsilon: gap.gap for gap in masking_gaps(own)})
     ]
     if not found:
-        raise NothingToDraw(
-            "no FGSM along a training gradient in these rows; python -m adversarial states makes it"
-        )
+        raise NothingToDraw("no FGSM along a training gradient in these rows; spikeq attack states makes it")
     games = list(dict.fromkeys(own[0].game for _, own, _ in found))
     for part, titles in parts(games, MAX_PANELS):
         most = max(sum(own[0].game == game for _, own, _ in found) for game in titles)
@@ -193,7 +191,7 @@ def _by_network(rows: pd.DataFrame) -> list[tuple[str, list[StateAttackRow]]]:
             continue
         found.setdefault((network_of(row), setting_of(row)), []).append(row)
     if not found:
-        raise NothingToDraw("no l_inf attack in these rows; python -m adversarial states makes some")
+        raise NothingToDraw("no l_inf attack in these rows; spikeq attack states makes some")
     titled = []
     alike = Counter((network.game, _short(network)) for network, _ in set(found))
     for (network, setting), own in sorted(found.items()):
@@ -256,7 +254,7 @@ def _against_epsilon(rows: pd.DataFrame, column: str, label: str) -> Iterator[tu
         usual=[is_usual(row) for row in rows.itertuples()],  # type: ignore[arg-type]
     )
     if all(len(games) < 2 for _, games in rows.groupby(["family", "threat", "epsilon"])):
-        raise NothingToDraw("one game an attack and size; python -m adversarial run --episodes plays more")
+        raise NothingToDraw("one game an attack and size; spikeq attack run --episodes plays more")
     for game, here in rows.groupby("game"):
         steps = steps_of(here)
         name_of = {  # Equal in all panels.

@@ -78,7 +78,7 @@ def spikes_and_energy(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     rows = rows[rows.game.isin(rows[rows.sim_steps > 0].game)]
     if rows.empty:
         raise NothingToDraw(
-            "no operations of a spiking agent; python -m evaluate probe --agent A [B ...] counts them"
+            "no operations of a spiking agent; spikeq evaluate probe --agent A [B ...] counts them"
         )
     for game in sorted(set(rows.game)):
         for number, agents in parts(_agents(rows[rows.game == game]), MAX_ROWS):
@@ -173,7 +173,7 @@ def _energy_figure(games: Sequence[str], operations: pd.DataFrame, episodes: pd.
             if scores.empty:
                 raise NothingToDraw(
                     f"{agent.layers[0].checkpoint_id} on {game} has operations but no episodes; "
-                    "python -m evaluate run makes them"
+                    "spikeq evaluate run makes them"
                 )
             energy = microjoules(agent.layers).first_layer_once
             points.append(_Point(agent, energy, mean_interval(scores.to_numpy())))

@@ -55,7 +55,7 @@ class Normalised(NamedTuple):
     """Names of families that lack a game or a DQN to be compared with."""
 
 
-MORE_SEEDS = "train_direct --seed trains more, and evaluate run scores them"
+MORE_SEEDS = "spikeq train --seed trains more, and spikeq evaluate run scores them"
 TIERS: dict[Tier, str] = {"atari": "Atari", "minatar": "MinAtar"}
 
 

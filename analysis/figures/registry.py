@@ -56,7 +56,7 @@ class StudyFigure:
         """
         for files in self.rows:
             if not study.rows(files):
-                raise NothingToDraw(f"no rows ({files.pattern}); python -m {files.made_by} makes them")
+                raise NothingToDraw(f"no rows ({files.pattern}); {files.made_by} makes them")
         try:
             return self(*map(study.frame, self.rows))
         except (NothingToDraw, Refusal):

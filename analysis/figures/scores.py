@@ -193,7 +193,7 @@ def chen2022_table1_decoders(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]
     }
     if not by_panel:
         raise NothingToDraw(
-            "no two DSQNs differ only in their read-out; train_direct dsqn --readout trains them"
+            "no two DSQNs differ only in their read-out; spikeq train dsqn --readout trains them"
         )
     for lines in by_panel.values():
         lines.sort(key=lambda line: _readout_order(readout(line.family)))
@@ -225,7 +225,7 @@ def liu2022_table8_double_dqn(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]
     lines = [line for line in lines if (line.game, single_q(line.family)) in doubled]
     if not lines:
         raise NothingToDraw(
-            "no agent learnt by Double Q-learning; train_direct dqn (dsqn) --double trains them"
+            "no agent learnt by Double Q-learning; spikeq train dqn (dsqn) --double trains them"
         )
     games = sorted({line.game for line in lines})
     yield from _bar_figures({game: [line for line in lines if line.game == game] for game in games})

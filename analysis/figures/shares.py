@@ -44,7 +44,9 @@ def share_against_sim_steps(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     Bars: 95 % intervals over training seeds. Black markers: published for MinAtar (Xu et al. 2026, Table 2; maximum
     returns after 5 M decisions). Shown are the networks that played the games that at least half of them played.
     """
-    missing = "no trained spiking network with a DQN of its recipe on two games; evaluate run scores both"
+    missing = (
+        "no trained spiking network with a DQN of its recipe on two games; spikeq evaluate run scores both"
+    )
     return _figures(shares_kept(rows), False, missing)
 
 
@@ -60,7 +62,7 @@ def share_against_operations(rows: pd.DataFrame, operations: pd.DataFrame) -> It
     """
     kept = shares_kept(rows, typed(operations, OperationsRow))
     counted = [each.on([game for game in each.games if each.counted.get(game)]) for each in kept]
-    missing = "no network whose operations were counted on two games; evaluate probe counts them"
+    missing = "no network whose operations were counted on two games; spikeq evaluate probe counts them"
     return _figures([each for each in counted if each.games], True, missing)
 
 

@@ -372,7 +372,7 @@ def test_equal_files_give_an_equal_page(tmp_path: Path) -> None:
 
 def test_a_study_with_little_in_it_still_has_a_page(tmp_path: Path) -> None:
     text = report.write_report(study(tmp_path / "some")).read_text()
-    assert "python plot.py some</code> draws them" in text
+    assert "spikeq plot some</code> draws them" in text
     assert "<video" not in text
     assert "0 commands with" in text
     with pytest.raises(Refusal, match="holds no rows"):
@@ -490,7 +490,7 @@ def test_an_unknown_study_is_refused(
         main("python -m analysis.report", Report)
     assert leaving.value.code == 2
     assert capsys.readouterr().err == (
-        "error: no folder 'nosuch', and no results of a study of that name: python reproduce.py makes them\n"
+        "error: no folder 'nosuch', and no results of a study of that name: spikeq reproduce makes them\n"
     )
 
 

@@ -217,7 +217,7 @@ def test_a_damaged_agent_leaves_the_work_unknown_and_a_bad_option_is_refused(tmp
     assert "dqn-s0.safetensors" in str(unknown)
     file.write_text(HEAD + game.replace("episodes", "episode"))
     study = read_study(file)
-    with pytest.raises(Refusal, match="is no option of python -m evaluate run: did you mean 'episodes'"):
+    with pytest.raises(Refusal, match="is no option of spikeq evaluate run: did you mean 'episodes'"):
         workloads(study, plan(study))
 
 

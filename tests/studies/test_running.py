@@ -56,7 +56,7 @@ def test_what_needs_no_failed_stage_goes_on(
     report(study, failures)
     told = capsys.readouterr().err
     assert told.startswith("2 stages failed, and 2 that need them could not start:\n")
-    assert f"alone, in {study.base}: python -m {' '.join(always.arguments)}\n" in told
+    assert f"alone, in {study.base}: spikeq {' '.join(always.arguments)}\n" in told
     assert "    not started: probe game/after, probe game/last\n" in told
 
     found = {status.stage: status for status in statuses(study, stages)}
