@@ -60,7 +60,7 @@ class AttackOnGames(Run, AskedAttacks):
                     for number, attack in enumerate(planned)
                 ]
             if needed:
-                journal = Journal(rows_file, AttackRow, manifest.spec)
+                journal = Journal(rows_file, AttackRow, manifest.journal_spec)
                 drop_unplanned(journal, planned)
                 self._play(checkpoint, game, protocol, planned, journal)
                 order = {attack.threat.key: index for index, attack in enumerate(planned)}

@@ -61,7 +61,7 @@ class AttackOnStates(States, AskedAttacks):
                 return
             states = collect(player.agent, self.states, self.seed, "attacked")
             planned = self.planned(checkpoint.agent, others, game, self.seed)
-            journal = Journal(rows_file, StateAttackRow, manifest.spec)
+            journal = Journal(rows_file, StateAttackRow, manifest.journal_spec)
             drop_unplanned(journal, planned)
             self._attack(checkpoint, player.id, states, planned, journal)
             order = {attack.threat.key: index for index, attack in enumerate(planned)}

@@ -134,7 +134,7 @@ def recognise(file: ForeignFile, format: str | None = None) -> Recognised:
     Raises:
         Refusal: there is no such format, or the names fit none of its layouts.
     """
-    forms = [(name, FORMATS[name]) for name in (FORMATS if format is None else (format,))]
+    forms = FORMATS.items() if format is None else ((format, FORMATS[format]),)
     with _naming(file):
         for _, form in forms:
             form.examine(file)

@@ -96,9 +96,7 @@ def name_of(method: "Method", options: CodingOptions) -> str:
 
 def all_variants() -> Registry[Variant]:
     """The registered variants, and every other method as a variant of its own name."""
-    found: Registry[Variant] = Registry(VARIANTS.concept)
-    for name, variant in VARIANTS.items():
-        found.register(name)(variant)
+    found = VARIANTS.copy()
     for method in listed("convert.method:METHODS"):
         if method.name not in found:
             found.register(method.name)(Variant(method=method.name))

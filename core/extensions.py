@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from core.records import digest, to_json
 EXTENSIONS: dict[str, str] = {}
 """SHA-256 of every loaded extension, by name. It has only those that the user named."""
 _USED: set[str] = set()
-"""Extensions of which an entry was taken from a registry."""
+"""Extensions of which an entry was taken from a registry by name."""
 
 
 def load_extension(name: str, folder: str | os.PathLike[str] = ".") -> None:
@@ -43,12 +43,26 @@ def load_extension(name: str, folder: str | os.PathLike[str] = ".") -> None:
         raise Refusal(f"extension {name!r}: {refusal}")
     except (Exception, SystemExit) as error:
         raise Refusal(f"extension {name!r} cannot be imported: {type(error).__name__}: {error}")
-    EXTENSIONS[name] = _digest_of(spec)
+    EXTENSIONS[name] = _digest_of(files_of(name))
+
+
+def files_of(name: str) -> list[Path]:
+    """The files of a loaded extension: a module's own; of one in a package, all Python files of its folder."""
+    module = sys.modules[name]
+    file = Path(str(module.__file__))
+    in_a_package = module.__spec__ is not None and module.__spec__.parent
+    return sorted(file.parent.rglob("*.py")) if in_a_package else [file]
 
 
 def extension_of(module: str) -> str | None:
     """The extension that a module is, or whose package it is in."""
-    return next((name for name in EXTENSIONS if module == name or module.startswith(f"{name}.")), None)
+
+    def is_in(package: str) -> bool:
+        return bool(package) and module.startswith(f"{package}.")
+
+    own = (name for name in EXTENSIONS if module == name or is_in(name))
+    beside = (name for name in EXTENSIONS if is_in(name.rpartition(".")[0]))
+    return next(own, None) or next(beside, None)
 
 
 def use(origin: str) -> None:
@@ -58,8 +72,8 @@ def use(origin: str) -> None:
 
 
 def used_extensions() -> dict[str, str]:
-    """SHA-256 by name of the loaded extensions of which an entry was used in this process."""
-    return {name: sha256 for name, sha256 in EXTENSIONS.items() if name in _USED}
+    """SHA-256 of the loaded extensions by name, if this process used an entry of one. One may import another."""
+    return dict(EXTENSIONS) if _USED & EXTENSIONS.keys() else {}
 
 
 def changed_extensions(recorded: Mapping[str, str]) -> list[str]:
@@ -71,13 +85,12 @@ def changed_extensions(recorded: Mapping[str, str]) -> list[str]:
     return [name for name, sha256 in recorded.items() if EXTENSIONS.get(name, sha256) != sha256]
 
 
-def _digest_of(spec: ModuleSpec) -> str:
-    """SHA-256 of the file of a module. Of one in a package: of all Python files of the package's folder."""
-    file = Path(str(spec.origin))
-    if not spec.parent:
-        return digest(file.read_bytes())
-    files = sorted(file.parent.rglob("*.py"))
-    named = [[each.relative_to(file.parent).as_posix(), digest(each.read_bytes())] for each in files]
+def _digest_of(files: Sequence[Path]) -> str:
+    """SHA-256 of a file; or of the names and contents of several, which lie in one folder."""
+    if len(files) == 1:
+        return digest(files[0].read_bytes())
+    folder = os.path.commonpath([file.parent for file in files])
+    named = [[file.relative_to(folder).as_posix(), digest(file.read_bytes())] for file in files]
     return digest(to_json(named).encode())
 
 

@@ -23,15 +23,12 @@ def acquire(path: Path, patience_s: float) -> int | None:
         The lock for `release`: a file descriptor of the file. None if somebody else still holds it.
 
     Raises:
-        Refusal: the file system has no locks, the file is a symbolic link, or it has content: no lock of ours has.
+        Refusal: the file system has no locks, or the file is a symbolic link.
     """
     require_no_link(path)
     give_up = time.monotonic() + patience_s
     while True:
         lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-        if os.fstat(lock).st_size:
-            os.close(lock)
-            raise Refusal(f"{path} is not a lock of SpikeQ; move it away, or choose another --out")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The previous holder removes the file when it leaves. Then we locked a file that is gone.

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,16 @@ def library_versions() -> Mapping[str, str]:
 
 def versions() -> dict[str, str]:
     """Versions of these libraries, and of those of IMPORTED_LIBRARIES that this process has imported."""
-    imported = {name: version(name) for module, name in IMPORTED_LIBRARIES.items() if module in sys.modules}
-    return {**library_versions(), **imported}
+    imported = [name for module, name in IMPORTED_LIBRARIES.items() if module in sys.modules]
+    return {**library_versions(), **{name: _version(name) for name in imported}}
+
+
+def _version(library: str) -> str:
+    """The version of a library that may have been imported from a checkout of its own."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Record:
     versions: Mapping[str, str]
     """Versions of the libraries that can change numbers."""
     extensions: Mapping[str, str]
-    """SHA-256 of each extension of which something was used, by name."""
+    """SHA-256 by name of the extensions that were imported. Finished work that used none of them has none."""
     made_with: Mapping[str, Any]
     """Source code, machine, threads, and the time it took; empty in older manifests. See `Manifest`."""
 
@@ -151,7 +159,7 @@ def _parsed(path: Path) -> Record | None:
     wrong += [
         name for name in ("outputs", "extensions", "versions") if not is_of_texts(content.get(name, {}))
     ]
-    if not wrong and not all(isinstance(word, str) for word in content["command"]):
+    if not wrong and not (content["command"] and all(isinstance(word, str) for word in content["command"])):
         wrong = ["command"]
     if wrong:
         raise Refusal(f"{path} has an entry {wrong[0]!r} that this version does not know, or it is damaged")
@@ -170,6 +178,15 @@ def _parsed(path: Path) -> Record | None:
         content.get("extensions", {}),
         content.get("made_with", {}),
     )
+
+
+def require_unchanged_extensions(record: Record) -> None:
+    """Refuse work that was done with other code of an extension than is imported now."""
+    for name in extensions.changed_extensions(record.extensions):
+        raise Refusal(
+            f"{record.path} is of the extension {name!r} before it was changed; remove its folder, or choose another "
+            "--out"
+        )
 
 
 def begun(content: bytes) -> bytes:
@@ -247,6 +264,7 @@ class Manifest:
         self._results = results
         self._grows_from = grows_from
         self._adjustable = adjustable
+        self._grown: Record | None = None
         self._began, self._began_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
         self.spec = json.loads(to_json(spec))
         self.done = self._is_done()
@@ -257,7 +275,7 @@ class Manifest:
     def work(self) -> Iterator[bool]:
         """Context in which no other process does the same work. Its value: whether there is work to do.
 
-        The start is recorded. If the work is refused before it wrote a file, the manifest and new folders are removed.
+        The start is recorded. If the work fails before it wrote a file, the manifest and new folders are removed.
         """
         if self.done and not self._lock_file.exists():
             self._remember_command()
@@ -279,7 +297,7 @@ class Manifest:
                 self._begin(record)
                 self._write({})
             yield not self.done
-        except (Refusal, OSError):
+        except Exception:
             # Files of unfinished work keep their manifest. Without it, other work could continue them as its own.
             if fresh and before.issuperset(self.path.parent.iterdir()):
                 self.path.unlink(missing_ok=True)
@@ -293,13 +311,21 @@ class Manifest:
                 _remove_empty(made)
 
     def _acquire(self) -> int:
-        """Lock the lock file."""
+        """Lock the lock file. Ours are empty: one with content is somebody else's."""
+        if self._lock_file.is_file() and self._lock_file.stat().st_size:
+            raise Refusal(f"{self._lock_file} is not a lock of SpikeQ; move it away, or choose another --out")
         lock = locks.acquire(self._lock_file, LOCK_PATIENCE_S)
         if lock is None:
             raise Refusal(
                 f"another process is at work on {self.path.parent}; wait for it, or choose another --out"
             )
         return lock
+
+    @property
+    def journal_spec(self) -> dict[str, Any]:
+        """The specification with the code of extensions, for a `Journal`: rows of other code are not continued."""
+        code = {"extensions": dict(extensions.EXTENSIONS)} if extensions.EXTENSIONS else {}
+        return {**self.spec, **code}
 
     def finish(self, outputs: Sequence[Path]) -> None:
         """Record that the work is done, with the digests of its result files."""
@@ -322,12 +348,11 @@ class Manifest:
             raise Refusal(
                 f"{self.path} is of another version of SpikeQ, whose rows differ; choose another --out"
             )
-        for name in extensions.changed_extensions(record.extensions):
-            raise Refusal(
-                f"{self.path} is of the extension {name!r} before it was changed; remove its folder, or choose another "
-                "--out"
-            )
+        if record.outputs:
+            require_unchanged_extensions(record)
         grows = record.spec == self._grows_from
+        if grows:
+            self._grown = record
         if not grows:
             self.require_same(record.spec, finished=bool(record.outputs))
         for output, mismatch in record.mismatches():
@@ -351,7 +376,7 @@ class Manifest:
             "command": _command(),
             "format": ROWS_FORMAT,
             "spec": self.spec,
-            "versions": versions(),
+            "versions": {**(self._grown.versions if self._grown else {}), **versions()},
             "outputs": outputs,
             "made_with": {
                 **machine(),
@@ -360,8 +385,10 @@ class Manifest:
                 "wall_s": round(time.monotonic() - self._began, 1),
             },
         }
-        if used := extensions.used_extensions():
-            content["extensions"] = used
+        # What will be used is not known before the work is done.
+        named = extensions.used_extensions() if outputs else extensions.EXTENSIONS
+        if named := {**(self._grown.extensions if self._grown else {}), **named}:
+            content["extensions"] = named
         self._write_content(content)
 
     def _write_content(self, content: dict[str, Any]) -> None:

@@ -101,6 +101,13 @@ class Registry(Generic[Entry]):
             f"{', '.join(accepted)}{missing}"
         )
 
+    def copy(self) -> "Registry[Entry]":
+        """A registry of the same entries, to which others may be added."""
+        self._load()
+        found: Registry[Entry] = Registry(self.concept, spelling=self._spelling)
+        found._entries, found._origins = dict(self._entries), dict(self._origins)
+        return found
+
     def names(self) -> tuple[str, ...]:
         """All names, in order of registration."""
         self._load()
@@ -134,8 +141,11 @@ class Registry(Generic[Entry]):
         raise Refusal(f"{self.concept} {getattr(entry, '__name__', entry)} is not registered")
 
     def source(self, name: str) -> str:
-        """SHA-256 of the file that registered an entry; empty if no file did."""
+        """SHA-256 of the extension, or else the file, that registered an entry; empty if no file did."""
         self._load()
+        extension = extensions.extension_of(self._origins[name])
+        if extension is not None:
+            return extensions.EXTENSIONS[extension]
         file = getattr(sys.modules.get(self._origins[name]), "__file__", None)
         return digest(Path(file).read_bytes()) if file else ""
 

@@ -38,7 +38,8 @@ def grown(path: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
         return dict(record.spec), None
     if not record.outputs:
         return dict(spec), None  # unfinished, with other agents
-    if any(record.versions.get(name, version) != version for name, version in versions().items()):
+    now = versions()  # older manifests name fewer libraries
+    if not record.versions or any(record.versions.get(name, now[name]) != now[name] for name in now):
         raise Refusal(
             f"{path} has rows of other library versions, which do not compare with new ones; choose another --out"
         )

@@ -92,7 +92,7 @@ def score(evaluations: Sequence[Evaluation], manifest: Manifest, rows_file: Path
     """
     # Rows of other library versions cannot be compared. The specification has versions, so such rows are not continued.
     under = [settings(each.entrant.game, each.protocol) for each in evaluations]
-    journal = Journal(rows_file, EpisodeRow, {**manifest.spec, "settings": under})
+    journal = Journal(rows_file, EpisodeRow, {**manifest.journal_spec, "settings": under})
     if not journal.rows and rows_file.is_file():  # finished work to which these evaluations are added
         journal.rows += read_rows(rows_file, EpisodeRow)
         journal.keep()

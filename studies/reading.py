@@ -5,7 +5,6 @@ A study is given by the name of a built-in one or by the path of any file. Paths
 
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from core.errors import Refusal
-from core.extensions import load_extension
+from core.extensions import files_of, load_extension
 from core.games import get_game
 from core.places import home
 from core.words import nearest
@@ -105,7 +104,7 @@ class Study:
     @property
     def extension_files(self) -> tuple[Path, ...]:
         """The files of its extensions."""
-        return tuple(Path(str(sys.modules[name].__file__)) for name in self.extensions)
+        return tuple(file for name in self.extensions for file in files_of(name))
 
     def import_extensions(self) -> None:
         """Import its extensions, in a process other than the one that read it."""

@@ -16,6 +16,7 @@ from core.checkpoint import load_agent
 from core.records import digest, read_rows
 from core.rows import ConversionRow, EpisodeRow, StateAttackRow
 from tests.conftest import AGENTS, Command, registries
+from tests.studies.conftest import wait_until
 from tests.test_house import own_sources
 from tests.test_refusals import is_refused
 
@@ -261,6 +262,8 @@ def test_an_edited_extension_does_not_pass_for_what_it_was(tmp_path: Path) -> No
     finished(*played, "--out", "a")
     finished(*played, "--out", "a")
     finished(*built_in, "--out", "random")
+    finished(*built_in, "--out", "a")  # rows of another agent are added
+    assert list(json.loads((tmp_path / "a" / "manifest.json").read_text())["extensions"]) == ["mine"]
     extension.write_text(leaning.replace("[-to_the_right, to_the_right]", "[to_the_right, -to_the_right]"))
     refused = run(*played, "--out", "a")
     assert refused.returncode == 2
@@ -274,4 +277,33 @@ def test_an_edited_extension_does_not_pass_for_what_it_was(tmp_path: Path) -> No
         {row.checkpoint_id for row in read_rows(tmp_path / out / "episodes.parquet", EpisodeRow)}
         for out in "ab"
     )
-    assert len(one | other) == 2
+    assert len((one | other) - {""}) == 2  # rows of random play have none
+
+
+def test_unfinished_work_of_an_edited_extension_begins_anew(tmp_path: Path) -> None:
+    """Where nothing was written; a training that was stopped would go on with other code, and is refused."""
+    extension = tmp_path / "mine.py"
+    working = (REPOSITORY / "examples" / "my_study" / "my_agents.py").read_text()
+    own = ("--extension", "mine", "--threads", "1", "--game", "cartpole")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "spikeq", *words, *own]
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+
+    extension.write_text(working.replace("to_the_right = ", "to_the_right = 1 / 0 * "))
+    played = ("evaluate", "run", "--agent", "leaning", "--episodes", "1", "--out", "played")
+    trained = ("train", "dqn", "--total-steps", "100000", "--out", "trained")
+    training = start(*trained)
+    failed = start(*played)
+    assert "ZeroDivisionError" in failed.communicate()[1]
+    assert not (tmp_path / "played").exists()
+    wait_until(lambda: (tmp_path / "trained" / "manifest.json").exists())
+    training.terminate()
+    training.communicate()
+    extension.write_text(working)
+    assert "error" not in start(*played).communicate()[1]
+    assert (tmp_path / "played" / "episodes.parquet").is_file()
+    again = start(*trained)
+    assert "is of the extension 'mine' before it was changed" in again.communicate()[1]
+    assert again.returncode == 2

@@ -13,7 +13,7 @@ from core.dsqn import DSQN, Spiking
 from core.errors import Refusal
 from core.games import Game, get_game
 from core.layered import Layered
-from core.manifest import Manifest, read_manifest
+from core.manifest import Manifest, read_manifest, require_unchanged_extensions
 from core.memory import available_bytes, require_fits
 from core.networks import Network
 from core.reading import parse_json
@@ -261,6 +261,8 @@ def _work(
     """
     results = options.out / "agent.safetensors"
     manifest = Manifest(options.out / "manifest.json", spec, files_of_run(options.out), adjustable)
+    if (record := read_manifest(manifest.path)) is not None:
+        require_unchanged_extensions(record)  # a state of other code cannot be continued
     with manifest.work() as needed:
         if not needed:
             clean_up(options.out)

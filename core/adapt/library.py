@@ -60,5 +60,5 @@ def library_of(network: nn.Module) -> tuple[str, Library] | None:
     for module in network.modules():
         for name, library in LIBRARIES.items():
             if library.is_stateful(module):
-                return name, library
+                return name, LIBRARIES[name]
     return None

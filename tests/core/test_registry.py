@@ -161,6 +161,24 @@ def test_an_extension_is_used_when_something_of_it_is(write: Write, colours: Reg
     assert extensions.used_extensions() == {}
     assert colours["pink"] == 4
     assert list(extensions.used_extensions()) == ["ext_package"]
+    # What a copy of the registry gives is of the extension too.
+    extensions._USED.clear()
+    assert colours.copy()["pink"] == 4
+    assert list(extensions.used_extensions()) == ["ext_package"]
+
+
+def test_an_extension_in_a_package_is_all_of_its_folder(write: Write) -> None:
+    for name in ("ext_package.__init__", "ext_package.inner", "ext_package.other"):
+        write(name, "")
+    load_extension("ext_package.inner")
+    assert [file.name for file in extensions.files_of("ext_package.inner")] == [
+        "__init__.py",
+        "inner.py",
+        "other.py",
+    ]
+    assert extensions.extension_of("ext_package.other") == "ext_package.inner"
+    assert extensions.extension_of("ext_packages") is None
+    assert extensions.extension_of("ext_one") is None
 
 
 def test_two_extensions_that_register_one_name_are_refused(
