@@ -22,7 +22,7 @@ from core import extensions, locks
 from core.errors import Refusal
 from core.machine import machine
 from core.reading import is_of_texts, is_plain_name, parse_json, read_json
-from core.records import digest, to_json, write_bytes
+from core.records import digest, require_no_link, to_json, write_bytes
 from core.rows import ROWS_FORMAT
 
 LIBRARIES = ("torch", "numpy", "gymnasium", "ale-py", "minatar")
@@ -312,6 +312,7 @@ class Manifest:
 
     def _acquire(self) -> int:
         """Lock the lock file. Ours are empty: one with content is somebody else's."""
+        require_no_link(self._lock_file)
         if self._lock_file.is_file() and self._lock_file.stat().st_size:
             raise Refusal(f"{self._lock_file} is not a lock of SpikeQ; move it away, or choose another --out")
         lock = locks.acquire(self._lock_file, LOCK_PATIENCE_S)

@@ -13,7 +13,7 @@ import pytest
 
 from core import extensions
 from core.checkpoint import load_agent
-from core.records import digest, read_rows
+from core.records import read_rows
 from core.rows import ConversionRow, EpisodeRow, StateAttackRow
 from tests.conftest import AGENTS, Command, registries
 from tests.studies.conftest import wait_until
@@ -92,8 +92,7 @@ def test_a_part_of_a_spiking_network_goes_the_whole_way(name: str, command: Comm
     done = command("train_direct", "dsqn", *BRIEFLY, *SPIKING[name], *extension, "--out", run)
     assert done.code == 0, done.err
     manifest = json.loads((run / "manifest.json").read_text())
-    source = Path(__file__).parent / "extensions" / f"{name}.py"
-    assert manifest["extensions"] == {extension[1]: digest(source.read_bytes())}
+    assert manifest["extensions"] == {extension[1]: extensions.EXTENSIONS[extension[1]]}
     trained = load_agent(agent)
     assert trained.agent.config()["spiking"] == load_agent(run / "best.safetensors").agent.config()["spiking"]
 

@@ -43,8 +43,13 @@ LISTED: dict[tuple[str, str], dict[str, object]] = {
     ("evaluate", "run"): PLAYED,
     ("evaluate", "watch"): PLAYED,
     ("evaluate", "probe"): {"agent": AGENTS.names(), "game": GAMES.names()},
-    ("adversarial", "run"): {**PLAYED, "attack": ATTACKS.names()},
-    ("adversarial", "states"): {"agent": AGENTS.names(), "game": GAMES.names(), "attack": ATTACKS.names()},
+    # Random play is no victim.
+    ("adversarial", "run"): {**PLAYED, "agent": set(AGENTS) - {"random"}, "attack": ATTACKS.names()},
+    ("adversarial", "states"): {
+        "states-of": AGENTS.names(),
+        "game": GAMES.names(),
+        "attack": ATTACKS.names(),
+    },
     ("convert", "run"): {"method": METHODS.names()},
     ("convert", "compare"): {"variants": VARIANTS.names(), "protocol": PROTOCOLS.names()},
     ("convert", "import"): {

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from adversarial.attacks.uniform import Uniform
 from adversarial.box import Box, ball, eight_bit, newest_frame_only
 from adversarial.frozen import FrozenConv2d, frozen
 from adversarial.goals import Goal, Scores, goal
-from adversarial.gradient_ascent import Iterate, input_gradient, iterates
+from adversarial.gradient_ascent import input_gradient
 from adversarial.noise import Noise, uniform_change
 from adversarial.queries import worst_of
 from core import seeding
@@ -30,6 +29,7 @@ from core.games import get_game
 from core.networks import NETWORKS
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from play.environments import bounds
+from tests.adversarial.steps import fgsm, last_iterate
 
 PONG, BREAKOUT, CARTPOLE = get_game("pong"), get_game("minatar/breakout"), get_game("cartpole")
 ZERO, ONE = torch.zeros(1), torch.ones(1)
@@ -44,16 +44,6 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1) @ self.weight.T
-
-
-def last_iterate(source: Scores, its_goal: Goal, box: Box, **how: Any) -> Iterate:
-    """Where steps along the gradient end. Arguments as in `iterates`."""
-    *_, last = iterates(source, its_goal, box, **how)
-    return last
-
-
-def fgsm(source: Scores, its_goal: Goal, box: Box, epsilon: float) -> Iterate:
-    return last_iterate(source, its_goal, box, steps=1, step_size=epsilon)
 
 
 def linear(actions: int = 6, elements: int = 400) -> Linear:

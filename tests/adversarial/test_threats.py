@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from adversarial import box as boxes
 from adversarial.attack import ATTACKS
-from adversarial.attacks.fgsm import fgsm
 from adversarial.box import ball
 from adversarial.goals import goal
-from adversarial.gradient_ascent import iterates, last_iterate
+from adversarial.gradient_ascent import iterates
 from adversarial.hook import perturber
 from adversarial.noise import uniform_change
 from adversarial.queries import worst_of
@@ -33,6 +32,7 @@ from play.environments import make_environments, network_input, require_in_bound
 from play.policies import exploring
 from play.protocols import get_protocol
 from play.rollout import Perturbed, Rollout
+from tests.adversarial.steps import fgsm, last_iterate
 from tests.conftest import AGENTS, opening
 
 PONG, BREAKOUT, CARTPOLE = get_game("pong"), get_game("minatar/breakout"), get_game("cartpole")

@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 from torchattack import FGSM, MIFGSM, PGD
 
-from adversarial.attacks.fgsm import fgsm
 from adversarial.box import ball
 from adversarial.frozen import frozen
 from adversarial.goals import Goal, goal
-from adversarial.gradient_ascent import input_gradient, last_iterate
+from adversarial.gradient_ascent import input_gradient
 from core.agents import Agent
 from core.checkpoint import load_agent
 from play.environments import bounds, network_input
+from tests.adversarial.steps import fgsm, last_iterate
 from tests.conftest import AGENTS, opening
 
 CPU = torch.device("cpu")

@@ -125,13 +125,13 @@ def test_a_bad_record_of_a_check_is_no_check(content: bytes, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "change",
     [
-        *({"command": "x"}, {"command": [1]}, {"format": 3}, {"outputs": {"a.parquet": 1}}),
+        *({"command": "x"}, {"command": [1]}, {"command": []}, {"format": 3}, {"outputs": {"a.parquet": 1}}),
         *({"outputs": []}, {"spec": None}, {"extensions": {"a": []}}, {"extensions": 3}),
     ],
     ids=str,
 )
 def test_a_manifest_with_values_of_a_wrong_type(change: dict[str, Any], tmp_path: Path) -> None:
-    whole = {"spec": {}, "outputs": {}, "command": [], "format": "", "versions": {}, "extensions": {}}
+    whole = {"spec": {}, "outputs": {}, "command": ["x"], "format": "", "versions": {}, "extensions": {}}
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(whole))
     assert read_manifest(path) is not None
