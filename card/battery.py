@@ -14,6 +14,7 @@ from core import memory, processes
 from core.errors import Refusal
 from core.extensions import EXTENSIONS
 from core.games import Game, Tier
+from core.manifest import read_manifest, require_unchanged_extensions
 
 VERSION = 1
 """Cards of different batteries are not compared. It grows when the commands change."""
@@ -130,6 +131,10 @@ def run(battery: Battery, folder: Path) -> dict[str, str]:
     """
     refused: dict[str, str] = {}
     parts = list(battery.parts())
+    for part in parts:  # what changed since is no refusal of the agent's
+        record = read_manifest(folder / part.name / "manifest.json")
+        if record is not None:
+            require_unchanged_extensions(record)
     for number, part in enumerate(parts, 1):
         for words in part.commands():
             print(f"card {number}/{len(parts)} {part.name}: {shlex.join(words)}", file=sys.stderr)

@@ -88,6 +88,7 @@ def name_of(method: "Method", options: CodingOptions) -> str:
     )
     for name, variant in fitting:
         if variant.coding == coding:
+            VARIANTS.get(name)  # rows name it, so what registered it was used
             return name
     base = next((name for name, variant in fitting if variant.coding == CodingOptions()), method.name)
     changed = (each for each in fields(CodingOptions) if getattr(coding, each.name) != each.default)

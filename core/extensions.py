@@ -77,12 +77,15 @@ def used_extensions() -> dict[str, str]:
 
 
 def changed_extensions(recorded: Mapping[str, str]) -> list[str]:
-    """Names of extensions that are imported now with other code than was recorded.
+    """Names of recorded extensions that are imported now with other code, or in whose place another one is.
 
     Args:
         recorded: SHA-256 by name, as a manifest holds them.
     """
-    return [name for name, sha256 in recorded.items() if EXTENSIONS.get(name, sha256) != sha256]
+    changed = [name for name, sha256 in recorded.items() if EXTENSIONS.get(name, sha256) != sha256]
+    others = {name: sha256 for name, sha256 in EXTENSIONS.items() if name not in recorded}
+    gone = [name for name in recorded if name not in EXTENSIONS and recorded[name] not in others.values()]
+    return changed + (gone if others else [])
 
 
 def _digest_of(files: Sequence[Path]) -> str:

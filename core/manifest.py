@@ -264,7 +264,7 @@ class Manifest:
         self._results = results
         self._grows_from = grows_from
         self._adjustable = adjustable
-        self._grown: Record | None = None
+        self._kept_from: Record | None = None  # manifest of rows that stay, whose code is told too
         self._began, self._began_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
         self.spec = json.loads(to_json(spec))
         self.done = self._is_done()
@@ -288,13 +288,14 @@ class Manifest:
             _remove_empty(made)
             raise
         before = {*self.path.parent.iterdir(), self.path}
-        fresh = not self.path.exists()
+        fresh, begun = not self.path.exists(), False
         try:
             self.done = self._is_done()  # another process may have finished the work
             if not self.done:
                 if (record := read_manifest(self.path)) and record.missing:
                     print(f"{record.missing[0]} is missing: the work is done again", file=sys.stderr)
                 self._begin(record)
+                begun = True
                 self._write({})
             yield not self.done
         except Exception:
@@ -303,7 +304,7 @@ class Manifest:
                 self.path.unlink(missing_ok=True)
             raise
         finally:
-            if not self.done and self.path.exists():
+            if begun and not self.done and self.path.exists():
                 with contextlib.suppress(OSError):  # a full disk: only the time that it took is lost
                     self._write({})
             locks.release(self._lock_file, lock)
@@ -349,11 +350,14 @@ class Manifest:
             raise Refusal(
                 f"{self.path} is of another version of SpikeQ, whose rows differ; choose another --out"
             )
-        if record.outputs:
+        has_rows = any(map(os.path.lexists, self._results))
+        if has_rows or record.outputs or record.spec != self.spec:
             require_unchanged_extensions(record)
         grows = record.spec == self._grows_from
-        if grows:
-            self._grown = record
+        if grows or (
+            has_rows and not record.outputs
+        ):  # a process may have been killed while it added to them
+            self._kept_from = record
         if not grows:
             self.require_same(record.spec, finished=bool(record.outputs))
         for output, mismatch in record.mismatches():
@@ -377,7 +381,7 @@ class Manifest:
             "command": _command(),
             "format": ROWS_FORMAT,
             "spec": self.spec,
-            "versions": {**(self._grown.versions if self._grown else {}), **versions()},
+            "versions": {**(self._kept_from.versions if self._kept_from else {}), **versions()},
             "outputs": outputs,
             "made_with": {
                 **machine(),
@@ -388,7 +392,7 @@ class Manifest:
         }
         # What will be used is not known before the work is done.
         named = extensions.used_extensions() if outputs else extensions.EXTENSIONS
-        if named := {**(self._grown.extensions if self._grown else {}), **named}:
+        if named := {**(self._kept_from.extensions if self._kept_from else {}), **named}:
             content["extensions"] = named
         self._write_content(content)
 

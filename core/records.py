@@ -7,6 +7,7 @@ command lines need this module before anything is read.
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -196,8 +197,13 @@ class Journal(Generic[Row]):
         write_rows(self._path, self._row_type, self.rows)
 
     def close(self) -> None:
-        """Delete the hidden file, once the finished file is recorded as a result."""
-        self._kept.unlink(missing_ok=True)
+        """Delete the hidden file, once the finished file is recorded as a result.
+
+        Those of earlier specifications, or of other code, which nothing continues, are deleted too.
+        """
+        for kept in self._path.parent.glob(f".{self._path.stem}-*.parquet"):
+            if re.fullmatch(r"[0-9a-f]{12}", kept.stem.rpartition("-")[2]):
+                kept.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

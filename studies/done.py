@@ -68,7 +68,10 @@ def remove_outdated_results(stage: Stage) -> None:
     edited. The command would refuse to mix the results.
     """
     manifest = read_manifest(stage.manifest)
-    if manifest is not None and manifest.outputs and not _is_made_from_needs(stage, manifest):
+    if manifest is None:
+        return
+    is_of_other_code = stage.kind != "train" and bool(changed_extensions(manifest.extensions))
+    if is_of_other_code or (manifest.outputs and not _is_made_from_needs(stage, manifest)):
         for output, mismatch in manifest.mismatches():
             if output.exists():
                 raise Refusal(
@@ -76,8 +79,9 @@ def remove_outdated_results(stage: Stage) -> None:
                 )
         print(f"{stage.name}: its inputs have changed, and its results are made again", flush=True)
         stage.manifest.unlink()
-        for name in manifest.outputs:
-            (stage.manifest.parent / name).unlink(missing_ok=True)
+        unrecorded = [] if manifest.outputs else stage.results
+        for result in (*(stage.manifest.parent / name for name in manifest.outputs), *unrecorded):
+            result.unlink(missing_ok=True)
 
 
 def _is_made_from_needs(stage: Stage, manifest: Record) -> bool:

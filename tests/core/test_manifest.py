@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from core import manifest
+from core import extensions, manifest
 from core.errors import Refusal
 from core.machine import source_code
 from core.manifest import Manifest, read_manifest
@@ -232,6 +232,47 @@ def test_a_file_of_somebody_elses_is_no_lock(tmp_path: Path) -> None:
     ):
         pass
     assert path.read_text() == "mine"
+
+
+def test_work_of_other_code_of_an_extension_is_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "episodes.parquet"
+
+    def code(*sha256: str) -> None:
+        monkeypatch.setattr(extensions, "EXTENSIONS", {f"mine{i}": each for i, each in enumerate(sha256)})
+
+    def begin(**changes: object) -> Manifest:
+        return Manifest(tmp_path / "manifest.json", {**SPEC, **changes}, [rows])
+
+    monkeypatch.setattr(extensions, "_USED", {"mine0"})
+    code("a")
+    with pytest.raises(KeyboardInterrupt), begin().work():
+        raise KeyboardInterrupt
+    code("b")
+    assert not begin().done  # nothing was written yet
+    with pytest.raises(Refusal, match="is of the extension 'mine0' before it was changed"):
+        begin(game="boxing")
+    rows.write_bytes(b"rows")
+    with pytest.raises(Refusal, match="is of the extension 'mine0' before it was changed"):
+        begin()
+    # Who waited for the lock while another process finished leaves its manifest alone.
+    code("a")
+    waiting, other = begin(), begin()
+    with other.work():
+        other.finish([rows])
+    whole = (tmp_path / "manifest.json").read_bytes()
+    code("b")
+    with pytest.raises(Refusal, match="is of the extension 'mine0' before it was changed"), waiting.work():
+        pass
+    assert (tmp_path / "manifest.json").read_bytes() == whole
+    # Another extension in the place of the recorded one; more or fewer are no other code.
+    monkeypatch.setattr(extensions, "EXTENSIONS", {"renamed": "b"})
+    with pytest.raises(Refusal, match="is of the extension 'mine0' before it was changed"):
+        begin()
+    for known in ({}, {"mine0": "a"}, {"mine0": "a", "another": "c"}, {"renamed": "a"}):
+        monkeypatch.setattr(extensions, "EXTENSIONS", known)
+        assert begin().done
 
 
 def test_libraries_that_give_numbers_are_recorded_when_they_are_imported(tmp_path: Path) -> None:
