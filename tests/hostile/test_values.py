@@ -23,7 +23,6 @@ import pytest
 import core.cli
 from core.ranges import Accepted, Whole, ranges
 from spikeq.__main__ import VERBS
-from tests.conftest import AGENTS
 from tests.limits import limited
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -260,7 +259,7 @@ def test_an_agent_whose_sim_steps_do_not_fit_is_refused_when_it_is_played(tmp_pa
 
 
 def test_states_that_do_not_fit_are_refused_with_a_number_that_would(tmp_path: Path) -> None:
-    victim = AGENTS / "pong-dqn-s0.safetensors"
+    victim = REPOSITORY / "results" / "agents" / "pong-dqn-s0.safetensors"
     words = ("--agent", victim, "--attack", "random-sign", "--states", 10**6)
     done = run("attack", "states", *words, "--out", tmp_path / "out", most_bytes=12 * 2**30)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
