@@ -350,13 +350,12 @@ class Manifest:
             raise Refusal(
                 f"{self.path} is of another version of SpikeQ, whose rows differ; choose another --out"
             )
-        has_rows = any(map(os.path.lexists, self._results))
-        if has_rows or record.outputs or record.spec != self.spec:
+        has_files = any(map(os.path.lexists, self._results))
+        if has_files or record.outputs or record.spec != self.spec:
             require_unchanged_extensions(record)
         grows = record.spec == self._grows_from
-        if grows or (
-            has_rows and not record.outputs
-        ):  # a process may have been killed while it added to them
+        # A process that added rows may have been killed.
+        if grows or (has_files and not record.outputs):
             self._kept_from = record
         if not grows:
             self.require_same(record.spec, finished=bool(record.outputs))

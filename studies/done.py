@@ -28,7 +28,9 @@ def is_done(stage: Stage) -> bool:
     if lock_of(stage.manifest).exists():  # it was killed after its results were written
         return False
     damaged = (output for output, _ in manifest.mismatches() if output.exists() or not _is_weights(output))
-    return _is_made_from_needs(stage, manifest) and not any(damaged)
+    if _is_of_other_code(stage, manifest) or any(damaged):
+        return False
+    return _is_made_from_needs(stage, manifest)
 
 
 def done_of(stages: Sequence[Stage]) -> set[Stage]:
@@ -70,8 +72,7 @@ def remove_outdated_results(stage: Stage) -> None:
     manifest = read_manifest(stage.manifest)
     if manifest is None:
         return
-    is_of_other_code = stage.kind != "train" and bool(changed_extensions(manifest.extensions))
-    if is_of_other_code or (manifest.outputs and not _is_made_from_needs(stage, manifest)):
+    if _is_of_other_code(stage, manifest) or (manifest.outputs and not _is_made_from_needs(stage, manifest)):
         for output, mismatch in manifest.mismatches():
             if output.exists():
                 raise Refusal(
@@ -85,14 +86,14 @@ def remove_outdated_results(stage: Stage) -> None:
 
 
 def _is_made_from_needs(stage: Stage, manifest: Record) -> bool:
-    """Whether the manifest names the digests of all inputs, in full or by their first 12 digits.
-
-    An extension is an input too. Trainings are kept although it has changed, for they take days.
-    """
-    if stage.kind != "train" and changed_extensions(manifest.extensions):
-        return False
+    """Whether the manifest names the digests of all inputs, in full or by their first 12 digits."""
     named = to_json(manifest.spec)
     return all(any(f'"{each[:12]}' in named for each in _digests(need)) for need in stage.needs)
+
+
+def _is_of_other_code(stage: Stage, manifest: Record) -> bool:
+    """Whether an extension has changed since. Trainings are kept although one has, for they take days."""
+    return stage.kind != "train" and bool(changed_extensions(manifest.extensions))
 
 
 def _digests(need: Path) -> list[str]:

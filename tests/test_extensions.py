@@ -219,42 +219,28 @@ def _draws(study: Path, *figures: str) -> None:
     assert (study / "scores.md").read_text()
 
 
+def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
+    """A command that names the extension mine.py in the working directory."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "spikeq", *words, "--extension", "mine"]
+    return subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True)
+
+
 def test_an_edited_extension_does_not_pass_for_what_it_was(tmp_path: Path) -> None:
     """Neither its finished rows nor the identity of its network."""
     extension = tmp_path / "mine.py"
-    played = (
-        "evaluate",
-        "run",
-        "--agent",
-        "leaning",
-        "--game",
-        "cartpole",
-        "--episodes",
-        "2",
-        "--threads",
-        "1",
-    )
-    built_in = (
-        "evaluate",
-        "run",
-        "--agent",
-        "random",
-        "--game",
-        "cartpole",
-        "--episodes",
-        "2",
-        "--threads",
-        "1",
-    )
+    options = ("--game", "cartpole", "--episodes", "2", "--threads", "1")
+    played = ("evaluate", "run", "--agent", "leaning", *options)
+    built_in = ("evaluate", "run", "--agent", "random", *options)
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "spikeq", *words, "--extension", "mine"]
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    def run(*words: str) -> tuple[int, str]:
+        done = start(*words, cwd=tmp_path)
+        _, said = done.communicate()
+        return done.returncode, said
 
     def finished(*words: str) -> None:
-        done = run(*words)
-        assert done.returncode == 0, done.stderr
+        code, said = run(*words)
+        assert code == 0, said
 
     leaning = (REPOSITORY / "examples" / "my_study" / "my_agents.py").read_text()
     extension.write_text(leaning)
@@ -264,9 +250,9 @@ def test_an_edited_extension_does_not_pass_for_what_it_was(tmp_path: Path) -> No
     finished(*built_in, "--out", "a")  # rows of another agent are added
     assert list(json.loads((tmp_path / "a" / "manifest.json").read_text())["extensions"]) == ["mine"]
     extension.write_text(leaning.replace("[-to_the_right, to_the_right]", "[to_the_right, -to_the_right]"))
-    refused = run(*played, "--out", "a")
-    assert refused.returncode == 2
-    assert refused.stderr == (
+    code, said = run(*played, "--out", "a")
+    assert code == 2
+    assert said == (
         "error: a/manifest.json is of the extension 'mine' before it was changed; remove its folder, or choose another "
         "--out\n"
     )
@@ -283,26 +269,20 @@ def test_unfinished_work_of_an_edited_extension_begins_anew(tmp_path: Path) -> N
     """Where nothing was written; a training that was stopped would go on with other code, and is refused."""
     extension = tmp_path / "mine.py"
     working = (REPOSITORY / "examples" / "my_study" / "my_agents.py").read_text()
-    own = ("--extension", "mine", "--threads", "1", "--game", "cartpole")
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-
-    def start(*words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "spikeq", *words, *own]
-        return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-
+    own = ("--threads", "1", "--game", "cartpole")
     extension.write_text(working.replace("to_the_right = ", "to_the_right = 1 / 0 * "))
-    played = ("evaluate", "run", "--agent", "leaning", "--episodes", "1", "--out", "played")
-    trained = ("train", "dqn", "--total-steps", "100000", "--out", "trained")
-    training = start(*trained)
-    failed = start(*played)
+    played = ("evaluate", "run", "--agent", "leaning", "--episodes", "1", "--out", "played", *own)
+    trained = ("train", "dqn", "--total-steps", "100000", "--out", "trained", *own)
+    training = start(*trained, cwd=tmp_path)
+    failed = start(*played, cwd=tmp_path)
     assert "ZeroDivisionError" in failed.communicate()[1]
     assert not (tmp_path / "played").exists()
-    wait_until(lambda: (tmp_path / "trained" / "manifest.json").exists())
+    wait_until(lambda: (tmp_path / "trained" / "replay").exists())
     training.terminate()
     training.communicate()
     extension.write_text(working)
-    assert "error" not in start(*played).communicate()[1]
+    assert "error" not in start(*played, cwd=tmp_path).communicate()[1]
     assert (tmp_path / "played" / "episodes.parquet").is_file()
-    again = start(*trained)
+    again = start(*trained, cwd=tmp_path)
     assert "is of the extension 'mine' before it was changed" in again.communicate()[1]
     assert again.returncode == 2

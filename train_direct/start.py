@@ -13,7 +13,7 @@ from core.dsqn import DSQN, Spiking
 from core.errors import Refusal
 from core.games import Game, get_game
 from core.layered import Layered
-from core.manifest import Manifest, read_manifest, require_unchanged_extensions
+from core.manifest import Manifest, read_manifest
 from core.memory import available_bytes, require_fits
 from core.networks import Network
 from core.reading import parse_json
@@ -159,9 +159,8 @@ def _require_updates_fit(agent: Layered, batch_size: int) -> None:
 def _require_batches_fit(game: Game, recipe: Recipe) -> None:
     """Refuse batches that do not fit into memory. Those of all updates that are due at once are drawn together."""
     due = max(1, recipe.num_envs // recipe.train_interval_steps)
-    needed = (
-        2 * 2 * due * recipe.batch_size * game.observation_bytes
-    )  # two observations each, put together from frames
+    # Two observations each, put together from frames.
+    needed = 2 * 2 * due * recipe.batch_size * game.observation_bytes
     require_fits("batch_size", recipe.batch_size, needed, f"batches of {due} updates at once")
 
 
@@ -261,8 +260,6 @@ def _work(
     """
     results = options.out / "agent.safetensors"
     manifest = Manifest(options.out / "manifest.json", spec, files_of_run(options.out), adjustable)
-    if (record := read_manifest(manifest.path)) is not None:
-        require_unchanged_extensions(record)  # a state of other code cannot be continued
     with manifest.work() as needed:
         if not needed:
             clean_up(options.out)
