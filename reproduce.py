@@ -110,16 +110,35 @@ class Reproduce:
                 print(line)
             return
         with driving(study):
-            failures: list[Failure] = []
-            if waiting:
-                engine = self._engine(study)
-                needs = _needs(study, waiting, works, engine.has_gpu)
-                failures = run_all(study, waiting, engine, needs.__getitem__, Screen())
+            failures = self._run(study, stages, waiting, works)
             is_concluded = _conclude(study)
         if failures:
             report(study, failures)
         if failures or not is_concluded:
             sys.exit(1)
+
+    def _run(
+        self,
+        study: Study,
+        stages: list[Stage],
+        waiting: list[Stage],
+        works: Mapping[Stage, Workload] | Refusal,
+    ) -> list[Failure]:
+        """Run what waits, and then what had been done with results that came out otherwise now.
+
+        Returns:
+            The stages that were given up. After one of them nothing more is looked for.
+        """
+        started: set[Stage] = set()
+        while waiting:
+            engine = self._engine(study)
+            needs = _needs(study, waiting, works, engine.has_gpu)
+            if failures := run_all(study, waiting, engine, needs.__getitem__, Screen()):
+                return failures
+            started.update(waiting)
+            waiting = [stage for stage in remaining(stages, done_of(stages)) if stage not in started]
+            works = workloads(study, waiting)
+        return []
 
     def _require_fitting_options(self) -> None:
         """Refuse options without the one that uses them."""

@@ -11,6 +11,8 @@ import pytest
 
 from core import extensions
 from core.errors import Refusal
+from core.records import read_rows
+from core.rows import EpisodeRow
 from reproduce import Reproduce
 from studies.checking import require_accepted
 from studies.done import is_done
@@ -73,6 +75,34 @@ def test_the_example_runs_from_anywhere_and_stays_beside_its_file(tmp_path: Path
     # So are its page and its figures, from its folder of results.
     assert run("-m", "spikeq", "report", results, cwd=elsewhere).returncode == 0
     assert "leaning" in (results / "report" / "index.html").read_text()
+
+
+def test_what_was_made_of_other_results_is_made_again_at_once(tmp_path: Path) -> None:
+    """An edit of a conversion method gives other networks, and their scores lay finished already."""
+    method = (REPOSITORY / "tests" / "extensions" / "half_largest.py").read_text()
+    (tmp_path / "mine.py").write_text(method)
+    shutil.copy(AGENTS / "cartpole-dqn-s0.safetensors", tmp_path)
+    (tmp_path / "made.toml").write_text(
+        f'extensions = ["mine"]\n{GAME}shipped = ["cartpole-dqn-s0.safetensors"]\nevaluate = {{ episodes = 1 }}\n'
+        'convert = { method = "half-largest", sim_steps = 8, calibration_states = 100, test_states = 20 }\n'
+    )
+    words = ("-m", "spikeq", "reproduce", "made.toml")
+
+    def scored() -> set[str]:
+        assert (ended := run(*words, cwd=tmp_path)).returncode == 0, ended.stderr
+        rows = read_rows(tmp_path / "made/cartpole/evaluate-shipped-snn-s0/episodes.parquet", EpisodeRow)
+        return {row.checkpoint_id for row in rows}
+
+    before = scored()
+    (tmp_path / "mine.py").write_text(
+        method.replace(
+            "share: Annotated[float, Real(0, 1, above=True)] = 0.5",
+            "share: Annotated[float, Real(0, 1, above=True)] = 0.75",
+        )
+    )
+    after = scored()
+    assert len(before | after) == 2
+    assert "4 of 4 stages are done already" in run(*words, "--dry-run", cwd=tmp_path).stdout
 
 
 def test_results_go_where_one_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
