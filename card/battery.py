@@ -17,7 +17,7 @@ from core.games import Game, Tier
 from core.manifest import read_manifest, require_unchanged_extensions
 
 VERSION = 1
-"""Cards of different batteries are not compared. It grows when the commands change."""
+"""It grows when the commands change so that numbers of earlier cards do not compare with those of new ones."""
 STATES = 512
 """States that are attacked, and states in which operations are counted."""
 ATTACKED_EPISODES = 10
@@ -71,7 +71,8 @@ class Battery:
         strength = ("--steps", "10", "20", "--restarts", "3", "--loss", "cross-entropy", "margin", *lent)
         in_games = ("--steps", "10", "--restarts", "3", "--loss", "margin", *lent)
         yield Part("games", ("evaluate", "run", *agent, *counted, *seed))
-        yield Part("operations", ("evaluate", "probe", *agent, "--states", str(self.states), *seed))
+        counting = ("--states", str(self.states), "--embedding", "False")
+        yield Part("operations", ("evaluate", "probe", *agent, *counting, *seed))
         states = ("adversarial", "states", *agent, *seed, "--states", str(self.states), "--epsilon", *sizes)
         queries = min(QUERIES, QUERIES * self.states // STATES)
         asked = (

@@ -92,7 +92,7 @@ def test_a_card_holds_what_its_rows_say(made: Path) -> None:
     assert len(card["robustness"]["gates"]) == 7
     assert not card["battery"]["standard"]
     assert set(card["files"]) == {
-        *("games/episodes.parquet", "operations/operations.parquet", "operations/embedding.parquet"),
+        *("games/episodes.parquet", "operations/operations.parquet"),
         *("states/state_attacks.parquet", "attacks/attacks.parquet"),
     }
     page = (made / "card.html").read_text()
