@@ -10,42 +10,14 @@ from torch import Tensor
 from core.agents import AGENT_CLASSES, Decision
 from core.games import Game
 from core.layered import Layered, LayerTrace
-from core.layers import (
-    ACTOR_HIDDEN_LAYERS,
-    HIDDEN_LAYERS,
-    Hidden,
-    Padding,
-    apply_layer,
-    build_layers,
-    layers_config,
-    layers_from_config,
-    usual_layers,
-)
+from core.layers import ACTOR_HIDDEN_LAYERS, apply_layer, layers_from_config
 
 
 @AGENT_CLASSES.register("dqn")
 class DQN(Layered):
-    """The Q-network with ReLU.
-
-    Args:
-        game: the game, which gives observation and actions.
-        bias: whether layers have biases.
-        padding: padding of the convolutions.
-        hidden: hidden layers; None for those that the game's tier usually has.
-    """
+    """The Q-network with ReLU. Its arguments are those of `Layered`."""
 
     kind = "dqn"
-    architecture = HIDDEN_LAYERS
-
-    def __init__(
-        self, game: Game, bias: bool = True, padding: Padding = "valid", hidden: Hidden | None = None
-    ):
-        super().__init__()
-        self.game = game
-        self.bias = bias
-        self.padding: Padding = padding
-        self.hidden = usual_layers(game, self.architecture) if hidden is None else hidden
-        self.layers, self.layer_shapes = build_layers(game, self.hidden, bias, padding)
 
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
         return Decision(self.preactivations(observations)[-1], None, None)
@@ -66,8 +38,7 @@ class DQN(Layered):
         return [LayerTrace(x, False, None, x.new_zeros(len(x))) for x in heard]
 
     def config(self) -> dict[str, Any]:
-        usual = self.architecture.get(self.game.tier)
-        return {"bias": self.bias, "padding": self.padding, **layers_config(self.hidden, usual)}
+        return {"bias": self.bias, "padding": self.padding, **self.layers_config()}
 
     @classmethod
     def from_config(cls, game: Game, config: Mapping[str, Any]) -> Self:

@@ -24,14 +24,10 @@ from core.gradients import GradientSource, swept
 from core.layered import Layered, LayerTrace, layer_traces
 from core.layers import (
     ACTOR_HIDDEN_LAYERS,
-    HIDDEN_LAYERS,
     Hidden,
     Layer,
     apply_layer,
-    build_layers,
-    layers_config,
     layers_from_config,
-    usual_layers,
 )
 from core.neurons.base import NEURONS, Neuron, Population
 from core.neurons.lif import LIF
@@ -127,14 +123,11 @@ class DSQN(Layered):
     neurons at every simulation step. In later layers, simulation steps are folded into the batch.
 
     Args:
-        game: the game, which gives observation and actions.
         spiking: neuron, simulation steps, read-out and normalisation.
-        bias: whether layers have biases.
-        hidden: hidden layers; None for those that the game's tier usually has.
+        game, bias, hidden: see `Layered`.
     """
 
     kind = "dsqn"
-    architecture = HIDDEN_LAYERS
     sparse_products = False
     """Whether fully connected layers visit only inputs that fired, where few do (core/spike_linear.py).
 
@@ -142,12 +135,8 @@ class DSQN(Layered):
     """
 
     def __init__(self, game: Game, spiking: Spiking, bias: bool = True, hidden: Hidden | None = None):
-        super().__init__()
-        self.game = game
+        super().__init__(game, bias, hidden=hidden)
         self.spiking = spiking
-        self.bias = bias
-        self.hidden = usual_layers(game, self.architecture) if hidden is None else hidden
-        self.layers, self.layer_shapes = build_layers(game, self.hidden, bias)
         spiking_shapes = self.layer_shapes if spiking.readout.output_spikes else self.layer_shapes[:-1]
         self.populations = nn.ModuleList([spiking.neuron.population(shape) for shape in spiking_shapes])
         normalisation = spiking.normalisation
@@ -276,8 +265,7 @@ class DSQN(Layered):
         return other
 
     def config(self) -> dict[str, Any]:
-        usual = self.architecture.get(self.game.tier)
-        return {"spiking": self.spiking.config(), "bias": self.bias, **layers_config(self.hidden, usual)}
+        return {"spiking": self.spiking.config(), "bias": self.bias, **self.layers_config()}
 
     @classmethod
     def from_config(cls, game: Game, config: Mapping[str, Any]) -> Self:

@@ -2,14 +2,15 @@
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from core.agents import Agent
-from core.layers import Layers
+from core.games import Game, Tier
+from core.layers import HIDDEN_LAYERS, Hidden, Layers, Padding, build_layers, format_layers, usual_layers
 from core.operations import LayerOperations, fan_out
 
 
@@ -44,12 +45,36 @@ def layer_traces(
 
 
 class Layered(Agent):
-    """An agent made of layers (`core.layers`), of which every neuron can be looked at."""
+    """An agent made of layers (`core.layers`), of which every neuron can be looked at.
 
+    Args:
+        game: the game, which gives observation and actions.
+        bias: whether layers have biases.
+        padding: padding of the convolutions.
+        hidden: hidden layers; None for those that the game's tier usually has.
+    """
+
+    architecture: Mapping[Tier, Hidden] = HIDDEN_LAYERS
+    """The hidden layers that each tier usually has."""
     layers: Layers
     """Convolutions and fully connected layers, the output layer included."""
     layer_shapes: list[tuple[int, ...]]
     """Output shape of each layer, without batch."""
+
+    def __init__(
+        self, game: Game, bias: bool = True, padding: Padding = "valid", hidden: Hidden | None = None
+    ):
+        super().__init__()
+        self.game = game
+        self.bias = bias
+        self.padding: Padding = padding
+        self.hidden = usual_layers(game, self.architecture) if hidden is None else hidden
+        self.layers, self.layer_shapes = build_layers(game, self.hidden, bias, padding)
+
+    def layers_config(self) -> dict[str, str]:
+        """The entry `layers` of `config`, for `layers_from_config`; none if the layers are the tier's usual ones."""
+        usual = self.architecture.get(self.game.tier)
+        return {} if self.hidden == usual else {"layers": format_layers(self.hidden)}
 
     @abc.abstractmethod
     def trace(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> list[LayerTrace]:

@@ -103,7 +103,7 @@ def format_layers(hidden: Sequence[Conv | Dense], separator: str = " ") -> str:
     )
 
 
-def usual_layers(game: Game, architecture: Mapping[Tier, Hidden] = HIDDEN_LAYERS) -> Hidden:
+def usual_layers(game: Game, architecture: Mapping[Tier, Hidden]) -> Hidden:
     """The hidden layers that a game's tier usually has.
 
     Raises:
@@ -114,11 +114,6 @@ def usual_layers(game: Game, architecture: Mapping[Tier, Hidden] = HIDDEN_LAYERS
             f"{game.name} is {game.tier}: such a network is there for {', '.join(architecture)} games only"
         )
     return architecture[game.tier]
-
-
-def layers_config(hidden: Hidden, usual: Hidden | None) -> dict[str, str]:
-    """The entry `layers` of an agent's configuration; no entry if the layers are the tier's usual ones."""
-    return {} if hidden == usual else {"layers": format_layers(hidden)}
 
 
 def layers_from_config(make: Callable[..., object], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,16 +12,12 @@ from core.games import Game
 from core.gradients import GradientSource
 from core.layered import Layered, LayerTrace
 from core.layers import (
-    HIDDEN_LAYERS,
     Hidden,
     Padding,
     apply_layer,
     apply_to_image,
-    build_layers,
-    layers_config,
     layers_from_config,
     require_image_bits,
-    usual_layers,
 )
 from core.rate_coded.torch_engine import IFNeuron
 
@@ -50,13 +46,10 @@ class QuantisedDQN(Layered):
     each network can load the other's.
 
     Args:
-        game: the game, which gives observation and actions.
         levels: L.
         v_init: 1/2 rounds to the nearest level, 0 rounds down.
-        bias: whether layers have biases.
         image_bits: see `apply_to_image`; None does not round.
-        padding: padding of the convolutions.
-        hidden: hidden layers; None for those that the game's tier usually has.
+        game, bias, padding, hidden: see `Layered`.
     """
 
     kind = "quantised"
@@ -73,18 +66,13 @@ class QuantisedDQN(Layered):
         padding: Padding = "valid",
         hidden: Hidden | None = None,
     ):
-        super().__init__()
+        super().__init__(game, bias, padding, hidden)
         require_sim_steps(levels)
         IFNeuron(v_init=v_init)  # refuses what no neuron of a converted network starts with
         require_image_bits(image_bits)
-        self.game = game
         self.levels = levels
         self.v_init = v_init
-        self.bias = bias
         self.image_bits = image_bits
-        self.padding: Padding = padding
-        self.hidden = usual_layers(game) if hidden is None else hidden
-        self.layers, self.layer_shapes = build_layers(game, self.hidden, bias, padding)
         self.register_buffer("output_scale", torch.ones(()))
 
     def decide(self, observations: Tensor, carry: tuple[Tensor, ...] | None = None) -> Decision:
@@ -127,7 +115,7 @@ class QuantisedDQN(Layered):
             "bias": self.bias,
             "image_bits": self.image_bits,
             "padding": self.padding,
-            **layers_config(self.hidden, HIDDEN_LAYERS.get(self.game.tier)),
+            **self.layers_config(),
         }
 
     @classmethod

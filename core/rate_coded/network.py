@@ -17,13 +17,9 @@ from core.games import Game
 from core.gradients import GradientSource, swept
 from core.layered import Layered, LayerTrace, layer_traces
 from core.layers import (
-    HIDDEN_LAYERS,
     Hidden,
     Padding,
-    build_layers,
-    layers_config,
     layers_from_config,
-    usual_layers,
 )
 from core.options import checked
 from core.quantised import QuantisedDQN
@@ -116,11 +112,8 @@ class RateCodedNetwork(Layered):
     DQN's Q-values, because the scale of the output layer is kept.
 
     Args:
-        game: the game, which gives observation and actions.
         coding: how the network is simulated during a decision.
-        bias: whether layers have biases.
-        padding: padding of the convolutions.
-        hidden: hidden layers; None for those that the game's tier usually has.
+        game, bias, padding, hidden: see `Layered`.
     """
 
     kind = "rate-coded"
@@ -135,13 +128,8 @@ class RateCodedNetwork(Layered):
         padding: Padding = "valid",
         hidden: Hidden | None = None,
     ):
-        super().__init__()
-        self.game = game
+        super().__init__(game, bias, padding, hidden)
         self.coding = coding
-        self.bias = bias
-        self.padding: Padding = padding
-        self.hidden = usual_layers(game) if hidden is None else hidden
-        self.layers, self.layer_shapes = build_layers(game, self.hidden, bias, padding)
         self.register_buffer("output_scale", torch.ones(()))
         spiking = self.layer_shapes if coding.readout != "current" else self.layer_shapes[:-1]
         self.neuron_counts = tuple(math.prod(shape) for shape in spiking)
@@ -407,7 +395,7 @@ class RateCodedNetwork(Layered):
             "coding": asdict(self.coding),
             "bias": self.bias,
             "padding": self.padding,
-            **layers_config(self.hidden, HIDDEN_LAYERS.get(self.game.tier)),
+            **self.layers_config(),
         }
 
     @classmethod
