@@ -131,7 +131,8 @@ class DSQN(Layered):
     sparse_products = False
     """Whether fully connected layers visit only inputs that fired, where few do (core/spike_linear.py).
 
-    Training sets it. Play keeps the dense product, because equal observations must give equal spikes in any batch.
+    Training sets it for the network that it trains, which acts and validates too. A network that is loaded keeps the
+    dense product, because equal observations must give equal spikes in any batch.
     """
 
     def __init__(self, game: Game, spiking: Spiking, bias: bool = True, hidden: Hidden | None = None):
@@ -262,7 +263,7 @@ class DSQN(Layered):
         other = DSQN(self.game, replace(self.spiking, neuron=neuron), self.bias, self.hidden)
         other.layers, other.normalisations = self.layers, self.normalisations
         other.populations.load_state_dict(self.populations.state_dict())
-        return other
+        return other.to(self.device)
 
     def config(self) -> dict[str, Any]:
         return {"spiking": self.spiking.config(), "bias": self.bias, **self.layers_config()}

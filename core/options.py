@@ -74,7 +74,9 @@ def parse_settings(words: Sequence[str], options: type, what: str) -> dict[str, 
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name:
-            raise Refusal(f"{word!r}: field=value is needed; {what} has {_example(options)}")
+            known = any(word == field.name for field in dataclasses.fields(options))
+            example = f"as in {word}=VALUE" if known else f"{what} has {_example(options)}"
+            raise Refusal(f"{word!r}: field=value is needed; {example}")
         if name in found:
             raise Refusal(f"{name} is given twice: {found[name]!r} and {text!r}")
         found[name] = _parse(text, _hint(options, name, what), f"{name} of {what}")

@@ -236,6 +236,12 @@ def _takes_list(hint: Any) -> bool:
     return get_origin(hint) in (list, tuple)
 
 
+def _takes_lists(hint: Any) -> bool:
+    """Whether an option may be given several times, each time with any number of words."""
+    inner = get_args(get_args(hint)[0]) if get_origin(hint) is Annotated else get_args(hint)
+    return _takes_list(hint) and any(map(_takes_list, inner))
+
+
 def ranges(options: type) -> Mapping[str, Accepted]:
     """What the number fields of a dataclass accept, by name."""
     hints = get_type_hints(options, include_extras=True)
@@ -273,7 +279,8 @@ def require_ranges(options: object, of: str = "") -> None:
 
 
 def require_words(command: type, words: Sequence[str]) -> None:
-    """Refuse words of a command line that are no values of the number options before them, and lists without a value.
+    """Refuse options that are given twice, lists without a value, and words that are no values of the number options
+    before them.
 
     Args:
         command: the dataclass of the options.
@@ -283,11 +290,16 @@ def require_words(command: type, words: Sequence[str]) -> None:
         Refusal: the message names the option, the word and what is accepted.
     """
     hints = get_type_hints(command, include_extras=True)
+    given = set()
     for place, word in enumerate(words):
         option, equals, value = word.partition("=")
         name = option.removeprefix("--").replace("-", "_")
         if not option.startswith("--") or name not in hints:
             continue
+        if name in given and not _takes_lists(hints[name]):
+            several = ": several values follow one" if _takes_list(hints[name]) else ""
+            raise Refusal(f"{option} is given twice{several}")
+        given.add(name)
         after = itertools.takewhile(lambda other: not other.startswith("--"), words[place + 1 :])
         values = [value] if equals else list(after)
         option_range = ranges(command).get(name)

@@ -38,7 +38,11 @@ def require_sound_parts(network: DSQN) -> None:
     weights = torch.rand(sim_steps, generator=generator)
     what = f"neuron {NEURONS.name_of(type(spiking.neuron))!r}"
     for population, shape in zip(network.populations, network.layer_shapes, strict=False):
-        assert isinstance(population, Population)
+        if not isinstance(population, Population):
+            raise Refusal(
+                f"{what} makes a {type(population).__name__}: a Population (core/neurons/base.py) is needed, or a "
+                "SteppedPopulation, which tells one simulation step"
+            )
         _require_float32(what, population)
         currents = 4 * torch.rand(sim_steps, ROWS, *shape, generator=generator) - 1
         fire = functools.partial(population, sim_steps=sim_steps)
@@ -103,11 +107,12 @@ def _tried(
         raise Refusal(f"{what} gives values that are not finite")
     _require_equal(what, again.flip(rows_of_result), result, "the second time")
     _require_equal(what, torch.cat(alone, rows_of_result), result, "for a row alone")
-    reached = (
-        torch.autograd.grad(result.sum(), inputs, allow_unused=True)[0] if result.requires_grad else None
-    )
-    if reached is None:
-        raise Refusal(f"{what} has no gradient: the layers before it would not learn")
+    reached = None
+    if result.requires_grad:
+        weights = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+        reached = torch.autograd.grad(result, inputs, weights, allow_unused=True)[0]
+    if reached is None or not reached.any():
+        raise Refusal(f"{what} has no gradient, or 0 everywhere: the layers before it would not learn")
     inputs.requires_grad_(False)
     return result.detach()
 

@@ -72,6 +72,8 @@ def _told(drawn: str, command: type) -> str:
     if unknown:
         (words,) = unknown
         near = nearest(words[0], [name for name, _ in _options(command)]) if words[0][0] == "-" else ""
+        if not near and "--set" in {name for name, _ in _options(command)}:
+            near = "--set FIELD=VALUE sets other fields; "
         return f"no such option: {' '.join(words)}; {near}"
     if text.startswith("Missing from"):
         options = {name for name, _ in _options(command)}
@@ -80,7 +82,8 @@ def _told(drawn: str, command: type) -> str:
     if found := re.match(r"Missing value for argument '([^']*)'", text):
         return f"{found[1]}: a value is needed; "
     if found := re.match(r"invalid choice (.*) for argument '([^']*)'. Expected one of (.*)\.$", text):
-        return f"{found[2]} is {found[1]}: accepted are {', '.join(re.findall(_WORD, found[3]))}; "
+        accepted = dict.fromkeys(word for word in re.findall(_WORD, found[3]) if word != "None")
+        return f"{found[2]} is {found[1]}: accepted are {', '.join(sorted(accepted))}; "
     if found := re.match(r"Error parsing ([^:]*): .*?\[(.*?)\]", text):
         (kind,) = [line for section in others for line in section if line.startswith(f"{found[1]} ")] or [""]
         accepted = dict.fromkeys(re.findall(_WORD, kind.removeprefix(found[1])))

@@ -22,7 +22,7 @@ STATE_EPSILON = 0.05
 COLLECTING_ENVS = 4
 """Episodes played side by side while states are collected."""
 PATIENCE = 10
-"""Episodes without a new state, for each environment and state, after which a game counts as having no more."""
+"""Episodes, for each environment and each state that is asked for, after which a game counts as having no more."""
 
 
 def require_room(game: Game, num_states: int, stream: str) -> None:

@@ -47,6 +47,16 @@ class FlatParameters:
         """How each parameter lies in memory, which the order of the elements follows."""
         self._gradients = _views(self.gradient, parameters)
 
+    def relaid(self, flat: Tensor, strides: Sequence[Sequence[int]]) -> Tensor:
+        """Values of all parameters in this order, from a tensor in which they lie by other strides."""
+        if strides == self.strides:
+            return flat
+        result = torch.empty_like(flat)
+        for view, stride in zip(_views(result, self._gradients), strides, strict=True):
+            offset = flat.storage_offset() + view.storage_offset()
+            view.copy_(torch.as_strided(flat, view.shape, stride, offset))
+        return result
+
     def set_gradients(self, found: Sequence[Tensor]) -> None:
         """Copy the gradients of all parameters, in the network's order, to where the optimiser sees them."""
         torch._foreach_copy_(self._gradients, list(found))

@@ -18,7 +18,8 @@ from play.environments import network_input
 from play.rollout import Step
 
 LOOKED_AT = 32
-"""States of a validation in which single neurons are looked at. Spike trains of more would take much memory."""
+"""States, drawn from a whole validation, in which single neurons are looked at. Spike trains of more would take much
+memory."""
 SATURATED = 0.99
 """Firing rate, in spikes per simulation step, from which a neuron counts as saturated."""
 
@@ -40,11 +41,21 @@ class Board:
         else:
             self._writer = SummaryWriter(str(folder), purge_step=steps + 1)
         self._states: list[np.ndarray] = []
+        self._met = 0
+        self._drawing = np.random.default_rng(0)
 
     def look_at(self, step: Step) -> None:
-        """Remember the states of a validation's first decisions. It is called with every decision."""
-        if len(self._states) < LOOKED_AT:
-            self._states += [observation.copy() for observation in step.observations]
+        """Remember some states of a validation, each with the same probability. It is called with every decision."""
+        # Reservoir sampling (Vitter 1985, algorithm R).
+        met = self._met + 1 + np.arange(len(step.observations))
+        for observation, place, so_far in zip(
+            step.observations, self._drawing.integers(met), met, strict=True
+        ):
+            if so_far <= LOOKED_AT:
+                self._states.append(observation.copy())
+            elif place < LOOKED_AT:
+                self._states[place] = observation.copy()
+        self._met += len(met)
 
     def point(self, row: CurveRow, diagnostics: Mapping[str, float]) -> None:
         """Show a point of the learning curve, and what the algorithm knows of its last update."""
@@ -65,9 +76,9 @@ class Board:
         rates = np.mean([json.loads(row.layer_rates) for row in rows], axis=0)
         shown |= {f"firing_rate/layer{layer}": rate for layer, rate in enumerate(rates.tolist(), 1)}
         if isinstance(agent, Layered) and self._states:
-            states = network_input(np.stack(self._states[:LOOKED_AT]), agent.game, agent.device)
+            states = network_input(np.stack(self._states), agent.game, agent.device)
             shown |= dict(neurons(agent, states))
-        self._states = []
+        self._states, self._met = [], 0
         self._add("validation", shown, steps)
 
     def _add(self, group: str, values: Mapping[str, float], steps: int) -> None:

@@ -291,10 +291,11 @@ class QLearner:
         return self._weights.strides
 
     @torch.no_grad()
-    def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
-        """Continue from what `tensors` returned after so many updates."""
+    def restore(self, tensors: dict[str, Tensor], strides: list[list[int]], updates: int) -> None:
+        """Continue from what `tensors` and `strides` returned after so many updates."""
         self.updates = updates
         for name, tensor in self.tensors().items():
-            tensor.copy_(tensors[name])
+            of_parameters = tensor.numel() == self._weights.tensor.numel()  # not a count of steps
+            tensor.copy_(self._weights.relaid(tensors[name], strides) if of_parameters else tensors[name])
         refresh(self.working, self.online)
         refresh(self._working_target, self.target)

@@ -1,6 +1,6 @@
 """Command-line options of the network that is trained."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from core.choices import Surrogate
@@ -13,6 +13,7 @@ from core.registered import Listed
 if TYPE_CHECKING:
     from core.dsqn import Spiking
     from core.networks import Network
+    from core.neurons.base import Neuron
 
 _OF_NEURON = ("reset", "detach_reset", "threshold", "tau", "surrogate", "surrogate_slope")
 """Options that set fields of the neuron."""
@@ -94,7 +95,8 @@ class SpikingOptions(NetworkOptions):
     neuron: Annotated[
         tuple[str, ...],
         OneOf(
-            "Neuron in place of the network's own, with its options, as in lif tau=4 threshold=0.5.",
+            "Neuron in place of the network's own, with its options, as in lif tau=4 threshold=0.5. What lif and if "
+            "share stays the network's if it is not given.",
             "core.neurons.base:NEURONS",
             words="settings",
         ),
@@ -142,7 +144,7 @@ class SpikingOptions(NetworkOptions):
         from core.normalisations import NORMALISATIONS
         from core.readouts import READOUTS
 
-        neuron = choose(NEURONS, self.neuron) if self.neuron else spiking.neuron
+        neuron = self._chosen_neuron(spiking.neuron)
         of_neuron = self._given(*_OF_NEURON)
         known = {field.name for field in fields(neuron)}  # type: ignore[arg-type]  # every neuron is a dataclass
         for name, value in of_neuron.items():
@@ -165,6 +167,22 @@ class SpikingOptions(NetworkOptions):
         changes += [f"normalisation={','.join(self.normalisation)}"] if self.normalisation else []
         network, layers = self.changed_layers(replace(network, spiking=spiking, **bias))
         return network, [*changes, *layers]
+
+    def _chosen_neuron(self, own: "Neuron") -> "Neuron":
+        """The neuron that the command line names, if any. It keeps what it shares with the network's own by a class."""
+        from core.neurons.base import NEURONS
+
+        if not self.neuron:
+            return own
+        chosen = choose(NEURONS, self.neuron)
+        if not is_dataclass(chosen):
+            raise Refusal(
+                f"neuron {self.neuron[0]!r} is no dataclass: @dataclass(frozen=True, kw_only=True) is needed"
+            )
+        common = (cls for cls in type(own).__mro__ if is_dataclass(cls) and isinstance(chosen, cls))
+        kept = {field.name for cls in common for field in fields(cls)}
+        kept -= {word.partition("=")[0] for word in self.neuron}
+        return replace(chosen, **{name: getattr(own, name) for name in kept})
 
     def _given(self, *names: str) -> dict[str, Any]:
         """The options among these that the command line gave."""

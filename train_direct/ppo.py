@@ -143,6 +143,7 @@ class PPO:
         self._scores = EpisodeScores(recipe.num_envs)
         self._sums = torch.zeros(2, device=agent.device)  # loss and mean value, over updates
         self._updates_counted = 0
+        self._has_updated = False
 
     @property
     def steps(self) -> int:
@@ -227,6 +228,7 @@ class PPO:
             self._sums += torch.stack((loss, value.mean()))
         self.updates += 1
         self._updates_counted += 1
+        self._has_updated = True
 
     def means(self) -> Means:
         """Means since the previous call."""
@@ -246,7 +248,7 @@ class PPO:
 
     def diagnostics(self) -> dict[str, float]:
         """Norm of the gradient in the last update; empty without updates."""
-        return {"gradient_norm": float(self._weights.gradient.norm())} if self.updates else {}
+        return {"gradient_norm": float(self._weights.gradient.norm())} if self._has_updated else {}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and JSON-able values, from which `restore` continues with the same bits."""

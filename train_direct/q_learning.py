@@ -15,7 +15,6 @@ from core import seeding
 from core.choices import Precision
 from core.dqn import DQN
 from core.dsqn import DSQN
-from core.errors import Refusal
 from core.games import Game
 from play.environments import make_environments
 from play.policies import exploring
@@ -163,6 +162,7 @@ class QLearning:
             "updates": self.updates,
             "strides": self._learner.strides,
             "updates_counted": self._updates_counted,
+            "sim_steps": self.agent.sim_steps,
             "scores": self._scores.running.tolist(),
             "sampling": self._sampling.bit_generator.state,
             "replay": replay,
@@ -170,21 +170,16 @@ class QLearning:
         }
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Continue from a state.
-
-        Raises:
-            Refusal: another version wrote it, in whose memory the weights lay otherwise.
-        """
-        if isinstance(self.agent, DSQN) and values.get("strides") != self._learner.strides:
-            raise Refusal("the state was written by an older version: remove its folder to start again")
+        """Continue from a state, perhaps of another device, where weights lie otherwise in memory."""
         self._sums = tensors["sums"].to(self.agent.device)
-        self._learner.restore(tensors, values["updates"])
+        self._learner.restore(tensors, values["strides"], values["updates"])
+        if self._sim_steps:  # the next number begins with a decision, so after a validation of this one
+            self._learner.set_sim_steps(values["sim_steps"])
         self._updates_counted = values["updates_counted"]
         self._scores.running[:] = values["scores"]
         self._sampling.bit_generator.state = values["sampling"]
-        self._replay.restore(tensors.get("replay"), values["replay"])
+        self._replay.restore(tensors["replay"], values["replay"])
         self._rollout.restore(values["rollout"])
-        self._prune_sim_steps()
 
     def close(self) -> None:
         """Free the environments."""

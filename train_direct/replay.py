@@ -249,21 +249,20 @@ class Replay:
             self._checked[env] = max(0, written - 1)  # the action in the newest row is not taken yet
         return torch.from_numpy(self._checksums), {"written": self._written.tolist()}
 
-    def restore(self, checksums: Tensor | None, state: dict[str, Any]) -> None:
+    def restore(self, checksums: Tensor, state: dict[str, Any]) -> None:
         """Forget everything that was added after the state was taken.
 
         Args:
-            checksums: of all rows; None if an older version saved the state, which had none.
+            checksums: of all rows.
             state: the other values of the state.
 
         Raises:
             Refusal: rows of the state are missing or were changed.
         """
         self._written = np.array(state["written"], dtype=np.int64)
-        if checksums is not None:
-            self._checksums[:] = checksums.numpy()
-            self._checked = (self._written - 1).clip(min=0)
-            self._require_rows()
+        self._checksums[:] = checksums.numpy()
+        self._checked = (self._written - 1).clip(min=0)
+        self._require_rows()
         begun = self._env[self._written > 0]
         self._is_transition[begun, (self._written[begun] - 1) % self._length] = False
         if self._mirror is not None:
@@ -286,7 +285,7 @@ def _columns(game: Game) -> dict[str, tuple[type, tuple[int, ...]]]:
     return {
         "frames": (np.dtype(game.observation_dtype).type, frame_shape),
         "ages": (np.uint8, ()),  # decisions since the episode began, up to the stack's depth
-        "actions": (np.uint8, ()),
+        "actions": (np.min_scalar_type(game.num_actions - 1).type, ()),
         "rewards": (np.float32, ()),
         "terminals": (np.bool_, ()),
         "is_transition": (np.bool_, ()),

@@ -18,14 +18,16 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from core.checkpoint import Checkpoint, load_agent, require_finite, save_agent
 from core.errors import Refusal
+from core.extensions import used_extensions
 from core.games import Game
 from core.manifest import Manifest
 from core.progress import Progress
-from core.records import read_rows, require_no_link, write_rows
+from core.records import read_rows, require_no_link, write_bytes, write_rows
 from core.rows import CurveRow, EpisodeRow
 from core.tensor_files import read_tensors, write_tensors
 from play.episodes import episode_row, play
@@ -44,6 +46,9 @@ _RESUMING = ("state.safetensors", "replay", "tensorboard")
 """Files and folders that an unfinished run continues."""
 _KEPT = ("best-episode.safetensors", "steps-*.safetensors", "episodes-*.safetensors")
 """Patterns of the weights that are kept on request."""
+_OVERWRITTEN = ("best.safetensors", "best-episode.safetensors")
+"""Weights that later ones overwrite. A state holds the files as they were, because what came after it can be lost, and
+decisions that are made again may be others (on a GPU, or with other threads)."""
 STOPS = (signal.SIGTERM, signal.SIGINT)
 """Signals after which a run saves a state and ends."""
 
@@ -132,6 +137,8 @@ class TrainingRun:
             require_no_link(folder / name)
         if self._state_file.exists():
             self._restore()
+        else:
+            self._require_end_ahead()  # it may have kept weights before it was killed
         # Points at the state's own count of decisions were written before the state.
         self._board = Board(folder / "tensorboard", algorithm.steps)
 
@@ -189,7 +196,8 @@ class TrainingRun:
         self._episodes += len(scores)
         if plan.keep_best_episode and max(scores, default=-math.inf) > self._best_episode:
             self._best_episode = max(scores)
-            save_agent(self._best_episode_file, self._algorithm.agent, self._provenance())
+            kept = self._folder / "best-episode.safetensors"
+            save_agent(kept, self._algorithm.agent, self._provenance())
         for episodes in plan.keep_episodes:
             if before < episodes <= self._episodes:
                 kept = self._folder / f"episodes-{episodes:06d}.safetensors"
@@ -290,6 +298,7 @@ class TrainingRun:
             "network": self._plan.network,
             "training": self._plan.training,
             "scores_are_q_values": self._plan.scores_are_q_values,
+            **({"extensions": used} if (used := used_extensions()) else {}),
         }
 
     def _write_rows(self) -> list[Path]:
@@ -302,6 +311,9 @@ class TrainingRun:
         """Write rows, then the state with their numbers. On resume, rows beyond these numbers are dropped."""
         self._write_rows()
         tensors, values = self._algorithm.state()
+        for path in self._overwritten():
+            if path.exists():
+                tensors[path.name] = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
         header = {
             "algorithm": values,
             "spec": self._manifest.spec,
@@ -326,6 +338,7 @@ class TrainingRun:
         except Refusal as refusal:
             raise Refusal(f"{refusal}; remove {self._folder} to start again")
         damaged = Refusal(f"{self._state_file} is damaged; remove {self._folder} to start again")
+        held = {path: tensors.pop(path.name) for path in self._overwritten() if path.name in tensors}
         fresh, _ = self._algorithm.state()
         if _shapes(fresh) != _shapes(tensors) or not all(
             isinstance(header.get(name), kind) for name, kind in _HEADER.items()
@@ -337,6 +350,8 @@ class TrainingRun:
             raise
         except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
             raise damaged from error
+        for path, content in held.items():
+            write_bytes(path, content.numpy().tobytes())
 
     def _continue_from(self, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         self._manifest.require_same(header["spec"], finished=False)
@@ -369,14 +384,17 @@ class TrainingRun:
             raise Refusal(
                 f"total_steps is {end}: {self._saved_steps} decisions were already made in {self._folder}"
             )
-        for path in sorted(set(self._folder.glob("*.safetensors")) - {self._state_file}):
+        for path in self._kept():
             kept_steps = load_agent(path).provenance["train_steps"]
             if kept_steps > end:
                 raise Refusal(f"total_steps is {end}: {path} was kept after {kept_steps} decisions")
 
-    @property
-    def _best_episode_file(self) -> Path:
-        return self._folder / "best-episode.safetensors"
+    def _overwritten(self) -> list[Path]:
+        return [self._folder / name for name in _OVERWRITTEN]
+
+    def _kept(self) -> list[Path]:
+        """The weights that were kept on request."""
+        return [path for pattern in _KEPT for path in sorted(self._folder.glob(pattern))]
 
     def _kept_file(self, steps: int) -> Path:
         return self._folder / f"steps-{steps:09d}.safetensors"
@@ -386,8 +404,7 @@ class TrainingRun:
         outputs = self._write_rows()
         agent_file = self._folder / "agent.safetensors"
         save_agent(agent_file, self._algorithm.agent, self._provenance())
-        kept = [path for pattern in _KEPT for path in sorted(self._folder.glob(pattern))]
-        self._manifest.finish([agent_file, self._folder / "best.safetensors", *kept, *outputs])
+        self._manifest.finish([agent_file, self._folder / "best.safetensors", *self._kept(), *outputs])
         clean_up(self._folder)
 
 

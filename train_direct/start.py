@@ -17,7 +17,7 @@ from core.manifest import Manifest, read_manifest
 from core.memory import available_bytes, require_fits
 from core.networks import Network
 from core.reading import parse_json
-from core.records import to_json
+from core.records import MAX_ROWS, to_json
 from play.protocols import get_protocol
 from train_direct.algorithm import Algorithm
 from train_direct.common_mode import CommonMode
@@ -99,6 +99,12 @@ def train_q_network(
             f"({available_bytes() / 2**30:.1f} GiB now)",
             file=sys.stderr,
         )
+        if (left := recipe.epsilon(recipe.total_steps)) > 2 * recipe.epsilon_end:
+            print(
+                f"{options.out}: at the end {left:.0%} of actions are still random, because the recipe explores for "
+                f"{recipe.epsilon_decay_steps:,} decisions; --set epsilon_decay_steps=N changes that",
+                file=sys.stderr,
+            )
         plan = _plan(
             options,
             game,
@@ -158,10 +164,22 @@ def _require_updates_fit(agent: Layered, batch_size: int) -> None:
 
 def _require_batches_fit(game: Game, recipe: Recipe) -> None:
     """Refuse batches that do not fit into memory. Those of all updates that are due at once are drawn together."""
-    due = max(1, recipe.num_envs // recipe.train_interval_steps)
+    due = -(-recipe.num_envs // recipe.train_interval_steps)
     # Two observations each, put together from frames.
     needed = 2 * 2 * due * recipe.batch_size * game.observation_bytes
     require_fits("batch_size", recipe.batch_size, needed, f"batches of {due} updates at once")
+
+
+def _require_rows_fit(options: RunOptions, recipe: BaseRecipe) -> None:
+    """Refuse intervals at which a run would make more rows than a file keeps."""
+    counts = (
+        ("curve_interval_steps", options.curve_interval_steps, 1, "points of the curve"),
+        ("eval_interval_steps", recipe.eval_interval_steps, recipe.eval_episodes, "validation episodes"),
+    )
+    for name, interval, at_once, what in counts:
+        rows = at_once * (recipe.total_steps // interval + 1)
+        if rows > MAX_ROWS:
+            raise Refusal(f"{name} is {interval}: {rows:,} {what}, and at most {MAX_ROWS:,} are kept")
 
 
 def _require_long_enough(recipe: Recipe, shares: int) -> None:
@@ -180,6 +198,7 @@ def _spec(options: RunOptions, game: Game, recipe: BaseRecipe) -> dict[str, Any]
     Values of None are left out. So a later version can add a field that is None by default, and older folders keep
     their specification.
     """
+    _require_rows_fit(options, recipe)
     told = {name: value for name, value in asdict(recipe).items() if value is not None}
     return {
         "verb": f"train_direct {options.kind}",

@@ -63,6 +63,12 @@ class Detached(Leaky):
         return super().forward(currents.detach(), sim_steps)
 
 
+class Blocking(Leaky):
+    def step(self, current: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        h = state[0] + current
+        return (h >= 1).float() + 0 * h, (h,)
+
+
 class Flat(Leaky):
     def forward(self, currents: Tensor, sim_steps: int) -> Tensor:
         return super().forward(currents, sim_steps).flatten(2)
@@ -145,6 +151,8 @@ def make(spiking: Spiking, seed: int = 0) -> Any:
         (lambda: neuron(Halved), "neuron 'mine' gives spikes that are neither 0 nor 1"),
         (lambda: neuron(Keeping), "neuron 'mine' gives other values the second time"),
         (lambda: neuron(Detached), "neuron 'mine' has no gradient"),
+        (lambda: neuron(Blocking), "neuron 'mine' has no gradient, or 0 everywhere"),
+        (lambda: neuron(lambda: nn.Identity()), "neuron 'mine' makes a Identity: a Population"),  # type: ignore[arg-type,return-value]
         (lambda: neuron(Flat), "neuron 'mine' makes (4, 3, 128) of (4, 3, 2, 8, 8)"),
         (
             lambda: neuron(Failing),

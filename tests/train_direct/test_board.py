@@ -6,12 +6,16 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.dsqn import DSQN, Spiking
 from core.games import get_game
 from core.layers import initialise
-from tests.conftest import Command
-from train_direct.board import neurons
+from play.episodes import play
+from play.protocols import get_protocol
+from play.rollout import Step
+from tests.conftest import AGENTS, Command
+from train_direct.board import LOOKED_AT, Board, neurons
 
 RUN = (
     *(
@@ -52,6 +56,25 @@ def test_a_run_shows_what_is_looked_for(verb: str, tmp_path: Path, command: Comm
     assert all(value > 0 for tag in ("td_error", "gradient_norm") for _, value in shown[f"train/{tag}"])
     shares = [value for tag, values in shown.items() if "neurons" in tag for _, value in values]
     assert all(0 <= share <= 1 for share in shares)
+
+
+def test_neurons_are_looked_at_in_states_of_whole_games(tmp_path: Path) -> None:
+    agent = load_agent(AGENTS / "minatar-breakout-dsqn-s0.safetensors").agent
+    protocol = get_protocol("minatar", agent.game)
+    board, met = Board(tmp_path, 0), []
+
+    def look(step: Step) -> None:
+        board.look_at(step)
+        met.extend(observation.tobytes() for observation in step.observations)
+
+    games = range(30)
+    assert len([*play(agent, agent.game, protocol, eval_seed=0, episodes=games, on_step=look)]) == len(games)
+    board.close()
+    when = [met.index(state.tobytes()) / len(met) for state in board._states]
+    assert len(when) == LOOKED_AT
+    assert (
+        sum(share > 0.25 for share in when) >= LOOKED_AT / 4
+    )  # by its first meeting, and games repeat states
 
 
 def test_neurons_that_never_fire_are_silent() -> None:

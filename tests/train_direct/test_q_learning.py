@@ -163,7 +163,7 @@ def test_bfloat16_copies_are_the_rounded_weights_whatever_happened(network: str)
         trained.update(random_batch())
         assert_rounded(trained)
     restored = learner(network, recipe, seed=1, precision="bf16")
-    restored.restore(trained.tensors(), trained.updates)
+    restored.restore(trained.tensors(), trained.strides, trained.updates)
     assert_rounded(restored)
     *hidden, output = trained.acting.layers
     assert {layer.weight.dtype for layer in hidden} == {torch.bfloat16}
@@ -194,11 +194,27 @@ def test_a_restored_learner_goes_on_with_the_same_bits(recipe: str, updates: int
     tensors = {name: tensor.detach().clone() for name, tensor in trained.tensors().items()}
     restored = learner(recipe=settings, seed=1, precision=precision)
     restored.update(random_batch(), 2)  # and what it did before is forgotten
-    restored.restore(tensors, updates)
+    restored.restore(tensors, trained.strides, updates)
     assert_equal_tensors(restored, trained)
     for _ in range(4):
         assert torch.equal(restored.update(random_batch()), trained.update(random_batch()))
         assert_equal_tensors(restored, trained)
+
+
+def test_a_state_is_restored_where_weights_lie_otherwise_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where no weights are laid out for sparse products."""
+    trained = learner("chen2022")
+    trained.update(random_batch(), 4)
+    monkeypatch.setattr("train_direct.learner._visit_spikes_only", lambda network: None)
+    restored = learner("chen2022", seed=1)
+    assert restored.strides != trained.strides
+    restored.restore(trained.tensors(), trained.strides, trained.updates)
+    for ours, theirs in zip(restored.online.parameters(), trained.online.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    for name in ("exp_avg", "exp_avg_sq"):
+        back = trained._weights.relaid(restored.tensors()[f"optimizer.{name}"], restored.strides)
+        assert torch.equal(back, trained.tensors()[f"optimizer.{name}"])
+    assert restored.tensors()["optimizer.step"] == 4
 
 
 @pytest.mark.gpu
@@ -226,7 +242,7 @@ def test_updates_as_a_graph_are_those_launched_one_by_one(network: str, recipe: 
     assert_close_updates()
     assert isinstance(captured._captured, Captured)
     for trained in (captured, eager):  # where the graph's tensors lie
-        trained.restore(start, 0)
+        trained.restore(start, trained.strides, 0)
     assert_close_updates()
     if network == "chen2022":  # another graph
         captured.set_sim_steps(2)
@@ -296,11 +312,12 @@ def test_a_pruned_run_goes_on_with_the_same_bits(decisions: int, tmp_path: Path)
         algorithm.advance()
     tensors, values = algorithm.state()
     tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    values = json.loads(json.dumps(values))
+    values, sim_steps = json.loads(json.dumps(values)), algorithm.agent.sim_steps
     while algorithm.steps < 288:
         algorithm.advance()
     restored = pruned(tmp_path)
     restored.restore(tensors, values)
+    assert restored.agent.sim_steps == sim_steps  # a validation may be due before the next decision
     while restored.steps < 288:
         restored.advance()
     assert_equal_tensors(restored._learner, algorithm._learner)

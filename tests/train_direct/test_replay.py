@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,14 @@ def step(
         activity=None,
         attack=None,
     )
+
+
+@pytest.mark.parametrize("num_actions", [256, 257, 1000])
+def test_any_action_is_kept(num_actions: int, tmp_path: Path) -> None:
+    replay = make_replay(tmp_path, replace(GAME, num_actions=num_actions))
+    replay.add(step(1, 2, action=num_actions - 1, starts=True))
+    replay.add(step(2, 3))
+    assert drawn(replay)[1, 2][0] == num_actions - 1
 
 
 def drawn(replay: Replay, draws: int = 400) -> dict[tuple[float, float], tuple[int, float, float]]:

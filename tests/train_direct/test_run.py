@@ -261,6 +261,33 @@ def test_the_best_checkpoint_is_the_best_on_validation_episodes(
     )
 
 
+def test_the_best_weights_are_those_of_the_state_that_a_run_continues(tmp_path: Path) -> None:
+    """What came after it is lost, and may come out otherwise when it is made again, as on a GPU."""
+    from core.checkpoint import load_agent
+
+    class Interrupted(Scripted):
+        def advance(self) -> list[float]:
+            if self.steps == 400:
+                raise KeyboardInterrupt
+            return super().advance()
+
+        def state(self) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+            return {}, {"steps": self.steps}
+
+    class Resumed(Scripted):
+        def restore(self, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
+            self.steps = values["steps"]
+
+    length = {"total_steps": 500, "eval_interval_steps": 100, "eval_episodes": 1}
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, Interrupted(), **length)
+    best = tmp_path / "best.safetensors"
+    assert load_agent(best).provenance["train_steps"] == 300
+    best.write_bytes(b"better weights, which were found after the state")
+    train(tmp_path, Resumed(), **length)
+    assert load_agent(best).provenance["train_steps"] == 300
+
+
 def test_weights_after_numbers_of_training_episodes_and_after_the_best_one_are_kept(tmp_path: Path) -> None:
     from core.checkpoint import load_agent
 
@@ -396,6 +423,15 @@ def test_a_run_that_fits_no_machine_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["curve_interval_steps", "eval_interval_steps"])
+def test_more_rows_than_a_file_keeps_are_refused_at_once(name: str, tmp_path: Path, command: Command) -> None:
+    words = ("dqn", "--game", "cartpole", "--total-steps", 600_000, f"--{name.replace('_', '-')}", 1)
+    finished = command("train_direct", *words, "--out", tmp_path / "run")
+    assert (finished.code, len(finished.err.splitlines())) == (2, 1)
+    assert f"{name} is 1: " in finished.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_state_of_another_run_is_not_resumed(tmp_path: Path, command: Command) -> None:
     """Where somebody removed the manifest, nothing says whose the files are."""
     import shutil
@@ -434,12 +470,18 @@ def test_an_unfinished_run_may_be_given_another_end(tmp_path: Path, command: Com
     assert (longer.code, "total_steps is 4000 there and 5000 here" in longer.err) == (2, True)
 
 
-def test_no_end_is_taken_before_weights_that_were_kept(tmp_path: Path, command: Command) -> None:
-    """Weights kept after the last state are made again on the way; an end before them would leave some from beyond."""
+@pytest.mark.parametrize("checkpoint_interval_steps", [2000, 1_000_000])
+def test_no_end_is_taken_before_weights_that_were_kept(
+    checkpoint_interval_steps: int, tmp_path: Path, command: Command
+) -> None:
+    """Weights kept after the last state, or before the first one, are made again on the way.
+
+    An end before them would leave some from beyond.
+    """
     run, whole = tmp_path / "run", tmp_path / "whole"
 
     def asked(out: Path, total_steps: int) -> list[str]:
-        own = ("--checkpoint-interval-steps", "2000", "--keep-interval-steps", "200")
+        own = ("--checkpoint-interval-steps", str(checkpoint_interval_steps), "--keep-interval-steps", "200")
         return [*arguments(out, "ppo", "cartpole", total_steps), *own]
 
     process = subprocess.Popen([sys.executable, "-m", "train_direct", *asked(run, 200_000)], cwd=ROOT)
