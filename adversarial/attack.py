@@ -132,6 +132,11 @@ class Attack(abc.ABC):
         """
         return {"norm": self.norm, "targeted": self.targeted, **asdict(self)}
 
+    @property
+    def asks(self) -> bool:
+        """Whether it asks the victim for its scores, to choose among inputs."""
+        return True
+
     def require_fit(self, game: Game, epsilon: float) -> None:
         """Refuse a game that the attack cannot be made on, or a size that it does not have."""
         if epsilon > self.most_epsilon:

@@ -5,18 +5,23 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import torch
+
 from adversarial.command import AskedAttacks, PlannedAttack, drop_unplanned
 from adversarial.options import Run
 from adversarial.threat import Threat
 from analysis.statistics import mean_interval
 from analysis.words import scored
+from core.agents import Agent
 from core.checkpoint import Checkpoint
 from core.device import set_up_torch
+from core.errors import Refusal
 from core.games import Game, get_game
 from core.manifest import Manifest
 from core.progress import Progress
 from core.records import Journal
 from core.rows import AttackRow
+from play.environments import bounds
 from play.episodes import Played, episode_row, play
 from play.film.film import Film
 from play.film.video import require_ffmpeg
@@ -37,6 +42,7 @@ class AttackOnGames(Run, AskedAttacks):
         others = self.others(checkpoint, game)
         rows_file = self.out / "attacks.parquet"
         self.require_room([checkpoint.agent, *others.agents], min(self.num_envs, self.episodes))
+        self._require_answers(checkpoint.agent)
         manifest = Manifest(
             self.out / "manifest.json",
             {
@@ -73,6 +79,22 @@ class AttackOnGames(Run, AskedAttacks):
         for film, (threat, perturb) in zip(films, planned, strict=False):  # no films if none are asked for
             film.record(perturb, threat.name)
             print(film.path)
+
+    def _require_answers(self, victim: Agent) -> None:
+        """Refuse attacks that ask a victim whose answers depend on what it carries from decision to decision."""
+        game = victim.game
+        opening = torch.zeros(1, *game.observation_shape, device=victim.device).clamp(
+            *bounds(game, victim.device)
+        )
+        with torch.no_grad():
+            carries = victim.decide(opening).carry is not None
+        asking = [attack.label for name in self.attack for attack in self.variants(name) if attack.asks]
+        if carries and asking:
+            raise Refusal(
+                f"attack is {asking[0]}: it asks the victim, which carries membranes from decision to decision, and "
+                "would get the answers of an episode's start; in whole games of such a network accepted are fgsm and "
+                "noise that is drawn once"
+            )
 
     def _play(
         self,

@@ -71,6 +71,10 @@ class Noise(Attack, abc.ABC):
         draws = values.pop("draws", 1)
         return cls(**values) if draws == 1 else cls(**{"loss": "margin", "queries": draws, **values})
 
+    @property
+    def asks(self) -> bool:
+        return self.queries > 1
+
     @abc.abstractmethod
     def draw(self, box: Box, epsilon: float, generators: Sequence[np.random.Generator]) -> Tensor:
         """Noisy inputs [K, *observation] within the box.

@@ -55,7 +55,7 @@ def sources(victim: Agent, twin: Agent | None = None) -> list[GradientSource]:
 
 
 def transfer(other: Checkpoint) -> GradientSource:
-    """The gradient of another agent, which knows nothing of the victim."""
+    """The gradient of another agent. Of its iterates, the victim's scores choose the worst."""
     name = f"{TRANSFER}{other.agent.kind} {other.id}"
     return replace(gradient_source(other.agent), name=name, same_scores=False)
 
@@ -120,6 +120,8 @@ def best_sources(
     victim: Agent, states: np.ndarray, epsilons: Sequence[float], twin: Agent | None = None
 ) -> dict[float, GradientSource]:
     """For each epsilon, the white-box gradient along which FGSM of this size changes most greedy actions.
+
+    FGSM takes cross-entropy and changes all frames here, whatever the loss and scope of the attack that follows.
 
     The first of equals is taken. Report successes on other states than these: the best of forty is flattered here.
 

@@ -96,7 +96,10 @@ class Threat:
 
     @property
     def queries(self) -> int:
-        """How often the victim is asked about each state, at most; 0 for attacks that do not ask."""
+        """How often an attack by scores asks the victim about each state, at most; 0 for attacks by gradients.
+
+        Those of several steps or starts ask too, about every iterate, to show the worst.
+        """
         return int(self.record["queries"])
 
     @property

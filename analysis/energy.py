@@ -40,7 +40,7 @@ abstract: 5.7 % at 5 simulation steps on typical neuromorphic hardware. Versions
 ACCOUNTS: Mapping[str, str] = {
     "first layer once": (
         "a network without spikes multiplies every input, zeros included; a spiking network adds once for each spike, "
-        "and its first layer multiplies the whole image once per decision (a binary image is added instead)"
+        "and its first layer multiplies the whole image once per decision (of a binary image, it adds the ones)"
     ),
     "first layer every sim step": "as before, but the first layer is computed again at every simulation step",
     "effective operations": (
@@ -97,9 +97,9 @@ def is_spiking(layers: Sequence[OperationsRow]) -> bool:
 def window_sim_steps(layers: Sequence[OperationsRow]) -> float:
     """Mean simulation steps per decision in which a neuron of a spiking network may fire.
 
-    They are counted at the first layer. A decision takes longer if layers wait for each other.
+    They are counted at the first layer with membranes. A decision takes longer if layers wait for each other.
     """
-    return layers[0].neuron_updates / layers[0].num_neurons
+    return next((layer.neuron_updates / layer.num_neurons for layer in layers if layer.neuron_updates), 0.0)
 
 
 def firing_rate(layers: Sequence[OperationsRow]) -> float:
@@ -109,7 +109,8 @@ def firing_rate(layers: Sequence[OperationsRow]) -> float:
     """
     firing = layers if layers[-1].spikes > 0 else layers[:-1]
     neurons = sum(layer.num_neurons for layer in firing if layer.neuron_updates > 0)
-    return sum(layer.spikes for layer in layers) / (neurons * window_sim_steps(layers))
+    possible = neurons * window_sim_steps(layers)
+    return sum(layer.spikes for layer in layers) / possible if possible else 0.0
 
 
 def microjoules(layers: Sequence[OperationsRow]) -> Energy:
@@ -127,10 +128,12 @@ def microjoules(layers: Sequence[OperationsRow]) -> Energy:
         dense = 1e-6 * MAC_PICOJOULES * sum(layer.dense_macs for layer in layers)
         return Energy(dense, dense, 1e-6 * sum(effective))
     first = effective[0] if layers[0].binary_input else MAC_PICOJOULES * layers[0].dense_macs
-    spikes = AC_PICOJOULES * sum(layer.acs for layer in layers)
+    later = AC_PICOJOULES * sum(layer.acs for layer in layers)
+    # Later layers whose inputs are no spikes, as behind a pooling of means.
+    later += MAC_PICOJOULES * sum(layer.dense_macs for layer in layers[1:] if layer.effective_macs)
     return Energy(
-        1e-6 * (first + spikes),
-        1e-6 * (window_sim_steps(layers) * first + spikes),
+        1e-6 * (first + later),
+        1e-6 * (window_sim_steps(layers) * first + later),
         1e-6 * sum(effective),
     )
 

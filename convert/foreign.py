@@ -285,8 +285,8 @@ BELOW_MEAN = 0.01
 def _on_all_actions(rows: Tensor, actions: Sequence[int], game: Game, is_bias: bool) -> Tensor:
     """Output weights or biases [A, ...] of the game's actions, from those of the file's outputs.
 
-    The other actions score the mean of the file's Q-values, less `BELOW_MEAN`. So they are never greedy, and neither
-    the mean over actions nor the attack on the greedy action's lead depends on them.
+    The other actions score the mean of the file's Q-values, less `BELOW_MEAN`. So they are never greedy, and hardly
+    move the mean over actions. One may be second best, and the margin loss of attacks then pushes towards it in vain.
     """
     mean = rows.double().mean(0) - (BELOW_MEAN if is_bias else 0.0)
     spread = mean.float().repeat(game.num_actions, *[1] * (rows.ndim - 1))

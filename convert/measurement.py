@@ -65,8 +65,13 @@ def agreements(dqn: DQN, snn: RateCodedNetwork, states: np.ndarray) -> dict[tupl
 
     Returns:
         Shares by read-out and number of simulation steps: powers of two, and the network's own number. For neurons that
-        fire afterwards, the network's own number alone.
+        fire afterwards, the network's own number alone; and for decisions that may stop early, its own read-out alone.
     """
+    reference, coding = greedy_actions(dqn, states), snn.coding
+    if coding.stop_gap is not None:
+        readout: ChargeReadout = "spikes" if coding.readout == "spikes" else "robust"
+        chosen = decide_all(snn, states).q.argmax(1)
+        return {(readout, coding.sim_steps): float(accuracy_score(reference, chosen))}
     record_at = sorted(
         {2**power for power in range(snn.coding.sim_steps.bit_length())} | {snn.coding.sim_steps}
     )
@@ -80,7 +85,6 @@ def agreements(dqn: DQN, snn: RateCodedNetwork, states: np.ndarray) -> dict[tupl
             for readout, kept in preferred.items():
                 kept.append(scores[readout].argmax(2).cpu().numpy())  # [R, B]
             progress.advance(len(batch))
-    reference = greedy_actions(dqn, states)
     return {
         (readout, sim_steps): float(accuracy_score(reference, actions))
         for readout, kept in preferred.items()

@@ -72,7 +72,7 @@ class CodingOptions:
     residual_alpha: Annotated[float, Real(0, 1)] = 0.0
     """Share of its final membranes from which the next decision starts (CRPI)."""
     stop_gap: Annotated[float, Real(0)] | None = None
-    """Gap between the two largest Q-values at which a decision stops early. The mean number of steps is reported."""
+    """Gap between the two largest Q-values at which a decision stops early. Evaluations tell the mean steps."""
 
     def coding(self, sim_steps: int, method: "Method") -> "RateCoding":
         """The coding of a network of so many simulation steps. Options that were not given are the method's own.
@@ -83,6 +83,8 @@ class CodingOptions:
         from core.rate_coded.network import RateCoding
         from core.rate_coded.torch_engine import IFNeuron
 
+        if self.node != "lif" and self.tau != type(self).tau:
+            raise Refusal(f"tau is {self.tau}: neurons of --node {self.node} do not leak; --node lif do")
         neuron = IFNeuron(
             self.firing or method.firing,
             method.v_init if self.v_init is None else self.v_init,

@@ -18,6 +18,10 @@ class FGSM(Attack):
 
     kind: ClassVar[AttackerKind] = "white-box"
 
+    @property
+    def asks(self) -> bool:
+        return False  # there is one input
+
     def recorded(self, epsilon: float) -> dict[str, Any]:
         return {**super().recorded(epsilon), "steps": 1, "restarts": 1, "step_size": epsilon}
 

@@ -248,11 +248,12 @@ class RateCodedNetwork(Layered):
     ) -> Simulation:
         """Simulate until the last recorded step.
 
-        The event engine does so on the CPU. The reference engine does so on other devices, and for options that the
-        event engine does not have.
+        The event engine does so on the CPU. The reference engine does so on other devices, for options that the event
+        engine does not have, and for layers of more neurons than it can number.
         """
         coding, neuron, sim_steps = self.coding, self.coding.neuron, max(record_at)
-        if observations.device.type == "cpu" and not coding.needs_reference:
+        numbered = max(map(math.prod, self.layer_shapes)) < event_engine.TAKEN_BACK
+        if observations.device.type == "cpu" and numbered and not coding.needs_reference:
             weights = [(parameter.data_ptr(), parameter._version) for parameter in self.parameters()]
             if self._prepared is None or self._prepared[0] != weights:
                 signed = neuron.firing == "signed"
@@ -365,7 +366,9 @@ class RateCodedNetwork(Layered):
 
     @torch.no_grad()
     def twin(self) -> DQN:
-        """The DQN from which this network was converted, up to rounding: ReLU, the same weights, the same units."""
+        """A DQN with ReLU, this network's weights and its units. It is that from which the network was converted, up to
+        rounding, if the method kept the weights.
+        """
         dqn = DQN(self.game, self.bias, self.padding, self.hidden).to(self.output_scale.device)
         for mine, its in zip(self.layers, dqn.layers, strict=True):
             for name, parameter in its.named_parameters():

@@ -31,6 +31,47 @@ def state_rows(folder: Path) -> list[StateAttackRow]:
     return read_rows(folder / "state_attacks.parquet", StateAttackRow)
 
 
+def test_a_victim_that_carries_membranes_is_not_asked_in_whole_games(
+    command: Command, tmp_path: Path
+) -> None:
+    """It would answer as at an episode's start. Its stored states are starts."""
+    snn = tmp_path / "snn.safetensors"
+    states = ("--calibration-states", 50, "--test-states", 10, "--threads", 1)
+    method = ("--method", "reconstruct", "--sim-steps", 4, "--residual-alpha", 0.05)
+    assert command("convert", "run", "--agent", DQN, *method, *states, "--out", snn).code == 0
+    games = (
+        "adversarial",
+        "run",
+        "--agent",
+        snn,
+        "--episodes",
+        1,
+        "--epsilon",
+        0.01,
+        "--threads",
+        1,
+        "--attack",
+    )
+    for asking in (("pgd",), ("fgsm", "square"), ("random-sign", "--draws", 5)):
+        refused = command(*games, *asking, "--out", tmp_path / "games")
+        is_refused(refused, "which carries membranes from decision to decision")
+        assert not (tmp_path / "games").exists()
+    assert command(*games, "fgsm", "random-sign", "--out", tmp_path / "games").code == 0
+    stored_states = (
+        "adversarial",
+        "states",
+        "--agent",
+        snn,
+        "--states",
+        20,
+        "--epsilon",
+        0.01,
+        "--threads",
+        1,
+    )
+    assert command(*stored_states, "--attack", "pgd", "--out", tmp_path / "states").code == 0
+
+
 def test_every_gradient_and_number_of_steps_is_an_attack_of_its_own(command: Command, tmp_path: Path) -> None:
     options = ("--attack", "fgsm", "pgd", "random-sign", "--steps", 2, 4, "--epsilon", 0.05, 0.5)
     options += ("--states", 40, "--states-of", DQN, "--transfer", DQN, "--seed", 3, "--threads", 1)

@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 
 from analysis.energy import (
+    AC_PICOJOULES,
     ACCOUNTS,
+    MAC_PICOJOULES,
     by_agent,
     dqn_of,
     energy_table,
@@ -153,6 +155,18 @@ def test_the_window_is_what_a_neuron_may_fire_in_whatever_a_decision_takes() -> 
     ]
     assert window_sim_steps(layers) == 4
     assert firing_rate(layers) == 12 / (15 * 4)
+
+
+def test_later_layers_whose_inputs_are_no_spikes_multiply() -> None:
+    """As behind a pooling of means; and a network that spikes behind a stem without membranes has a window."""
+    layers = spiking(4, 0.1)
+    pooled = [*layers[:2], replace(layers[2], acs=0.0, effective_macs=1000.0), *layers[3:]]
+    more = MAC_PICOJOULES * layers[2].dense_macs - AC_PICOJOULES * layers[2].acs
+    for account in range(2):
+        assert microjoules(pooled)[account] == pytest.approx(microjoules(layers)[account] + 1e-6 * more)
+    stem = [replace(layers[0], neuron_updates=0.0), *layers[1:]]
+    assert window_sim_steps(stem) == 4
+    assert firing_rate([replace(layer, neuron_updates=0.0) for layer in layers]) == 0
 
 
 def test_a_last_layer_that_only_integrates_is_no_place_to_fire() -> None:

@@ -7,13 +7,16 @@ import pytest
 import torch
 
 import convert.run as stage
+from convert.method import METHODS, Training
+from convert.options import CodingOptions
 from core.checkpoint import load_agent
 from core.dqn import DQN
+from core.errors import Refusal
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.records import read_rows
 from core.rows import ConversionRow
 from play.states import batches, collect
-from tests.conftest import Command
+from tests.conftest import AGENTS, Command
 from tests.convert.conftest import GAME, make_dqn
 
 
@@ -68,6 +71,23 @@ def test_agreement_of_another_network_is_low() -> None:
     other.load_state_dict({**make_dqn(1).state_dict(), "output_scale": torch.ones(())})
     assert stage.agreements(dqn, own, states)["robust", 64] > 0.8
     assert stage.agreements(dqn, other, states)["robust", 64] < 0.6
+
+
+def test_agreement_of_decisions_that_stop_early_is_that_of_what_they_choose() -> None:
+    """At a gap of 0 that is after one simulation step."""
+    dqn = load_agent(AGENTS / "minatar-breakout-dqn-s0.safetensors").agent
+    assert isinstance(dqn, DQN)
+    states = collect(dqn, 60, 0, "test")
+    snn = METHODS["tan2021"]().convert(dqn, states, RateCoding(64, stop_gap=0.0), Training()).snn
+    whole = stage.agreements(dqn, snn.varied(stop_gap=None), states)
+    assert stage.agreements(dqn, snn, states) == {("robust", 64): whole["robust", 1]}
+    assert whole["robust", 1] != whole["robust", 64]
+
+
+def test_neurons_that_do_not_leak_have_no_time_constant() -> None:
+    with pytest.raises(Refusal, match=r"tau is 5.0: neurons of --node if do not leak"):
+        CodingOptions(tau=5.0).coding(8, METHODS["tan2021"]())
+    assert CodingOptions(tau=5.0, node="lif").coding(8, METHODS["tan2021"]()).neuron.tau == 5.0
 
 
 def test_states_are_drawn_from_whole_episodes() -> None:
