@@ -25,6 +25,7 @@ from core.cli import main
 from core.errors import Refusal
 from core.ranges import Seed, Whole
 from core.records import open_own
+from core.words import count
 from core.workload import Workload
 from studies.done import done_of, remaining
 from studies.dry_run import dry_run
@@ -124,19 +125,22 @@ class Reproduce:
         waiting: list[Stage],
         works: Mapping[Stage, Workload] | Refusal,
     ) -> list[Failure]:
-        """Run what waits, and then what had been done with results that came out otherwise now.
+        """Run what waits, and then, in turn, what rests on results that came out otherwise.
 
         Returns:
             The stages that were given up. After one of them nothing more is looked for.
         """
-        started: set[Stage] = set()
-        while waiting:
+        ran: list[list[Stage]] = []
+        while waiting and waiting not in ran:
+            if ran:
+                more = count(len(waiting), "stage")
+                print(f"study {study.name}: {more} more, because results came out otherwise", flush=True)
+            ran.append(waiting)
             engine = self._engine(study)
             needs = _needs(study, waiting, works, engine.has_gpu)
             if failures := run_all(study, waiting, engine, needs.__getitem__, Screen()):
                 return failures
-            started.update(waiting)
-            waiting = [stage for stage in remaining(stages, done_of(stages)) if stage not in started]
+            waiting = remaining(stages, done_of(stages))
             works = workloads(study, waiting)
         return []
 

@@ -68,21 +68,29 @@ def remove_outdated_results(stage: Stage) -> None:
 
     Weights may have been trained again, perhaps on a machine that rounds differently, or an extension may have been
     edited. The command would refuse to mix the results.
+
+    Raises:
+        Refusal: an input is missing, or results were changed.
     """
     manifest = read_manifest(stage.manifest)
     if manifest is None:
         return
     if _is_of_other_code(stage, manifest) or (manifest.outputs and not _is_made_from_needs(stage, manifest)):
+        for need in stage.needs:
+            if not _digests(need):
+                raise Refusal(
+                    f"{need} is missing, which {stage.name} needs; its results are left as they are"
+                )
         for output, mismatch in manifest.mismatches():
             if output.exists():
                 raise Refusal(
                     f"{mismatch}; its inputs have changed too: move it away to run {stage.name} again"
                 )
         print(f"{stage.name}: its inputs have changed, and its results are made again", flush=True)
-        stage.manifest.unlink()
         unrecorded = [] if manifest.outputs else stage.results
         for result in (*(stage.manifest.parent / name for name in manifest.outputs), *unrecorded):
             result.unlink(missing_ok=True)
+        stage.manifest.unlink()  # last: without it, after a kill, nobody knew whose the results are
 
 
 def _is_made_from_needs(stage: Stage, manifest: Record) -> bool:

@@ -104,10 +104,13 @@ def calibrated(rates: Rates | None) -> Rates:
     if rates is None or not (HOUSE / "benchmarks").is_dir():
         raise Refusal("calibrate is given: it needs a checkout of SpikeQ, with results/benchmarks/costs.json")
     words = (sys.executable, "-m", "benchmarks.rates", "--calibrate")
-    found = subprocess.run(words, cwd=HOUSE, check=True, capture_output=True, text=True).stdout
+    measured = subprocess.run(words, cwd=HOUSE, capture_output=True, text=True)
+    if measured.returncode:
+        last = next(iter(reversed(measured.stderr.strip().splitlines())), f"exit code {measured.returncode}")
+        raise Refusal(f"calibrate is given, and its measurement failed: {last.removeprefix('error: ')}")
     ratios = [
         math.log(cost / rates.seconds[key][int(sim_steps)])
-        for key, costs in json.loads(found.splitlines()[-1]).items()
+        for key, costs in json.loads(measured.stdout.splitlines()[-1]).items()
         for sim_steps, cost in costs.items()
         if cost > 0 and int(sim_steps) in rates.seconds.get(key, {})
     ]

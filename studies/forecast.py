@@ -198,6 +198,8 @@ def _checked_workloads(study: Study, stages: Sequence[Stage]) -> list[Workload] 
     require_accepted(study, stages)
     try:
         return _all_workloads(study, stages)
+    except _NotAccepted:
+        raise
     except Refusal as refusal:
         return refusal
 
@@ -213,7 +215,14 @@ def _all_workloads(study: Study, stages: Sequence[Stage]) -> list[Workload]:
         key = _apart_from_seed(stage, expected.made)
         if key not in known:
             before = {*expected.made}
-            workload = _workload(stage, expected)
+            try:
+                workload = _workload(stage, expected)
+            except Refusal as refusal:
+                if stage.kind != "train":
+                    raise
+                raise _NotAccepted(
+                    study.source.told(stage.setting, refusal)
+                )  # it reads no file that may be damaged
             made = {path: agents for path, agents in expected.made.items() if path not in before}
             known[key] = (
                 workload,
@@ -227,6 +236,10 @@ def _all_workloads(study: Study, stages: Sequence[Stage]) -> list[Workload]:
         expected.made.update({_stem(out) + ending: agents for ending, agents in made.items()})
         found.append(workload)
     return found
+
+
+class _NotAccepted(Refusal):
+    """Options of a training contradict each other, or are not those of its recipe or neuron."""
 
 
 def _apart_from_seed(stage: Stage, made: Mapping[str, Sequence[object]]) -> tuple[object, ...]:

@@ -235,8 +235,11 @@ class _GamePlan:
         dqns = {
             label: agent
             for label, agent in self.agents.items()
-            if re.search(r"\bdqn\b", label) and not agent.is_registered
+            if re.search(_word("dqn"), label) and not agent.is_registered
         }
+        here = [method for method in self.settings.conversions if method not in self.settings.shared]
+        if here and not dqns:
+            self.study.source.refuse(self._keys(here[0]), "converts nothing: the game has no agent dqn")
         for method in self.settings.conversions:
             for label, dqn in dqns.items():
                 yield from self._convert(method, label, dqn)
@@ -257,14 +260,14 @@ class _GamePlan:
         """Convert one DQN, and score the spiking network, and the quantised DQN if it is kept."""
         options = self.settings.conversions[method]
         variant = method.removeprefix("convert")
-        network = re.sub(r"\bdqn\b", f"snn{variant}", label)
+        network = re.sub(_word("dqn"), f"snn{variant}", label)
         names = ["agent.safetensors", *(["agent.quantised.safetensors"] if options.get("quantised") else [])]
         arguments = ("--agent", dqn.word, *_words(options), *self._common)
         out = f"{network}/{names[0]}"
         yield self._stage("convert", ("convert", "run"), out, names, dqn.needs, arguments, method)
         for kind, name in zip(("snn", "quantised"), names, strict=False):
             file = f"{self._folder}/{network}/{name}"
-            new_label = re.sub(r"\bdqn\b", kind + variant, label)
+            new_label = re.sub(_word("dqn"), kind + variant, label)
             yield from self._take(new_label, _Agent(file, (file,)))
             self.dqn_of[new_label] = dqn
 
@@ -353,7 +356,7 @@ class _GamePlan:
         found: list[_Agent] = []
         for kind in ("dqn", "dsqn"):
             others = [label for label, agent in self.agents.items() if agent not in (*known, *found)]
-            for pattern in (rf"\b{kind}(-s\d+)?$", rf"\b{kind}\b"):
+            for pattern in (rf"{_word(kind)}(-s\d+)?$", _word(kind)):
                 if named := [label for label in others if re.search(pattern, label)]:
                     found.append(self.agents[named[0]])
                     break
@@ -464,6 +467,11 @@ def _stage(
         tuple((study.base / manifest).parent / result for result in results),
         setting,
     )
+
+
+def _word(kind: str) -> str:
+    """Pattern of a kind of agent as a word of a label, as in old-dqn and dqn_old."""
+    return rf"(?<![a-z0-9]){kind}(?![a-z0-9])"
 
 
 def _words(options: Options) -> list[str]:

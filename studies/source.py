@@ -49,8 +49,12 @@ class Source:
         try:
             work()
         except Refusal as refusal:
-            line = self._line(keys)
-            raise Refusal(f"{self.file}{f', line {line}' if line else ''}: {refusal}")
+            raise Refusal(self.told(keys, refusal))
+
+    def told(self, keys: Sequence[str], refusal: Refusal) -> str:
+        """The message of a refusal, with the file and the line of some keys."""
+        line = self._line(keys)
+        return f"{self.file}{f', line {line}' if line else ''}: {refusal}"
 
     def _line(self, keys: Sequence[str]) -> int | None:
         """The line of the last of some keys, each of which stands in or below the line of the one before."""

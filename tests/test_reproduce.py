@@ -291,6 +291,46 @@ def test_what_was_made_of_other_weights_is_made_again(
     )
 
 
+def test_results_of_an_input_that_is_missing_are_left_as_they_are(study: Path) -> None:
+    stage, weights = finished_evaluation(study)
+    weights.unlink()
+    with pytest.raises(
+        Refusal, match=r"agent.safetensors is missing, which evaluate pong/evaluate-shipped-agent needs"
+    ):
+        remove_outdated_results(stage)
+    assert stage.manifest.exists()
+    assert all(result.read_bytes() == b"rows" for result in stage.results)
+
+
+def test_a_kill_while_outdated_results_are_removed_is_made_good(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, weights = finished_evaluation(study)
+    weights.write_bytes(b"other weights")
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove_outdated_results(stage)
+    remove_outdated_results(stage)
+    assert list(stage.manifest.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("label", ["old-dqn", "dqn_old", "dqn"])
+def test_a_dqn_is_known_by_a_word_of_its_name(label: str, study: Path) -> None:
+    touch(study, "mine.safetensors")
+    study.write_text(
+        HEAD + f'[games.pong]\nagents = {{ {label} = "mine.safetensors" }}\nconvert = {{ sim_steps = 8 }}\n'
+    )
+    (converted,) = [stage.name for stage in planned(study) if stage.kind == "convert"]
+    assert converted == f"convert pong/{label.replace('dqn', 'snn')}"
+
+
 def test_unfinished_work_is_left_to_be_resumed(study: Path) -> None:
     stage, weights = finished_evaluation(study)
     content = json.loads(stage.manifest.read_text())

@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from core import extensions
 from core.errors import Refusal
-from core.records import read_rows
+from core.records import digest, read_rows
 from core.rows import EpisodeRow
 from reproduce import Reproduce
 from studies.checking import require_accepted
@@ -19,6 +20,7 @@ from studies.done import is_done
 from studies.planning import Stage, narrowed, plan
 from studies.reading import built_in_studies, read_study
 from tests.conftest import AGENTS
+from tests.convert.test_foreign_minatar import QNetwork
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HEAD = 'train_seeds = [0]\nevaluation_seed = 1\nthreads = 1\ncheckpoint = "best"\n'
@@ -105,6 +107,25 @@ def test_what_was_made_of_other_results_is_made_again_at_once(tmp_path: Path) ->
     assert "4 of 4 stages are done already" in run(*words, "--dry-run", cwd=tmp_path).stdout
 
 
+def test_what_ran_before_its_inputs_came_out_otherwise_runs_again(tmp_path: Path) -> None:
+    """Of import, conversion and evaluation, the conversion lies finished, so the evaluation does not wait for it."""
+    (tmp_path / "made.toml").write_text(
+        f'{HEAD}[games."minatar/breakout"]\nagents.dqn = "their.pt"\nevaluate = {{ episodes = 1 }}\n'
+        "convert = { sim_steps = 8, calibration_states = 100, test_states = 20 }\n"
+    )
+    results = tmp_path / "made" / "minatar-breakout"
+    for seed in range(2):
+        torch.manual_seed(seed)
+        torch.save({"policy_net_state_dict": QNetwork(4, 6).state_dict()}, tmp_path / "their.pt")
+        done = run("-m", "spikeq", "reproduce", "made.toml", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        rows = read_rows(results / "evaluate-snn" / "episodes.parquet", EpisodeRow)
+        weights = (results / "snn" / "agent.safetensors").read_bytes()
+        assert {row.checkpoint_id for row in rows} == {digest(weights)[:12]}
+        shutil.rmtree(results / "evaluate-snn")
+    assert "1 stage more, because results came out otherwise" in done.stdout
+
+
 def test_results_go_where_one_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -145,6 +166,28 @@ def test_a_figure_and_a_manifest_that_are_refused_stop_nothing_else(
     told = capsys.readouterr().err
     assert f"{cartpole.name}: refused: " in told
     assert "was changed after it was written" in told
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("dqn = { total_steps = 100 }", "line 6: total_steps is 100"),
+        ('dqn = { set = ["lr=1e-3"] }', "line 6: "),
+        (
+            "convert = { sim_steps = 8 }",
+            "line 6: games.cartpole.convert converts nothing: the game has no agent dqn",
+        ),
+    ],
+)
+def test_what_no_training_accepts_is_refused_before_anything_starts(
+    entry: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "made.toml").write_text(f"{GAME}{entry}\nevaluate = {{ episodes = 1 }}\n")
+    done = run("-m", "spikeq", "reproduce", "made.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["made.toml"]
 
 
 def test_a_built_in_study_is_its_name_and_its_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
