@@ -246,7 +246,7 @@ def _left_under_attack(bench: Sequence[Attacked], any_attack: bool) -> Iterator[
     elif any_attack:
         yield (
             "These rows do not answer how the agents hold up under attack: no size of attack is common to all trained "
-            "agents and has clean games on the same starts."
+            "agents, with enough clean games on the same starts."
         )
 
 

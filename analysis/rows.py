@@ -42,14 +42,19 @@ class RowFiles:
     def read(self, folder: Path) -> list[Any]:
         """All rows of these files below a folder, in the order of paths. Empty if there are no files.
 
+        Rows that stand in several files count once: an agent may have been measured twice, or a folder copied.
+
         Raises:
             Refusal: a file is damaged, holds rows of another type, or was changed after a manifest recorded it.
         """
-        rows: list[Any] = []
+        rows: dict[str, list[Any]] = {}  # NaN differs from itself, so rows are compared as text
         for path in sorted(folder.rglob(self.pattern)):
-            rows += read_rows(path, self.row_type)
+            here: dict[str, list[Any]] = {}
+            for row in read_rows(path, self.row_type):
+                here.setdefault(repr(row), []).append(row)
             require_recorded(path, digest(path.read_bytes()))
-        return rows
+            rows = here | rows
+        return [row for same in rows.values() for row in same]
 
     def are_named_like(self, path: Path) -> bool:
         """Whether a file has the name of such files, in whatever folder it lies."""
@@ -127,9 +132,10 @@ def _words(row: object) -> tuple[str | None, str | None, str | None]:
 class StudyRows:
     """The rows below some folders, as those of one study. Each kind is read once.
 
-    A network whose rows are the same in several folders is taken once. Networks that differ but have one name and one
-    training seed get the name of their folder added to their recipe, which keeps them apart in tables and figures.
-    Trainings that differ but have one name are kept apart in the same way (`analysis.trainings`).
+    A network whose rows are the same in several folders is taken once. If networks differ that have one name, one
+    game and one training seed, all of that name get the name of their folder added to their recipe, which keeps them
+    apart in tables and figures. Trainings that differ but have one name are kept apart in the same way
+    (`analysis.trainings`).
 
     Args:
         folders: any folders of rows.
@@ -187,12 +193,15 @@ def _as_one_study(rows_of: Mapping[Path, Sequence[Any]]) -> Iterator[Any]:
 
 
 def _training(row: Any) -> tuple[Any, ...] | None:
-    """What the training run of a row's network is called, see `_network`. Conversions belong to that of their DQN."""
+    """What the trainings of a row's network are called, on any game and seed. Conversions belong to those of their DQN.
+
+    None for random play, and for rows that hold no recipe.
+    """
     network = _network(row)
     if network is None:
         return None
-    game, agent, *rest = network
-    return (game, "dqn" if kind_of(agent).is_conversion else agent, *rest[:3])
+    _, agent, *rest = network
+    return ("dqn" if kind_of(agent).is_conversion else agent, *rest[:2])
 
 
 def _network(row: Any) -> tuple[Any, ...] | None:

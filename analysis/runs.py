@@ -181,8 +181,8 @@ def training_runs(episodes: pd.DataFrame) -> pd.DataFrame:
         episodes: EpisodeRows.
 
     Returns:
-        Columns: game, family, train_seed, train_steps, checkpoint, sim_steps, and the mean, std (population standard
-        deviation) and n of the scores over episodes.
+        Columns: game, family, train_seed, train_steps, checkpoint, checkpoint_id, sim_steps, and the mean, std
+        (population standard deviation) and n of the scores over episodes.
 
     Raises:
         Refusal: the rows do not compare (see `require_comparable`), or one name stands for two networks.
@@ -200,11 +200,11 @@ def training_runs(episodes: pd.DataFrame) -> pd.DataFrame:
                 **{"game": game, "family": family, "train_seed": seed, "checkpoint": checkpoint},
                 "train_steps": int(group.train_steps.iloc[0]),
                 **{"mean": group.score.mean(), "std": group.score.std(ddof=0), "n": len(group)},
-                "sim_steps": int(group.sim_steps.iloc[0]),
+                **{"sim_steps": int(group.sim_steps.iloc[0]), "checkpoint_id": group.checkpoint_id.iloc[0]},
             }
         )
     columns = ("game", "family", "train_seed", "checkpoint", "train_steps", "mean", "std", "n", "sim_steps")
-    return pd.DataFrame(runs, columns=columns)
+    return pd.DataFrame(runs, columns=(*columns, "checkpoint_id"))
 
 
 def prefer_best(runs: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,6 @@ from analysis.energy import by_agent, dqn_of
 from analysis.runs import (
     Family,
     dqn_family,
-    family_of,
     in_order,
     names,
     own_dqn,
@@ -179,7 +178,7 @@ def _networks(episodes: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.Da
 
 
 def _kept(
-    name: str, runs: pd.DataFrame, own: pd.DataFrame, counted: Mapping[tuple[str, Family, int], float]
+    name: str, runs: pd.DataFrame, own: pd.DataFrame, counted: Mapping[tuple[str, str], float]
 ) -> Kept | None:
     """What one network keeps; None without a DQN above random play.
 
@@ -206,10 +205,10 @@ def _kept(
     if not scores:
         return None
     tier = get_game(next(iter(scores))).tier
-    operations = {
-        game: {seed: counted[game, family, seed] for seed in seeds if (game, family, seed) in counted}
-        for game, seeds in scores.items()
-    }
+    operations: dict[str, dict[int, float]] = {game: {} for game in scores}
+    for game, seed, weights in zip(own.game, own.train_seed, own.checkpoint_id, strict=True):
+        if seed in scores.get(game, ()) and (game, weights) in counted:
+            operations[game][int(seed)] = counted[game, weights]
     return Kept(
         family, name, tier, int(own.sim_steps.max()), scores, dqns, dqn_steps, dqn_families, operations
     )
@@ -239,16 +238,32 @@ def _random(games: ByRun) -> list[float]:
     return [score for score in found if score is not None]
 
 
-def _relative_operations(rows: Sequence[OperationsRow]) -> dict[tuple[str, Family, int], float]:
-    """Operations of a decision relative to the DQN's: by game, family and training seed."""
+def _relative_operations(rows: Sequence[OperationsRow]) -> dict[tuple[str, str], float]:
+    """Operations of a decision relative to a dense pass of the DQN: by game and id of the weights."""
     agents, found = by_agent(rows), {}
     for layers in agents:
         dqn, row = dqn_of(layers, agents), layers[0]
         if row.agent != "dqn" and dqn is not None:
-            family = family_of(row.agent, row.network, row.recipe, row.sim_steps, row.variant)
-            counted = sum(layer.effective_macs + layer.acs for layer in layers)
-            found[row.game, family, row.train_seed] = counted / sum(layer.dense_macs for layer in dqn)
+            found[row.game, row.checkpoint_id] = _operations(layers) / sum(layer.dense_macs for layer in dqn)
     return found
+
+
+def sparse_dqns(rows: Sequence[OperationsRow]) -> dict[Tier, float]:
+    """Operations of a DQN that skips zeros relative to its dense pass, by tier: means over games of those over DQNs."""
+    found: dict[Tier, dict[str, list[float]]] = {}
+    for layers in by_agent(rows):
+        if layers[0].agent == "dqn":
+            of_tier = found.setdefault(get_game(layers[0].game).tier, {})
+            share = _operations(layers) / sum(layer.dense_macs for layer in layers)
+            of_tier.setdefault(layers[0].game, []).append(share)
+    return {
+        tier: float(np.mean([np.mean(shares) for shares in games.values()])) for tier, games in found.items()
+    }
+
+
+def _operations(layers: Sequence[OperationsRow]) -> float:
+    """Additions and multiply-accumulates of a decision that are not by zero."""
+    return sum(layer.effective_macs + layer.acs for layer in layers)
 
 
 # Differences -----------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Shares of the DQN's score, their differences, and maximum returns, as Markdown. Never imports torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -19,17 +19,21 @@ from analysis.shares import (
 )
 from analysis.tables import aligned
 from analysis.words import comparisons_made, significant, span
-from core.games import get_game
+from core.games import Tier, get_game
 
 
 def shares_table(
-    kept: Sequence[Kept], left_out: Sequence[LeftOut] = (), validation: pd.DataFrame | None = None
+    kept: Sequence[Kept],
+    left_out: Sequence[LeftOut] = (),
+    validation: pd.DataFrame | None = None,
+    of_dqns: Mapping[Tier, float] | None = None,
 ) -> str:
     """Shares, the differences between them, and maximum returns, as Markdown.
 
     Args:
         kept, left_out: from `shares.shares`.
         validation: EpisodeRows of training runs, if there are any.
+        of_dqns: operations of DQNs that skip zeros, from `shares.sparse_dqns`.
     """
     text = (
         "# Share of the DQN's score\n\n"
@@ -38,10 +42,16 @@ def shares_table(
         "game.\n\n"
     ) + aligned(
         [
-            ("tier", "network", "sim steps", "games", "seeds", "share of the DQN (%)", "95 %", "operations / DQN"),
+            ("tier", "network", "sim steps", "games", "seeds", "share of the DQN (%)", "95 %", "operations"),
             *map(_cells, kept),
         ]
     )  # fmt: skip
+    if of_dqns:
+        told = ", ".join(f"{share:.3g} on {tier}" for tier, share in of_dqns.items())
+        text += (
+            "\nOperations are additions and multiply-accumulates that are not by zero. A dense pass of the DQN is 1.\n"
+            f"If it skips zeros too, it takes {told}.\n"
+        )
     text += _left_out(left_out) + _games_tables(kept)
     text += _differences_table("equal sim steps", differences(kept, equal_sim_steps))
     about = f"equal operations, within {round(100 * EQUAL_OPERATIONS)} %"

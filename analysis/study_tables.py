@@ -11,7 +11,7 @@ from analysis.game_table_formats import game_table_csv, game_table_markdown
 from analysis.game_table_latex import game_table_latex, require_columns
 from analysis.learning import learning_curves, stability_table
 from analysis.rows import EPISODES, OPERATIONS, VALIDATION, StudyRows
-from analysis.shares import shares
+from analysis.shares import shares, sparse_dqns
 from analysis.shares_table import shares_table
 from analysis.tables import markdown, score_lines
 from analysis.words import tenths
@@ -59,7 +59,7 @@ def write_tables(study: StudyRows, drawn: Drawn, columns: Sequence[str] = ()) ->
     kept, left_out = shares(study.frame(EPISODES), operations) if lines else ([], [])
     if kept:
         validation = study.frame(VALIDATION) if study.rows(VALIDATION) else None
-        tables["shares.md"] = shares_table(kept, left_out, validation)
+        tables["shares.md"] = shares_table(kept, left_out, validation, sparse_dqns(operations))
     try:
         learnt = learning_curves(study.frame(VALIDATION)) if study.rows(VALIDATION) else []
         if steadiness := stability_table(learnt):

@@ -71,10 +71,8 @@ def draw(path: Path) -> None:
             SIM_STEPS, [found[position] for found in by_steps], marker=".", label=f"{name} engine"
         )
         against_rate.plot(rates, [found[position] for found in by_rate], marker=".")
-    start = time.process_time()
     with torch.no_grad():
-        agent(inputs)
-    dqn = 1000 * (time.process_time() - start) / len(inputs)
+        dqn = milliseconds(lambda: agent(inputs), len(inputs))
     for axis in (against_steps, against_rate):
         axis.axhline(dqn, color="black", linestyle=":", linewidth=0.8, label="its DQN")
         axis.set_yscale("log")

@@ -1,6 +1,7 @@
 """Figures of conversions and attacks draw what the rows say, and all figures share one look."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -269,6 +270,10 @@ def test_runs_in_one_figure_are_told_apart(tmp_path: Path) -> None:
     assert labels(one, other) == {"DQN, 2 seeds"}
     learning(other, scores=(10, 40))
     assert labels(one, other) == {f"DQN ({tmp_path.name}-one), 1 seed", "DQN (other-one), 1 seed"}
+    # So are the seeds that only one of them has: a network is one family or two, whatever its seeds.
+    learning(other / "more", seed=2)
+    assert labels(one, other) == {f"DQN ({tmp_path.name}-one), 1 seed", "DQN (other-one), 2 seeds"}
+    shutil.rmtree(other)
     learning(other)
     assert labels(one, other) == {"DQN, 1 seed"}
 
@@ -280,6 +285,14 @@ def test_random_play_of_two_folders_is_one(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_rows(tmp_path / name / "deep" / "er" / "episodes.parquet", EpisodeRow, [random])
     assert len(StudyRows(tmp_path / "a", tmp_path / "b").rows(EPISODES)) == 1
+
+
+def test_rows_that_stand_in_two_files_count_once(tmp_path: Path) -> None:
+    """Of random play that was scored beside each agent, for example."""
+    games = [episode(episode=number, score=1.0) for number in range(2)]
+    for name, rows in (("a", games), ("b", [*games, episode(episode=2)])):
+        write_rows(tmp_path / name / "episodes.parquet", EpisodeRow, rows)
+    assert [row.episode for row in StudyRows(tmp_path).rows(EPISODES)] == [0, 1, 2]
 
 
 def test_a_conversion_follows_the_name_of_its_dqn(tmp_path: Path) -> None:

@@ -59,6 +59,10 @@ MORE_SEEDS = "spikeq train --seed trains more, and spikeq evaluate run scores th
 TIERS: dict[Tier, str] = {"atari": "Atari", "minatar": "MinAtar"}
 
 
+ENOUGH_SEEDS = 10
+"""Training seeds a game from which bootstraps hold the truth nearly as often as they say (`benchmarks.intervals`)."""
+
+
 def _tier_of(game: str) -> Tier:
     return get_game(game).tier
 
@@ -217,8 +221,8 @@ def _aggregates_note(block: Normalised) -> str:
         text += "Intervals: 95 %, stratified bootstrap over training seeds. "
         if "own DQN" in block.title:
             text += "They ignore the uncertainty of the own DQN's mean. "
-    if 2 in smallest:
-        text += "Two seeds per game give too narrow an interval. "
+        if min(size for size in smallest if size > 1) < ENOUGH_SEEDS:
+            text += f"They are too narrow with fewer than {ENOUGH_SEEDS} seeds a game. "
     if 1 in smallest:
         text += "Hollow points: a game has one training seed, hence no interval. "
     if block.left_out:

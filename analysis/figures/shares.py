@@ -1,6 +1,6 @@
 """Figures of the share of the DQN's score that networks keep over games. Never imports torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -22,9 +22,9 @@ from analysis.figures.style import (
 )
 from analysis.rows import EPISODES, OPERATIONS, typed
 from analysis.runs import Family, in_order, names
-from analysis.shares import Kept, shares_kept
+from analysis.shares import Kept, shares_kept, sparse_dqns
 from analysis.words import span
-from core.games import PUBLISHED
+from core.games import PUBLISHED, Tier
 from core.rows import OperationsRow
 from core.words import count
 
@@ -33,7 +33,8 @@ MAX_METHODS = 8
 LEAST_GAMES = 2
 """Fewest games of a figure over games."""
 PUBLISHED_LINES = {"DSQN-CVT": "x", "CRPI": "+", "DSQN(Liu)": "2", "CMC-DSQN": "1"}
-"""Published agents beside ours, and their markers: the weakest and the strongest conversion and direct training."""
+"""Published agents beside ours, and their markers: a weak and the strongest conversion, Liu's DSQN, and the strongest
+direct training."""
 
 
 @FIGURES.register("share_against_sim_steps")
@@ -47,40 +48,49 @@ def share_against_sim_steps(rows: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     missing = (
         "no trained spiking network with a DQN of its recipe on two games; spikeq evaluate run scores both"
     )
-    return _figures(shares_kept(rows), False, missing)
+    return _figures(shares_kept(rows), None, missing)
 
 
 @FIGURES.register("share_against_operations")
 @draws(EPISODES, OPERATIONS, section="cost", position=225)
 def share_against_operations(rows: pd.DataFrame, operations: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Share of the DQN's score above random play that each network keeps, over games, against the operations of a
-    decision relative to the DQN's.
+    decision relative to a dense pass of the DQN.
 
-    Operations are additions and multiply-accumulates, with the first layer computed once. Points of a line differ in
-    simulation steps. Bars: 95 % intervals over training seeds. Shown are the networks that were counted on the games
-    that at least half of them were counted on.
+    Operations are additions and multiply-accumulates that are not by zero, with the first layer computed once. Dotted
+    lines: the DQN, dense and skipping zeros. Points of a line differ in simulation steps. Bars: 95 % intervals over
+    training seeds. Shown are the networks that were counted on the games that at least half of them were counted on.
     """
-    kept = shares_kept(rows, typed(operations, OperationsRow))
+    counts = typed(operations, OperationsRow)
+    kept = shares_kept(rows, counts)
     counted = [each.on([game for game in each.games if each.counted.get(game)]) for each in kept]
     missing = "no network whose operations were counted on two games; spikeq evaluate probe counts them"
-    return _figures([each for each in counted if each.games], True, missing)
+    return _figures([each for each in counted if each.games], sparse_dqns(counts), missing)
 
 
 Line = tuple[str, Sequence[Kept]]
 """A method's name, and what it keeps at each number of simulation steps."""
 
 
-def _figures(kept: Sequence[Kept], against_operations: bool, missing: str) -> Iterator[tuple[str, Figure]]:
-    """The figures of all tiers. `missing` is what is said if there is none."""
+def _figures(
+    kept: Sequence[Kept], of_dqns: Mapping[Tier, float] | None, missing: str
+) -> Iterator[tuple[str, Figure]]:
+    """The figures of all tiers.
+
+    Args:
+        kept: what networks keep.
+        of_dqns: operations of DQNs that skip zeros, for figures against operations; None for simulation steps.
+        missing: what is said if there is no figure.
+    """
     tiers = [*_lines(kept)]
     if not tiers:
         raise NothingToDraw(missing)
     for tier, lines in tiers:
         for number, shown in parts(lines, MAX_METHODS):
-            yield ending(tier, number), _figure(shown, tier, against_operations)
+            yield ending(tier, number), _figure(shown, tier, of_dqns)
 
 
-def _lines(kept: Sequence[Kept]) -> Iterator[tuple[str, list[Line]]]:
+def _lines(kept: Sequence[Kept]) -> Iterator[tuple[Tier, list[Line]]]:
     """The methods of each tier on the games that they have in common (`_common_games`), if these are two."""
     spiking = [each for each in kept if each.sim_steps]
     for tier, group in groupby(spiking, key=lambda each: each.tier):
@@ -124,7 +134,8 @@ def _method(family: Family) -> Family:
     return family._replace(network=network, sim_steps=0)
 
 
-def _figure(lines: Sequence[Line], tier: str, against_operations: bool) -> Figure:
+def _figure(lines: Sequence[Line], tier: Tier, of_dqns: Mapping[Tier, float] | None) -> Figure:
+    against_operations = of_dqns is not None
     figure = Figure(figsize=(TWO_COLUMNS, 2.6), layout="constrained")
     axis = figure.subplots()
     for name, points in lines:
@@ -142,11 +153,23 @@ def _figure(lines: Sequence[Line], tier: str, against_operations: bool) -> Figur
         above = [100 * each.share.high - share for share, each in zip(shares, points, strict=True)]
         axis.errorbar(at, shares, [below, above], fmt="none", ecolor=colour, elinewidth=0.7)
     axis.axhline(100, color="black", linewidth=0.5)
-    if against_operations:
+    if of_dqns is not None:
         axis.set_xscale("log")
         few_numbers(axis.xaxis)
-        axis.axvline(1, color="black", linewidth=0.5, linestyle=":")
-        axis.set_xlabel("operations of a decision, DQN = 1")
+        for at_dqn, what in ((1.0, "DQN, dense"), (of_dqns[tier], "DQN, skipping zeros")):
+            axis.axvline(at_dqn, color="black", linewidth=0.5, linestyle=":")
+            axis.annotate(
+                what,
+                (at_dqn, 0.02),
+                (-6, 0),
+                xycoords=axis.get_xaxis_transform(),
+                textcoords="offset points",
+                rotation=90,
+                fontsize=6,
+                ha="center",
+                va="bottom",
+            )
+        axis.set_xlabel("operations of a decision, dense pass of the DQN = 1")
     else:
         if tier == "minatar":
             _published(axis)

@@ -28,6 +28,11 @@ def snn(sim_steps: int) -> dict[str, object]:
     return {"agent": "rate-coded", "network": "relu", "variant": "reconstruct", "sim_steps": sim_steps}
 
 
+def weights(agent: Mapping[str, object], seed: int) -> str:
+    """The id of an agent's weights."""
+    return f"{agent['network']}{agent.get('variant')}{agent.get('sim_steps')}{seed}"[-12:]
+
+
 def rows_of(
     scores: Mapping[int, float], agent: Mapping[str, object], games: tuple[str, ...] = (*RANDOM,)
 ) -> list[EpisodeRow]:
@@ -37,7 +42,7 @@ def rows_of(
             game=game,
             protocol="minatar",
             recipe="minatar-fast",
-            checkpoint_id=f"{agent['network']}{agent.get('variant')}{agent.get('sim_steps')}{seed}"[-12:],
+            checkpoint_id=weights(agent, seed),
             train_seed=seed,
             score=score + RANDOM.get(game, 0.0),
             **agent,
@@ -240,7 +245,7 @@ def counted(agent: Mapping[str, object], game: str, seed: int, acs: float) -> Op
     return OperationsRow(
         game=game,
         agent=str(agent["agent"]),
-        checkpoint_id=f"{agent['agent']}{seed}",
+        checkpoint_id=weights(agent, seed),
         train_seed=seed,
         train_steps=1000,
         network=str(agent["network"]),
@@ -270,7 +275,14 @@ def test_operations_are_relative_to_the_dense_pass_of_the_dqn() -> None:
         for seed in DQNS
     ]
     operations += [counted(DSQN, "minatar/breakout", seed, 700.0) for seed in DQNS]
+    # Operations of other weights of the run do not count.
+    operations += [
+        replace(each, checkpoint_id=f"last {each.checkpoint_id}", acs=10 * each.acs)
+        for each in operations
+        if each.acs
+    ]
     converted, trained = shares.shares_kept(rows, operations)
+    assert shares.sparse_dqns(operations) == {"minatar": pytest.approx(0.4)}
     assert not shares.differences([converted, trained], shares.equal_operations)
     for cost, is_equal in ((0.27, False), (0.28, True), (0.33, True), (0.34, False)):
         costly = replace(trained, counted={game: {0: cost} for game in RANDOM})
