@@ -74,6 +74,7 @@ class MakeCard(ComputeOptions):
         from card.content import content
         from card.files import CARD, VERB, read_card, write_card
         from card.page import summary, write_page
+        from core.agents import RandomPlay
         from core.manifest import Manifest
         from core.records import digest
         from play.entrants import RUN_WEIGHTS, entrants, is_registered, load
@@ -86,6 +87,16 @@ class MakeCard(ComputeOptions):
             words = str(file)
         (entrant,) = entrants(words, named_game(self.game))
         require_room(entrant.game, self.states, "attacked")  # before the games of the first part
+        others = {word: load(word, entrant.game) for word in (*self.transfer, *filter(None, [self.twin]))}
+        for word, other in others.items():
+            if isinstance(other.agent, RandomPlay) or other.id == entrant.checkpoint.id:
+                raise Refusal(
+                    f"{word} is random play or the agent itself: another agent with a gradient is needed"
+                )
+        if self.twin is not None and others[self.twin].id in {others[word].id for word in self.transfer}:
+            raise Refusal(
+                f"transfer {self.twin} is the twin too: an agent that does not know the victim is needed"
+            )
         numbers = (self.episodes, self.states, self.attacked_episodes)
         battery = Battery(words, entrant.game, *numbers, self.threads, self.device, self.transfer, self.twin)
         spec = {
@@ -96,8 +107,8 @@ class MakeCard(ComputeOptions):
             "episodes": self.episodes,
             "states": self.states,
             "attacked_episodes": self.attacked_episodes,
-            "transfer": [load(other, entrant.game).id for other in self.transfer],
-            "twin": None if self.twin is None else load(self.twin, entrant.game).id,
+            "transfer": [others[word].id for word in self.transfer],
+            "twin": None if self.twin is None else others[self.twin].id,
         }
         files = [self.out / CARD, self.out / PAGE]
         manifest = Manifest(self.out / "manifest.json", spec, files)

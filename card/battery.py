@@ -82,16 +82,17 @@ class Battery:
             *(() if queries == QUERIES else ("--set", f"queries={queries}")),
         )
         games = ("adversarial", "run", *agent, *seed, "--episodes", str(self.attacked_episodes))
+        by_scores = ("square",) if len(self.game.observation_shape) == 3 else ()  # it needs an image
         yield Part(
             "states",
             (
-                *(*states, "--attack", "random-sign", "square", "fgsm", "pgd"),
+                *(*states, "--attack", "random-sign", *by_scores, "fgsm", "pgd"),
                 *(*asked, "--best-source", *strength),
             ),
             # An agent without a gradient is attacked by queries alone.
             instead=(
-                *(*states, "--attack", "random-sign", "square"),
-                *(*asked, "--loss", "cross-entropy", "margin"),
+                *(*states, "--attack", "random-sign", *by_scores),
+                *(*asked, *(("--loss", "cross-entropy", "margin") if by_scores else ())),
             ),
         )
         yield Part(

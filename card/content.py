@@ -37,9 +37,13 @@ def content(
         folder: the rows of its parts.
         refused: why parts were refused, by name.
         file_sha256: SHA-256 of the agent's file; None for a registered agent.
+
+    Raises:
+        Refusal: the parts measured different weights.
     """
     episodes = read_rows(folder / "games" / "episodes.parquet", EpisodeRow)
     first = episodes[0]
+    _require_one_agent(folder, first.checkpoint_id)
     return {
         "schema": SCHEMA,
         "battery": {
@@ -73,6 +77,19 @@ def content(
             if not path.name.startswith(".")
         },
     }
+
+
+def _require_one_agent(folder: Path, checkpoint_id: str) -> None:
+    """Refuse parts that measured other weights, as of a registered function that draws them anew in each process."""
+    kinds_of_rows = {"operations": OperationsRow, "state_attacks": StateAttackRow, "attacks": AttackRow}
+    for name, row_type in kinds_of_rows.items():
+        for path in folder.glob(f"*/{name}.parquet"):
+            others = {row.checkpoint_id for row in read_rows(path, row_type)} - {checkpoint_id}
+            if others:
+                raise Refusal(
+                    f"{path} is of weights {', '.join(sorted(others))}, and the games are of {checkpoint_id}: an agent "
+                    "needs the same weights in every process, from a seed or a file"
+                )
 
 
 def measured(folder: Path, refused: Mapping[str, str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One table of every network in studies and cards. Never imports torch."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +11,9 @@ import pandas as pd
 from analysis import energy
 from analysis.aggregates import Interval
 from analysis.evidence import evidence
-from analysis.gates import gates, is_allowed
+from analysis.gates import Outcome, gates
 from analysis.rows import ATTACKS, EPISODES, OPERATIONS, STATE_ATTACKS, StudyRows
-from analysis.runs import families, in_order, names, prefer_best, training_runs
+from analysis.runs import in_order, names, prefer_best, training_runs
 from analysis.shares import Kept, is_above_random, shares_kept
 from analysis.statistics import mean_interval, normalised
 from analysis.tables import aligned
@@ -55,24 +55,27 @@ def leaderboard(folders: Sequence[Path]) -> str:
     known = Known([StudyRows(study) for study in studies(folders, "*.parquet")])
     everyone = [StudyRows(study) for study in studies(folders, "episodes.parquet")]
     found: list[Entry] = []
-    dqns: dict[tuple[str, str], list[float]] = defaultdict(list)
+    dqns: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
     for study in everyone:
+        of_study: dict[tuple[str, str], list[float]] = defaultdict(list)
         episodes = study.frame(EPISODES)
         runs = prefer_best(training_runs(episodes))
         found += _of_study(study, runs, known)
         protocols = dict(zip(episodes.game, episodes.protocol, strict=True))
         for game, family, mean in zip(runs.game, runs.family, runs["mean"], strict=True):
             if family.agent == "dqn" and not family.untrained:
-                dqns[game, protocols[game]].append(mean)
+                of_study[game, protocols[game]].append(mean)
+        for key, means in of_study.items():
+            dqns[key].append(means)
     for path in sorted(path for folder in folders for path in folder.rglob(CARD)):
         found.append(_of_card(path, read_card(path), dqns))
     parts = [
         "# Leaderboard",
-        "Made by `make leaderboard` from all studies and cards below these folders. Best weights of each training run. "
-        "Intervals of studies are over training seeds, stratified by game. Those of cards are over the games of one "
-        "network, with the DQN's mean score as it is. Networks that were trained for less than a tenth of their recipe "
-        "are left out. Gates: whether a network passed all that a claim about its robustness needs. No line compares "
-        "the robustness of two networks.",
+        "Made by `make leaderboard` from all studies and cards below these folders, networks of the most games first. "
+        "Best weights of each training run. Intervals of studies are over training seeds, stratified by game. Those of "
+        "cards are over the games of one network, with the mean score of the DQNs of the study that has most of them. "
+        "Networks that were trained for less than a tenth of their recipe are left out. Gates: whether all passed that "
+        "a claim about robustness needs. No line compares the robustness of two networks.",
     ]
     for tier in dict.fromkeys(entry.tier for entry in sorted(found, key=lambda each: each.tier)):
         parts += [f"## {tier}", aligned([HEADER, *map(_cells, _ordered(found, tier))]).rstrip()]
@@ -87,7 +90,10 @@ def studies(folders: Sequence[Path], name: str) -> list[Path]:
 
 def _ordered(found: Iterable[Entry], tier: str) -> list[Entry]:
     own = [entry for entry in found if entry.tier == tier]
-    return sorted(own, key=lambda entry: (-entry.share.estimate if entry.share else np.inf, entry.name))
+    # Shares over different games do not compare, so networks of as many games stand together.
+    return sorted(
+        own, key=lambda entry: (-entry.games, -entry.share.estimate if entry.share else np.inf, entry.name)
+    )
 
 
 class Known:
@@ -96,20 +102,18 @@ class Known:
     def __init__(self, everyone: Sequence[StudyRows]):
         self.microjoules: dict[str, float] = {}
         """Energy of a decision, account "first layer once"."""
-        self.allowed: dict[str, bool] = {}
-        """Whether every gate of robustness passed, in every setting."""
+        self.outcomes: dict[str, set[Outcome]] = defaultdict(set)
+        """Outcomes of the gates of robustness, in every setting."""
         for study in everyone:
             for layers in energy.by_agent(study.rows(OPERATIONS)):
                 self.microjoules[layers[0].checkpoint_id] = energy.microjoules(layers).first_layer_once
             for shown in evidence(study.rows(STATE_ATTACKS), study.rows(ATTACKS)):
-                name = shown.network.checkpoint_id
-                self.allowed[name] = self.allowed.get(name, True) and is_allowed(gates(shown))
+                self.outcomes[shown.network.checkpoint_id].update(gate.outcome for gate in gates(shown))
 
 
 def _of_study(study: StudyRows, runs: pd.DataFrame, known: Known) -> Iterator[Entry]:
     """An entry for each family of a study and tier."""
     episodes = study.frame(EPISODES)
-    of_episodes = families(episodes)
     shown = [family for family in in_order(runs.family) if not family.untrained and family.agent != "random"]
     labels = names(shown)
     kept = {(str(each.tier), each.family): each for each in shares_kept(episodes)}
@@ -121,13 +125,6 @@ def _of_study(study: StudyRows, runs: pd.DataFrame, known: Known) -> Iterator[En
         for tier, games in by_tier.items():
             own = of_family[of_family.game.isin(games)]
             counts = [own[own.game == game].train_seed.nunique() for game in games]
-            weights = {
-                weights
-                for game, each, weights in zip(
-                    episodes.game, of_episodes, episodes.checkpoint_id, strict=True
-                )
-                if each == family and game in games
-            }
             yield Entry(
                 tier,
                 labels[family],
@@ -135,8 +132,8 @@ def _of_study(study: StudyRows, runs: pd.DataFrame, known: Known) -> Iterator[En
                 len(games),
                 span(counts, "d"),
                 _share(kept.get((tier, family)), own, games),
-                _range([known.microjoules[name] for name in weights if name in known.microjoules]),
-                _verdict([known.allowed[name] for name in weights if name in known.allowed]),
+                _range([known.microjoules[name] for name in own.checkpoint_id if name in known.microjoules]),
+                _verdict(set().union(*(known.outcomes.get(name, set()) for name in own.checkpoint_id))),
                 f"study {study.folders[0].name}",
                 "",
             )
@@ -156,18 +153,21 @@ def _range(values: Sequence[float]) -> str:
     return span(values, ".2g") if values else ""
 
 
-def _verdict(allowed: Sequence[bool]) -> str:
-    if not allowed:
-        return "not measured"
-    return "gates passed" if all(allowed) else "gates failed"
+def _verdict(outcomes: Set[Outcome]) -> str:
+    """What the gates of all networks of a line say together."""
+    if "fail" in outcomes:
+        return "gates failed"
+    if "pass" in outcomes:
+        return "not all measured" if "not measured" in outcomes else "gates passed"
+    return "not measured"
 
 
-def _of_card(path: Path, card: Mapping[str, Any], dqns: Mapping[tuple[str, str], list[float]]) -> Entry:
+def _of_card(path: Path, card: Mapping[str, Any], dqns: Mapping[tuple[str, str], list[list[float]]]) -> Entry:
     agent, scores, activity, robustness = (
         card[name] for name in ("agent", "scores", "activity", "robustness")
     )
     game = get_game(card["game"])
-    others = dqns.get((game.name, card["protocol"]["name"]), [])
+    others = max(dqns.get((game.name, card["protocol"]["name"]), [[]]), key=len)
     share = None
     if scores["random_play"] is not None and others and np.mean(others) > scores["random_play"]:
         own = [episode["score"] for episode in scores["episodes"]]
@@ -187,7 +187,7 @@ def _of_card(path: Path, card: Mapping[str, Any], dqns: Mapping[tuple[str, str],
         ""
         if "refused" in card["operations"]
         else f"{card['operations']['microjoules']['first_layer_once']:.2g}",
-        "not measured" if "refused" in robustness else _verdict([robustness["claims_allowed"]]),
+        _verdict({gate["outcome"] for gate in robustness.get("gates", ())}),
         f"card {path.parent.name}{standard}",
         f"{checked} games again" if checked else "",
     )

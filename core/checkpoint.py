@@ -16,6 +16,7 @@ import torch
 from core.agents import AGENT_CLASSES, Agent
 from core.columns import rules
 from core.errors import Refusal, shown
+from core.extensions import changed_extensions
 from core.games import Game, get_game
 from core.layers import MOST_WEIGHTS
 from core.manifest import require_recorded
@@ -159,6 +160,11 @@ def load_agent(
     _warn_of_equal_weights(tensors, path)
     agent.load_state_dict(tensors)
     agent.requires_grad_(False).eval()
+    for name in changed_extensions(header["provenance"].get("extensions", {})):
+        print(
+            f"{path}: trained by the extension {name!r}, which has changed; it plays as it is now",
+            file=sys.stderr,
+        )
     return Checkpoint(agent.to(device or torch.device("cpu")), header["provenance"], file.sha256[:12])
 
 
@@ -186,6 +192,9 @@ def _checked_header(path: Path, file: TensorFile) -> dict[str, Any]:
     texts = isinstance(conversion, dict) and [conversion.get(name, "") for name in ("method", "variant")]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise Refusal(f"{path}: its conversion is {shown(conversion)}: an object with a method is needed")
+    extensions = provenance.get("extensions", {})
+    if not isinstance(extensions, dict) or not all(isinstance(each, str) for each in extensions.values()):
+        raise Refusal(f"{path}: its extensions are {shown(extensions)}: an object with digests is needed")
     training = provenance.get("training")
     if "training" in provenance and not (isinstance(training, str) and TRAINING.fullmatch(training)):
         raise Refusal(f"{path}: its provenance has training {training!r}, 12 hex digits are needed")

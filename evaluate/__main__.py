@@ -61,7 +61,7 @@ class Run(PlayOptions):
 
     def run(self) -> None:
         from evaluate.growing import grown
-        from evaluate.scoring import Evaluation, film_of, line_up, record, score
+        from evaluate.scoring import Evaluation, film_of, line_up, record, require_new_names, score
         from play.episodes import require_playable
         from play.film.video import require_ffmpeg
 
@@ -79,6 +79,8 @@ class Run(PlayOptions):
         rows_file = self.out / "episodes.parquet"
         path = self.out / "manifest.json"
         spec, grows_from = grown(path, self._specification(evaluations))
+        if grows_from is not None:
+            require_new_names([each.entrant for each in evaluations], rows_file)
         manifest = Manifest(path, spec, [rows_file], grows_from=grows_from)
         films = [film_of(each, self.out) for each in evaluations] if self.record else []
         with manifest.work() as needed:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Refusal
-from core.manifest import read_manifest, versions
+from core.manifest import read_manifest, require_unchanged_extensions, versions
 
 LISTS = ("agent", "game", "protocol", "episodes")
 """Entries of the specification of `evaluate run` with one element for each evaluation."""
@@ -38,6 +38,7 @@ def grown(path: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
         return dict(record.spec), None
     if not record.outputs:
         return dict(spec), None  # unfinished, with other agents
+    require_unchanged_extensions(record)
     now = versions()  # older manifests name fewer libraries
     if not record.versions or any(record.versions.get(name, now[name]) != now[name] for name in now):
         raise Refusal(

@@ -201,3 +201,38 @@ def record(film: Film, evaluation: Evaluation, rows_file: Path) -> None:
     if (played.score, played.length_steps) != (scored.score, scored.length_steps):
         other = f", which differs from the scored game ({scored.score:g}) because Q-values were nearly tied"
     print(f"{film.path}: {played.length_steps:,} decisions, score {played.score:g}{other}")
+
+
+def require_new_names(entrants: Sequence[Entrant], rows_file: Path) -> None:
+    """Refuse to add agents that rows would take for one that was scored before with other weights.
+
+    Args:
+        entrants: agents of a command, of which those that are in the rows are the same if their weights are.
+        rows_file: the rows to which they are added.
+    """
+    there = {
+        (
+            row.game,
+            row.agent,
+            row.network,
+            row.recipe,
+            row.train_seed,
+            row.variant,
+            row.sim_steps,
+            row.checkpoint,
+        ): row
+        for row in read_rows(rows_file, EpisodeRow)
+    }
+    for entrant in entrants:
+        checkpoint, columns = entrant.checkpoint, entrant.checkpoint.columns
+        named = (
+            *(columns[name] for name in ("network", "recipe", "train_seed", "variant")),
+            checkpoint.agent.sim_steps,
+        )
+        for which in entrant.which:
+            row = there.get((entrant.game.name, checkpoint.agent.kind, *named, which))
+            if row is not None and row.checkpoint_id != checkpoint.id:
+                raise Refusal(
+                    f"{rows_file} has games of {checkpoint.agent.kind} with other weights ({row.checkpoint_id}), which "
+                    f"are named as these ({checkpoint.id}) are; choose another --out"
+                )

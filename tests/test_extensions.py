@@ -265,6 +265,27 @@ def test_an_edited_extension_does_not_pass_for_what_it_was(tmp_path: Path) -> No
     assert len((one | other) - {""}) == 2  # rows of random play have none
 
 
+def test_weights_that_an_edited_extension_computes_are_told(tmp_path: Path) -> None:
+    neuron = (REPOSITORY / "tests" / "extensions" / "adaptive.py").read_text()
+    extension = tmp_path / "mine.py"
+    extension.write_text(neuron)
+
+    def run(*words: str) -> str:
+        done = start(*words, "--threads", "1", cwd=tmp_path)
+        _, said = done.communicate()
+        assert done.returncode == 0, said
+        return said
+
+    own = ("--game", "cartpole", "--neuron", "adaptive", "--sim-steps", "2", "--total-steps", "300")
+    run("train", "dsqn", *own, "--out", "trained")
+    played = ("evaluate", "run", "--agent", "trained/best.safetensors", "--episodes", "1", "--out")
+    assert "has changed" not in run(*played, "as-trained")
+    extension.write_text(neuron.replace("self.neuron.beta", "0.5 * self.neuron.beta"))
+    assert "trained by the extension 'mine', which has changed; it plays as it is now" in run(
+        *played, "edited"
+    )
+
+
 def test_unfinished_work_of_an_edited_extension_begins_anew(tmp_path: Path) -> None:
     """Where nothing was written; a training that was stopped would go on with other code, and is refused."""
     extension = tmp_path / "mine.py"

@@ -100,6 +100,33 @@ def test_a_card_holds_what_its_rows_say(made: Path) -> None:
     assert all(gate["name"] in page for gate in card["robustness"]["gates"])
 
 
+@pytest.mark.parametrize("others", [("--transfer", DQN), ("--transfer", "random"), ("--twin", DQN)])
+def test_gradients_that_cannot_be_followed_are_refused_before_anything_is_played(
+    others: tuple[str, ...], tmp_path: Path
+) -> None:
+    """They would take the attacks along the agent's own gradient with them."""
+    code, _, err = run("--agent", DQN, *others, "--out", str(tmp_path / "card"), *SMALL)
+    assert code == 2
+    assert (
+        err
+        == f"error: {others[1]} is random play or the agent itself: another agent with a gradient is needed\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_agent_that_is_another_in_every_process_has_no_card(tmp_path: Path) -> None:
+    (tmp_path / "unseeded.py").write_text(
+        "from spikeq import AGENTS\nfrom core.dqn import DQN\nfrom core.layers import initialise\nimport torch\n\n\n"
+        "@AGENTS.register('unseeded')\ndef unseeded(game):\n    agent = DQN(game)\n"
+        "    initialise(agent.layers, torch.Generator().manual_seed(torch.seed() % 2**31))\n    return agent\n"
+    )
+    words = ("--agent", "unseeded", "--extension", "unseeded", "--game", "cartpole", "--out", "card")
+    code, _, err = run(*words, "--episodes", "1", "--states", "40", "--attacked-episodes", "1", cwd=tmp_path)
+    assert code == 2
+    assert "an agent needs the same weights in every process, from a seed or a file" in err
+    assert not (tmp_path / "card" / "card.json").exists()
+
+
 def test_the_same_command_again_does_nothing(made: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*.parquet")}
     code, out, err = run("--agent", DQN, "--out", str(made), *SMALL)

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from analysis.check import findings
-from core.checkpoint import save_agent
+from core.checkpoint import load_agent, save_agent
 from core.games import get_game
 from core.networks import NETWORKS
 from core.records import Journal, read_rows, write_rows
 from core.rows import EpisodeRow
-from tests.conftest import Command
+from tests.conftest import AGENTS, Command
 from tests.test_refusals import PROVENANCE, is_refused
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +85,22 @@ def test_agents_are_added_to_a_finished_folder(command: Command, run_folder: Pat
     assert list(findings(added)) == []
     for again in (everyone, everyone[:1], everyone[1:]):
         assert "already done" in command("evaluate", "run", "--agent", *again, *options, "--out", added).out
+
+
+def test_other_weights_of_the_same_name_are_not_added(command: Command, tmp_path: Path) -> None:
+    agent, out = tmp_path / "mine.safetensors", tmp_path / "out"
+    play = ("evaluate", "run", "--agent", agent, "--episodes", 1, "--threads", 1, "--out", out)
+    for number in range(2):
+        weights = load_agent(AGENTS / "cartpole-dqn-s0.safetensors")
+        for parameter in weights.agent.parameters():
+            parameter.mul_(1 + number)
+        save_agent(agent, weights.agent, weights.provenance)
+        finished = command(*play)
+        if number == 0:
+            assert finished.code == 0, finished.err
+            rows = (out / "episodes.parquet").read_bytes()
+    is_refused(finished, "has games of dqn with other weights", "choose another --out")
+    assert (out / "episodes.parquet").read_bytes() == rows
 
 
 def test_other_games_of_an_agent_are_not_added(command: Command, tmp_path: Path) -> None:
