@@ -127,7 +127,12 @@ def load_agent(
     path = Path(path)
     if not path.is_file():
         raise Refusal(f"no checkpoint at {path}: a .safetensors file written by SpikeQ is needed")
-    file = read_tensors(path, _METADATA_KEY, FLOATS, most_bytes=MAX_BYTES)
+    try:
+        file = read_tensors(path, _METADATA_KEY, FLOATS, most_bytes=MAX_BYTES)
+    except Refusal as refusal:
+        if path.suffix == ".safetensors":
+            raise
+        raise Refusal(f"{refusal}; spikeq convert import reads files of other libraries")
     header = _checked_header(path, file)
     require_recorded(path, file.sha256)
     tensors = {name: tensor.float() for name, tensor in file.tensors.items()}

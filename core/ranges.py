@@ -279,8 +279,8 @@ def require_ranges(options: object, of: str = "") -> None:
 
 
 def require_words(command: type, words: Sequence[str]) -> None:
-    """Refuse options that are given twice, lists without a value, and words that are no values of the number options
-    before them.
+    """Refuse lists that are given twice or without a value, and words that are no values of the number options before
+    them.
 
     Args:
         command: the dataclass of the options.
@@ -296,9 +296,9 @@ def require_words(command: type, words: Sequence[str]) -> None:
         name = option.removeprefix("--").replace("-", "_")
         if not option.startswith("--") or name not in hints:
             continue
-        if name in given and not _takes_lists(hints[name]):
-            several = ": several values follow one" if _takes_list(hints[name]) else ""
-            raise Refusal(f"{option} is given twice{several}")
+        # Of other options the last one counts, so that a script can change what it was given.
+        if name in given and _takes_list(hints[name]) and not _takes_lists(hints[name]):
+            raise Refusal(f"{option} is given twice: several values follow one {option}")
         given.add(name)
         after = itertools.takewhile(lambda other: not other.startswith("--"), words[place + 1 :])
         values = [value] if equals else list(after)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from core import locks
 from core.errors import Refusal
-from core.manifest import lock_of
+from core.manifest import lock_of, read_manifest
 from core.reading import read_json
 from core.records import read_rows
 from core.rows import EpisodeRow
@@ -117,7 +117,10 @@ def status_of(stage: Stage, log: Log, is_driven: bool) -> Status:
         return Status(stage, "running", progress, progress.note if progress else "")
     if run is not None and run.state not in ("running", "stopped", "done"):
         return Status(stage, "failed", told=run.told)
-    begun = run is not None or stage.manifest.exists()
+    record = read_manifest(stage.manifest)
+    if record is not None and record.outputs:  # finished, of other inputs or options: it begins anew
+        return Status(stage, "waiting")
+    begun = run is not None or record is not None
     return Status(stage, "interrupted" if begun else "waiting")
 
 

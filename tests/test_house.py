@@ -17,7 +17,7 @@ TORCH_FREE = (
     "core.wrong_options", "play.protocols",
     "core.locks", "core.processes", "studies.source", "studies.reading", "studies.planning", "studies.checking",
     "studies.done", "studies.logs", "studies.status", "studies.showing", "studies.engine", "studies.ray_engine",
-    "studies.running", "studies.forecast", "studies.schedule", "studies.dry_run", "core.workload",
+    "studies.running", "studies.forecast", "studies.schedule", "studies.dry_run", "core.words", "core.workload",
 )  # fmt: skip
 """Modules outside analysis that figures, studies and `--help` need; all of analysis is free of torch too."""
 ALLOWED = {

@@ -36,7 +36,7 @@ class Occlusion(Attack):
     def perturb(self, problem: Problem) -> Found:
         box = problem.box
         height, width = box.center.shape[2:]
-        side = min(max(1, round(math.sqrt(problem.epsilon * height * width))), height, width)
+        side = min(round(math.sqrt(problem.epsilon * height * width)), height, width)
 
         def covered() -> Iterator[Tensor]:
             for _ in range(self.queries):

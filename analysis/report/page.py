@@ -203,7 +203,7 @@ def page_of(study: Path, folder: Path) -> Page:
     """The content of a study's page, whose links start at a folder."""
     name = Path(os.path.abspath(study)).name
     if not any(study.rglob("*.parquet")):
-        raise Refusal(f"{study} holds no rows: spikeq reproduce {name} makes them")
+        raise Refusal(f"{study} holds no rows: spikeq reproduce and spikeq evaluate make them")
     rows = StudyRows(study)
     episodes, compared, attacks = map(rows.rows, (EPISODES, METHOD_GAMES, ATTACKS))
     methods, conversions = map(rows.rows, (METHODS, CONVERSIONS))

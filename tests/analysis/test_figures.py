@@ -223,7 +223,7 @@ def test_one_seed_has_no_interval() -> None:
     # Runs 0.8, 1.2 in both games; below 1 the DQN's lack 0.2 and 0.
     assert estimates == [pytest.approx(pair) for pair in ([1, 0.5], [1, 0.5], [1, 0.5], [0.1, 0.5])]
     assert "one training seed, hence no interval" in text(figure)
-    assert "Two seeds" in text(figure)
+    assert "too narrow with fewer than 10 seeds a game" in text(figure)
     assert "They ignore the uncertainty of the own DQN's mean" in text(figure)
     figure = only(over_games.normalised_scores(frame(runs_of((8.0,), (5.0,)))))
     assert not [bar for axis in figure.axes for bar in axis.patches]

@@ -91,7 +91,7 @@ def test_a_word_becomes_a_value_of_its_fields_type(word: str, value: object) -> 
         ("cuont=3", r"recipe r has no option 'cuont': did you mean 'count'\? accepted are count, share"),
         ("derived=3", "has no option 'derived'"),
         ("__class__=3", "has no option '__class__'"),
-        ("count", "'count': field=value is needed; recipe r has count=..."),
+        ("count", "'count': field=value is needed; as in count=VALUE"),
         ("=3", "'=3': field=value is needed"),
         ("", "'': field=value is needed"),
     ],
