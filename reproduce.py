@@ -133,8 +133,9 @@ class Reproduce:
         ran: list[list[Stage]] = []
         while waiting and waiting not in ran:
             if ran:
-                more = count(len(waiting), "stage")
-                print(f"study {study.name}: {more} more, because results came out otherwise", flush=True)
+                more = f"{count(len(waiting), 'stage')} more, because results came out otherwise"
+                trainings = [stage.name for stage in waiting if stage.kind == "train"]
+                print(f"study {study.name}: {more}{''.join(f'; {name}' for name in trainings)}", flush=True)
             ran.append(waiting)
             engine = self._engine(study)
             needs = _needs(study, waiting, works, engine.has_gpu)
