@@ -53,7 +53,7 @@ class RowFiles:
             for row in read_rows(path, self.row_type):
                 here.setdefault(repr(row), []).append(row)
             require_recorded(path, digest(path.read_bytes()))
-            rows = here | rows
+            rows |= {text: same for text, same in here.items() if text not in rows}
         return [row for same in rows.values() for row in same]
 
     def are_named_like(self, path: Path) -> bool:

@@ -290,9 +290,9 @@ def test_random_play_of_two_folders_is_one(tmp_path: Path) -> None:
 def test_rows_that_stand_in_two_files_count_once(tmp_path: Path) -> None:
     """Of random play that was scored beside each agent, for example."""
     games = [episode(episode=number, score=1.0) for number in range(2)]
-    for name, rows in (("a", games), ("b", [*games, episode(episode=2)])):
+    for name, rows in (("a", games), ("b", [episode(episode=2), *games]), ("c", [episode(episode=3)])):
         write_rows(tmp_path / name / "episodes.parquet", EpisodeRow, rows)
-    assert [row.episode for row in StudyRows(tmp_path).rows(EPISODES)] == [0, 1, 2]
+    assert [row.episode for row in StudyRows(tmp_path).rows(EPISODES)] == [0, 1, 2, 3]
 
 
 def test_a_conversion_follows_the_name_of_its_dqn(tmp_path: Path) -> None:
