@@ -127,10 +127,14 @@ def microjoules(layers: Sequence[OperationsRow]) -> Energy:
     if not is_spiking(layers):
         dense = 1e-6 * MAC_PICOJOULES * sum(layer.dense_macs for layer in layers)
         return Energy(dense, dense, 1e-6 * sum(effective))
-    first = effective[0] if layers[0].binary_input else MAC_PICOJOULES * layers[0].dense_macs
-    later = AC_PICOJOULES * sum(layer.acs for layer in layers)
-    # Later layers whose inputs are no spikes, as behind a pooling of means.
-    later += MAC_PICOJOULES * sum(layer.dense_macs for layer in layers[1:] if layer.effective_macs)
+    # The first layer, and later ones whose inputs are no spikes, as behind a pooling of means, multiply every input.
+    first, *others = (
+        energy
+        if layer.binary_input or (index and not layer.effective_macs)
+        else MAC_PICOJOULES * layer.dense_macs
+        for index, (layer, energy) in enumerate(zip(layers, effective, strict=True))
+    )
+    later = sum(others)
     return Energy(
         1e-6 * (first + later),
         1e-6 * (window_sim_steps(layers) * first + later),

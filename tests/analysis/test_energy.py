@@ -160,7 +160,8 @@ def test_the_window_is_what_a_neuron_may_fire_in_whatever_a_decision_takes() -> 
 def test_later_layers_whose_inputs_are_no_spikes_multiply() -> None:
     """As behind a pooling of means; and a network that spikes behind a stem without membranes has a window."""
     layers = spiking(4, 0.1)
-    pooled = [*layers[:2], replace(layers[2], acs=0.0, effective_macs=1000.0), *layers[3:]]
+    analogue = replace(layers[2], acs=0.0, effective_macs=1000.0, binary_input=False)
+    pooled = [*layers[:2], analogue, *layers[3:]]
     more = MAC_PICOJOULES * layers[2].dense_macs - AC_PICOJOULES * layers[2].acs
     for account in range(2):
         assert microjoules(pooled)[account] == pytest.approx(microjoules(layers)[account] + 1e-6 * more)
