@@ -82,14 +82,14 @@ class AttackOnGames(Run, AskedAttacks):
 
     def _require_answers(self, victim: Agent) -> None:
         """Refuse attacks that ask a victim whose answers depend on what it carries from decision to decision."""
-        game = victim.game
-        opening = torch.zeros(1, *game.observation_shape, device=victim.device).clamp(
-            *bounds(game, victim.device)
-        )
+        asking = [attack.label for name in self.attack for attack in self.variants(name) if attack.asks]
+        if not asking:
+            return
+        game, device = victim.game, victim.device
+        opening = torch.zeros(1, *game.observation_shape, device=device).clamp(*bounds(game, device))
         with torch.no_grad():
             carries = victim.decide(opening).carry is not None
-        asking = [attack.label for name in self.attack for attack in self.variants(name) if attack.asks]
-        if carries and asking:
+        if carries:
             raise Refusal(
                 f"attack is {asking[0]}: it asks the victim, which carries membranes from decision to decision, and "
                 "would get the answers of an episode's start; in whole games of such a network accepted are fgsm and "

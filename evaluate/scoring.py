@@ -210,29 +210,19 @@ def require_new_names(entrants: Sequence[Entrant], rows_file: Path) -> None:
         entrants: agents of a command, of which those that are in the rows are the same if their weights are.
         rows_file: the rows to which they are added.
     """
+    named = ("agent", "network", "recipe", "train_seed", "variant")
     there = {
-        (
-            row.game,
-            row.agent,
-            row.network,
-            row.recipe,
-            row.train_seed,
-            row.variant,
-            row.sim_steps,
-            row.checkpoint,
-        ): row
+        (row.game, *(getattr(row, name) for name in named), row.sim_steps, row.checkpoint): row.checkpoint_id
         for row in read_rows(rows_file, EpisodeRow)
     }
     for entrant in entrants:
-        checkpoint, columns = entrant.checkpoint, entrant.checkpoint.columns
-        named = (
-            *(columns[name] for name in ("network", "recipe", "train_seed", "variant")),
-            checkpoint.agent.sim_steps,
-        )
+        checkpoint, agent = entrant.checkpoint, entrant.checkpoint.agent
+        sim_steps = getattr(agent, "latency_sim_steps", agent.sim_steps)  # what rows of a conversion tell
+        own = (entrant.game.name, *(checkpoint.columns[name] for name in named), sim_steps)
         for which in entrant.which:
-            row = there.get((entrant.game.name, checkpoint.agent.kind, *named, which))
-            if row is not None and row.checkpoint_id != checkpoint.id:
+            other = there.get((*own, which), checkpoint.id)
+            if other != checkpoint.id:
                 raise Refusal(
-                    f"{rows_file} has games of {checkpoint.agent.kind} with other weights ({row.checkpoint_id}), which "
-                    f"are named as these ({checkpoint.id}) are; choose another --out"
+                    f"{rows_file} has games of {agent.kind} with other weights ({other}), which are named as these "
+                    f"({checkpoint.id}) are; choose another --out"
                 )

@@ -196,15 +196,10 @@ def workloads(study: Study, stages: Sequence[Stage]) -> dict[Stage, Workload] | 
 def _checked_workloads(study: Study, stages: Sequence[Stage]) -> list[Workload] | Refusal:
     study.import_extensions()
     require_accepted(study, stages)
-    try:
-        return _all_workloads(study, stages)
-    except _NotAccepted:
-        raise
-    except Refusal as refusal:
-        return refusal
+    return _all_workloads(study, stages)
 
 
-def _all_workloads(study: Study, stages: Sequence[Stage]) -> list[Workload]:
+def _all_workloads(study: Study, stages: Sequence[Stage]) -> list[Workload] | Refusal:
     play: Any = importlib.import_module(EXPECTED)
     expected = play.Expected(_measured_steps(study))
     os.chdir(study.base)  # where the paths of commands start
@@ -218,11 +213,9 @@ def _all_workloads(study: Study, stages: Sequence[Stage]) -> list[Workload]:
             try:
                 workload = _workload(stage, expected)
             except Refusal as refusal:
-                if stage.kind != "train":
-                    raise
-                raise _NotAccepted(
-                    study.source.told(stage.setting, refusal)
-                )  # it reads no file that may be damaged
+                if stage.kind == "train":  # it reads no file that may be damaged, so an option is wrong
+                    raise Refusal(study.source.told(stage.setting, refusal))
+                return refusal
             made = {path: agents for path, agents in expected.made.items() if path not in before}
             known[key] = (
                 workload,
@@ -236,10 +229,6 @@ def _all_workloads(study: Study, stages: Sequence[Stage]) -> list[Workload]:
         expected.made.update({_stem(out) + ending: agents for ending, agents in made.items()})
         found.append(workload)
     return found
-
-
-class _NotAccepted(Refusal):
-    """Options of a training contradict each other, or are not those of its recipe or neuron."""
 
 
 def _apart_from_seed(stage: Stage, made: Mapping[str, Sequence[object]]) -> tuple[object, ...]:

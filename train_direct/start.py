@@ -24,7 +24,7 @@ from train_direct.common_mode import CommonMode
 from train_direct.options import Chosen, QLearningOptions, RunOptions
 from train_direct.ppo import PPO, critic_game
 from train_direct.q_learning import QLearning
-from train_direct.recipe import IDENTITY, BaseRecipe, R, Recipe, get_ppo_recipe, get_recipe
+from train_direct.recipe import IDENTITY, BaseRecipe, PpoRecipe, R, Recipe, get_ppo_recipe, get_recipe
 from train_direct.run import Plan, TrainingRun, clean_up, files_of_run
 from train_direct.training import training_digest
 
@@ -55,6 +55,7 @@ def train_q_network(
     if options.early_stop and game.stop_score is None:
         raise Refusal(f"early_stop is given, but {game.name} has no stop score: only Atari games have one")
     _require_long_enough(recipe, len(sim_steps))
+    _require_rows_fit(options, recipe)
     device = pick_device(options.device)
     stop_score = game.stop_score if options.early_stop else None
     spec = {
@@ -134,6 +135,7 @@ def train_actor(options: RunOptions, network_name: str, network: Network) -> Non
     set_up_torch(options.threads)
     game = get_game(options.game)
     chosen = options.choose(get_ppo_recipe(options.recipe, game), game)
+    _require_rows_fit(options, chosen.recipe)
     device = pick_device(options.device)
     spec = {
         **_spec(options, game, chosen.recipe),
@@ -170,14 +172,15 @@ def _require_batches_fit(game: Game, recipe: Recipe) -> None:
     require_fits("batch_size", recipe.batch_size, needed, f"batches of {due} updates at once")
 
 
-def _require_rows_fit(options: RunOptions, recipe: BaseRecipe) -> None:
+def _require_rows_fit(options: RunOptions, recipe: Recipe | PpoRecipe) -> None:
     """Refuse intervals at which a run would make more rows than a file keeps."""
     counts = (
         ("curve_interval_steps", options.curve_interval_steps, 1, "points of the curve"),
         ("eval_interval_steps", recipe.eval_interval_steps, recipe.eval_episodes, "validation episodes"),
     )
     for name, interval, at_once, what in counts:
-        rows = at_once * (recipe.total_steps // interval + 1)
+        # All games decide at once, so that no two points lie nearer.
+        rows = at_once * (recipe.total_steps // max(interval, recipe.num_envs) + 1)
         if rows > MAX_ROWS:
             raise Refusal(f"{name} is {interval}: {rows:,} {what}, and at most {MAX_ROWS:,} are kept")
 
@@ -198,7 +201,6 @@ def _spec(options: RunOptions, game: Game, recipe: BaseRecipe) -> dict[str, Any]
     Values of None are left out. So a later version can add a field that is None by default, and older folders keep
     their specification.
     """
-    _require_rows_fit(options, recipe)
     told = {name: value for name, value in asdict(recipe).items() if value is not None}
     return {
         "verb": f"train_direct {options.kind}",

@@ -133,6 +133,7 @@ class RateCodedNetwork(Layered):
         self.register_buffer("output_scale", torch.ones(()))
         spiking = self.layer_shapes if coding.readout != "current" else self.layer_shapes[:-1]
         self.neuron_counts = tuple(math.prod(shape) for shape in spiking)
+        self._is_numbered = max(map(math.prod, self.layer_shapes)) < event_engine.TAKEN_BACK
         self._prepared: tuple[list[tuple[int, int]], list[event_engine.Prepared]] | None = None
 
     @property
@@ -252,8 +253,7 @@ class RateCodedNetwork(Layered):
         engine does not have, and for layers of more neurons than it can number.
         """
         coding, neuron, sim_steps = self.coding, self.coding.neuron, max(record_at)
-        numbered = max(map(math.prod, self.layer_shapes)) < event_engine.TAKEN_BACK
-        if observations.device.type == "cpu" and numbered and not coding.needs_reference:
+        if observations.device.type == "cpu" and self._is_numbered and not coding.needs_reference:
             weights = [(parameter.data_ptr(), parameter._version) for parameter in self.parameters()]
             if self._prepared is None or self._prepared[0] != weights:
                 signed = neuron.firing == "signed"
