@@ -26,11 +26,11 @@ from adversarial.gradient_ascent import input_gradient
 from adversarial.sources import freeze, gradient_source
 from benchmarks.ours import chen2022
 from benchmarks.report import parser
+from convert.distillation import BATCH as DISTILLED
+from convert.distillation import _round
 from convert.measurement import bindsnet_agreements
 from convert.method import METHODS, Method, Training
 from convert.methods import tan2021
-from convert.methods.qcfs import BATCH as DISTILLED
-from convert.methods.qcfs import _round
 from convert.options import CodingOptions
 from convert.scaling import scaled_network
 from core import seeding

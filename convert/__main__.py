@@ -12,6 +12,6 @@ if __name__ == "__main__":
     main(
         "python -m convert",
         {"run": Run, "compare": Compare, "import": Import, "export": Export},
-        "Turn a trained DQN, of this project or of another, into a spiking network. Of the methods, only qcfs and "
-        "exact train: they distil.",
+        "Turn a trained DQN, of this project or of another, into a spiking network. Of the methods, only qcfs, "
+        "exact and hybrid train: they distil.",
     )

@@ -113,8 +113,8 @@ class ConversionOptions(CodingOptions):
     thresholds: Granularity | None = None
     """One threshold a channel or a layer (all but tan2021 and max); channel if not given."""
     distil_updates: Annotated[int, Whole(0, 1_000_000)] | None = None
-    """Gradient steps of each of the four rounds of qcfs and exact; 5000 if not given. For exact, 0 quantises without
-    training."""
+    """Gradient steps of each of the four rounds of qcfs, exact and hybrid; 5000 if not given. For exact, 0 quantises
+    without training."""
     method_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE ...")] = field(default=())
     """Options of the method as field=value: those of a method from an --extension, and start=pursuit for qcfs and
     exact, which then start from the neurons that pursuit chooses."""
@@ -273,7 +273,7 @@ class Compare(SourceOptions):
     percentile: Annotated[float, Real(0, 100, above=True)] | None = None
     """Percentile of a layer's outputs that fires at every simulation step (tan2021, v-init); 99.9 if not given."""
     distil_updates: Annotated[int, Whole(0, 1_000_000)] | None = None
-    """Gradient steps of each of the four rounds of qcfs and exact; 5000 if not given."""
+    """Gradient steps of each of the four rounds of qcfs, exact and hybrid; 5000 if not given."""
     episodes: Annotated[int, Whole(0, 10_000)] = 0
     """Evaluation games that each network plays, with the same starts. Agreement is also measured on their states."""
     protocol: Annotated[

@@ -63,6 +63,7 @@ VARIANTS.register("qcfs")(Variant(method="qcfs"))
 VARIANTS.register("exact")(Variant(method="exact"))
 VARIANTS.register("qcfs-pursuit")(Variant(method="qcfs", options={"start": "pursuit"}))
 VARIANTS.register("exact-pursuit")(Variant(method="exact", options={"start": "pursuit"}))
+VARIANTS.register("hybrid")(Variant(method="hybrid"))
 
 
 def name_of(method: "Method", options: CodingOptions) -> str:

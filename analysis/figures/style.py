@@ -48,6 +48,7 @@ METHOD_COLOURS = {
     **{"presteps": "#DDCC77", "signed": "#999933", "reconstruct": "#332288", "residual": "#6699CC"},
     **{"anytime": "#44AA99", "afterwards": "#117733", "pursuit": "#911EB4", "pursuit-afterwards": "#9A6324"},
     **{"qcfs": "#E7298A", "exact": "#7570B3", "qcfs-pursuit": "#F58231", "exact-pursuit": "#66A61E"},
+    "hybrid": "#E31A1C",
 }
 """Colours of conversion methods, which no kind of agent has, in the order of legends. Mostly Paul Tol's palettes."""
 MARKERS = {

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from convert.distillation import distil
 from convert.measurement import decide_all, measures
 from convert.method import METHODS, Method, Training
-from convert.methods import qcfs, reconstruct
+from convert.methods import hybrid, qcfs, reconstruct
 from convert.methods.exact import Exact, whole_numbers
+from convert.methods.hybrid import Hybrid
 from convert.methods.max import Max
 from convert.methods.pursuit import MOST_VALUES, Pursuit, pursue
-from convert.methods.qcfs import Qcfs, distil
+from convert.methods.qcfs import Qcfs
 from convert.methods.reconstruct import Reconstruct
 from convert.methods.tan2021 import Tan2021
 from convert.methods.threshold_search import ThresholdSearch
@@ -23,7 +25,7 @@ from core.dqn import DQN
 from core.errors import Refusal
 from core.layers import Conv, apply_layer
 from core.quantised import QuantisedDQN
-from core.rate_coded.network import RateCoding
+from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.rate_coded.torch_engine import IFNeuron, simulate
 from play.states import batches, collect, q_values
 from tests.conftest import AGENTS
@@ -94,20 +96,74 @@ def test_distillation_teaches_choices() -> None:
     q = q_values(dqn, held_out)
     plain = converted(dqn, states, ThresholdSearch(), 2).snn.quantised()
     taught = converted(dqn, states, ThresholdSearch(), 2).snn.quantised()
-    distil(taught, dqn, states, 150, seed=0)
+    distil(taught, taught, dqn, states, 150, seed=0)
     before, after = (measures(q, q_values(agent, held_out)) for agent in (plain, taught))
     assert after.regret < 0.7 * before.regret
     assert not any(parameter.requires_grad for parameter in taught.parameters())
 
 
-def test_distillation_is_repeatable_and_leaves_its_teacher_alone(dqn: DQN, states: np.ndarray) -> None:
+@pytest.mark.parametrize("method", [Qcfs(distil_updates=3), Hybrid(distil_updates=3)], ids=["qcfs", "hybrid"])
+def test_distillation_is_repeatable_and_leaves_its_teacher_alone(
+    dqn: DQN, states: np.ndarray, method: Method
+) -> None:
     before = {name: value.clone() for name, value in dqn.state_dict().items()}
     students = []
     for _ in range(2):
-        students.append(converted(dqn, states, Qcfs(distil_updates=3), 2, seed=7).snn)
+        students.append(converted(dqn, states, method, 2, seed=7).snn)
     for one, other in zip(*(student.parameters() for student in students), strict=True):
         assert torch.equal(one, other)
     assert all(torch.equal(value, before[name]) for name, value in dqn.state_dict().items())
+
+
+def test_hybrid_training_teaches_what_the_simulated_network_chooses() -> None:
+    dqn = load_agent(AGENTS / "minatar-breakout-dqn-s0.safetensors").agent
+    assert isinstance(dqn, DQN)
+    states, held_out = (collect(dqn, 1500, 0, stream) for stream in ("calibration", "conversion test"))
+    q = q_values(dqn, held_out)
+    before, after = (
+        measures(q, q_values(converted(dqn, states, method, 2).snn, held_out))
+        for method in (Pursuit(), Hybrid(distil_updates=150))
+    )
+    assert after.regret < 0.7 * before.regret
+
+
+def test_hybrid_training_goes_through_the_spikes_that_the_network_fires(
+    dqn: DQN, states: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Q-values are those of the simulation, and gradients those of clipped ReLUs with the rates that it fired."""
+    seen: list[tuple[RateCodedNetwork, torch.nn.Module]] = []
+    monkeypatch.setattr(hybrid, "distil", lambda student, through, *_: seen.append((student, through)))
+    made = converted(dqn, states, Hybrid(), 3).snn
+    ((student, through),) = seen
+    assert student is made
+    x = next(batches(made, states, size=8))
+    student.requires_grad_(True)
+    q = through(x)
+    torch.testing.assert_close(q, made(x))
+    first, hidden, output = made.layers
+    low, high = (counts / 3 for counts in made.layer_counts(x, 3)[:2])
+    of_image = apply_layer(first, x).clamp(0, 1)
+    of_hidden = apply_layer(hidden, of_image + (low - of_image).detach()).clamp(0, 1)
+    wanted = made.output_scale * apply_layer(output, of_hidden + (high - of_hidden).detach())
+    parameters = list(made.layers.parameters())
+    given, expected = (torch.autograd.grad(each.square().sum(), parameters) for each in (q, wanted))
+    assert all(bool(gradient.abs().sum() > 0) for gradient in expected)
+    torch.testing.assert_close(given, expected)
+
+
+def test_weights_of_hybrid_training_are_shared_by_equal_simulations_alone() -> None:
+    coding = RateCoding(4, neuron=IFNeuron("signed", 0.5))
+    others = [
+        replace(coding, readout="current"),
+        replace(coding, residual_alpha=0.1),
+        replace(coding, neuron=IFNeuron("afterwards", 0.5)),
+        replace(coding, sim_steps=5),
+    ]
+    keys = {Hybrid().training_key(each) for each in (coding, *others)}
+    assert len(keys) == 1 + len(others)
+    assert Hybrid().training_key(replace(coding)) in keys
+    # The quantised student does not know how its network will be simulated.
+    assert Qcfs().training_key(others[2]) == Qcfs().training_key(coding)
 
 
 def test_a_gradient_goes_through_a_staircase_as_through_a_ramp(dqn: DQN, states: np.ndarray) -> None:
@@ -131,7 +187,7 @@ def test_a_gradient_goes_through_a_staircase_as_through_a_ramp(dqn: DQN, states:
 @pytest.mark.parametrize("name", list(METHODS))
 def test_every_method_says_what_neurons_it_is_for(dqn: DQN, states: np.ndarray, name: str) -> None:
     cls = METHODS[name]
-    options = ConversionOptions(method=name, distil_updates=1 if issubclass(cls, Qcfs) else None)
+    options = ConversionOptions(method=name, distil_updates=1 if cls.training else None)
     made = converted(dqn, states, options.chosen(), 3)
     assert options.chosen().name == name
     assert made.snn.coding.neuron == IFNeuron(cls.firing, cls.v_init)
