@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.manifold import TSNE
+from torch import nn
 
 from adversarial.goals import goal
 from adversarial.gradient_ascent import input_gradient
@@ -31,6 +32,7 @@ from convert.distillation import _round
 from convert.measurement import bindsnet_agreements
 from convert.method import METHODS, Method, Training
 from convert.methods import tan2021
+from convert.methods.hybrid import Hybrid
 from convert.options import CodingOptions
 from convert.scaling import scaled_network
 from core import seeding
@@ -40,9 +42,11 @@ from core.device import set_up_torch
 from core.dqn import DQN
 from core.dsqn import DSQN
 from core.games import Game, Tier, get_game
+from core.layered import Layered
 from core.machine import processor, source_code
 from core.networks import NETWORKS, Network
 from core.progress import Progress
+from core.rate_coded.differentiable import RateGradient
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.records import write_bytes
 from core.workload import AT_ONCE, WorkPart
@@ -138,14 +142,10 @@ def items(tier: Tier, folder: Path, device: torch.device) -> Iterator[Item]:
     quantised = snn.varied(sim_steps=8).quantised()
     yield from deciding(quantised, inputs)
     yield from gradients(quantised, inputs)
-    updates = 10
-    drawing = seeding.generator(0, "distillation")
-    yield Item(
-        f"update {tier} quantised",
-        1,
-        updates * DISTILLED,
-        lambda: _round(quantised, dqn, states, updates, drawing, Progress("distil", updates, "updates")),
-    )
+    yield distilling(quantised, quantised, dqn, states)
+    for sim_steps in (2, 8):
+        student = scaled_network(dqn, scales, CodingOptions().coding(sim_steps, Hybrid()))
+        yield distilling(student, RateGradient(student), dqn, states)
     for name in METHODS.names():
         yield converting(name, METHODS[name](), dqn, states)
 
@@ -259,6 +259,20 @@ def acting(network: Network, game: Game, inputs: torch.Tensor, device: torch.dev
         2 * recipe.epochs * decisions,
         lambda: advance(algorithm, decisions),
         [*playing(actor, decisions, recipe.num_envs)],
+    )
+
+
+def distilling(student: Layered, through: nn.Module, dqn: DQN, states: np.ndarray) -> Item:
+    """Updates of a distillation."""
+    updates = 10
+    drawing = seeding.generator(0, "distillation")
+    return Item(
+        f"update {dqn.game.tier} {student.kind}",
+        max(1, student.sim_steps),
+        updates * DISTILLED,
+        lambda: _round(
+            student, through, dqn, states, updates, drawing, Progress("distil", updates, "updates")
+        ),
     )
 
 

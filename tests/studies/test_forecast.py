@@ -1,5 +1,6 @@
 """Forecasts: what commands say they will do, what it costs, and in which order a driver would do it."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,14 +10,18 @@ from typing import Any
 
 import pytest
 
+from convert.method import METHODS
+from convert.methods.hybrid import Hybrid
+from convert.options import CodingOptions
 from core.durations import duration
 from core.errors import Refusal
 from core.games import get_game
 from core.machine import processor
+from core.rate_coded.network import RateCodedNetwork
 from core.records import write_rows
 from core.rows import EpisodeRow
 from core.workload import Workload, WorkPart
-from play.expected import side_by_side
+from play.expected import Expected, side_by_side
 from play.states import COLLECTING_ENVS
 from reproduce import Reproduce, _needs
 from studies.dry_run import dry_run
@@ -126,6 +131,12 @@ def test_commands_tell_their_work_by_hand(works: dict[str, Workload]) -> None:
     assert snn["convert", "qcfs", 8] == 100
     assert snn["update", "quantised", 1] == 4 * 10 * 64
     assert snn["decide", "rate-coded", 8] == 50
+    hybrid = Hybrid(distil_updates=10)
+    network = RateCodedNetwork(get_game("minatar/breakout"), CodingOptions().coding(8, hybrid))
+    learning = [WorkPart("update", "minatar", "rate-coded", 8, 4 * 10 * 64)]
+    assert [
+        each for each in hybrid.work(network, 100, Expected(), False) if each.work == "update"
+    ] == learning
     # Four whole games for 100 states, and four for 50; then three times four of the student.
     assert snn["environment", "", 1] == (2 + 3) * 4 * steps
     attack = amounts(works["attack minatar-breakout/attack-dqn-s0"])
@@ -204,6 +215,16 @@ def test_rates_by_hand(part: WorkPart, seconds: float | None) -> None:
 def test_the_committed_costs_know_every_kind_of_work_of_the_built_in_studies() -> None:
     (here, *_), study = (each for each in all_rates() if each.device == "cpu"), read_study("smoke")
     assert all(forecast_of(work, here).seconds is not None for work in told(study, plan(study)).values())
+
+
+def test_the_committed_costs_know_the_work_of_every_conversion_method() -> None:
+    cpus = [each for each in all_rates() if each.device == "cpu"]
+    for (name, method), game in itertools.product(METHODS.items(), ("minatar/breakout", "pong")):
+        snn = RateCodedNetwork(get_game(game), CodingOptions().coding(4, method()))
+        parts = method().work(snn, 100, Expected(), taught=False)
+        assert {part.work for part in parts} >= ({"convert", "update"} if method.training else {"convert"})
+        for rates in cpus:
+            assert all(rates.of(part) is not None for part in parts), (name, rates.processor)
 
 
 def test_a_damaged_agent_leaves_the_work_unknown_and_a_bad_option_is_refused(tmp_path: Path) -> None:
