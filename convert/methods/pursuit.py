@@ -39,6 +39,7 @@ from core.choices import Granularity
 from core.dqn import DQN
 from core.errors import Refusal
 from core.layers import Dense, Layers
+from core.progress import Progress
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from play.states import batches, q_values
@@ -127,11 +128,14 @@ def pursue(
     """
     require_dense_end(dqn)
     fitting = Fitting(dqn, states, coding)
-    for _ in dqn.hidden[:-1]:
-        fitting.fit_hidden(by_channel)
-    layer = fitting.layer
-    assert isinstance(layer, nn.Linear)
-    inputs = fitting.fit_weights() or list(batches(dqn, states))
+    with Progress(f"fit at {coding.sim_steps} sim steps", len(dqn.hidden), "layers") as progress:
+        for _ in dqn.hidden[:-1]:
+            fitting.fit_hidden(by_channel)
+            progress.advance(1)
+        layer = fitting.layer
+        assert isinstance(layer, nn.Linear)
+        inputs = fitting.fit_weights() or list(batches(dqn, states))
+        progress.advance(1)
     largest = torch.stack([layer(each.flatten(1)).amax(0) for each in inputs]).amax(0)
     require_alive(len(dqn.hidden), largest)
     neurons = (largest > 0).nonzero().squeeze(1)  # the others never fire
@@ -249,20 +253,22 @@ def orthogonal_least_squares(columns: Tensor, targets: Tensor, most: int) -> Ten
     # What the chosen columns have in common with every column: so columns stay as they are, one product a choice.
     loads = told.new_zeros(len(told), most)
     chosen: list[int] = []
-    while len(chosen) < most:
-        explained = torch.where(free > least, told.square().sum(1) / free, 0.0)
-        highest = explained.max()
-        if not highest > nothing:
-            break
-        best = int((explained >= (1 - TIE) * highest).nonzero()[0])
-        before = loads[:, : len(chosen)]
-        products = -number * means * means[best]
-        for rows in blocks:
-            products += (rows.T @ rows[:, best]).double()
-        load = (products - before @ before[best]) / free[best].sqrt()
-        told -= torch.outer(load, told[best] / free[best].sqrt())
-        free -= load.square()
-        free[best] = 0.0
-        loads[:, len(chosen)] = load
-        chosen.append(best)
+    with Progress("choose neurons", most, "neurons") as progress:
+        while len(chosen) < most:
+            explained = torch.where(free > least, told.square().sum(1) / free, 0.0)
+            highest = explained.max()
+            if not highest > nothing:
+                break
+            best = int((explained >= (1 - TIE) * highest).nonzero()[0])
+            before = loads[:, : len(chosen)]
+            products = -number * means * means[best]
+            for rows in blocks:
+                products += (rows.T @ rows[:, best]).double()
+            load = (products - before @ before[best]) / free[best].sqrt()
+            told -= torch.outer(load, told[best] / free[best].sqrt())
+            free -= load.square()
+            free[best] = 0.0
+            loads[:, len(chosen)] = load
+            chosen.append(best)
+            progress.advance(1)
     return torch.tensor(chosen, dtype=torch.long, device=columns.device)

@@ -26,6 +26,7 @@ from convert.scaling import activations, largest_q, scaled_network
 from core.choices import Firing, Granularity
 from core.dqn import DQN
 from core.layers import Layer, Layers, apply_layer, padded
+from core.progress import Progress
 from core.rate_coded import torch_engine
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from play.states import batches
@@ -81,9 +82,12 @@ def reconstruct(
         by_channel: one threshold a channel instead of one a layer.
     """
     fitting = Fitting(dqn, states, coding)
-    for _ in dqn.hidden:
-        fitting.fit_hidden(by_channel)
-    fitting.fit_output()
+    with Progress(f"fit at {coding.sim_steps} sim steps", len(dqn.hidden) + 1, "layers") as progress:
+        for _ in dqn.hidden:
+            fitting.fit_hidden(by_channel)
+            progress.advance(1)
+        fitting.fit_output()
+        progress.advance(1)
     return fitting.network(), fitting.scales
 
 
