@@ -142,10 +142,10 @@ def items(tier: Tier, folder: Path, device: torch.device) -> Iterator[Item]:
     quantised = snn.varied(sim_steps=8).quantised()
     yield from deciding(quantised, inputs)
     yield from gradients(quantised, inputs)
-    yield distilling(quantised, quantised, dqn, states)
+    yield distillation(quantised, quantised, dqn, states)
     for sim_steps in (2, 8):
         student = scaled_network(dqn, scales, CodingOptions().coding(sim_steps, Hybrid()))
-        yield distilling(student, RateGradient(student), dqn, states)
+        yield distillation(student, RateGradient(student), dqn, states)
     for name in METHODS.names():
         yield converting(name, METHODS[name](), dqn, states)
 
@@ -262,7 +262,7 @@ def acting(network: Network, game: Game, inputs: torch.Tensor, device: torch.dev
     )
 
 
-def distilling(student: Layered, through: nn.Module, dqn: DQN, states: np.ndarray) -> Item:
+def distillation(student: Layered, through: nn.Module, dqn: DQN, states: np.ndarray) -> Item:
     """Updates of a distillation."""
     updates = 10
     drawing = seeding.generator(0, "distillation")

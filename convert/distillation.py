@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from core import seeding
 from core.dqn import DQN
 from core.errors import Refusal
+from core.games import Game
 from core.layered import Layered
 from core.progress import Progress
 from core.ranges import Whole
 from core.workload import WorkPart
 from play.environments import network_input
 from play.expected import Expected, collecting
-from play.states import collect, q_values
+from play.states import collect, q_values, states_bytes
 
 DistilUpdates = Annotated[int, Whole(1, 1_000_000)]
 """Gradient steps of a round."""
@@ -35,45 +36,56 @@ ADVANTAGE_WEIGHT, COMMON_WEIGHT = 0.3, 0.03
 """Weights of two mean squared errors, where the regret has weight 1: of advantages, and of the mean over actions."""
 
 
-def distilling(student: Layered, states: int, updates: int, expected: Expected) -> list[WorkPart]:
-    """What `distil` is forecast to do, with so many states of the teacher's play."""
+def distillation_work(student: Layered, own_states: int, updates: int, expected: Expected) -> list[WorkPart]:
+    """What `distil` is forecast to do."""
     sim_steps = max(1, student.sim_steps)
     parts = [WorkPart("update", student.game.tier, student.kind, sim_steps, ROUNDS * updates * BATCH)]
     for _ in range(1, ROUNDS):
-        parts += collecting(student, states // 2, expected)
+        parts += collecting(student, own_states, expected)
     return parts
+
+
+def distillation_bytes(game: Game, states: int, own_states: int) -> int:
+    """Forecast of the memory that `distil` takes beside the states of the teacher's play."""
+    return (states + (ROUNDS - 1) * own_states) * game.observation_bytes + states_bytes(game, own_states)
 
 
 def distil(
     student: Layered,
-    through: nn.Module,
     teacher: DQN,
     states: np.ndarray,
+    own_states: int,
     updates: int,
     seed: int,
     held_out: np.ndarray | None = None,
+    *,
+    through: nn.Module | None = None,
 ) -> None:
     """Train a network, in place, to choose as its teacher does.
 
     Args:
         student: starts from converted weights.
-        through: the student's Q-values [B, A], differentiable. It shares the student's weights, or is the student.
         teacher: the DQN.
-        states: [S, *observation] of the teacher's play. Each further round adds half as many of the student's.
+        states: [S, *observation] of the teacher's play.
+        own_states: states of the student's play that each further round adds.
         updates: gradient steps in a round, at least 1. The learning rate falls to 0 along half a cosine.
         seed: seed of the student's episodes and of the batches.
         held_out: states that must not be among the student's own.
+        through: the student's Q-values [B, A], differentiable in the student's weights; None if the student's own are.
     """
     if updates < 1:
         raise Refusal(f"distil_updates is {updates}: at least 1 is needed")
     drawing = seeding.generator(seed, "distillation")
-    own_states = max(1, len(states) // 2)
+    seen = np.empty((len(states) + (ROUNDS - 1) * own_states, *states.shape[1:]), states.dtype)
+    seen[: len(states)] = states
+    number_seen = len(states)
     with Progress("distil", ROUNDS * updates, "updates") as progress:
         for number in range(ROUNDS):
             if number > 0:
                 own = collect(student, own_states, seed, f"distillation {number}", apart_from=held_out)
-                states = np.concatenate([states, own])
-            _round(student, through, teacher, states, updates, drawing, progress)
+                seen[number_seen : number_seen + own_states] = own
+                number_seen += own_states
+            _round(student, through or student, teacher, seen[:number_seen], updates, drawing, progress)
 
 
 def _round(

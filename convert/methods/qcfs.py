@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
-from convert.distillation import DistilUpdates, distil, distilling
+from convert.distillation import DistilUpdates, distil, distillation_bytes, distillation_work
 from convert.method import METHODS, Converted, Method, Training
 from convert.methods.pursuit import Pursuit, pursue, require_dense_end
 from convert.methods.threshold_search import least_squares
@@ -53,7 +53,10 @@ class Qcfs(Method):
             require_dense_end(dqn)
 
     def conversion_bytes(self, dqn: DQN, states: int) -> int:
-        return Pursuit().conversion_bytes(dqn, states) if self.start == "pursuit" else 0
+        started = Pursuit().conversion_bytes(dqn, states) if self.start == "pursuit" else 0
+        if not self.distil_updates:
+            return started
+        return max(started, distillation_bytes(dqn.game, states, _own_states(states)))
 
     def work(self, snn: RateCodedNetwork, states: int, expected: Expected, taught: bool) -> list[WorkPart]:
         parts = super().work(snn, states, expected, taught)
@@ -61,7 +64,7 @@ class Qcfs(Method):
         if self.start == "pursuit":
             parts.append(WorkPart("convert", tier, "pursuit", snn.sim_steps, states))
         if self.distil_updates and not taught:
-            parts += distilling(snn.quantised(), states, self.distil_updates, expected)
+            parts += distillation_work(snn.quantised(), _own_states(states), self.distil_updates, expected)
         return parts
 
     def convert(
@@ -76,7 +79,8 @@ class Qcfs(Method):
             snn.load_state_dict(training.taught.state_dict())
         elif self.distil_updates:
             student = snn.quantised()
-            distil(student, student, dqn, states, self.distil_updates, training.seed, training.held_out)
+            own = _own_states(len(states))
+            distil(student, dqn, states, own, self.distil_updates, training.seed, training.held_out)
             snn.load_state_dict(student.state_dict())
         return Converted(snn, scales)
 
@@ -94,3 +98,8 @@ class Qcfs(Method):
         snn = scaled_network(dqn, scales, coding)
         snn.load_state_dict(started.state_dict())
         return snn, scales
+
+
+def _own_states(states: int) -> int:
+    """States of the student's play that each further round adds to so many of the teacher's."""
+    return max(1, states // 2)

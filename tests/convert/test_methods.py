@@ -1,6 +1,7 @@
 """Methods that change weights: reconstruction and distillation come closer to the DQN than thresholds alone."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from convert.methods.threshold_search import ThresholdSearch
 from convert.options import CodingOptions, ConversionOptions, recorded
 from convert.variants import VARIANTS, Variant, name_of
 from core.checkpoint import load_agent
+from core.choices import ChargeReadout, Firing
 from core.dqn import DQN
 from core.errors import Refusal
 from core.layers import Conv, apply_layer
@@ -96,7 +98,7 @@ def test_distillation_teaches_choices() -> None:
     q = q_values(dqn, held_out)
     plain = converted(dqn, states, ThresholdSearch(), 2).snn.quantised()
     taught = converted(dqn, states, ThresholdSearch(), 2).snn.quantised()
-    distil(taught, taught, dqn, states, 150, seed=0)
+    distil(taught, dqn, states, 750, 150, seed=0)
     before, after = (measures(q, q_values(agent, held_out)) for agent in (plain, taught))
     assert after.regret < 0.7 * before.regret
     assert not any(parameter.requires_grad for parameter in taught.parameters())
@@ -116,35 +118,58 @@ def test_distillation_is_repeatable_and_leaves_its_teacher_alone(
 
 
 def test_hybrid_training_teaches_what_the_simulated_network_chooses() -> None:
-    dqn = load_agent(AGENTS / "minatar-breakout-dqn-s0.safetensors").agent
+    """In 3 steps, spikes do not come to the levels that a quantised network learned. Few updates show it here."""
+    dqn = load_agent(AGENTS / "minatar-space_invaders-dqn-s0.safetensors").agent
     assert isinstance(dqn, DQN)
-    states, held_out = (collect(dqn, 1500, 0, stream) for stream in ("calibration", "conversion test"))
-    q = q_values(dqn, held_out)
-    before, after = (
-        measures(q, q_values(converted(dqn, states, method, 2).snn, held_out))
-        for method in (Pursuit(), Hybrid(distil_updates=150))
+    states = collect(dqn, 600, 0, "calibration")
+    q = q_values(dqn, states)
+    untrained, of_spikes, of_levels = (
+        measures(q, q_values(converted(dqn, states, method, 3).snn, states)).regret
+        for method in (
+            Pursuit(),
+            Hybrid(distil_updates=250, own_play=0.5),
+            Qcfs(distil_updates=250, start="pursuit"),
+        )
     )
-    assert after.regret < 0.7 * before.regret
+    assert of_spikes < 0.7 * untrained
+    assert of_spikes < 0.5 * of_levels
 
 
+@pytest.mark.parametrize("firing", ["at-once", "signed", "afterwards"])
+@pytest.mark.parametrize("readout", ["robust", "spikes"])
 def test_hybrid_training_goes_through_the_spikes_that_the_network_fires(
-    dqn: DQN, states: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    dqn: DQN, states: np.ndarray, firing: Firing, readout: ChargeReadout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Q-values are those of the simulation, and gradients those of clipped ReLUs with the rates that it fired."""
     seen: list[tuple[RateCodedNetwork, torch.nn.Module]] = []
-    monkeypatch.setattr(hybrid, "distil", lambda student, through, *_: seen.append((student, through)))
-    made = converted(dqn, states, Hybrid(), 3).snn
+    monkeypatch.setattr(hybrid, "distil", lambda student, *_, through: seen.append((student, through)))
+    made = converted(dqn, states, Hybrid(), 3, CodingOptions(firing=firing, readout=readout)).snn
     ((student, through),) = seen
     assert student is made
     x = next(batches(made, states, size=8))
     student.requires_grad_(True)
     q = through(x)
     torch.testing.assert_close(q, made(x))
+
+    class Fired(torch.autograd.Function):
+        """Rates forward, the slope of clip(z, 0, 1) backward."""
+
+        @staticmethod
+        def forward(ctx: Any, z: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(z)
+            return rates.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+            (z,) = ctx.saved_tensors
+            return grads[0] * ((z >= 0) & (z <= 1)), None
+
     first, hidden, output = made.layers
-    low, high = (counts / 3 for counts in made.layer_counts(x, 3)[:2])
-    of_image = apply_layer(first, x).clamp(0, 1)
-    of_hidden = apply_layer(hidden, of_image + (low - of_image).detach()).clamp(0, 1)
-    wanted = made.output_scale * apply_layer(output, of_hidden + (high - of_hidden).detach())
+    low, high, last = (counts / 3 for counts in made.layer_counts(x, 3))
+    charge = apply_layer(
+        output, Fired.apply(apply_layer(hidden, Fired.apply(apply_layer(first, x), low)), high)
+    )
+    wanted = made.output_scale * (Fired.apply(charge, last) if readout == "spikes" else charge)
     parameters = list(made.layers.parameters())
     given, expected = (torch.autograd.grad(each.square().sum(), parameters) for each in (q, wanted))
     assert all(bool(gradient.abs().sum() > 0) for gradient in expected)
@@ -155,7 +180,6 @@ def test_weights_of_hybrid_training_are_shared_by_equal_simulations_alone() -> N
     coding = RateCoding(4, neuron=IFNeuron("signed", 0.5))
     others = [
         replace(coding, readout="current"),
-        replace(coding, residual_alpha=0.1),
         replace(coding, neuron=IFNeuron("afterwards", 0.5)),
         replace(coding, sim_steps=5),
     ]
@@ -163,7 +187,7 @@ def test_weights_of_hybrid_training_are_shared_by_equal_simulations_alone() -> N
     assert len(keys) == 1 + len(others)
     assert Hybrid().training_key(replace(coding)) in keys
     # The quantised student does not know how its network will be simulated.
-    assert Qcfs().training_key(others[2]) == Qcfs().training_key(coding)
+    assert Qcfs().training_key(others[1]) == Qcfs().training_key(coding)
 
 
 def test_a_gradient_goes_through_a_staircase_as_through_a_ramp(dqn: DQN, states: np.ndarray) -> None:
@@ -296,6 +320,9 @@ def test_an_option_that_is_younger_than_records_is_recorded_where_it_was_given()
         ({"percentile": 99.0, "method_options": ("percentile=98",)}, "percentile is given twice"),
         ({"method": "qcfs", "distil_updates": 0}, "distil_updates is 0"),
         ({"method": "exact", "firing": "signed"}, "firing is signed"),
+        ({"method": "hybrid", "node": "lif"}, "hybrid goes with no leak"),
+        ({"method": "hybrid", "residual_alpha": 0.1}, "residual_alpha is 0.1"),
+        ({"method": "hybrid", "method_options": ("own_play=0",)}, "own_play is 0"),
         ({"method": "qcfs", "method_options": ("start=pursued",)}, "pursued"),
         ({"method": "exact", "presteps": 3}, "afterwards go with no"),
         ({"v_init": 1.0}, "v_init is 1.0"),
@@ -330,7 +357,13 @@ def test_what_a_conversion_keeps_is_forecast() -> None:
     assert Reconstruct().conversion_bytes(dqn, 1000) == kept
     assert Pursuit().conversion_bytes(dqn, 1000) == kept + 2 * 4 * candidates * 1000 + told
     assert Exact(start="pursuit").conversion_bytes(dqn, 1000) == Pursuit().conversion_bytes(dqn, 1000)
-    assert Exact().conversion_bytes(dqn, 1000) == 0
+    # Of 400 bytes each: 1,000 states and three times 500 of the student's, and what collecting 500 takes.
+    learnt = 400 * (1000 + 3 * 500) + 2 * 500 * (400 + 100)
+    assert Exact().conversion_bytes(dqn, 1000) == Qcfs().conversion_bytes(dqn, 1000) == learnt
+    assert Exact(distil_updates=0).conversion_bytes(dqn, 1000) == 0
+    assert Hybrid().conversion_bytes(dqn, 1000) == Pursuit().conversion_bytes(dqn, 1000)
+    many = 400 * (1000 + 3 * 100_000) + 2 * 100_000 * (400 + 100)
+    assert Hybrid(own_play=100.0).conversion_bytes(dqn, 1000) == many
     # Counts of more states than fit are left out; what layers receive is not.
     assert Pursuit().conversion_bytes(dqn, 10**6) == 1000 * kept + 2 * 4 * MOST_VALUES + told
 
