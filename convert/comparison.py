@@ -79,8 +79,7 @@ class MethodComparison:
                 method, options = variant.chosen(self.shared), variant.coding
                 if name not in converted or method.depends_on_sim_steps:
                     made_for = steps if method.depends_on_sim_steps else max(sim_steps)
-                    # A gap to stop at is found on the converted network.
-                    coding = replace(options.coding(made_for, method), stop_gap=None)
+                    coding = variant.converting(made_for, method)
                     key = method.training_key(coding)
                     training = Training(self.seed, held_out, taught.get(key))
                     made = method.convert(self.dqn, self.calibration, coding, training)

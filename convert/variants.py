@@ -1,7 +1,7 @@
 """Variants: the conversions that `convert compare` knows, each a method with some of its options changed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from convert.options import CodingOptions, options_of
@@ -10,6 +10,7 @@ from core.registry import Registry
 
 if TYPE_CHECKING:
     from convert.method import Method
+    from core.rate_coded.network import RateCoding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,10 @@ class Variant:
     def carries(self) -> bool:
         """Whether a decision depends on those before, so that single states say nothing about the network."""
         return bool(self.coding.residual_alpha)
+
+    def converting(self, sim_steps: int, method: "Method") -> "RateCoding":
+        """How the network is simulated while it is converted: without a gap to stop at, which is found afterwards."""
+        return replace(self.coding, stop_gap=None).coding(sim_steps, method)
 
     def chosen(self, shared: Mapping[str, Any]) -> "Method":
         """The method with the variant's options, and those of `shared`, by name, that it has."""

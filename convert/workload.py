@@ -57,7 +57,7 @@ def of_comparison(options: Compare, expected: Expected) -> Workload:
         largest = max(largest, method.conversion_bytes(dqn, options.calibration_states))
         numbers = [each for each in options.sim_steps if each <= (method.max_sim_steps or each)]
         for sim_steps in numbers if method.depends_on_sim_steps else numbers[-1:]:
-            snn = _converted(dqn, variant.coding.coding(sim_steps, method))
+            snn = _converted(dqn, variant.converting(sim_steps, method))
             key = method.training_key(snn.coding)
             parts += method.work(snn, options.calibration_states, expected, key in trained)
             if method.name == method.training:

@@ -12,15 +12,16 @@ import torch
 from convert.comparison import MethodComparison
 from convert.measurement import ANYTIME_AGREEMENT, decide_all, fan_out, measures, stop_gap
 from convert.method import METHODS, Training
-from convert.methods import qcfs
+from convert.methods import hybrid, qcfs
 from convert.methods.reconstruct import Reconstruct
 from convert.methods.tan2021 import Tan2021
-from convert.options import Compare
-from convert.variants import VARIANTS, all_variants
+from convert.options import CodingOptions, Compare
+from convert.variants import VARIANTS, Variant, all_variants
 from convert.workload import of_comparison
 from core.checkpoint import load_agent, save_agent
 from core.dqn import DQN
 from core.layers import Conv
+from core.rate_coded.network import RateCodedNetwork
 from core.records import read_rows
 from core.rows import ConversionRow, EpisodeRow
 from play.episodes import play
@@ -206,6 +207,34 @@ def test_weights_are_shared_by_methods_that_train_alike(
     # The weights that exact rounded are not those that qcfs would have.
     assert compared("exact", "qcfs") == (2, found)
     assert compared("qcfs", "qcfs-pursuit", "exact", "exact-pursuit")[0] == 2
+
+
+def test_a_network_that_decides_early_is_trained_for_all_its_steps(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gap to stop at is found afterwards, so that weights are those of the network that never stops early."""
+    gaps: list[float | None] = []
+    train = hybrid.distil
+
+    def looking(student: RateCodedNetwork, *rest: Any, **named: Any) -> None:
+        gaps.append(student.coding.stop_gap)
+        train(student, *rest, **named)
+
+    monkeypatch.setattr(hybrid, "distil", looking)
+    monkeypatch.setattr(VARIANTS, "_entries", dict(VARIANTS.items()))
+    monkeypatch.setattr(VARIANTS, "_origins", dict(VARIANTS._origins))
+    VARIANTS.register("early")(Variant(method="hybrid", coding=CodingOptions(stop_gap=0.0)))
+    agent, folder = AGENTS / "minatar-breakout-dqn-s0.safetensors", tmp_path / "out"
+    options = ("--variants", "hybrid", "early", "--sim-steps", 2, "--distil-updates", 1, *FEW)
+    done = command("convert", "compare", "--agent", agent, "--out", folder, *options)
+    assert done.code == 0, done.err
+    assert gaps == [None]
+    rows = read_rows(folder / "methods.parquet", ConversionRow)
+    assert all(json.loads(row.settings)["stop_gap"] > 0 for row in rows if row.variant == "early")
+    asked = Compare(
+        agent=str(agent), out=folder, variants=("hybrid", "early"), sim_steps=(2,), distil_updates=1
+    )
+    assert len([part for part in of_comparison(asked, Expected()).parts if part.work == "update"]) == 1
 
 
 def test_variants_that_cannot_convert_the_dqn_are_left_out_unless_they_are_named(
