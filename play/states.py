@@ -35,6 +35,31 @@ def states_bytes(game: Game, num_states: int) -> int:
     return 2 * num_states * (game.observation_bytes + 100)
 
 
+class Reservoir:
+    """A sample of observations that come one after the other, each kept with the same probability.
+
+    Source: Vitter 1985 (doi 10.1145/3147.3165), algorithm R.
+
+    Args:
+        size: observations to keep.
+        drawing: generator of which are kept.
+    """
+
+    def __init__(self, size: int, drawing: np.random.Generator):
+        self._size, self._drawing = size, drawing
+        self.kept: list[np.ndarray] = []
+        self.met = 0
+        """Observations offered."""
+
+    def offer(self, observation: np.ndarray) -> None:
+        """Keep an observation, perhaps in the place of another, or pass it over."""
+        self.met += 1
+        if len(self.kept) < self._size:
+            self.kept.append(observation.copy())
+        elif (place := int(self._drawing.integers(self.met))) < self._size:
+            self.kept[place] = observation.copy()
+
+
 def collect(
     agent: Agent,
     num_states: int,
@@ -66,15 +91,16 @@ def collect(
     dynamics = get_protocol(None, agent.game).dynamics
     epsilon = 1.0 if isinstance(agent, RandomPlay) else STATE_EPSILON
     environments = make_environments(agent.game, num_envs, dynamics)
-    # Reservoir sampling (Vitter 1985, algorithm R) keeps every state with the same probability.
     drawing = seeding.generator(seed, f"{stream} states")
-    reservoir: list[np.ndarray] = []
+    reservoir = Reservoir(num_states, drawing)
     passed_over = set() if apart_from is None else {state.tobytes() for state in apart_from}
-    met, first_episode = 0, 0
+    first_episode = 0
     try:
-        while met < num_states:
+        while reservoir.met < num_states:
             if first_episode >= num_envs * PATIENCE * (1 + num_states):
-                raise Refusal(f"{num_states} {stream} states: {first_episode} episodes gave {met} new ones")
+                raise Refusal(
+                    f"{num_states} {stream} states: {first_episode} episodes gave {reservoir.met} new ones"
+                )
             for step in Rollout(
                 environments,
                 agent,
@@ -83,17 +109,12 @@ def collect(
                 policy=exploring(lambda steps: epsilon),
             ):
                 for observation in step.observations:
-                    if passed_over and observation.tobytes() in passed_over:
-                        continue
-                    met += 1
-                    if len(reservoir) < num_states:
-                        reservoir.append(observation.copy())
-                    elif (place := int(drawing.integers(met))) < num_states:
-                        reservoir[place] = observation.copy()
+                    if not (passed_over and observation.tobytes() in passed_over):
+                        reservoir.offer(observation)
             first_episode += num_envs
     finally:
         environments.close()
-    return np.stack([reservoir[index] for index in drawing.permutation(num_states)])
+    return np.stack([reservoir.kept[index] for index in drawing.permutation(num_states)])
 
 
 def batches(agent: Agent, states: np.ndarray, size: int = 64) -> Iterator[Tensor]:

@@ -16,6 +16,7 @@ from core.layered import Layered, LayerTrace
 from core.rows import CurveRow, EpisodeRow
 from play.environments import network_input
 from play.rollout import Step
+from play.states import Reservoir
 
 LOOKED_AT = 32
 """States, drawn from a whole validation, in which single neurons are looked at. Spike trains of more would take much
@@ -40,22 +41,13 @@ class Board:
             print(f"{folder}: no files for TensorBoard, because the path is not UTF-8", file=sys.stderr)
         else:
             self._writer = SummaryWriter(str(folder), purge_step=steps + 1)
-        self._states: list[np.ndarray] = []
-        self._met = 0
         self._drawing = np.random.default_rng(0)
+        self._states = Reservoir(LOOKED_AT, self._drawing)
 
     def look_at(self, step: Step) -> None:
         """Remember some states of a validation, each with the same probability. It is called with every decision."""
-        # Reservoir sampling (Vitter 1985, algorithm R).
-        met = self._met + 1 + np.arange(len(step.observations))
-        for observation, place, so_far in zip(
-            step.observations, self._drawing.integers(met), met, strict=True
-        ):
-            if so_far <= LOOKED_AT:
-                self._states.append(observation.copy())
-            elif place < LOOKED_AT:
-                self._states[place] = observation.copy()
-        self._met += len(met)
+        for observation in step.observations:
+            self._states.offer(observation)
 
     def point(self, row: CurveRow, diagnostics: Mapping[str, float]) -> None:
         """Show a point of the learning curve, and what the algorithm knows of its last update."""
@@ -75,10 +67,10 @@ class Board:
             shown["spikes_per_decision"] = sum(row.spikes_per_decision for row in rows) / len(rows)
         rates = np.mean([json.loads(row.layer_rates) for row in rows], axis=0)
         shown |= {f"firing_rate/layer{layer}": rate for layer, rate in enumerate(rates.tolist(), 1)}
-        if isinstance(agent, Layered) and self._states:
-            states = network_input(np.stack(self._states), agent.game, agent.device)
+        if isinstance(agent, Layered) and self._states.kept:
+            states = network_input(np.stack(self._states.kept), agent.game, agent.device)
             shown |= dict(neurons(agent, states))
-        self._states, self._met = [], 0
+        self._states = Reservoir(LOOKED_AT, self._drawing)
         self._add("validation", shown, steps)
 
     def _add(self, group: str, values: Mapping[str, float], steps: int) -> None:

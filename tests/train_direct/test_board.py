@@ -70,7 +70,7 @@ def test_neurons_are_looked_at_in_states_of_whole_games(tmp_path: Path) -> None:
     games = range(30)
     assert len([*play(agent, agent.game, protocol, eval_seed=0, episodes=games, on_step=look)]) == len(games)
     board.close()
-    when = [met.index(state.tobytes()) / len(met) for state in board._states]
+    when = [met.index(state.tobytes()) / len(met) for state in board._states.kept]
     assert len(when) == LOOKED_AT
     assert (
         sum(share > 0.25 for share in when) >= LOOKED_AT / 4
