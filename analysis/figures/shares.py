@@ -28,7 +28,7 @@ from core.games import PUBLISHED, Tier
 from core.rows import OperationsRow
 from core.words import count
 
-MAX_METHODS = 8
+MAX_METHODS = 10
 """The most methods that one figure shows: more than other figures, because they are there to be compared."""
 LEAST_GAMES = 2
 """Fewest games of a figure over games."""
