@@ -43,7 +43,8 @@ def began(err: str) -> bool:
     """Whether the line that answers Ctrl-C from then on was passed. Before it, Python answers as for any program."""
     if "Traceback" not in err:
         return err != ""
-    frames = re.findall(r'^  File "(.*?)", line \d+, in .*\n(?:    (.*))?', err, re.MULTILINE)
+    # In line 0, a module has not run its first line.
+    frames = re.findall(r'^  File "(.*?)", line [1-9]\d*, in .*\n(?:    (.*))?', err, re.MULTILINE)
     return any(
         file.startswith(str(REPOSITORY))
         and "site-packages" not in file
