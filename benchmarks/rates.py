@@ -28,7 +28,7 @@ from adversarial.sources import freeze, gradient_source
 from benchmarks.ours import chen2022
 from benchmarks.report import parser
 from convert.distillation import BATCH as DISTILLED
-from convert.distillation import _round
+from convert.distillation import learn
 from convert.measurement import bindsnet_agreements
 from convert.method import METHODS, Method, Training
 from convert.methods import tan2021
@@ -270,7 +270,7 @@ def distillation(student: Layered, through: nn.Module, dqn: DQN, states: np.ndar
         f"update {dqn.game.tier} {student.kind}",
         max(1, student.sim_steps),
         updates * DISTILLED,
-        lambda: _round(
+        lambda: learn(
             student, through, dqn, states, updates, drawing, Progress("distil", updates, "updates")
         ),
     )

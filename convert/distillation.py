@@ -36,25 +36,32 @@ ADVANTAGE_WEIGHT, COMMON_WEIGHT = 0.3, 0.03
 """Weights of two mean squared errors, where the regret has weight 1: of advantages, and of the mean over actions."""
 
 
-def distillation_work(student: Layered, own_states: int, updates: int, expected: Expected) -> list[WorkPart]:
-    """What `distil` is forecast to do."""
+def distillation_work(
+    student: Layered, states: int, own_play: float, updates: int, expected: Expected
+) -> list[WorkPart]:
+    """What `distil` is forecast to do, with so many states of the teacher's play."""
     sim_steps = max(1, student.sim_steps)
     parts = [WorkPart("update", student.game.tier, student.kind, sim_steps, ROUNDS * updates * BATCH)]
     for _ in range(1, ROUNDS):
-        parts += collecting(student, own_states, expected)
+        parts += collecting(student, _own_states(states, own_play), expected)
     return parts
 
 
-def distillation_bytes(game: Game, states: int, own_states: int) -> int:
-    """Forecast of the memory that `distil` takes beside the states of the teacher's play."""
-    return (states + (ROUNDS - 1) * own_states) * game.observation_bytes + states_bytes(game, own_states)
+def distillation_bytes(game: Game, states: int, own_play: float) -> int:
+    """Forecast of the memory that `distil` takes beside so many states of the teacher's play."""
+    own = _own_states(states, own_play)
+    return (states + (ROUNDS - 1) * own) * game.observation_bytes + states_bytes(game, own)
+
+
+def _own_states(states: int, own_play: float) -> int:
+    return max(1, int(own_play * states))
 
 
 def distil(
     student: Layered,
     teacher: DQN,
     states: np.ndarray,
-    own_states: int,
+    own_play: float,
     updates: int,
     seed: int,
     held_out: np.ndarray | None = None,
@@ -67,7 +74,7 @@ def distil(
         student: starts from converted weights.
         teacher: the DQN.
         states: [S, *observation] of the teacher's play.
-        own_states: states of the student's play that each further round adds.
+        own_play: states of the student's play that each further round adds, for each of the teacher's.
         updates: gradient steps in a round, at least 1. The learning rate falls to 0 along half a cosine.
         seed: seed of the student's episodes and of the batches.
         held_out: states that must not be among the student's own.
@@ -76,6 +83,7 @@ def distil(
     if updates < 1:
         raise Refusal(f"distil_updates is {updates}: at least 1 is needed")
     drawing = seeding.generator(seed, "distillation")
+    own_states = _own_states(len(states), own_play)
     seen = np.empty((len(states) + (ROUNDS - 1) * own_states, *states.shape[1:]), states.dtype)
     seen[: len(states)] = states
     number_seen = len(states)
@@ -85,10 +93,10 @@ def distil(
                 own = collect(student, own_states, seed, f"distillation {number}", apart_from=held_out)
                 seen[number_seen : number_seen + own_states] = own
                 number_seen += own_states
-            _round(student, through or student, teacher, seen[:number_seen], updates, drawing, progress)
+            learn(student, through or student, teacher, seen[:number_seen], updates, drawing, progress)
 
 
-def _round(
+def learn(
     student: Layered,
     through: nn.Module,
     teacher: DQN,
@@ -97,6 +105,7 @@ def _round(
     drawing: np.random.Generator,
     progress: Progress,
 ) -> None:
+    """One round of `distil`, on states that both networks met. The batches come from `drawing`."""
     wanted = torch.from_numpy(q_values(teacher, states)).to(student.device)  # [S, A]
     unit = (wanted - wanted.mean(1, keepdim=True)).std().clamp(min=1e-6)
     student.requires_grad_(True)

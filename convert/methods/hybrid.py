@@ -59,17 +59,14 @@ class Hybrid(Pursuit):
     def conversion_bytes(self, dqn: DQN, states: int) -> int:
         return max(
             super().conversion_bytes(dqn, states),
-            distillation_bytes(dqn.game, states, self._own_states(states)),
+            distillation_bytes(dqn.game, states, self.own_play),
         )
 
     def work(self, snn: RateCodedNetwork, states: int, expected: Expected, taught: bool) -> list[WorkPart]:
         parts = super().work(snn, states, expected, taught)
         if taught:
             return parts
-        return parts + distillation_work(snn, self._own_states(states), self.distil_updates, expected)
-
-    def _own_states(self, states: int) -> int:
-        return max(1, round(self.own_play * states))
+        return parts + distillation_work(snn, states, self.own_play, self.distil_updates, expected)
 
     def training_key(self, coding: RateCoding) -> str:
         # The network learns as it is simulated, so every option of the simulation decides its weights.
@@ -87,6 +84,6 @@ class Hybrid(Pursuit):
         if training.taught is not None:
             snn.load_state_dict(training.taught.state_dict())
         else:
-            own, updates, through = self._own_states(len(states)), self.distil_updates, RateGradient(snn)
-            distil(snn, dqn, states, own, updates, training.seed, training.held_out, through=through)
+            through, seed, held_out = RateGradient(snn), training.seed, training.held_out
+            distil(snn, dqn, states, self.own_play, self.distil_updates, seed, held_out, through=through)
         return converted

@@ -28,6 +28,8 @@ from core.workload import WorkPart
 from play.expected import Expected
 
 Start = Literal["threshold-search", "pursuit"]
+OWN_PLAY = 0.5
+"""States of the student's play that each round after the first adds, for each calibration state."""
 
 
 @METHODS.register("qcfs")
@@ -56,7 +58,7 @@ class Qcfs(Method):
         started = Pursuit().conversion_bytes(dqn, states) if self.start == "pursuit" else 0
         if not self.distil_updates:
             return started
-        return max(started, distillation_bytes(dqn.game, states, _own_states(states)))
+        return max(started, distillation_bytes(dqn.game, states, OWN_PLAY))
 
     def work(self, snn: RateCodedNetwork, states: int, expected: Expected, taught: bool) -> list[WorkPart]:
         parts = super().work(snn, states, expected, taught)
@@ -64,7 +66,7 @@ class Qcfs(Method):
         if self.start == "pursuit":
             parts.append(WorkPart("convert", tier, "pursuit", snn.sim_steps, states))
         if self.distil_updates and not taught:
-            parts += distillation_work(snn.quantised(), _own_states(states), self.distil_updates, expected)
+            parts += distillation_work(snn.quantised(), states, OWN_PLAY, self.distil_updates, expected)
         return parts
 
     def convert(
@@ -79,8 +81,7 @@ class Qcfs(Method):
             snn.load_state_dict(training.taught.state_dict())
         elif self.distil_updates:
             student = snn.quantised()
-            own = _own_states(len(states))
-            distil(student, dqn, states, own, self.distil_updates, training.seed, training.held_out)
+            distil(student, dqn, states, OWN_PLAY, self.distil_updates, training.seed, training.held_out)
             snn.load_state_dict(student.state_dict())
         return Converted(snn, scales)
 
@@ -98,8 +99,3 @@ class Qcfs(Method):
         snn = scaled_network(dqn, scales, coding)
         snn.load_state_dict(started.state_dict())
         return snn, scales
-
-
-def _own_states(states: int) -> int:
-    """States of the student's play that each further round adds to so many of the teacher's."""
-    return max(1, states // 2)

@@ -98,7 +98,7 @@ def test_distillation_teaches_choices() -> None:
     q = q_values(dqn, held_out)
     plain = converted(dqn, states, ThresholdSearch(), 2).snn.quantised()
     taught = converted(dqn, states, ThresholdSearch(), 2).snn.quantised()
-    distil(taught, dqn, states, 750, 150, seed=0)
+    distil(taught, dqn, states, 0.5, 150, seed=0)
     before, after = (measures(q, q_values(agent, held_out)) for agent in (plain, taught))
     assert after.regret < 0.7 * before.regret
     assert not any(parameter.requires_grad for parameter in taught.parameters())
