@@ -64,6 +64,8 @@ class Comparison(Compare):
                 print(
                     f"left out without --episodes, because their decisions depend on earlier ones: {left_out}"
                 )
+            for name in names:
+                methods[name].require_room(dqn, self.calibration_states)
             rows = Journal(rows_file, ConversionRow, manifest.journal_spec)
             games = Journal(games_file, EpisodeRow, manifest.journal_spec)
             calibration = collect(dqn, self.calibration_states, self.seed, "calibration")

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from core.choices import Firing
 from core.dqn import DQN
+from core.memory import require_fits
 from core.ranges import require_ranges
 from core.rate_coded.network import RateCodedNetwork, RateCoding
 from core.records import to_json
@@ -101,6 +102,10 @@ class Method(abc.ABC):
     def conversion_bytes(self, dqn: DQN, states: int) -> int:
         """Forecast of the memory that converting on so many states takes, in bytes; 0 if it is small."""
         return 0
+
+    def require_room(self, dqn: DQN, states: int) -> None:
+        """Refuse more calibration states than can be converted on in the memory that is there."""
+        require_fits("calibration_states", states, self.conversion_bytes(dqn, states), f"{self.name} on them")
 
     def work(self, snn: RateCodedNetwork, states: int, expected: Expected, taught: bool) -> list[WorkPart]:
         """What making a network is forecast to do. A method that trains adds its training.

@@ -58,6 +58,7 @@ class Conversion(Run):
             if not needed:
                 print(f"{self.out}: already done")
                 return
+            method.require_room(dqn, self.calibration_states)
             calibration = collect(dqn, self.calibration_states, self.seed, "calibration")
             test = collect(dqn, self.test_states, self.seed, "conversion test", apart_from=calibration)
             converted = method.convert(dqn, calibration, coding, Training(self.seed, test))

@@ -8,7 +8,9 @@ import torch
 
 import convert.run as stage
 from convert.method import METHODS, Training
+from convert.methods.pursuit import Pursuit
 from convert.options import CodingOptions
+from core import memory
 from core.checkpoint import load_agent
 from core.dqn import DQN
 from core.errors import Refusal
@@ -18,6 +20,7 @@ from core.rows import ConversionRow
 from play.states import batches, collect
 from tests.conftest import AGENTS, Command
 from tests.convert.conftest import GAME, make_dqn
+from tests.test_refusals import is_refused
 
 
 def test_agreement_is_counted_on_the_held_out_states(
@@ -169,3 +172,21 @@ def test_networks_of_one_method_that_are_simulated_otherwise_have_names_of_their
     # The method's own name is not written twice, so files of earlier versions are the same bytes.
     conversion = load_agent(out).provenance["conversion"]
     assert (conversion["method"], conversion.get("variant", "reconstruct")) == ("reconstruct", name)
+
+
+@pytest.mark.parametrize(
+    "verb", [("run", "--method", "hybrid"), ("compare", "--variants", "pursuit", "hybrid")]
+)
+def test_more_states_than_a_method_has_room_for_are_refused_before_any_work(
+    command: Command, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+) -> None:
+    """Of 400 bytes each: 1,000 states, three times 5,000 of the student's own play, and what collecting these takes."""
+    learnt = 400 * (1000 + 3 * 5000) + 2 * 5000 * (400 + 100)
+    wanted = max(learnt, Pursuit().conversion_bytes(make_dqn(0), 1000))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 0.5 * wanted / memory.SHARE)
+    out = tmp_path / ("out" if verb[0] == "compare" else "snn.safetensors")
+    words = ("convert", *verb, "--agent", checkpoint, "--out", out, "--calibration-states", 1000)
+    is_refused(command(*words), "calibration_states is 1000", "about 500 would fit")
+    assert not any(
+        path.suffix in (".safetensors", ".parquet") for path in tmp_path.rglob("*") if path != checkpoint
+    )
