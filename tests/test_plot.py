@@ -179,6 +179,39 @@ def test_one_style_a_number_of_simulation_steps() -> None:
     assert len({str(each) for each in dashes}) == 6
 
 
+def test_conversions_of_several_trainings_have_shades_of_their_methods_colour() -> None:
+    rows = pd.DataFrame(
+        [
+            {
+                **{"game": game, "source_id": training, "training": training, "method": "tan2021"},
+                **{
+                    "settings": '{"sim_steps": 2}',
+                    "reference": "dqn",
+                    "readout": readout,
+                    "sim_steps": steps,
+                },
+                **{"agreement": 0.5, "majority_share": 0.2},
+            }
+            for game, trainings in (("pong", ("a" * 12, "b" * 12)), ("breakout", ("c" * 12,)))
+            for training in trainings
+            for readout in ("robust", "spikes")
+            for steps in (1, 2)
+        ]
+    )
+    ((_, figure),) = conversion.agreement_against_sim_steps(rows).items()
+    colours = {
+        axis.get_title(): [
+            line.get_color() for line in axis.get_lines() if "training" in str(line.get_label())
+        ]
+        for axis in figure.axes
+    }
+    own = style.METHOD_COLOURS["tan2021"]
+    assert colours["breakout, n = 1"] == [own, own]
+    first, second = colours["pong, n = 2"][:2], colours["pong, n = 2"][2:]
+    assert first == [own, own]
+    assert second[0] == second[1] != own
+
+
 def test_networks_of_one_name_are_not_averaged_under_attack() -> None:
     attacked = {"attack": "none", "epsilon": 0.0, "gradient_source": "", "threat": "{}"}
     fgsm = {"attack": "fgsm", "epsilon": 0.1, "gradient_source": "own", "threat": "{}"}

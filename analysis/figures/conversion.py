@@ -19,6 +19,7 @@ from analysis.figures.style import (
     few_numbers,
     foot,
     grid,
+    lighter,
     parts,
     sim_steps,
 )
@@ -66,6 +67,7 @@ def _agreement_figure(rows: pd.DataFrame, networks: Sequence[tuple[str, int, str
         here = rows[rows.game == game]
         axis.set_title(f"{game}, n = {here.source_id.nunique()}")
         drawn: set[int] = set()
+        trainings = sorted(set(here.apart))  # those after the first have lighter shades
         for method, made_for, training, readout in networks:
             of_network = (here.method == method) & (here.made_for == made_for) & (here.apart == training)
             own = here[of_network & (here.readout == readout)]
@@ -73,7 +75,8 @@ def _agreement_figure(rows: pd.DataFrame, networks: Sequence[tuple[str, int, str
                 continue
             drawn |= set(own.sim_steps)
             curve = 100 * own.groupby("sim_steps").agreement.agg(["mean", "min", "max"])
-            look = {"color": colour_of("rate-coded", method), "linestyle": dashes_of(made_for)}
+            colour = lighter(colour_of("rate-coded", method), trainings.index(training))
+            look = {"color": colour, "linestyle": dashes_of(made_for)}
             of_training = f", training {training}" if training else ""
             name = f"{method} for {made_for}{of_training}, {readout} read-out"
             marker = {"robust": ".", "spikes": "x"}.get(readout, "+")
