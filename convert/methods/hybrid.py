@@ -50,11 +50,12 @@ class Hybrid(Pursuit):
 
     def require_sound(self, coding: RateCoding) -> None:
         super().require_sound(coding)
-        if coding.neuron.tau is not None or coding.residual_alpha:
-            raise Refusal(
-                f"tau is {coding.neuron.tau} and residual_alpha is {coding.residual_alpha}: hybrid goes with no leak "
-                "and no carried membranes, because it learns from rates of single decisions"
-            )
+        for name, value in (("tau", coding.neuron.tau), ("residual_alpha", coding.residual_alpha)):
+            if value:
+                raise Refusal(
+                    f"{name} is {value}: hybrid goes with no leak and no carried membranes, because it learns from "
+                    "rates of single decisions"
+                )
 
     def conversion_bytes(self, dqn: DQN, states: int) -> int:
         return max(

@@ -78,11 +78,12 @@ class Pursuit(Reconstruct):
     """One threshold a channel or a layer, in the layers before the last hidden one, whose neurons have one each."""
 
     def require_sound(self, coding: RateCoding) -> None:
-        if coding.layer_delay or coding.presteps:
-            raise Refusal(
-                f"layer_delay is {coding.layer_delay} and presteps is {coding.presteps}: "
-                "pursuit goes with no layer_delay or presteps, because candidates are simulated without"
-            )
+        for name, value in (("layer_delay", coding.layer_delay), ("presteps", coding.presteps)):
+            if value:
+                raise Refusal(
+                    f"{name} is {value}: pursuit goes with no layer_delay or presteps, because candidates are "
+                    "simulated without"
+                )
 
     def require_convertible(self, dqn: DQN) -> None:
         require_dense_end(dqn)
